@@ -51,9 +51,7 @@ class Frozen:
     def _check(
         self, name: str, shape: tuple[int | None, ...], dtype: type[np.generic], finite: bool = True
     ) -> Array:
-        array = checked(
-            type(self).__name__, name, getattr(self, name), shape, dtype, finite=finite
-        )
+        array = checked(type(self).__name__, name, getattr(self, name), shape, dtype, finite=finite)
         object.__setattr__(self, name, array)
         return array
 
@@ -88,7 +86,7 @@ class ScanRecord:
 
 
 @dataclass(frozen=True, eq=False)
-class RawLandmarks:
+class RawLandmarks(Frozen):
     """Landmarks as a file states them: either points or vertex indices of the scan.
 
     points (L,3) float64 in the source's unit and axes, NaN rows missing; or
@@ -102,11 +100,10 @@ class RawLandmarks:
     def __post_init__(self) -> None:
         if (self.points is None) == (self.indices is None):
             raise ValueError("RawLandmarks: give either points or indices, not both or neither")
-        for name, shape, dtype in (("points", (None, 3), np.float64), ("indices", (None,), np.int64)):
-            value = getattr(self, name)
-            if value is not None:
-                checked_value = checked("RawLandmarks", name, value, shape, dtype, finite=False)
-                object.__setattr__(self, name, checked_value)
+        if self.points is not None:
+            self._check("points", (None, 3), np.float64, finite=False)
+        if self.indices is not None:
+            self._check("indices", (None,), np.int64)
 
     def __len__(self) -> int:
         return len(self.points if self.points is not None else self.indices)  # type: ignore[arg-type]
@@ -137,7 +134,7 @@ class Scan(Frozen):
     faces: Array  # (F,3) int64
     normals: Array  # (V,3) float32, unit length
     source_to_canonical: Array
-    """(4,4) float64, maps the file's coordinates to these: rotation, translation and unit factor."""
+    """(4,4) float64, file coordinates to these: unit factor, rotation, translation."""
     unit: str
     unit_factor_mm: float
     """Millimetres in one unit of the file; the only scale ever applied."""

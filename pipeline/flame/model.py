@@ -1,0 +1,92 @@
+"""A face model as every stage sees it: arrays in millimetres, whatever file they came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from pipeline.errors import ModelError
+from pipeline.types import Array
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkEmbedding:
+    """Landmarks as points of the template's surface, so that they move with it.
+
+    indices_68 (L,) int64 says which iBUG-68 point each one is; triangles (L,) int64 and
+    barycentric (L,3) float64 say where it lies.
+    """
+
+    indices_68: Array
+    triangles: Array
+    barycentric: Array
+
+    def positions(self, vertices: Array, faces: Array) -> Array:
+        """(…,V,3) vertices -> (…,L,3) landmark positions, in the vertices' unit."""
+        corners = vertices[..., faces[self.triangles], :]
+        return np.einsum("...lkd,lk->...ld", corners, self.barycentric)
+
+
+@dataclass(frozen=True, eq=False)
+class FlameModel:
+    """A linear-blend-skinned face model in millimetres (FLAME, Li et al. 2017).
+
+    S identity and E expression components may be 0 (a bare template); J joints may be 0, then the
+    model is only translated and rotated as a whole.
+    """
+
+    name: str
+    """What it says of itself: "stand-in", or the file's name."""
+    is_stand_in: bool
+    template_mm: Array  # (V,3) float64
+    faces: Array  # (F,3) int64
+    shape_basis_mm: Array  # (V,3,S) float64, one unit = one standard deviation
+    expression_basis_mm: Array  # (V,3,E) float64
+    pose_basis_mm: Array  # (V,3,9(J-1)) float64, or (V,3,0) where the model has no correctives
+    joint_regressor: Array  # (J,V) float64
+    weights: Array  # (V,J) float64, rows sum to 1
+    parents: Array  # (J,) int64, -1 at the root
+    landmarks: LandmarkEmbedding | None = None
+    regions: Mapping[str, Array] = field(default_factory=dict)
+    """Region name -> vertex indices; always holds "face" and "eyeballs" (see regions.py)."""
+
+    def __post_init__(self) -> None:
+        v = len(self.template_mm)
+        for name, array in self.arrays().items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ModelError(f"model {self.name}: {name} holds values that are not finite")
+        for name in ("shape_basis_mm", "expression_basis_mm", "pose_basis_mm", "weights"):
+            if len(getattr(self, name)) != v:
+                got = getattr(self, name).shape
+                raise ModelError(f"model {self.name}: {name} has shape {got}, expected ({v}, …)")
+        if self.faces.min() < 0 or self.faces.max() >= v:
+            raise ModelError(f"model {self.name}: a triangle names a vertex outside 0 … {v - 1}")
+
+    def arrays(self) -> dict[str, Array]:
+        """What the model's geometry depends on, by name."""
+        return {
+            name: getattr(self, name)
+            for name in (
+                "template_mm",
+                "faces",
+                "shape_basis_mm",
+                "expression_basis_mm",
+                "pose_basis_mm",
+                "joint_regressor",
+                "weights",
+                "parents",
+            )
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the arrays: a store records it and refuses rows of another model."""
+        sha = hashlib.sha256()
+        for name, array in self.arrays().items():
+            sha.update(f"{name}{array.shape}{array.dtype}".encode())
+            sha.update(np.ascontiguousarray(array).tobytes())
+        return sha.hexdigest()
