@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import trimesh
+
+from pipeline.geometry.closest import SurfaceIndex
+
+
+def sphere_with_slivers(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A sphere beside two triangles a hundred times larger than the sphere's own."""
+    ball = trimesh.creation.icosphere(subdivisions=3, radius=10.0)
+    wall = np.array([[-200.0, -200, -30], [200, -200, -30], [0, 300, -30], [250, 250, -31]])
+    n = len(ball.vertices)
+    vertices = np.concatenate([ball.vertices, wall, rng.normal(size=(5, 3))])
+    faces = np.concatenate([ball.faces, [[n, n + 1, n + 2], [n + 1, n + 3, n + 2], [0, 0, 1]]])
+    return vertices, faces
+
+
+def test_exact_query_agrees_with_every_triangle() -> None:
+    rng = np.random.default_rng(3)
+    vertices, faces = sphere_with_slivers(rng)
+    queries = rng.normal(scale=40, size=(300, 3))
+    found = SurfaceIndex(vertices, faces).query(queries)
+    mesh = trimesh.Trimesh(vertices, faces[:-1], process=False)
+    expected = np.full(len(queries), np.inf)
+    for triangle in mesh.triangles:
+        on_one = trimesh.triangles.closest_point(
+            np.broadcast_to(triangle, (len(queries), 3, 3)), queries
+        )
+        expected = np.minimum(expected, np.linalg.norm(on_one - queries, axis=1))
+    np.testing.assert_allclose(found.distance, expected, atol=1e-9)
+    rebuilt = np.einsum("nk,nkd->nd", found.barycentric, vertices[faces[found.triangle]])
+    np.testing.assert_allclose(rebuilt, found.point, atol=1e-9)
+    assert (found.barycentric >= -1e-12).all()
+
+
+def test_vertices_without_triangles_are_not_surface() -> None:
+    vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0.2, 0.2, 5]])
+    found = SurfaceIndex(vertices, np.array([[0, 1, 2]])).query(np.array([[0.2, 0.2, 5.0]]))
+    np.testing.assert_allclose(found.distance, [5.0])
+
+
+def test_point_cloud() -> None:
+    cloud = np.array([[0.0, 0, 0], [3, 0, 0]])
+    found = SurfaceIndex(cloud, np.zeros((0, 3), np.int64)).query(np.array([[2.0, 0, 0]]))
+    np.testing.assert_allclose(found.point, [[3.0, 0, 0]])
+    assert found.triangle.tolist() == [-1]
+    np.testing.assert_allclose(found.distance, [1.0])
+
+
+def test_nothing_to_search() -> None:
+    with pytest.raises(ValueError, match="no vertices"):
+        SurfaceIndex(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
