@@ -1,0 +1,71 @@
+"""What every reader does last: polygons to triangles, and the checks no mesh may skip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import FormatError
+from pipeline.formats.content import COPY_AGAIN
+from pipeline.types import Array, RawScan
+
+
+def fan_triangles(path: Path, corners: Array, sizes: Array) -> Array:
+    """(F,3) triangles of N polygons, each as a fan around its first corner.
+
+    corners (sum of sizes,) holds the polygons' vertex indices one after another, sizes (N,) their
+    lengths. Raises FormatError for a polygon of fewer than three corners.
+    """
+    short = np.flatnonzero(sizes < 3)
+    if short.size:
+        fault = f"face {short[0]} has {sizes[short[0]]} corners, expected at least 3"
+        raise FormatError(path, fault, COPY_AGAIN)
+    if (sizes == 3).all():
+        return corners.reshape(-1, 3)
+    in_fan = sizes - 2
+    first = np.repeat(np.cumsum(sizes) - sizes, in_fan)
+    step = np.arange(in_fan.sum()) - np.repeat(np.cumsum(in_fan) - in_fan, in_fan)
+    return np.stack([corners[first], corners[first + step + 1], corners[first + step + 2]], axis=1)
+
+
+def colours_uint8(values: Array) -> Array:
+    """(V,3) uint8 from (V,3) colours, which count to 1 where none is above it, else to 255."""
+    known = np.nan_to_num(values.astype(np.float64))
+    full = 255.0 if known.max(initial=0.0) <= 1.0 else 1.0
+    return np.clip(np.rint(known * full), 0, 255).astype(np.uint8)
+
+
+def checked_scan(
+    path: Path,
+    vertices: Array,
+    faces: Array,
+    colours: Array | None = None,
+    texture_path: Path | None = None,
+) -> RawScan:
+    """The scan, once it is known to be whole.
+
+    vertices (V,3) of any number type, faces (F,3) integers counted from 0, colours (V,3) uint8.
+    Raises FormatError for no vertices, a vertex that is not finite (in single precision, as it is
+    kept) and a triangle that names a vertex which does not exist.
+    """
+    if not len(vertices):
+        raise FormatError(path, "holds no vertices", "leave it out or copy it again")
+    with np.errstate(over="ignore"):
+        single = vertices.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(single).all(axis=1))
+    if bad.size:
+        fault = (
+            f"{bad.size} of {len(vertices)} vertices are not finite, the first is vertex {bad[0]}"
+            f" (counted from 0): {vertices[bad[0]].tolist()}"
+        )
+        raise FormatError(path, fault, "export the scan again without these points")
+    faces = faces.astype(np.int64).reshape(-1, 3)
+    outside = np.flatnonzero(((faces < 0) | (faces >= len(vertices))).any(axis=1))
+    if outside.size:
+        fault = (
+            f"{outside.size} of {len(faces)} triangles name a vertex outside"
+            f" 0 … {len(vertices) - 1}, the first is {faces[outside[0]].tolist()} (counted from 0)"
+        )
+        raise FormatError(path, fault, "the file is cut off or damaged: " + COPY_AGAIN)
+    return RawScan(single, faces, colours, texture_path)

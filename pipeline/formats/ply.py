@@ -1,0 +1,220 @@
+"""Stanford PLY: ASCII and binary of both byte orders; polygons, triangle strips, point clouds."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import FormatError
+from pipeline.formats.content import COPY_AGAIN, floats, read_bytes
+from pipeline.formats.mesh import checked_scan, colours_uint8, fan_triangles
+from pipeline.formats.texture import texture_beside
+from pipeline.types import Array, RawScan
+
+ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
+NAMES = "char int8 uchar uint8 short int16 ushort uint16 int int32 uint uint32 float float32 double"
+TYPES = dict(zip([*NAMES.split(), "float64"], "bbBBhhHHiiIIffdd", strict=True))
+"""PLY's type names to the letters that `struct` and numpy share."""
+
+
+@dataclass(frozen=True)
+class Property:
+    name: str
+    type: str
+    count_type: str | None = None
+    """The type of a list's length; None for a scalar."""
+
+
+@dataclass(frozen=True)
+class Element:
+    name: str
+    count: int
+    properties: list[Property]
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A list property of N rows: values one after another, sizes (N,)."""
+
+    values: Array
+    sizes: Array
+
+
+Columns = dict[str, Array | Lists]
+
+
+def read_ply(path: Path) -> RawScan:
+    """The vertices (x, y, z, and red, green, blue where given) and triangles of a PLY file.
+
+    Raises FormatError for a damaged header, a body shorter than the header announces, and a file
+    without vertices.
+    """
+    data = read_bytes(path)
+    lines, body = header_lines(path, data)
+    order, elements = parse_header(path, lines)
+    if order == "=":
+        words = floats(path, body.split(), "body")
+        body, elements = words.tobytes(), [as_doubles(element) for element in elements]
+    table: dict[str, Columns] = {}
+    offset = 0
+    for element in elements:
+        table[element.name], offset = columns(path, element, body, offset, order)
+    vertices = stacked(table.get("vertex", {}), ("x", "y", "z"))
+    if vertices is None:
+        raise FormatError(path, "no element vertex with x, y, z", "export it again as a mesh")
+    named = [line.split(None, 2)[2] for line in lines if line.startswith("comment TextureFile ")]
+    faces = triangles(path, table)
+    colours = vertex_colours(table["vertex"])
+    return checked_scan(path, vertices, faces, colours, texture_beside(path, named))
+
+
+def header_lines(path: Path, data: bytes) -> tuple[list[str], bytes]:
+    """The header's lines and the bytes after it."""
+    if not data.startswith(b"ply"):
+        raise FormatError(path, f"starts with {data[:8]!r}, expected b'ply'", "check the format")
+    head, end, body = data.partition(b"end_header")
+    newline = body.find(b"\n")
+    if not end or newline < 0:
+        raise FormatError(path, "the header has no end_header", COPY_AGAIN)
+    return [line.strip() for line in head.decode("latin-1").splitlines()], body[newline + 1 :]
+
+
+def parse_header(path: Path, lines: list[str]) -> tuple[str, list[Element]]:
+    """The byte order, and the elements in file order."""
+    order, elements = None, list[Element]()
+    for line in lines:
+        match line.split():
+            case ["format", name, _] if name in ORDERS:
+                order = ORDERS[name]
+            case ["element", name, count] if count.isdecimal():
+                elements.append(Element(name, int(count), []))
+            case ["property", "list", size, kind, name] if elements and {size, kind} <= set(TYPES):
+                elements[-1].properties.append(Property(name, TYPES[kind], TYPES[size]))
+            case ["property", kind, name] if elements and kind in TYPES:
+                elements[-1].properties.append(Property(name, TYPES[kind]))
+            case ["format" | "element" | "property", *_]:
+                raise FormatError(path, f"header line {line!r} is not PLY", COPY_AGAIN)
+    if order is None:
+        raise FormatError(path, "the header has no format line", COPY_AGAIN)
+    return order, elements
+
+
+def as_doubles(element: Element) -> Element:
+    """The element as it lies in an ASCII body once every word has become a double."""
+    as_double = [Property(p.name, "d", p.count_type and "d") for p in element.properties]
+    return Element(element.name, element.count, as_double)
+
+
+def columns(
+    path: Path, element: Element, data: bytes, offset: int, order: str
+) -> tuple[Columns, int]:
+    """The element's properties by name, and where the next element starts."""
+    try:
+        sizes = first_sizes(element, data, offset, order) if element.count else {}
+        uniform = uniform_columns(element, data, offset, order, sizes)
+        return uniform or ragged_columns(element, data, offset, order)
+    except (struct.error, ValueError) as error:
+        fault = f"ends inside element {element.name}, expected {element.count} of them"
+        raise FormatError(path, fault, "the file is cut off: " + COPY_AGAIN) from error
+
+
+def first_sizes(element: Element, data: bytes, offset: int, order: str) -> dict[str, int]:
+    """The lengths of the lists of the element's first row."""
+    row, _ = read_row(element, data, offset, order)
+    return {p.name: len(row[i]) for i, p in enumerate(element.properties) if p.count_type}
+
+
+def read_row(
+    element: Element, data: bytes, offset: int, order: str
+) -> tuple[list[tuple[float, ...]], int]:
+    """One row's values, a tuple a property, and where the next row starts."""
+    row = []
+    for p in element.properties:
+        n = 1
+        if p.count_type:
+            n = int(struct.unpack_from(order + p.count_type, data, offset)[0])
+            offset += struct.calcsize(order + p.count_type)
+        row.append(struct.unpack_from(f"{order}{n}{p.type}", data, offset))
+        offset += struct.calcsize(f"{order}{n}{p.type}")
+    return row, offset
+
+
+def uniform_columns(
+    element: Element, data: bytes, offset: int, order: str, sizes: dict[str, int]
+) -> tuple[Columns, int] | None:
+    """All rows at once, where every row's lists are as long as the first row's; else None."""
+    fields: list[tuple[str, str, int]] = []
+    for p in element.properties:
+        if p.count_type:
+            fields.append((f"size of {p.name}", order + p.count_type, 1))
+        fields.append((p.name, order + p.type, sizes.get(p.name, 1)))
+    dtype = np.dtype([(name, (kind, (n,))) for name, kind, n in fields])
+    end = offset + element.count * dtype.itemsize
+    if end > len(data):
+        if sizes:
+            return None
+        raise ValueError("too short")
+    rows = np.frombuffer(data, dtype, element.count, offset)
+    if any((rows[f"size of {name}"] != n).any() for name, n in sizes.items()):
+        return None
+    found: Columns = {}
+    for p in element.properties:
+        values = rows[p.name].ravel()
+        lengths = np.full(element.count, sizes.get(p.name, 1), np.int64)
+        found[p.name] = Lists(values, lengths) if p.count_type else values
+    return found, end
+
+
+def ragged_columns(element: Element, data: bytes, offset: int, order: str) -> tuple[Columns, int]:
+    """Row by row, where lists differ in length."""
+    rows: list[list[tuple[float, ...]]] = []
+    for _ in range(element.count):
+        row, offset = read_row(element, data, offset, order)
+        rows.append(row)
+    found: Columns = {}
+    for i, p in enumerate(element.properties):
+        values = np.array([value for row in rows for value in row[i]], np.dtype(p.type))
+        sizes = np.array([len(row[i]) for row in rows], np.int64)
+        found[p.name] = Lists(values, sizes) if p.count_type else values
+    return found, offset
+
+
+def triangles(path: Path, table: dict[str, Columns]) -> Array:
+    """(F,3) triangles of the faces and the triangle strips; none in a point cloud."""
+    parts = [np.empty((0, 3), np.int64)]
+    for element, convert in (("face", fan_triangles), ("tristrips", strip_triangles)):
+        found = table.get(element, {})
+        lists = found.get("vertex_indices", found.get("vertex_index"))
+        if isinstance(lists, Lists):
+            parts.append(convert(path, lists.values.astype(np.int64), lists.sizes))
+        elif found:
+            raise FormatError(path, f"element {element} has no vertex_indices", COPY_AGAIN)
+    return np.concatenate(parts)
+
+
+def strip_triangles(path: Path, corners: Array, sizes: Array) -> Array:
+    """(F,3) triangles of strips, which end at -1 and at each row's end; every other one turns."""
+    strips = np.append(np.insert(corners, np.cumsum(sizes), -1), -1)
+    place = np.arange(len(strips))
+    start = np.maximum.accumulate(np.where(strips == -1, place + 1, 0))
+    a, b, c = strips[:-2], strips[1:-1], strips[2:]
+    turned = (place - start)[:-2] % 2 == 1
+    found = np.stack([np.where(turned, b, a), np.where(turned, a, b), c], axis=1)
+    degenerate = (a == b) | (b == c) | (a == c)  # how strips turn corners, not surface
+    return found[~degenerate & (found != -1).all(axis=1)]
+
+
+def stacked(columns: Columns, names: tuple[str, str, str]) -> Array | None:
+    """(N,3) of three scalar properties; None where one is missing."""
+    found = [columns.get(name) for name in names]
+    arrays = [column for column in found if isinstance(column, np.ndarray)]
+    return np.stack(arrays, axis=1) if len(arrays) == 3 else None
+
+
+def vertex_colours(vertex: Columns) -> Array | None:
+    """(V,3) uint8, where the vertices have red, green and blue."""
+    values = stacked(vertex, ("red", "green", "blue"))
+    return None if values is None else colours_uint8(values)
