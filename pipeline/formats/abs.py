@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline.formats.content import COPY_AGAIN, decoded, floats, read_bytes
 from pipeline.formats.mesh import checked_scan
 from pipeline.types import Array, RawScan
 
-HEADER = re.compile(r"\s*(\d+)\s+rows\s+(\d+)\s+columns\s+pixels\s*\(flag X Y Z\):")
+HEADER = re.compile(r"\s*(\d{1,6})\s+rows\s+(\d{1,6})\s+columns\s+pixels\s*\(flag X Y Z\):")
 MAX_EDGE_IN_SPACINGS = 5.0
 """A longer edge bridges a depth jump: surface there would be steeper than about 79°."""
 
@@ -40,8 +41,9 @@ def read_abs(path: Path) -> RawScan:
         fault = f"{len(values)} values, expected 4 · {rows} rows · {columns} columns"
         raise FormatError(path, fault, "the file is cut off or damaged: " + COPY_AGAIN)
     flags, *xyz = values.reshape(4, rows, columns)
-    grid, valid = np.stack(xyz, axis=-1), flags != 0
-    return checked_scan(path, grid[valid], grid_triangles(grid, valid))
+    valid = flags != 0
+    scan = checked_scan(path, np.stack(xyz, axis=-1)[valid], np.empty((0, 3), np.int64))
+    return replace(scan, faces=grid_triangles(scan.vertices.astype(np.float64), valid))
 
 
 def unzipped(path: Path) -> bytes:
@@ -57,23 +59,22 @@ def unzipped(path: Path) -> bytes:
         raise FormatError(path, f"damaged gzip archive: {error}", COPY_AGAIN) from error
 
 
-def grid_triangles(grid: Array, valid: Array) -> Array:
-    """(F,3) indices into the valid pixels of a grid (R,C,3), wound to face +z.
+def grid_triangles(points: Array, valid: Array) -> Array:
+    """(F,3) triangles of the points (V,3) that fill the valid pixels (R,C), wound to face +z.
 
     Each cell of four pixels gives two triangles; one is left out where a corner is invalid or an
     edge is longer than MAX_EDGE_IN_SPACINGS times the median distance of neighbours.
     """
     number = np.where(valid, np.cumsum(valid).reshape(valid.shape) - 1, -1)
     a, b, c, d = number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:]
-    cells = np.stack([a, c, b, b, c, d], axis=-1).reshape(-1, 3)
+    cells = np.stack([a, c, b, d, b, c], axis=-1).reshape(-1, 3)
     faces = cells[(cells >= 0).all(axis=1)]
-    corners = grid[valid][faces]
-    edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
-    if not np.isfinite(edges).all() or not len(faces):
-        return faces  # the check of the vertices names the one that is not finite
-    # both triangles of a cell have their diagonal between the last two corners or the first two;
-    # the median over all edges is a neighbour distance all the same: two of three are
-    faces = faces[edges.max(axis=1) <= MAX_EDGE_IN_SPACINGS * np.median(edges)]
-    p, q, r = (grid[valid][faces[:, k]] for k in range(3))
+    if not len(faces):
+        return faces
+    p, q, r = (points[faces[:, k]] for k in range(3))
+    # p is where the two sides along the grid meet, q and r are the ends of the diagonal
+    sides = np.linalg.norm([q - p, r - p], axis=-1)
+    longest = np.maximum(sides.max(axis=0), np.linalg.norm(r - q, axis=-1))
     upright = np.cross(q - p, r - p)[:, 2].sum() >= 0
+    faces = faces[longest <= MAX_EDGE_IN_SPACINGS * np.median(sides)]
     return faces if upright else faces[:, ::-1]

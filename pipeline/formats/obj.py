@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from itertools import chain
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def read_obj(path: Path) -> RawScan:
     if 0 in data:
         fault = f"not a text file: byte {data.index(0)} is zero"
         raise FormatError(path, fault, "check that it is an OBJ file")
-    rows = [line.split() for line in data.replace(b"\\\n", b" ").splitlines()]
+    text = data.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n").replace(b"\\\n", b" ")
+    rows = [line.split() for line in text.splitlines()]
     rows = [row for row in rows if row]
     vertices, colours = vertex_rows(path, [row for row in rows if row[0] == b"v"])
     faces = face_rows(path, rows, len(vertices))
@@ -80,9 +82,9 @@ def refuse_cut_off(path: Path, data: bytes, scan: RawScan) -> None:
     Each alone is harmless; together they are how a file cut off among its faces looks.
     """
     loose = len(scan.vertices) - len(np.unique(scan.faces))
-    if not data.endswith(b"\n") and loose > 0.01 * len(scan.vertices):
+    if not data.endswith((b"\n", b"\r")) and loose > 0.01 * len(scan.vertices):
         fault = (
             f"cut off: it ends without a newline and {loose} of {len(scan.vertices)} vertices"
             " belong to no face"
         )
-        raise FormatError(path, fault, COPY_AGAIN)
+        raise FormatError(path, fault, COPY_AGAIN + "; if it is whole, end it with a newline")

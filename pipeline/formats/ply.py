@@ -89,7 +89,7 @@ def parse_header(path: Path, lines: list[str]) -> tuple[str, list[Element]]:
         match line.split():
             case ["format", name, _] if name in ORDERS:
                 order = ORDERS[name]
-            case ["element", name, count] if count.isdecimal():
+            case ["element", name, count] if count.isdecimal() and len(count) < 13:
                 elements.append(Element(name, int(count), []))
             case ["property", "list", size, kind, name] if elements and {size, kind} <= set(TYPES):
                 elements[-1].properties.append(Property(name, TYPES[kind], TYPES[size]))

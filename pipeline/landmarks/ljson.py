@@ -25,13 +25,14 @@ def read_ljson(path: Path) -> RawLandmarks:
     group = only_group(path, document)
     try:
         points = np.array(group["landmarks"]["points"], np.float64)
+        names = point_labels(group, len(points))
     except (KeyError, TypeError, ValueError) as error:
-        fault = f"no landmarks.points: {type(error).__name__} {error}"
+        fault = f"no landmarks.points, or labels without mask: {type(error).__name__} {error}"
         raise FormatError(path, fault, "export it again with menpo") from error
     if points.ndim != 2 or points.shape[1] != 3 or not len(points):
         fault = f"points of shape {points.shape}, expected (L, 3)"
         raise FormatError(path, fault, "export 3D landmarks")
-    return RawLandmarks(points=points, names=point_labels(group, len(points)))
+    return RawLandmarks(points=points, names=names)
 
 
 def only_group(path: Path, document: Any) -> Any:

@@ -39,10 +39,10 @@ class Scheme:
         return len(self.indices_68)
 
 
-def scheme(name: str, *indices: int | range, groups: tuple[tuple[str, int], ...] = ()) -> Scheme:
-    """A scheme from iBUG indices and runs of them, and from (part, number of landmarks)."""
+def scheme(name: str, *indices: int | range, groups: tuple[str, ...] = ()) -> Scheme:
+    """A scheme from iBUG indices and runs of them."""
     flat = [i for run in indices for i in (run if isinstance(run, range) else (run,))]
-    return Scheme(name, np.array(flat, np.int64), tuple(g for g, n in groups for _ in range(n)))
+    return Scheme(name, np.array(flat, np.int64), groups)
 
 
 SCHEMES: Mapping[str, Scheme] = MappingProxyType(
@@ -60,20 +60,23 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
                 "bu83",
                 *[39, -1, -1, -1, 36, -1, -1, -1],
                 *[42, -1, -1, -1, 45, -1, -1, -1],
-                *[-1] * 32,
+                *([-1] * 32),
                 range(48, 60),
-                *[-1] * 23,
+                *([-1] * 23),
             ),
             # menpo3d's example scan: the eyes stand before the brows, and each side's name is the
             # viewer's, not the subject's
             scheme(
                 "menpo68",
-                *[range(17), range(36, 48), range(17, 22), range(27, 36), range(22, 27)],
+                *(range(17), range(36, 48), range(17, 22), range(27, 36), range(22, 27)),
                 range(48, 68),
-                groups=(
-                    *[("chin", 17), ("leye", 6), ("reye", 6), ("leyebrow", 5), ("nose", 9)],
-                    *[("reyebrow", 5), ("mouth", 20)],
-                ),
+                groups=("chin",) * 17
+                + ("leye",) * 6
+                + ("reye",) * 6
+                + ("leyebrow",) * 5
+                + ("nose",) * 9
+                + ("reyebrow",) * 5
+                + ("mouth",) * 20,
             ),
         )
     }
