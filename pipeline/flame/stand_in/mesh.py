@@ -1,0 +1,213 @@
+"""The stand-in's triangles: 3,931 points of the disc, dense where the face has detail.
+
+The left half is laid out (rings around eye, mouth and ear, the midline, the rim, then free points
+relaxed to the wanted spacing), triangulated and mirrored, so that the mesh is exactly symmetric.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import Delaunay, cKDTree
+
+from pipeline.flame.stand_in import sculpt
+from pipeline.types import Array
+
+N_HEAD, N_RIM, N_EYEBALL = 3931, 60, 546
+RELAXATIONS = 40
+
+
+def eyeball() -> tuple[Array, Array]:
+    """A unit sphere of 546 vertices and 1,088 triangles: two poles (front, back) and 16 rings of 34."""
+    polar = np.linspace(0, np.pi, 18)[1:-1, None]
+    around = np.arange(34)[None] * (2 * np.pi / 34)
+    ring = np.stack(
+        [
+            np.sin(polar) * np.cos(around),
+            np.sin(polar) * np.sin(around),
+            np.cos(polar) + 0 * around,
+        ],
+        2,
+    ).reshape(-1, 3)
+    points = np.concatenate([[[0, 0, 1.0]], ring, [[0, 0, -1.0]]])
+    a = 1 + np.arange(34)
+    b = 1 + (np.arange(34) + 1) % 34
+    front = np.stack([0 * a, a, b], 1)
+    rows = np.arange(15)[:, None, None] * 34
+    quads = np.stack([np.stack([a, a + 34, b + 34], 1), np.stack([a, b + 34, b], 1)], 0)
+    between = (quads.reshape(1, -1, 3) + rows).reshape(-1, 3)
+    last = 15 * 34
+    back = np.stack([b + last, a + last, 0 * a + 545], 1)
+    return points, np.concatenate([front, between, back])
+
+
+def spacing(p: Array) -> Array:
+    """Wanted edge length, mm, at lofted points (N,3) with x >= 0."""
+    x, y, z = p.T
+    front = sculpt.smoothstep(z, 10.0, 50.0)
+    face = front * sculpt.smoothstep(y, -125.0, -105.0) * (1 - sculpt.smoothstep(y, 35.0, 75.0))
+    size = 10.0 - 5.6 * face
+    for cx, cy, rx, ry, fine in (
+        (31.0, 1.0, 17.0, 12.0, 2.5),
+        (7.0, -38.0, 16.0, 17.0, 2.3),
+        (0.0, -67.0, 27.0, 15.0, 2.4),
+    ):
+        near = sculpt.gaussian((x - cx) / rx, (y - cy) / ry) * front
+        size = size + (fine - size) * np.minimum(1.3 * near, 1)
+    ear = sculpt.gaussian((z + 9.0) / 17.0, (y + 13.0) / 24.0) * (x > 40)
+    return size + (2.8 - size) * np.minimum(1.3 * ear, 1)
+
+
+def along(curve: Array, n: int, closed: bool = False) -> Array:
+    """`n` points evenly along a polyline (N,2): both ends included, or all around if closed."""
+    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))])
+    at = np.linspace(0, length[-1], n + closed)[: n or None]
+    return np.stack([np.interp(at, length, curve[:, k]) for k in (0, 1)], 1)
+
+
+def eye_rings() -> Array:
+    """(N,2) frontal points around and inside the left eye's opening."""
+    angle = np.linspace(0, 2 * np.pi, 400)
+    chord = sculpt.EYE_OUTER - sculpt.EYE_INNER
+    s = np.cos(angle)
+    upper, lower = lid_heights(s)
+    middle = sculpt.EYE_INNER + (s[:, None] + 1) / 2 * chord
+    height = np.where(np.sin(angle) > 0, upper, -lower)
+    margin = middle + np.stack([0 * s, height], 1)
+    rings = [(0.4, 0.3, 8), (0.8, 0.72, 22), (1.0, 1.0, 32)]
+    points = []
+    centre = sculpt.EYE_INNER + chord / 2
+    for wide, high, n in rings:
+        ring = centre + np.stack(
+            [(middle - centre)[:, 0] * wide, (middle - centre)[:, 1] + height * high], 1
+        )
+        points.append(along(ring, n, closed=True))
+    tangent = np.gradient(margin, axis=0)
+    outward = np.stack([tangent[:, 1], -tangent[:, 0]], 1)
+    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+    for distance, n in ((1.7, 34), (3.8, 34)):
+        ring = np.concatenate([[centre], margin + distance * outward])[1:]
+        points.append(along(ring, n, closed=True))
+    return np.concatenate(points)
+
+
+def lid_heights(s: Array) -> tuple[Array, Array]:
+    """Half heights of the eye's opening above and below its chord at -1 <= s <= 1."""
+    ends = sculpt.EYE_INNER + (s[:, None] + 1) / 2 * (sculpt.EYE_OUTER - sculpt.EYE_INNER)
+    _, up = sculpt.lens(ends[:, 0], ends[:, 1] + 1)
+    _, down = sculpt.lens(ends[:, 0], ends[:, 1] - 1)
+    return 1 / up, -1 / down
+
+
+def mouth_rings() -> list[Array]:
+    """Left halves of the rings around and inside the mouth, each from the midline to the midline."""
+    a = sculpt.MOUTH_HALF_WIDTH_MM
+    angle = np.linspace(np.pi / 2, -np.pi / 2, 300)
+    x = a * np.cos(angle)
+    offset, half = sculpt.mouth_coordinates(x, np.zeros_like(x))
+    curve = np.stack([x, np.sign(np.sin(angle)) * half], 1)
+    line = -offset
+    rings = [along(np.stack([x, line], 1)[:150] * [0.8, 1], 9)]
+    for scale, n in ((0.55, 17), (0.86, 25), (1.0, 31)):
+        rings.append(along(np.stack([x * (0.8 + 0.2 * scale), line + curve[:, 1] * scale], 1), n))
+    for d in (1.6, 3.4, 5.6):
+        push = d * np.stack([np.cos(angle) ** 3, np.sin(angle)], 1)
+        rings.append(along(np.stack([x, line + curve[:, 1]], 1) + push, 31))
+    return rings
+
+
+def fixed_points() -> Array:
+    """(N,2) disc points that stay where they are: rim, eye and mouth rings; u >= 0."""
+    angle = np.linspace(0, np.pi, N_RIM // 2 + 1)
+    rim = np.stack([np.sin(angle), -np.cos(angle)], 1)
+    frontal = np.concatenate([eye_rings(), *mouth_rings()])
+    inner = sculpt.disc_of(frontal, (0, 1), np.array([0.0, -0.6]))
+    inner[np.abs(frontal[:, 0]) < 1e-6, 0] = 0.0
+    rim[[0, -1], 0] = 0.0
+    return np.concatenate([rim, inner])
+
+
+def midline(fixed: Array) -> Array:
+    """Disc points on the midline between the fixed ones there, so that all of them are odd in number."""
+    v = np.sort(fixed[fixed[:, 0] == 0, 1])
+    fine = np.linspace(-1, 1, 4001)
+    points = sculpt.head(np.stack([0 * fine, fine], 1))
+    step = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    size = spacing(sculpt.base(np.stack([0 * fine, fine], 1)))
+    travelled = np.concatenate([[0], np.cumsum(step / (0.5 * (size[1:] + size[:-1])))])
+    at = np.interp(v, fine, travelled)
+    extra = np.maximum(np.round(np.diff(at)).astype(int) - 1, 0)
+    inside_mouth = np.abs(sculpt.base(np.stack([0 * v, v], 1))[:, 1] - sculpt.MOUTH_Y_MM) < 12
+    extra[inside_mouth[1:] & inside_mouth[:-1]] = 0
+    extra[-1] += (len(v) + extra.sum() + 1) % 2
+    new = [np.linspace(a, b, n + 2)[1:-1] for a, b, n in zip(at[:-1], at[1:], extra, strict=True)]
+    filled = np.interp(np.concatenate(new), travelled, fine)
+    return np.stack([0 * filled, filled], 1)
+
+
+def free_points(fixed: Array, n: int) -> Array:
+    """`n` disc points, u > 0, at the wanted density and clear of the fixed ones, from the R2 sequence."""
+    k = np.arange(1, 120_001)[:, None]
+    sequence = (
+        0.5 + k * np.array([0.8191725133961645, 0.6710436067037893, 0.5497004779019703])
+    ) % 1
+    disc = np.stack([sequence[:, 0], 2 * sequence[:, 1] - 1], 1)
+    keep = np.hypot(disc[:, 0], disc[:, 1]) < 0.995
+    disc, chance = disc[keep], sequence[keep, 2]
+    p = sculpt.base(disc)
+    size = spacing(p)
+    h = 1e-4
+    du, dv = sculpt.base(disc + [h, 0]) - p, sculpt.base(disc + [0, h]) - p
+    density = np.linalg.norm(np.cross(du, dv), axis=1) / size**2
+    gap, _ = cKDTree(sculpt.base(fixed)).query(p)
+    chance = np.where((gap < 0.7 * size) | (p[:, 0] < 0.5 * size), np.inf, chance / density)
+    frontal = p[:, 2] > 20
+    _, across = sculpt.lens(p[:, 0], p[:, 1])
+    v, half = sculpt.mouth_coordinates(p[:, 0], p[:, 1])
+    chance[frontal & ((np.abs(across) < 1.0) | (np.abs(v) < half))] = np.inf
+    return disc[np.sort(np.argsort(chance, kind="stable")[:n])]
+
+
+def triangulate(disc: Array) -> Array:
+    """Delaunay triangles of the half disc, counter-clockwise; the midline is bent outward a hair."""
+    bent = disc.copy()
+    line = disc[:, 0] == 0
+    bent[line, 0] = -1e-4 * (1 - disc[line, 1] ** 2)
+    triangles = Delaunay(bent).simplices.astype(np.int64)
+    a, b, c = (bent[triangles[:, k]] for k in range(3))
+    flip = np.cross(b - a, c - a) < 0
+    triangles[flip] = triangles[flip][:, ::-1]
+    return triangles
+
+
+def relax(fixed: Array, free: Array) -> Array:
+    """Move free points to the mean of their triangles, weighted by area over the wanted area."""
+    for _ in range(RELAXATIONS):
+        disc = np.concatenate([fixed, free])
+        triangles = triangulate(disc)
+        p, size = sculpt.head(disc), spacing(sculpt.base(disc))
+        a, b, c = (p[triangles[:, k]] for k in range(3))
+        area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+        mass = area / size[triangles].mean(1) ** 2
+        centre = disc[triangles].mean(1) * mass[:, None]
+        total, count = np.zeros_like(disc), np.zeros(len(disc))
+        for k in range(3):
+            np.add.at(total, triangles[:, k], centre)
+            np.add.at(count, triangles[:, k], mass)
+        free = np.round((total / count[:, None])[len(fixed) :], 9)
+    return free
+
+
+def head_mesh() -> tuple[Array, Array]:
+    """(3931,2) disc points and (7800,3) triangles: midline first, then the left, then the right half."""
+    fixed = fixed_points()
+    fixed = np.concatenate([fixed, midline(fixed)])
+    on_line = fixed[:, 0] == 0
+    fixed = np.concatenate([fixed[on_line], fixed[~on_line]])
+    m = int(on_line.sum())
+    half = (N_HEAD - m) // 2
+    free = relax(fixed, free_points(fixed, half - (len(fixed) - m)))
+    left = np.concatenate([fixed, free])
+    triangles = triangulate(left)
+    mirrored = np.where(triangles < m, triangles, triangles + half)[:, ::-1]
+    disc = np.concatenate([left, left[m:] * [-1, 1]])
+    return disc, np.concatenate([triangles, mirrored])
