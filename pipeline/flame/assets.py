@@ -15,7 +15,8 @@ from pipeline.flame.embedding import read_embedding
 from pipeline.flame.model import FlameModel
 from pipeline.flame.regions import complete_regions, read_masks
 from pipeline.flame.safe_pickle import read_npz, read_pickle
-from pipeline.flame.template import read_template
+from pipeline.formats.obj import read_obj
+from pipeline.formats.ply import read_ply
 from pipeline.types import N_EXPRESSION, N_SHAPE, Array
 
 MODEL_VARIABLE = "FACEFOLD_FLAME_MODEL"
@@ -51,7 +52,8 @@ def load_model(
     environment's FACEFOLD_FLAME_MODEL, and the embedded stand-in where that is unset.
     `embedding`: see `embedding.read_embedding`. `masks`: FLAME_masks.pkl. For a model of FLAME's
     topology both are also taken from beside the model under the names FLAME gives them.
-    Raises ModelError when a file is missing, unsafe, incomplete or of no plausible size.
+    Raises ModelError when a file is missing, unsafe, incomplete or of no plausible size, and
+    FormatError for a damaged template mesh.
     """
     if path is None and os.environ.get(MODEL_VARIABLE):
         path = Path(os.environ[MODEL_VARIABLE])
@@ -83,8 +85,8 @@ def _read_model(path: Path) -> FlameModel:
     elif path.suffix == ".npz":
         found = read_npz(path, _KEYS)
     elif path.suffix in (".obj", ".ply"):
-        vertices, faces = read_template(path)
-        found = {"v_template": vertices, "f": faces}
+        mesh = (read_obj if path.suffix == ".obj" else read_ply)(path)
+        found = {"v_template": mesh.vertices, "f": mesh.faces}
     else:
         raise ModelError(
             f"{path}: a face model is a .pkl, an .npz or a template mesh (.obj, .ply). {_HELP}"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import ModelError
+from pipeline.errors import FacefoldError, ModelError
 from pipeline.flame.model import LandmarkEmbedding
 from pipeline.flame.safe_pickle import read_npy, read_pickle
+from pipeline.landmarks.schemes import scheme_by_count
 from pipeline.types import Array
 
 _LAYOUTS = (
@@ -19,11 +19,6 @@ _LAYOUTS = (
     ("lmk_face_idx", "lmk_b_coords"),
     ("static_lmk_faces_idx", "static_lmk_bary_coords"),
 )
-_BY_COUNT: Mapping[int, Array] = {
-    68: np.arange(68),
-    51: np.arange(17, 68),
-    7: np.array([36, 39, 42, 45, 33, 48, 54]),
-}
 
 
 def read_embedding(path: Path, faces: Array) -> LandmarkEmbedding:
@@ -31,8 +26,8 @@ def read_embedding(path: Path, faces: Array) -> LandmarkEmbedding:
 
     Takes FLAME's `landmark_embedding.npy` (its 68 points), FLAME's static `.pkl` (51 points), or
     a text or `.npy` list of vertex indices, one a landmark, -1 where the template has none: 68
-    (iBUG), 51 (iBUG without the contour) or 7 (eye corners from the subject's right to left, nose
-    bottom, mouth corners). Raises ModelError when it is none of these or does not fit the template.
+    (iBUG), 51 (iBUG without the contour), 7 or another count of `landmarks.schemes`. Raises
+    ModelError when it is none of these or does not fit the template.
     """
     found = _read(path)
     if isinstance(found, dict):
@@ -91,7 +86,7 @@ def _from_vertices(path: Path, found: Array, faces: Array) -> LandmarkEmbedding:
         )
     vertices = found.astype(np.int64).ravel()
     indices = _indices_68(path, len(vertices))
-    present = vertices >= 0
+    present = (vertices >= 0) & (indices >= 0)
     vertices, indices = vertices[present], indices[present]
     # the first triangle that has the vertex, and which corner of it
     corner = {int(v): i for i, v in reversed(list(enumerate(faces.ravel())))}
@@ -103,8 +98,7 @@ def _from_vertices(path: Path, found: Array, faces: Array) -> LandmarkEmbedding:
 
 
 def _indices_68(path: Path, count: int) -> Array:
-    if count not in _BY_COUNT:
-        raise ModelError(
-            f"{path}: {count} landmarks, expected one of {sorted(_BY_COUNT)}, which tell the scheme"
-        )
-    return _BY_COUNT[count]
+    try:
+        return scheme_by_count(count).indices_68
+    except FacefoldError as fault:
+        raise ModelError(f"{path}: {fault}") from fault

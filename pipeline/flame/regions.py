@@ -1,17 +1,21 @@
-"""Regions of a template: named sets of vertices."""
+"""Regions of a template: named sets of vertices, given by a file or found from the geometry."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from pipeline.errors import ModelError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.safe_pickle import read_pickle
+from pipeline.flame.visibility import seen_share
+from pipeline.geometry.mesh import boundary_vertices, components
 from pipeline.types import Array
+
+_HIDDEN_BELOW = 0.08
+"""Seen from a smaller share of the directions in front of it, a vertex counts as hidden."""
 
 
 def read_masks(path: Path, n_vertices: int) -> dict[str, Array]:
@@ -32,15 +36,101 @@ def read_masks(path: Path, n_vertices: int) -> dict[str, Array]:
     return regions
 
 
-def components(faces: Array, n_vertices: int) -> Array:
-    """(V,) number of the connected component of each vertex, 0 for the largest."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(n_vertices, n_vertices))
-    _, labels = connected_components(graph, directed=False)
-    order = np.argsort(-np.bincount(labels), kind="stable")
-    return np.argsort(order, kind="stable")[labels]
-
-
 def complete_regions(model: FlameModel) -> FlameModel:
-    """The model with every region it lacks among "face", "eyeballs", "hidden" filled in."""
-    return model
+    """The model with the regions it lacks filled in from its geometry; those it has are kept.
+
+    "eyeballs", "hidden" (no scanner sees it: mouth and nostrils inside, sockets behind the
+    eyeballs), "boundary" (edges of one triangle) and "face"; with a landmark embedding of iBUG's
+    51 inner points also "nose", "eyes", "mouth", "forehead" and "cheeks", which are parts of the
+    face. The template is taken to be in the canonical frame. Raises ModelError where its landmarks
+    contradict that.
+    """
+    regions = dict(model.regions)
+    landmarks = _landmarks_68(model)
+    _check_frame(model.name, landmarks)
+    if {"left_eyeball", "right_eyeball"} <= regions.keys():
+        both = np.concatenate([regions["left_eyeball"], regions["right_eyeball"]])
+        regions.setdefault("eyeballs", np.unique(both))
+    if {"left_eye_region", "right_eye_region"} <= regions.keys():
+        both = np.concatenate([regions["left_eye_region"], regions["right_eye_region"]])
+        regions.setdefault("eyes", np.unique(both))
+    if "lips" in regions:
+        regions.setdefault("mouth", regions["lips"])
+    if "eyeballs" not in regions:
+        regions["eyeballs"] = _eyeballs(model)
+    if "hidden" not in regions:
+        share = seen_share(model.template_mm, model.faces)
+        regions["hidden"] = np.setdiff1d(np.flatnonzero(share < _HIDDEN_BELOW), regions["eyeballs"])
+    if "boundary" not in regions:
+        regions["boundary"] = np.flatnonzero(boundary_vertices(model.faces, len(model.template_mm)))
+    if "face" not in regions:
+        inner = np.concatenate([regions["hidden"], regions["eyeballs"]])
+        regions["face"] = np.setdiff1d(_face(model.template_mm, landmarks, inner), inner)
+    for name, vertices in _parts(model.template_mm, regions["face"], landmarks).items():
+        regions.setdefault(name, vertices)
+    return replace(model, regions=regions)
+
+
+def _landmarks_68(model: FlameModel) -> Array:
+    """(68,3) mm of the template's landmarks, NaN where the embedding has none."""
+    found = np.full((68, 3), np.nan)
+    if model.landmarks is not None:
+        found[model.landmarks.indices_68] = model.landmarks.positions(
+            model.template_mm, model.faces
+        )
+    return found
+
+
+def _check_frame(name: str, landmarks: Array) -> None:
+    right, left, nose = landmarks[[36, 45, 33]]
+    wrong = right[0] >= left[0] or nose[1] >= (right[1] + left[1]) / 2 or nose[2] <= right[2]
+    if wrong:
+        raise ModelError(
+            f"model {name}: its landmarks put the outer eye corners at {right.round(1)} and "
+            f"{left.round(1)} mm, the nose at {nose.round(1)}; expected +y up, +z out of the face, "
+            "+x to the subject's left: turn the template, or check the embedding"
+        )
+
+
+def _eyeballs(model: FlameModel) -> Array:
+    """Vertices away from the largest component, where that is most of the template."""
+    part = components(model.faces, len(model.template_mm))
+    away = np.flatnonzero(part > 0)
+    return away if 2 * len(away) < len(part) else away[:0]
+
+
+def _face(template_mm: Array, landmarks: Array, inner: Array) -> Array:
+    """The front of the head, from chin to hairline and to the ears.
+
+    A ball whose size is the outer-eye distance, cut off behind; both fitted to FLAME's own face
+    region. Without landmarks the foremost vertex is taken for the nose tip.
+    """
+    right, left, nose = landmarks[[36, 45, 33]]
+    eyes = (right + left) / 2
+    width = float(np.linalg.norm(left - right))
+    if np.isfinite(width) and np.isfinite(nose).all():
+        centre, radius, back = 0.6 * eyes + 0.4 * nose, 1.05 * width, eyes[2] - 0.5 * width
+    else:
+        outside = np.delete(template_mm, inner, axis=0)
+        tip = outside[np.argmax(outside[:, 2])]
+        centre, radius, back = tip + np.array([0.0, 10.0, 0.0]), 110.0, tip[2] - 85.0
+    near = np.linalg.norm(template_mm - centre, axis=1) < radius
+    return np.flatnonzero(near & (template_mm[:, 2] > back))
+
+
+def _parts(template_mm: Array, face: Array, landmarks: Array) -> dict[str, Array]:
+    """Parts of the face by the nearest of the inner landmarks, none where any is missing."""
+    if not np.isfinite(landmarks[17:]).all():
+        return {}
+    width = float(np.linalg.norm(landmarks[45] - landmarks[36]))
+    offsets = template_mm[face, None] - landmarks[None, 17:]
+    distances = np.linalg.norm(offsets, axis=2)
+    nearest, distance = distances.argmin(axis=1) + 17, distances.min(axis=1)
+    above = template_mm[face, 1] > landmarks[17:27, 1].mean()
+    nose = (nearest >= 27) & (nearest < 36) & (distance < 0.2 * width)
+    eyes = (nearest >= 36) & (nearest < 48) & (distance < 0.13 * width)
+    mouth = (nearest >= 48) & (distance < 0.11 * width)
+    forehead = above & ~(nose | eyes | mouth)
+    cheeks = ~(nose | eyes | mouth | forehead)
+    parts = {"nose": nose, "eyes": eyes, "mouth": mouth, "forehead": forehead, "cheeks": cheeks}
+    return {name: face[inside] for name, inside in parts.items()}
