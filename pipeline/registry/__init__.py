@@ -1,0 +1,26 @@
+"""The source files `registries/<id>.yaml`: one a source, strict, every fault told at once."""
+
+from pipeline.registry.load import (
+    list_registries,
+    load_registry,
+    registries_dir,
+    registry_files,
+)
+from pipeline.registry.schema import registry_schema, registry_schema_text
+from pipeline.registry.sections import Axes, Landmarks, Limits
+from pipeline.registry.skeleton import new_registry
+from pipeline.registry.source import SourceRegistry
+
+__all__ = [
+    "Axes",
+    "Landmarks",
+    "Limits",
+    "SourceRegistry",
+    "list_registries",
+    "load_registry",
+    "new_registry",
+    "registries_dir",
+    "registry_files",
+    "registry_schema",
+    "registry_schema_text",
+]

@@ -1,0 +1,196 @@
+"""YAML file -> SourceRegistry, or every fault of the file at once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError, create_model
+
+from pipeline.errors import RegistryError
+from pipeline.registry.sections import one_of
+from pipeline.registry.source import CHECKS, Fault, SourceRegistry
+
+
+def registries_dir() -> Path:
+    """The folder of the registries that ship with facefold: a checkout's, or the wheel's."""
+    package = Path(__file__).parents[1]
+    wheel, checkout = package / "_registries", package.parent / "registries"
+    return wheel if wheel.is_dir() else checkout
+
+
+def registry_files() -> dict[str, Path]:
+    """Id -> file. Files in the folder that FACEFOLD_REGISTRIES names go before shipped ones."""
+    folders = [registries_dir()]
+    if own := os.environ.get("FACEFOLD_REGISTRIES"):
+        if not Path(own).is_dir():
+            raise RegistryError(
+                [f"FACEFOLD_REGISTRIES: got {own}, expected a folder of <source>.yaml files"]
+            )
+        folders.append(Path(own))
+    files = {file.stem: file for folder in folders for file in folder.glob("*.yaml")}
+    return dict(sorted(files.items()))
+
+
+def list_registries() -> list[SourceRegistry]:
+    """Every registry, by id. Raises RegistryError with the faults of all of them."""
+    files = registry_files().values()
+    faults = [fault for file in files for fault in registry_faults(file)]
+    if faults:
+        raise RegistryError(faults)
+    return [load_registry(file) for file in files]
+
+
+def load_registry(path_or_id: Path | str) -> SourceRegistry:
+    """The registry in a YAML file, or the one with this id.
+
+    Raises RegistryError with every fault as `file: field: got X, expected Y`.
+    """
+    file = _file_of(path_or_id)
+    faults = registry_faults(file)
+    if faults:
+        raise RegistryError(faults)
+    return SourceRegistry.model_validate(_read(file))
+
+
+def registry_faults(file: Path) -> list[str]:
+    """Every fault of a registry file, as `file: field: got X, expected Y`."""
+    try:
+        data = _read(file)
+    except RegistryError as error:
+        return list(error.faults)
+    faults = list(_faults(data))
+    if all(fault.field != "id" for fault in faults) and data["id"] != file.stem:
+        faults.append(Fault("id", data["id"], f"{file.stem}, as the file is called"))
+    return [
+        f"{file}: {fault.field}: got {fault.got}, expected {fault.expected}" for fault in faults
+    ]
+
+
+def _file_of(path_or_id: Path | str) -> Path:
+    path = Path(path_or_id)
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        if not path.is_file():
+            raise RegistryError([f"{path}: file: got nothing, expected a registry file here"])
+        return path
+    files = registry_files()
+    if str(path_or_id) not in files:
+        known = one_of(str(path_or_id), list(files))
+        raise RegistryError([f"{path_or_id}: id: got no such source, expected a file or {known}"])
+    return files[str(path_or_id)]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses what YAML lets pass in silence: repeated keys, and keys that are no text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, str):
+                raise RegistryError([f"line {line}: got the key {key!r}, expected text: quote it"])
+            if key in seen:
+                raise RegistryError([f"line {line}: got {key} twice, expected it once"])
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        data = yaml.load(file.read_text(encoding="utf-8"), _StrictLoader)
+    except RegistryError as error:
+        raise RegistryError([f"{file}: {fault}" for fault in error.faults]) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise RegistryError([f"{file}: YAML: got {problem}, expected valid YAML"]) from error
+    if not isinstance(data, dict):
+        kind = "an empty file" if data is None else f"a {type(data).__name__}"
+        raise RegistryError([f"{file}: file: got {kind}, expected fields and values"])
+    return data
+
+
+def _faults(data: Mapping[str, Any]) -> Iterator[Fault]:
+    """Faults of single fields, then those between the fields that are sound."""
+    unsound: set[Any] = set()
+    try:
+        SourceRegistry.model_validate(data)
+    except ValidationError as error:
+        items = error.errors()
+        inside = {item["loc"][:-1] for item in items}
+        for item in items:
+            # a list counts as too short when its only items are at fault
+            if item["type"] == "too_short" and item["loc"] in inside:
+                continue
+            unsound.add(item["loc"][0])
+            yield _fault(item)
+    for needed, check in CHECKS:
+        if not unsound.intersection(needed):
+            yield from check(_partial_model(needed).model_validate(data))
+
+
+@cache
+def _partial_model(names: tuple[str, ...]) -> type[BaseModel]:
+    """SourceRegistry reduced to some of its fields, blind to the others."""
+    fields = SourceRegistry.model_fields
+    return create_model("Part", **{name: (fields[name].annotation, fields[name]) for name in names})  # type: ignore[call-overload]
+
+
+_EXPECTED = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "float_type": "a number",
+    "model_type": "a mapping of fields",
+    "dict_type": "a mapping",
+    "tuple_type": "a list",
+    "too_short": "at least one",
+}
+
+
+def _fault(item: Any) -> Fault:
+    """A pydantic error in this project's words."""
+    loc, kind, got = item["loc"], item["type"], item["input"]
+    model = _model_at(loc[:-1])
+    where = ".".join(str(part) for part in loc)
+    if kind == "missing":
+        what = model.model_fields[str(loc[-1])].description or "a section"
+        return Fault(where, "nothing", f"this field: {what}")
+    if kind == "extra_forbidden":
+        return Fault(where, "an unknown field", one_of(str(loc[-1]), list(model.model_fields)))
+    context = item.get("ctx", {})
+    if kind == "value_error":
+        expected = str(context["error"])
+    elif kind == "literal_error":
+        expected = context["expected"].replace("'", "").replace("True, False", "true, false")
+    elif kind == "string_pattern_mismatch":
+        expected = f"text like {context['pattern']}"
+    else:
+        expected = _EXPECTED.get(kind, item["msg"][0].lower() + item["msg"][1:])
+    if kind == "string_type" and isinstance(got, (int, float, bool)):
+        expected += f': quote it, "{got}"'
+    return Fault(where, _short(got), expected)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _model_at(loc: tuple[Any, ...]) -> type[BaseModel]:
+    """The model that holds the field at `loc`."""
+    model: type[BaseModel] = SourceRegistry
+    for part in loc:
+        if part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
+    return model
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for arg in get_args(annotation) if (m := _model_in(arg))), None)

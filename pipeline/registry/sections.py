@@ -1,0 +1,201 @@
+"""The sections of a source file as strict models: nothing unknown, nothing coerced.
+
+The descriptions are the reference: the JSON Schema that editors show is made from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from difflib import get_close_matches
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    model_validator,
+)
+from pydantic import Strict as StrictType
+
+from pipeline.landmarks import LANDMARK_READERS
+from pipeline.landmarks.schemes import SCHEMES
+from pipeline.registry.naming import glob_regex, name_regex, placeholders
+from pipeline.types import Array
+from pipeline.units import EXTENT_MM, OUTER_EYE_MM
+
+
+def one_of(value: str, known: Collection[str]) -> str:
+    """ "one of a, b, c", with the nearest of them where `value` looks like a slip."""
+    close = get_close_matches(value, known, n=1)
+    return f"one of {', '.join(sorted(known))}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def known(names: Collection[str]) -> AfterValidator:
+    """Keeps a name that is one of `names`."""
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(one_of(value, names))
+        return value
+
+    return AfterValidator(check)
+
+
+def accepted_by(compile_: Callable[[str], object]) -> AfterValidator:
+    """Keeps the text, once `compile_` takes it without a ValueError."""
+
+    def check(value: str) -> str:
+        compile_(value)
+        return value
+
+    return AfterValidator(check)
+
+
+def _filled_in(value: str) -> str:
+    if value == "FILL":
+        raise ValueError("a value in place of this placeholder")
+    return value
+
+
+def _ascending(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] < value[1]:
+        raise ValueError("two positive numbers, the smaller first")
+    return value
+
+
+Text = Annotated[str, Field(min_length=1), AfterValidator(_filled_in)]
+Glob = Annotated[str, accepted_by(glob_regex)]
+PathTemplate = Annotated[str, Field(min_length=1), accepted_by(placeholders)]
+Number = Annotated[float, StrictType()]
+Interval = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
+LandmarkFormat = Annotated[
+    str, known(LANDMARK_READERS), Field(json_schema_extra={"enum": sorted(LANDMARK_READERS)})
+]
+Scheme = Annotated[str, known(SCHEMES), Field(json_schema_extra={"enum": sorted(SCHEMES)})]
+Direction = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Licence(Section):
+    name: Text = Field(description="Name of the licence or of the agreement.")
+    url: Text = Field(description="Where the terms are written.")
+    redistribution: StrictBool = Field(description="May data made from the scans be passed on?")
+    commercial: StrictBool = Field(description="May the scans be used commercially?")
+
+
+class Exclusion(Section):
+    pattern: Glob = Field(description="Glob on the path relative to the root.")
+    reason: Text = Field(description="Why; shown with every file that the pattern leaves out.")
+
+
+class Scans(Section):
+    include: tuple[Glob, ...] = Field(
+        min_length=1,
+        description="Globs on paths relative to the root; `**` spans folders, case is ignored.",
+    )
+    name: Annotated[str, accepted_by(name_regex)] = Field(
+        description="Regular expression on the whole relative path, `/`-separated, with the group "
+        "(?P<subject>…) and, where names tell them, session, expression, frame and others."
+    )
+    exclude: tuple[Exclusion, ...] = Field(default=(), description="Files left out on purpose.")
+    companions: tuple[Glob, ...] = Field(
+        default=(),
+        description="Globs of files that belong to scans: materials, textures, metadata.",
+    )
+    examples: dict[str, dict[str, str]] = Field(
+        default={},
+        description="Relative path -> the groups it must give; documents and tests `name`.",
+    )
+
+
+class Axes(Section):
+    """Which way the file's axes point. Canonical: +y up, +z out of the face, +x to its left."""
+
+    up: Direction = Field(description="The file's axis from the chin to the forehead.")
+    forward: Direction = Field(description="The file's axis out of the face.")
+    left: Direction | None = Field(
+        default=None,
+        description="The file's axis to the subject's left; follows from the other two.",
+    )
+    rotation_deg: tuple[
+        Annotated[dict[Literal["x", "y", "z"], Number], Field(min_length=1, max_length=1)], ...
+    ] = Field(
+        (),
+        description="Rotations about the file's fixed axes that make a tilted file upright, "
+        "applied in this order before `up` and `forward` are read: [{x: -45}, {y: -45}].",
+    )
+
+    @model_validator(mode="after")
+    def _right_handed(self) -> Axes:
+        up, forward = _unit_vector(self.up), _unit_vector(self.forward)
+        if up @ forward:
+            raise ValueError("`up` and `forward` on different axes")
+        left = np.cross(up, forward)
+        if self.left is not None and (_unit_vector(self.left) != left).any():
+            follows = next(d for d in _DIRECTIONS if (_unit_vector(d) == left).all())
+            raise ValueError(
+                f"`left` to be {follows}, which follows from up {self.up} and forward "
+                f"{self.forward}: a mirrored or skewed frame is refused"
+            )
+        return self
+
+    def rotation(self) -> Array:
+        """(3,3) float64, file to canonical axes; a proper rotation."""
+        from scipy.spatial.transform import Rotation
+
+        up, forward = _unit_vector(self.up), _unit_vector(self.forward)
+        matrix = np.stack([np.cross(up, forward), up, forward])
+        tilt = np.eye(3)
+        for step in self.rotation_deg:
+            for axis, degrees in step.items():
+                tilt = Rotation.from_euler(axis, degrees, degrees=True).as_matrix() @ tilt
+        return matrix @ tilt
+
+
+_DIRECTIONS: tuple[Direction, ...] = ("+x", "-x", "+y", "-y", "+z", "-z")
+
+
+def _unit_vector(direction: str) -> Array:
+    return (1.0 if direction[0] == "+" else -1.0) * np.eye(3)["xyz".index(direction[1])]
+
+
+class Landmarks(Section):
+    file: PathTemplate = Field(
+        description="A scan's landmark file relative to the root, with {dir}, {stem} and the "
+        "groups of scans.name in braces: `{dir}/{stem}.bnd`."
+    )
+    format: LandmarkFormat = Field(description="Its reader.")
+    scheme: Scheme = Field(description="What each landmark is.")
+    required: StrictBool = Field(
+        default=False, description="Is a scan without its landmark file quarantined, or goes it on?"
+    )
+
+
+class Subjects(Section):
+    case: Literal["keep", "upper", "lower"] = Field(
+        default="keep", description="Case of the groups, where file names mix it."
+    )
+    same_as: dict[str, Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*:.+$")]] = Field(
+        default={}, description="Subject -> `source:subject`, the same person in another source."
+    )
+    metadata: dict[str, dict[str, str]] = Field(
+        default={}, description="Group of scans.name -> what its values mean: {sex: {F: female}}."
+    )
+
+
+class Limits(Section):
+    max_rejected_share: Annotated[Number, Field(ge=0, le=1)] = Field(
+        default=0.2, description="A build fails when a larger share of the scans is quarantined."
+    )
+    outer_eye_mm: Interval = Field(
+        default=OUTER_EYE_MM, description="Plausible distance of the outer eye corners."
+    )
+    extent_mm: Interval = Field(
+        default=EXTENT_MM, description="Plausible largest extent of a scan without landmarks."
+    )

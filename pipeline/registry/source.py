@@ -1,0 +1,199 @@
+"""A source file as one strict model, and the checks that span its sections."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, StrictBool
+
+from pipeline.formats import READERS
+from pipeline.registry.naming import glob_regex, name_regex, placeholders
+from pipeline.registry.sections import (
+    Axes,
+    Landmarks,
+    Licence,
+    Limits,
+    PathTemplate,
+    Scans,
+    Section,
+    Subjects,
+    Text,
+    known,
+    one_of,
+)
+from pipeline.units import UNITS
+
+WORDS = {"axes": "unknown", "landmarks": "none", "neutral": "all"}
+"""Fields that must be stated, and the word that states there is nothing to say (None)."""
+PLACES = ("dir", "stem")
+"""What a path template may hold besides the groups of scans.name."""
+FREE_GROUPS = ("subject", "session", "expression", "frame")
+"""Groups with a meaning of their own; any other must be used somewhere in the file."""
+
+
+def _or(word: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if value is None:
+            raise ValueError(f"a value, or the word `{word}`")
+        return None if value == word else value
+
+    return BeforeValidator(check)
+
+
+UNIT_NAMES = (*UNITS, "auto")
+Format = Annotated[str, known(READERS), Field(json_schema_extra={"enum": sorted(READERS)})]
+Unit = Annotated[str, known(UNIT_NAMES), Field(json_schema_extra={"enum": list(UNIT_NAMES)})]
+
+
+class SourceRegistry(Section):
+    """One source of scans: where its files are, what they mean, what may be done with them."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = Field(
+        description="Short name, equal to the file's; it prefixes every scan and identity."
+    )
+    title: Text = Field(description="The name people know it by.")
+    version: Text = Field(description="The release these facts hold for, as text.")
+    verified: StrictBool = Field(description="Were all facts below checked on the data itself?")
+    unconfirmed: tuple[Text, ...] = Field(
+        default=(), description="What was not, where verified is false."
+    )
+    licence: Licence
+    citation: Text = Field(description="The paper to cite.")
+    access: Text = Field(description="How to get the data.")
+    metric: Literal[True, False, "recoverable"] = Field(
+        description="Do the files keep true size? `recoverable`: with a factor given elsewhere."
+    )
+    scans: Scans = Field(description="Which files are scans, and what their names say.")
+    format: Format = Field(description="The scans' reader.")
+    unit: Unit = Field(
+        description="The scans' unit; `auto` measures it and refuses where two units fit."
+    )
+    axes: Annotated[Axes | None, _or(WORDS["axes"])] = Field(
+        description="Which way the axes point, or `unknown`: then any pose is searched."
+    )
+    landmarks: Annotated[Landmarks | None, _or(WORDS["landmarks"])] = Field(
+        description="The scans' landmark files, or `none`."
+    )
+    images: tuple[PathTemplate, ...] = Field(
+        default=(),
+        description="A scan's images, as landmarks.file; `*` and `?` may stand for the rest.",
+    )
+    subjects: Subjects = Field(default=Subjects(), description="What is known of the people.")
+    neutral: Annotated[tuple[Text, ...] | None, _or(WORDS["neutral"])] = Field(
+        description="Values of the group expression that are neutral, or `all`."
+    )
+    benchmark: Text | None = Field(
+        default=None,
+        description="The benchmark that tests on its subjects, whom training must not see.",
+    )
+    registration: dict[str, StrictBool | int | float | str] = Field(
+        default={}, description="Overrides of registration options."
+    )
+    limits: Limits = Field(default=Limits(), description="When scans and builds are refused.")
+
+    def groups(self, relative: str) -> dict[str, str] | None:
+        """The groups in a scan's relative path, absent ones empty; None where it does not fit."""
+        return scan_groups(self.scans, self.subjects, relative)
+
+    def is_neutral(self, expression: str) -> bool:
+        return self.neutral is None or expression in self.neutral
+
+    def excluded_by(self, relative: str) -> str | None:
+        """The reason of the first exclusion that takes the path."""
+        return excluded_by(self.scans, relative)
+
+
+def scan_groups(scans: Scans, subjects: Subjects, relative: str) -> dict[str, str] | None:
+    match = name_regex(scans.name).fullmatch(relative)
+    if match is None:
+        return None
+    case: Callable[[str], str] = {"upper": str.upper, "lower": str.lower}.get(subjects.case, str)
+    return {name: case(value or "") for name, value in match.groupdict().items()}
+
+
+def excluded_by(scans: Scans, relative: str) -> str | None:
+    for rule in scans.exclude:
+        if glob_regex(rule.pattern).fullmatch(relative):
+            return rule.reason
+    return None
+
+
+class Fault(NamedTuple):
+    field: str
+    got: str
+    expected: str
+
+
+def _unconfirmed(parts: Any) -> Iterator[Fault]:
+    verified, unconfirmed = parts.verified, parts.unconfirmed
+    if verified and unconfirmed:
+        yield Fault("unconfirmed", f"{len(unconfirmed)} items", "none where verified is true")
+    if not verified and not unconfirmed:
+        yield Fault("unconfirmed", "nothing", "what is not confirmed, as verified is false")
+
+
+def _templates(parts: Any) -> Iterator[Fault]:
+    scans, landmarks, images = parts.scans, parts.landmarks, parts.images
+    allowed = {*PLACES, *name_regex(scans.name).groupindex}
+    templates = {f"images.{i}": text for i, text in enumerate(images)}
+    if landmarks is not None:
+        templates["landmarks.file"] = landmarks.file
+    for field, text in templates.items():
+        for name in sorted(placeholders(text) - allowed):
+            yield Fault(field, f"{{{name}}}", one_of(name, sorted(allowed)))
+        exact = text if field == "landmarks.file" else posixpath.dirname(text)
+        if set("*?[") & set(exact):
+            yield Fault(field, text, "wildcards nowhere but in the name of an image")
+
+
+def _group_use(parts: Any) -> Iterator[Fault]:
+    landmarks, images, subjects = parts.landmarks, parts.images, parts.subjects
+    groups = set(name_regex(parts.scans.name).groupindex)
+    for name in sorted(set(subjects.metadata) - groups):
+        yield Fault(f"subjects.metadata.{name}", name, one_of(name, sorted(groups)))
+    templates = [*images, *([landmarks.file] if landmarks else [])]
+    used = {*FREE_GROUPS, *subjects.metadata}.union(*(placeholders(text) for text in templates))
+    for name in sorted(groups - used):
+        what = f"{one_of(name, FREE_GROUPS)}, or a group that another field uses"
+        yield Fault("scans.name", f"(?P<{name}>…)", what)
+
+
+def _neutral(parts: Any) -> Iterator[Fault]:
+    if parts.neutral and "expression" not in name_regex(parts.scans.name).groupindex:
+        yield Fault("neutral", str(list(parts.neutral)), "a group expression in scans.name")
+
+
+def _same_as(parts: Any) -> Iterator[Fault]:
+    for subject, other in parts.subjects.same_as.items():
+        if other.split(":")[0] == parts.id:
+            yield Fault(f"subjects.same_as.{subject}", other, "a subject of another source")
+
+
+def _examples(parts: Any) -> Iterator[Fault]:
+    scans = parts.scans
+    for path, wanted in scans.examples.items():
+        field = f"scans.examples.{path}"
+        if not any(glob_regex(glob).fullmatch(path) for glob in scans.include):
+            yield Fault(field, path, "a path that scans.include takes")
+        reason = excluded_by(scans, path)
+        if reason is not None:
+            yield Fault(field, path, f"a path that scans.exclude leaves in (it says: {reason})")
+        groups = scan_groups(scans, parts.subjects, path)
+        if groups is None:
+            yield Fault(field, path, "a path that scans.name fits")
+        elif not wanted.items() <= groups.items():
+            yield Fault(field, f"{groups} from scans.name", str(wanted))
+
+
+Check = Callable[[Any], Iterator[Fault]]
+CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
+    (("verified", "unconfirmed"), _unconfirmed),
+    (("scans", "landmarks", "images"), _templates),
+    (("scans", "landmarks", "images", "subjects"), _group_use),
+    (("scans", "neutral"), _neutral),
+    (("id", "subjects"), _same_as),
+    (("scans", "subjects"), _examples),
+)
+"""Checks across sections with the top-level fields they read, which must themselves be sound."""
