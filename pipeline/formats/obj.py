@@ -79,7 +79,8 @@ def texture(path: Path, rows: list[list[bytes]]) -> Path | None:
 def refuse_cut_off(path: Path, data: bytes, scan: RawScan) -> None:
     """Refuse a file that ends inside a row and leaves vertices without a face.
 
-    Each alone is harmless; together they are how a file cut off among its faces looks.
+    Each alone is harmless; together they are how a file cut off among its faces looks. One that is
+    cut off exactly between two face rows cannot be told from a whole one.
     """
     loose = len(scan.vertices) - len(np.unique(scan.faces))
     if not data.endswith((b"\n", b"\r")) and loose > 0.01 * len(scan.vertices):

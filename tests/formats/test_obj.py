@@ -1,0 +1,149 @@
+"""OBJ: seams, relative indices, polygons, colours, materials, and the counts of real scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scan_writers
+
+from pipeline.errors import FormatError
+from pipeline.formats.obj import read_obj
+
+SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"
+
+
+def written(folder: Path, text: str | bytes, name: str = "scan.obj") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_texture_seams_do_not_split_vertices(tmp_path: Path) -> None:
+    uvs = "".join(f"vt {i / 8} 0.5\n" for i in range(6)) + "vn 0 0 1\n"
+    path = written(tmp_path, SQUARE + uvs + "f 1/1/1 2/2/1 3/3/1\nf 1/4/1 3/5/1 4/6/1\n")
+    scan = read_obj(path)
+    assert scan.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]
+    assert scan.faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+
+
+@pytest.mark.parametrize("corner", ["{}", "{}/1", "{}//7", "{}/1/7"])
+def test_every_form_of_a_corner(tmp_path: Path, corner: str) -> None:
+    row = "f " + " ".join(corner.format(i) for i in (1, 2, 4)) + "\n"
+    assert read_obj(written(tmp_path, SQUARE + row)).faces.tolist() == [[0, 1, 3]]
+
+
+def test_negative_indices_count_from_the_row_they_stand_in(tmp_path: Path) -> None:
+    path = written(tmp_path, SQUARE + "f -4 -3 -2\nv 5 5 5\nf -1 -5 2\n")
+    assert read_obj(path).faces.tolist() == [[0, 1, 2], [4, 0, 1]]
+
+
+def test_polygons_become_fans_and_keep_their_winding(tmp_path: Path) -> None:
+    path = written(tmp_path, SQUARE + "v 0 2 0\nf 1 2 3 4\nf 1 2 3\nf 1 2 3 4 5\n")
+    fans = [[0, 1, 2], [0, 2, 3], [0, 1, 2], [0, 1, 2], [0, 2, 3], [0, 3, 4]]
+    assert read_obj(path).faces.tolist() == fans
+
+
+@pytest.mark.parametrize("colour", ["1 0.5 0", "255 128 0"])
+def test_vertex_colours_of_both_ranges(tmp_path: Path, colour: str) -> None:
+    rows = [f"{row} {colour}" for row in SQUARE.splitlines()]
+    scan = read_obj(written(tmp_path, "\n".join(rows) + "\nf 1 2 3\nf 1 3 4\n"))
+    assert scan.colours is not None and scan.colours.tolist() == [[255, 128, 0]] * 4
+    assert scan.vertices[2].tolist() == [1, 1, 0]
+
+
+def test_a_fourth_coordinate_is_no_colour(tmp_path: Path) -> None:
+    rows = [f"{row} 1.0" for row in SQUARE.splitlines()]
+    scan = read_obj(written(tmp_path, "\n".join(rows) + "\nf 1 2 3\nf 1 3 4\n"))
+    assert scan.colours is None and scan.vertices[3].tolist() == [0, 1, 0]
+
+
+def test_byte_order_mark_line_ends_tabs_and_continued_rows(tmp_path: Path) -> None:
+    text = (SQUARE + "f 1 2 \\\n 3 4\ng half\ns off\nl 1 2\n").replace("v 1 1", "\tv\t1  1")
+    for ending in ("\n", "\r\n"):
+        content = b"\xef\xbb\xbf" + text.replace("\n", ending).encode()
+        scan = read_obj(written(tmp_path, content))
+        assert len(scan.vertices) == 4 and scan.faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+
+
+def test_comments_in_another_encoding_do_no_harm(tmp_path: Path) -> None:
+    content = "# Müller\n".encode("latin-1") + SQUARE.encode() + b"f 1 2 3\nf 1 3 4\n"
+    assert len(read_obj(written(tmp_path, content)).vertices) == 4
+
+
+@pytest.mark.parametrize(
+    ("library", "material", "image"),
+    [
+        ("scan.mtl", "map_Kd skin.png", "skin.png"),
+        ("./scan.mtl", "map_Kd -s 1 1 1 skin.png", "skin.png"),
+        (r"C:\work\another name.mtl", "map_Kd skin.png", "skin.png"),
+        ("scan.mtl", r"map_Kd D:\capture\skin.png", "skin.png"),
+        ("scan.mtl", "map_Kd lost.png", "scan.bmp"),
+        ("scan.mtl", "Kd 1 1 1", "scan.bmp"),
+    ],
+)
+def test_texture_found_through_true_and_broken_names(
+    tmp_path: Path, library: str, material: str, image: str
+) -> None:
+    (tmp_path / image).touch()
+    (tmp_path / "scan.mtl").write_text(f"newmtl face\n{material}\n")
+    path = written(tmp_path, f"mtllib {library}\n{SQUARE}f 1 2 3\nf 1 3 4\n")
+    assert read_obj(path).texture_path == tmp_path / image
+
+
+def test_no_texture_where_no_image_exists(tmp_path: Path) -> None:
+    (tmp_path / "scan.mtl").write_bytes("map_Kd gesicht_m\xfcller.png\n".encode("latin-1"))
+    path = written(tmp_path, f"mtllib scan.mtl\n{SQUARE}f 1 2 3\nf 1 3 4\n")
+    assert read_obj(path).texture_path is None
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (SQUARE, "no faces"),
+        (SQUARE + "f 1 2\n", "face 0 has 2 corners"),
+        (SQUARE + "f 0 1 2\n", "vertex 0, but OBJ counts from 1"),
+        (SQUARE + "f 1 2 x\n", "faces: .*'x'"),
+        (SQUARE + "f 1 2 3.5\n", "faces: .*'3.5'"),
+        (SQUARE + "v 1 2\nf 1 2 3\n", "vertex 4 has 2 coordinates"),
+        (SQUARE + "v 1 2 3,5\nf 1 2 3\n", "vertices: .*'3,5'"),
+        (SQUARE + "f 1 2 -9\n", "1 of 1 triangles"),
+        (SQUARE + "f 1 2 3", "ends without a newline and 1 of 4 vertices"),
+    ],
+)
+def test_bad_rows(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(FormatError, match=fault):
+        read_obj(written(tmp_path, text))
+
+
+def test_a_whole_file_may_lack_the_last_newline(tmp_path: Path) -> None:
+    content = scan_writers.obj(*scan_writers.surface()).rstrip()
+    assert len(read_obj(written(tmp_path, content)).faces) == 40
+
+
+def reference(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and first index of each corner, by the plainest possible reading."""
+    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    vertices = [[float(word) for word in row[1:4]] for row in rows if row[0] == "v"]
+    faces = [[int(word.split("/")[0]) - 1 for word in row[1:]] for row in rows if row[0] == "f"]
+    return np.array(vertices, np.float32), np.array(faces)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_vertices", "n_faces", "texture"),
+    [
+        ("james/james.obj", 6_393, 12_228, "james.jpg"),
+        ("flame_fitting/scan.obj", 47_653, 94_445, None),
+    ],
+)
+def test_real_scans(
+    shared_data: Path, name: str, n_vertices: int, n_faces: int, texture: str | None
+) -> None:
+    path = shared_data / "scans" / name
+    scan = read_obj(path)
+    assert (len(scan.vertices), len(scan.faces)) == (n_vertices, n_faces)
+    vertices, faces = reference(path)
+    np.testing.assert_array_equal(scan.vertices, vertices)
+    np.testing.assert_array_equal(scan.faces, faces)
+    assert scan.texture_path == (path.with_name(texture) if texture else None)

@@ -1,0 +1,162 @@
+"""PLY: encodings, triangle strips, polygons of mixed size, colours, foreign elements."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scan_writers
+import trimesh
+
+from pipeline.errors import FormatError
+from pipeline.formats.ply import read_ply
+
+
+def written(folder: Path, content: bytes) -> Path:
+    path = folder / "scan.ply"
+    path.write_bytes(content)
+    return path
+
+
+def ascii_ply(elements: str, body: str) -> bytes:
+    return f"ply\nformat ascii 1.0\n{elements}end_header\n{body}".encode()
+
+
+VERTICES = "element vertex 4\nproperty float x\nproperty float y\nproperty float z\n"
+SQUARE = "0 0 0\n1 0 0\n1 1 0\n0 1 0\n"
+
+
+@pytest.mark.parametrize("order", ["<", ">", "ascii"])
+def test_all_encodings_hold_the_same_scan(tmp_path: Path, order: str) -> None:
+    vertices, faces = scan_writers.surface()
+    content = (
+        scan_writers.ply_ascii(vertices, faces)
+        if order == "ascii"
+        else scan_writers.ply_binary(vertices, faces, order)
+    )
+    scan = read_ply(written(tmp_path, content))
+    np.testing.assert_array_equal(scan.vertices, vertices)
+    np.testing.assert_array_equal(scan.faces, faces)
+
+
+@pytest.mark.parametrize("encoding", ["binary", "ascii"])
+def test_files_of_another_writer(tmp_path: Path, encoding: str) -> None:
+    sphere = trimesh.creation.icosphere(subdivisions=3)
+    colours = np.arange(3 * len(sphere.vertices)).reshape(-1, 3).astype(np.uint8)
+    sphere.visual.vertex_colors = colours
+    content = trimesh.exchange.ply.export_ply(sphere, encoding=encoding)
+    scan = read_ply(written(tmp_path, content))
+    np.testing.assert_allclose(scan.vertices, sphere.vertices, atol=1e-6)
+    np.testing.assert_array_equal(scan.faces, sphere.faces)
+    np.testing.assert_array_equal(scan.colours, colours)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_doubles_extra_properties_and_foreign_elements(tmp_path: Path, order: str) -> None:
+    form = "little" if order == "<" else "big"
+    header = (
+        f"ply\r\nformat binary_{form}_endian 1.0\r\ncomment by hand\r\n"
+        "element camera 1\r\nproperty float view\r\nproperty list uchar short pose\r\n"
+        "element vertex 3\r\nproperty double x\r\nproperty double y\r\nproperty double z\r\n"
+        "property float quality\r\n"
+        "element face 1\r\nproperty uchar flags\r\nproperty list uint uint vertex_index\r\n"
+        "property list uchar float texcoord\r\nend_header\r\n"
+    )
+    body = struct.pack(order + "fB2h", 1.5, 2, -7, 9)
+    for point in ((0.5, 0, 0), (1, 0.25, 0), (0, 1, 0)):
+        body += struct.pack(order + "3df", *point, 0.9)
+    body += struct.pack(order + "BI3IB6f", 1, 3, 2, 1, 0, 6, *range(6))
+    scan = read_ply(written(tmp_path, header.encode() + body))
+    assert scan.vertices.tolist() == [[0.5, 0, 0], [1, 0.25, 0], [0, 1, 0]]
+    assert scan.faces.tolist() == [[2, 1, 0]]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_polygons_of_mixed_size(tmp_path: Path, order: str) -> None:
+    vertices, _ = scan_writers.surface()
+    form = "binary_little_endian" if order == "<" else "binary_big_endian"
+    content = scan_writers.ply_header(form, len(vertices), 3)
+    content += b"".join(struct.pack(order + "3f", *v) for v in vertices.tolist())
+    for polygon in ([0, 5, 1], [6, 1, 5, 10], [2, 7, 3]):
+        content += struct.pack(f"{order}B{len(polygon)}i", len(polygon), *polygon)
+    faces = read_ply(written(tmp_path, content)).faces
+    assert faces.tolist() == [[0, 5, 1], [6, 1, 5], [6, 5, 10], [2, 7, 3]]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_triangle_strips_become_triangles(tmp_path: Path, order: str) -> None:
+    """Rows of the sheet as strips, which must give the sheet's triangles with their winding."""
+    vertices, faces = scan_writers.surface()
+    columns = scan_writers.COLUMNS
+    strips: list[int] = []
+    for row in range(scan_writers.ROWS - 1):
+        for column in range(columns):
+            strips += [row * columns + column, (row + 1) * columns + column]
+        strips.append(-1)
+    form = "little" if order == "<" else "big"
+    header = (
+        f"ply\nformat binary_{form}_endian 1.0\nelement vertex {len(vertices)}\n"
+        "property float x\nproperty float y\nproperty float z\n"
+        "element tristrips 1\nproperty list int int vertex_indices\nend_header\n"
+    )
+    body = b"".join(struct.pack(order + "3f", *v) for v in vertices.tolist())
+    body += struct.pack(f"{order}{len(strips) + 1}i", len(strips), *strips)
+    found = read_ply(written(tmp_path, header.encode() + body)).faces
+
+    def cyclic(triangles: np.ndarray) -> set[tuple[int, ...]]:
+        return {tuple(np.roll(t, -int(np.argmin(t))).tolist()) for t in triangles}
+
+    assert len(found) == len(faces) and cyclic(found) == cyclic(faces)
+
+
+def test_a_point_cloud_has_no_faces(tmp_path: Path) -> None:
+    scan = read_ply(written(tmp_path, ascii_ply(VERTICES, SQUARE)))
+    assert scan.vertices.shape == (4, 3) and scan.faces.shape == (0, 3)
+
+
+def test_colours_as_fractions_and_the_texture_comment(tmp_path: Path) -> None:
+    (tmp_path / "skin.png").touch()
+    colours = "".join(f"property float {name}\n" for name in ("red", "green", "blue"))
+    body = "".join(f"{row} 1 0.5 0\n" for row in SQUARE.splitlines())
+    content = ascii_ply("comment TextureFile skin.png\n" + VERTICES + colours, body)
+    scan = read_ply(written(tmp_path, content))
+    assert scan.colours is not None and scan.colours.tolist() == [[255, 128, 0]] * 4
+    assert scan.texture_path == tmp_path / "skin.png"
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"ply\nformat ascii 1.0\n", "header has no end_header"),
+        (b"ply\nformat binary_middle_endian 1.0\nend_header\n", "'format binary_middle_endian"),
+        (b"ply\nelement vertex 3\nend_header\n", "no format line"),
+        (ascii_ply("element vertex many\n", ""), "'element vertex many' is not PLY"),
+        (ascii_ply("element vertex 1\nproperty real x\n", "1"), "'property real x' is not PLY"),
+        (ascii_ply("element vertex 1\nproperty float x\n", "1"), "no element vertex with x, y, z"),
+        (ascii_ply(VERTICES, SQUARE[:-4]), "ends inside element vertex, expected 4"),
+        (ascii_ply(VERTICES, SQUARE.replace("1 1", "1 one")), "body: .*one"),
+        (
+            ascii_ply(VERTICES + "element face 1\nproperty list uchar int corners\n", SQUARE + "0"),
+            "element face has no vertex_indices",
+        ),
+        (
+            ascii_ply(
+                VERTICES + "element face 1\nproperty list uchar int vertex_indices\n",
+                SQUARE + "2 0 1",
+            ),
+            "face 0 has 2 corners",
+        ),
+        (
+            ascii_ply(
+                VERTICES + "element face 2\nproperty list char int vertex_indices\n",
+                SQUARE + "3 0 1 2 -3",
+            ),
+            "ends inside element face",
+        ),
+    ],
+)
+def test_bad_files(tmp_path: Path, content: bytes, fault: str) -> None:
+    with pytest.raises(FormatError, match=fault):
+        read_ply(written(tmp_path, content))

@@ -1,0 +1,164 @@
+"""What is particular to each landmark format, and vertex indices resolved on a scan."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import FormatError
+from pipeline.landmarks import read_landmarks, resolve
+from pipeline.types import RawLandmarks, RawScan
+
+SCAN = RawScan(np.arange(30, dtype=np.float32).reshape(10, 3), np.empty((0, 3), np.int64))
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("text", ["3\n0\n-1\n9\n", "3 0 -1 9\n", "# chin first\n3, 0, -1, 9"])
+def test_txt_of_indices(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, "a.txt", text)
+    raw = read_landmarks(path, "txt")
+    assert raw.indices is not None and raw.indices.tolist() == [3, 0, -1, 9]
+    points = resolve(raw, SCAN, path)
+    assert points.dtype == np.float64
+    nan = [np.nan] * 3
+    np.testing.assert_array_equal(points, [[9, 10, 11], [0, 1, 2], nan, [27, 28, 29]])
+
+
+def test_txt1_counts_from_1(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.txt", "1\n10\n-1\n")
+    np.testing.assert_array_equal(
+        resolve(read_landmarks(path, "txt1"), SCAN, path), [[0, 1, 2], [27, 28, 29], [np.nan] * 3]
+    )
+    path = written(tmp_path, "b.txt", "4\n0\n")
+    with pytest.raises(FormatError, match=r"vertex index 0, but indices count from 1"):
+        read_landmarks(path, "txt1")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("3\n-2\n", "vertex index -2"),
+        ("3\n1.5\n", "vertex indices: .*1.5"),
+        ("1 2 3\n4 5\n", "row 2 has 2 values, expected 3: x y z"),
+        ("nose 4\n", "vertex indices: .*nose"),
+    ],
+)
+def test_bad_txt(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(FormatError, match=fault):
+        read_landmarks(written(tmp_path, "a.txt", text), "txt")
+
+
+@pytest.mark.parametrize("text", ["1 2 3\nnan nan nan\n", "1,2,3\nnan,nan,nan\n"])
+def test_rows_of_nan_are_missing_landmarks(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, "a.txt", text)
+    points = resolve(read_landmarks(path, "txt"), SCAN, path)
+    np.testing.assert_array_equal(points, [[1, 2, 3], [np.nan] * 3])
+
+
+@pytest.mark.parametrize(("indices", "bad"), [([0, 10, 3], 10), ([0, -2, 3], -2)])
+def test_index_out_of_range_names_both_files_facts(indices: list[int], bad: int) -> None:
+    raw = RawLandmarks(indices=np.array(indices))
+    with pytest.raises(FormatError, match=rf"marks\.txt: 1 of 3 .* 0 … 9.* 1 with vertex {bad}"):
+        resolve(raw, SCAN, Path("marks.txt"))
+
+
+def test_infinite_points_are_refused() -> None:
+    raw = RawLandmarks(points=np.array([[0.0, 1, 2], [0, np.inf, 2]]))
+    with pytest.raises(FormatError, match=r"marks\.npy: landmark 1 is infinite"):
+        resolve(raw, SCAN, Path("marks.npy"))
+
+
+def test_npy_of_indices_and_other_shapes(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.array([4, -1], np.int32))
+    raw = read_landmarks(path, "npy")
+    assert raw.indices is not None and raw.indices.tolist() == [4, -1]
+    for array in (np.zeros((3, 2)), np.zeros(3), np.zeros((0, 3)), np.zeros((1, 5, 3))):
+        np.save(path, array)
+        with pytest.raises(FormatError, match=r"expected numbers \(L, 3\) or integers \(L,\)"):
+            read_landmarks(path, "npy")
+
+
+def test_npy_never_unpickles(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.array([{"points": 1}], object), allow_pickle=True)
+    with pytest.raises(FormatError, match="plain array"):
+        read_landmarks(path, "npy")
+
+
+def test_bnd_tolerates_an_empty_84th_row_and_no_other_count(tmp_path: Path) -> None:
+    rows = [f"{i * 7}\t\t{i}.5 {-i} 1e-1" for i in range(84)]
+    raw = read_landmarks(written(tmp_path, "a.bnd", "\n".join(rows[:83]) + "\n\n"), "bnd")
+    assert raw.points is not None and raw.points[82].tolist() == [82.5, -82, 0.1]
+    for n in (82, 84):
+        with pytest.raises(FormatError, match=f"{n} rows, expected 83"):
+            read_landmarks(written(tmp_path, "a.bnd", "\n".join(rows[:n])), "bnd")
+
+
+def test_lnd_follows_its_numbers(tmp_path: Path) -> None:
+    rows = [f"{i} {i}.25 0 0" for i in (3, 1, 2, 7, 5, 6, 4)]
+    raw = read_landmarks(written(tmp_path, "a.lnd", "\n".join(rows)), "lnd")
+    assert raw.points is not None and raw.points[:, 0].tolist() == [i + 0.25 for i in range(1, 8)]
+    for bad in (rows[:6], [*rows[:6], "9 0 0 0"], [*rows[:6], "3 0 0 0"]):
+        with pytest.raises(FormatError, match="expected 7 numbers without a gap"):
+            read_landmarks(written(tmp_path, "a.lnd", "\n".join(bad)), "lnd")
+
+
+def test_pp_skips_inactive_points_and_keeps_names(tmp_path: Path) -> None:
+    text = (
+        "<!DOCTYPE PickedPoints>\n<PickedPoints><DocumentData><User name='me'/></DocumentData>"
+        "<point x='1' y='2' z='3' name='exocanthion' active='1'/>"
+        "<point x='0' y='0' z='0' name='unused' active='0'/>"
+        "<point name='subnasale' z='6' y='5' x='4e0'/></PickedPoints>"
+    )
+    raw = read_landmarks(written(tmp_path, "a.pp", text), "pp")
+    assert raw.points is not None and raw.points.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert raw.names == ("exocanthion", "subnasale")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("<PickedPoints><point x='1' y='2'/></PickedPoints>", "coordinates: .*missing"),
+        ("<PickedPoints></PickedPoints>", "0 active points"),
+        ("<mesh><point x='1' y='2' z='3'/></mesh>", "a document 'mesh'"),
+    ],
+)
+def test_bad_pp(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(FormatError, match=fault):
+        read_landmarks(written(tmp_path, "a.pp", text), "pp")
+
+
+def test_ljson_of_version_1_with_missing_points_and_labels(tmp_path: Path) -> None:
+    document = {
+        "version": 1,
+        "landmarks": {"points": [[1, 2, 3], [None, None, None]]},
+        "labels": [{"label": "nose", "mask": [1]}, {"label": "chin", "mask": [0]}],
+    }
+    raw = read_landmarks(written(tmp_path, "a.ljson", json.dumps(document)), "ljson")
+    np.testing.assert_array_equal(raw.points, [[1, 2, 3], [np.nan] * 3])
+    assert raw.names == ("chin", "nose")
+
+
+@pytest.mark.parametrize(
+    ("document", "fault"),
+    [
+        ({"groups": {}}, "0 groups"),
+        ({"groups": {"a": {}, "b": {}}}, "2 groups"),
+        ({"landmarks": {}}, "no landmarks.points"),
+        ([], "no landmarks.points"),
+        ({"landmarks": {"points": [[1, 2]]}}, r"shape \(1, 2\), expected \(L, 3\)"),
+        ({"landmarks": {"points": [[1, 2, 3]]}, "labels": [{"label": "a"}]}, "without mask"),
+    ],
+)
+def test_bad_ljson(tmp_path: Path, document: object, fault: str) -> None:
+    with pytest.raises(FormatError, match=fault):
+        read_landmarks(written(tmp_path, "a.ljson", json.dumps(document)), "ljson")
