@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.flame.model import FlameModel
 from pipeline.synthetic.hair import HeadFrame
 from pipeline.synthetic.people import Person, Pose, make_person, pose_person
-from pipeline.synthetic.scanner import Capture, Rings, vertex_rings
+from pipeline.synthetic.scanner import Rings, vertex_rings
 from pipeline.synthetic.truth import Truth, save_truth
 from pipeline.types import Array
 
@@ -85,12 +85,12 @@ class Delivery:
         """(…,3) canonical millimetres -> the source's axes and unit."""
         return points_mm @ self.canonical_to_file.T / self.unit_mm
 
-    def save_truth(self, stem: str, pose: Pose, capture: Capture) -> None:
+    def save_truth(self, stem: str, pose: Pose, supported: Array) -> None:
         truth = Truth(
             identity=pose.person.name,
             vertices_file=self.to_file(pose.vertices_mm),
             vertices_mm=pose.vertices_mm,
-            supported=capture.supported,
+            supported=supported,
             shape=pose.person.shape,
             expression=pose.expression,
             pose=pose.pose,

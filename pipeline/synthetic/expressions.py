@@ -65,5 +65,5 @@ def write_scan(cast: Cast, delivery: Delivery, i: int, truth: bool = True) -> st
     points = delivery.to_file(capture.landmarks_mm[list(BU83)])
     write_bnd(path.with_suffix(".bnd"), nearest(vertices, points), vertices)
     if truth:
-        delivery.save_truth(stem, pose, capture)
+        delivery.save_truth(stem, pose, capture.supported)
     return f"{stem}.wrl"

@@ -9,11 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.flame.model import FlameModel
-from pipeline.synthetic import expressions, studio
+from pipeline.synthetic import captures, expressions, frames, range_images, studio
 from pipeline.synthetic.delivery import Cast, Delivery, SyntheticSource
 from pipeline.types import Array
 
 MIN_SCANS = 24
+Z_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+"""The face looks along −y."""
+X_FORWARD_Z_UP = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
 class Kind(NamedTuple):
@@ -29,6 +32,9 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "synth_studio": Kind(studio.write_studio, studio.EXTRA, 10),
     "synth_expressions": Kind(expressions.write_expressions, expressions.EXTRA, 13),
+    "synth_range": Kind(range_images.write_range, range_images.EXTRA, 8),
+    "synth_ply": Kind(frames.write_frames, frames.EXTRA, 10, 1000.0, Z_UP),
+    "synth_cm": Kind(captures.write_captures, captures.EXTRA, 8, 10.0, X_FORWARD_Z_UP),
 }
 
 

@@ -93,7 +93,7 @@ def write_scan(
     landmark_path = delivery.root / "annotations" / f"{name}.lnd"
     write_lnd(landmark_path, scale * delivery.to_file(points))
     if truth:
-        delivery.save_truth(stem, pose, capture)
+        delivery.save_truth(stem, pose, capture.supported)
     return f"{stem}.obj"
 
 
