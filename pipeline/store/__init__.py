@@ -1,0 +1,50 @@
+"""The published dataset: a plain Zarr v3 group with parquet tables beside it.
+
+Write: `create_staging`, `write_shard`, `publish`. Read: `open_store`. Check: `verify`,
+`inspect_store`. Names load on first use, so that importing one module stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.store.layout import current_version as current_version
+    from pipeline.store.locks import sweep as sweep
+    from pipeline.store.publish import publish as publish
+    from pipeline.store.reader import Store as Store
+    from pipeline.store.reader import open_store as open_store
+    from pipeline.store.rows import manifest_row as manifest_row
+    from pipeline.store.rows import row_fields as row_fields
+    from pipeline.store.rows import stack_rows as stack_rows
+    from pipeline.store.schema import ModelTag as ModelTag
+    from pipeline.store.schema import fields as fields
+    from pipeline.store.verify import inspect_store as inspect_store
+    from pipeline.store.verify import verify as verify
+    from pipeline.store.writer import create_staging as create_staging
+    from pipeline.store.writer import write_shard as write_shard
+
+_HOME = {
+    "current_version": "layout",
+    "sweep": "locks",
+    "publish": "publish",
+    "Store": "reader",
+    "open_store": "reader",
+    "manifest_row": "rows",
+    "row_fields": "rows",
+    "stack_rows": "rows",
+    "ModelTag": "schema",
+    "fields": "schema",
+    "inspect_store": "verify",
+    "verify": "verify",
+    "create_staging": "writer",
+    "write_shard": "writer",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,113 @@
+"""Who is at work in a store: advisory file locks, which die with their process however it dies.
+
+A staging `.staging-<id>` is alive while anyone holds `.staging-<id>.lock` shared; the lock file
+exists before the folder does and goes after it, so a folder without one is abandoned.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import StoreError
+
+STAGING, CLAIMS = ".staging-", ".claims"
+_owned: dict[Path, int] = {}
+"""Stagings this process made, locked until they are published or the process ends."""
+
+
+def new_staging(store: Path) -> Path:
+    """An empty staging folder, alive while this process is. The lock is held before it has its
+    name, so that no sweep takes it in between."""
+    attempt = uuid.uuid4().hex
+    staging = store / f"{STAGING}{attempt}"
+    store.mkdir(parents=True, exist_ok=True)
+    unnamed = store / f".new-{attempt}"
+    _owned[staging] = _lock(unnamed, fcntl.LOCK_SH)
+    unnamed.rename(_lock_of(staging))
+    staging.mkdir()
+    return staging
+
+
+def release(staging: Path) -> None:
+    """Give up a staging that has been published."""
+    if staging in _owned:
+        os.close(_owned.pop(staging))
+    _lock_of(staging).unlink(missing_ok=True)
+
+
+@contextmanager
+def alive(staging: Path) -> Iterator[None]:
+    """Keep a staging from being swept. Raises StoreError where it has been."""
+    try:
+        descriptor = _lock(_lock_of(staging), fcntl.LOCK_SH, create=False)
+    except FileNotFoundError as error:
+        raise StoreError(f"{staging}: published or swept already; create another") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def claimed(staging: Path, shard: int) -> Iterator[None]:
+    """Own a shard. Raises StoreError where another process does."""
+    with alive(staging):
+        (staging / CLAIMS).mkdir(exist_ok=True)
+        try:
+            claim = _lock(staging / CLAIMS / str(shard), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"{staging}: shard {shard} is being written by another process; one owns a shard"
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(claim)
+
+
+@contextmanager
+def publishing(store: Path) -> Iterator[None]:
+    """One publisher at a time moves a version in place and swaps HEAD; others wait."""
+    descriptor = _lock(store / ".publishing", fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def sweep(store: Path | str) -> list[Path]:
+    """Remove the stagings whose processes are all dead; returns what was removed."""
+    store = Path(store)
+    locks = {path.with_suffix("") for path in store.glob(f"{STAGING}*.lock")}
+    folders = {path for path in store.glob(f"{STAGING}*") if path.is_dir()}
+    removed = []
+    for staging in sorted(locks | folders):
+        try:
+            descriptor = _lock(_lock_of(staging), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        shutil.rmtree(staging, ignore_errors=True)
+        _lock_of(staging).unlink(missing_ok=True)
+        os.close(descriptor)
+        removed.append(staging)
+    return removed
+
+
+def _lock_of(staging: Path) -> Path:
+    return staging.with_name(f"{staging.name}.lock")
+
+
+def _lock(path: Path, kind: int, create: bool = True) -> int:
+    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
+    try:
+        fcntl.flock(descriptor, kind)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -1,0 +1,135 @@
+"""Publishing: a staged store becomes a version and HEAD names it, at once or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import StoreError
+from pipeline.store.layout import (
+    FILES,
+    HEAD,
+    RUN,
+    VERSIONS,
+    as_json,
+    file_digest,
+    group_attributes,
+    n_shards,
+    sealed,
+    sync_folder,
+    unsealed,
+    write_file,
+)
+from pipeline.store.locks import alive, publishing, release, sweep
+from pipeline.store.tables import Rows, identity_rows, manifest_table, table, write_table
+from pipeline.store.verify import faults_of_version
+from pipeline.types import ShardReceipt
+
+
+def publish(
+    store: Path | str,
+    staging: Path | str,
+    receipts: Sequence[ShardReceipt],
+    manifest: Rows,
+    quarantine: Rows = (),
+    excluded: Rows = (),
+    identities: Rows = (),
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:
+    """Publish a staging whose every shard is written; returns the version's folder.
+
+    `manifest` holds one mapping a row, in the arrays' order; tables and columns are those of
+    `schema.TABLES`. `identities` adds columns to what the manifest says of them. `provenance` is
+    JSON; what differs from run to run of the same build (times, host) belongs under its key "run",
+    which is kept apart, so that equal input gives equal bytes and the same version: publishing
+    what is published already only moves HEAD.
+
+    Raises StoreError, and leaves HEAD alone, where shards are missing or differ from their
+    receipts, or the tables contradict them.
+    """
+    store, staging = Path(store), Path(staging)
+    attributes = group_attributes(staging)
+    receipts = _complete(staging, receipts, attributes)
+    rows = manifest_table(manifest, receipts, attributes["rows_per_shard"])
+    tables = {
+        "manifest": rows,
+        "quarantine": table("quarantine", quarantine),
+        "excluded": table("excluded", excluded),
+        "identities": table("identities", identity_rows(rows, identities)),
+    }
+    with alive(staging):
+        _remove_scaffolding(staging)
+        for name, content in tables.items():
+            write_table(content, staging / f"{name}.parquet")
+        facts = dict(provenance or {})
+        run = facts.pop("run", {})
+        write_file(staging / "provenance.json", as_json(facts))
+        write_file(staging / RUN, sealed({"run": run}))
+        write_file(staging / FILES, sealed({"files": _files(staging, receipts)}))
+        if faults := faults_of_version(staging):
+            raise StoreError(f"{staging}: not published: " + "; ".join(faults[:5]))
+        with publishing(store):
+            version = _move(store, staging)
+            write_file(store / HEAD, version.name.encode() + b"\n")
+    release(staging)
+    sweep(store)
+    return version
+
+
+def _complete(
+    staging: Path, receipts: Sequence[ShardReceipt], attributes: Mapping[str, Any]
+) -> list[ShardReceipt]:
+    """The receipts by shard. Raises StoreError unless each shard of this staging has one."""
+    wanted = n_shards(attributes["rows"], attributes["rows_per_shard"])
+    foreign = {receipt.store for receipt in receipts} - {staging.name}
+    if foreign:
+        raise StoreError(f"{staging}: receipts of another staging: {', '.join(sorted(foreign))}")
+    ordered = sorted(receipts, key=lambda receipt: receipt.shard)
+    if [receipt.shard for receipt in ordered] != list(range(wanted)):
+        got = [receipt.shard for receipt in ordered]
+        raise StoreError(f"{staging}: got receipts of the shards {got}, expected 0 … {wanted - 1}")
+    return ordered
+
+
+def _files(staging: Path, receipts: Sequence[ShardReceipt]) -> dict[str, dict[str, Any]]:
+    """Every file of the version: shards as their receipts say, the rest as it lies there."""
+    files = {
+        path: {key: file[key] for key in ("bytes", "sha256", "field")} | {"shard": receipt.shard}
+        for receipt in receipts
+        for path, file in receipt.files.items()
+    }
+    fields = {file["field"] for file in files.values()}
+    small = [*staging.glob("*.parquet"), staging / "provenance.json", staging / "zarr.json"]
+    for path in small + [staging / field / "zarr.json" for field in fields]:
+        name = path.relative_to(staging).as_posix()
+        files[name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+    return files
+
+
+def _remove_scaffolding(staging: Path) -> None:
+    """Receipts, claims and the temporary files of killed writers."""
+    for path in staging.rglob(".*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _move(store: Path, staging: Path) -> Path:
+    """Staging -> versions/<digest>, made durable first."""
+    digest = unsealed(staging / FILES)["digest"]
+    version = store / VERSIONS / digest[:16]
+    version.parent.mkdir(exist_ok=True)
+    for folder in [staging, *(path for path in staging.rglob("*") if path.is_dir())]:
+        sync_folder(folder)
+    if version.exists() and not faults_of_version(version):
+        shutil.rmtree(staging)
+        return version
+    if version.exists():  # damaged: the good copy takes its place, the sweep takes the other
+        version.rename(staging.with_name(f"{staging.name}-damaged"))
+    staging.rename(version)
+    sync_folder(version.parent)
+    sync_folder(store)
+    return version

@@ -1,0 +1,163 @@
+"""Reading a store: `open_store(path).read("vertices_mm", rows)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.errors import StoreError
+from pipeline.store.flat import map_shards
+from pipeline.store.layout import (
+    FILES,
+    PROFILE,
+    current_version,
+    group_attributes,
+    n_shards,
+    shard_path,
+    unsealed,
+)
+from pipeline.store.schema import SCHEMA_VERSION, Field, fields
+from pipeline.store.tables import read_table
+from pipeline.types import Array
+
+
+class Store:
+    """One published version, read-only. Make it with `open_store`.
+
+    It may be pickled (the other process opens the same version again) and used after a fork:
+    reading is plain memory access, without threads or locks.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.attributes = _readable_attributes(path)
+        _check_sizes(path)
+        self.n_rows: int = self.attributes["rows"]
+        self.rows_per_shard: int = self.attributes["rows_per_shard"]
+        self.fields: dict[str, Field] = fields(self.attributes["model"]["n_vertices"])
+        self._mapped: dict[str, list[Array]] = {}
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Store, (self.path,)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}, {self.n_rows} rows, model {self.model['name']!r})"
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """name, digest, is_stand_in and n_vertices of the face model of all rows."""
+        return dict(self.attributes["model"])
+
+    @cached_property
+    def manifest(self) -> pa.Table:
+        """One row a scan, in the arrays' order. Raises StoreError where unreadable."""
+        manifest = read_table(self.path / "manifest.parquet")
+        if len(manifest) != self.n_rows:
+            raise StoreError(
+                f"{self.path}: the manifest has {len(manifest)} rows, the arrays {self.n_rows}"
+            )
+        return manifest
+
+    def table(self, name: str) -> pa.Table:
+        """manifest, quarantine, excluded or identities."""
+        return self.manifest if name == "manifest" else read_table(self.path / f"{name}.parquet")
+
+    def map(self, *names: str) -> None:
+        """Map fields now, so that damage to their shards' indices shows before the first read."""
+        for name in names:
+            self._shards(name)
+
+    def row(self, name: str, row: int) -> Array:
+        """One row (*field.shape), read-only, without a copy."""
+        if not 0 <= row < self.n_rows:
+            raise IndexError(f"row {row}, expected 0 … {self.n_rows - 1}")
+        shards = self._shards(name)
+        if len(shards) == 1:
+            return shards[0][row, ...]
+        return shards[row // self.rows_per_shard][row % self.rows_per_shard, ...]
+
+    def read(self, name: str, rows: slice | Sequence[int] | Array) -> Array:
+        """A copy of the rows (n, *field.shape), in the order asked for.
+
+        Raises StoreError for an unknown field, IndexError for a row outside 0 … n_rows - 1.
+        """
+        index = np.arange(self.n_rows)[rows] if isinstance(rows, slice) else np.asarray(rows)
+        index = index.astype(np.int64, casting="same_kind" if index.size else "unsafe")
+        if index.size and not 0 <= index.min() <= index.max() < self.n_rows:
+            raise IndexError(f"rows {index.min()} … {index.max()}, expected 0 … {self.n_rows - 1}")
+        shards = self._shards(name)
+        if len(shards) == 1:
+            return np.take(shards[0], index, axis=0)
+        field = self.fields[name]
+        gathered = np.empty((len(index), *field.shape), field.dtype)
+        owner, within = np.divmod(index, self.rows_per_shard)
+        for shard in np.unique(owner):
+            here = owner == shard
+            gathered[here] = shards[shard][within[here]]
+        return gathered
+
+    def _shards(self, name: str) -> list[Array]:
+        if name not in self._mapped:
+            field = self._field(name)
+            n_dims = len(field.shape)
+            paths = [
+                self.path / shard_path(name, shard, n_dims)
+                for shard in range(n_shards(self.n_rows, self.rows_per_shard))
+            ]
+            self._mapped[name] = map_shards(field, paths, self.n_rows, self.rows_per_shard)
+        return self._mapped[name]
+
+    def _field(self, name: str) -> Field:
+        if name not in self.fields:
+            raise StoreError(f"{self.path}: no field {name!r}; it has {', '.join(self.fields)}")
+        return self.fields[name]
+
+
+def open_store(path: Path | str) -> Store:
+    """Open a dataset's folder, at the version its HEAD names, or one version's folder.
+
+    Every file of the version must exist with its size before anything is read. Raises StoreError
+    naming the file where one is missing or cut short, where there is no store, where it is of
+    a newer schema, or where its arrays are not in the layout this reader maps.
+    """
+    path = Path(path).absolute()
+    return Store(path if (path / FILES).exists() else current_version(path))
+
+
+def _readable_attributes(version: Path) -> dict[str, Any]:
+    attributes = group_attributes(version)
+    schema = attributes.get("facefold_schema")
+    if not isinstance(schema, int):
+        raise StoreError(f"{version}: a Zarr group, but not one facefold wrote")
+    if schema > SCHEMA_VERSION:
+        raise StoreError(
+            f"{version}: schema version {schema}; this facefold reads up to {SCHEMA_VERSION}, "
+            "install a newer one"
+        )
+    if attributes["profile"] != PROFILE:
+        raise StoreError(
+            f"{version}: profile {attributes['profile']!r}; only {PROFILE!r} is mapped, open it "
+            "with zarr-python"
+        )
+    return attributes
+
+
+def _check_sizes(version: Path) -> None:
+    for name, entry in unsealed(version / FILES)["files"].items():
+        try:
+            size = (version / name).stat().st_size
+        except OSError as error:
+            raise StoreError(f"{version / name}: missing; restore it or publish again") from error
+        if size != entry["bytes"]:
+            raise StoreError(
+                f"{version / name}: {size} bytes, expected {entry['bytes']}; "
+                "restore it or publish again"
+            )

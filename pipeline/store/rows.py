@@ -1,0 +1,126 @@
+"""A registered scan as a row of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import StoreError
+from pipeline.flame.model import FlameModel
+from pipeline.landmarks.schemes import to_68
+from pipeline.store.schema import fields
+from pipeline.types import Array, Quality, Registration, Scan, ScanRecord
+
+
+def pack_validity(validity: Array) -> Array:
+    """(…,V) bool -> (…,⌈V/8⌉) uint8, lowest bit first."""
+    return np.packbits(validity, axis=-1, bitorder="little")
+
+
+def unpack_validity(packed: Array, n_vertices: int) -> Array:
+    """(…,⌈V/8⌉) uint8 -> (…,V) bool."""
+    bits = np.unpackbits(packed, axis=-1, count=n_vertices, bitorder="little")
+    return bits.view(np.bool_)
+
+
+def row_fields(scan: Scan, registration: Registration, model: FlameModel) -> dict[str, Array]:
+    """Every stored field of one scan, as `write_shard` takes them (there stacked to rows).
+
+    Raises StoreError where the registration failed or was made with another model.
+    """
+    if registration.status == "failed":
+        raise StoreError(
+            f"{registration.scan_id}: failed ({registration.reason}), not to be stored"
+        )
+    if registration.model_digest != model.digest:
+        raise StoreError(
+            f"{registration.scan_id}: registered with another model than {model.name!r}"
+        )
+    landmarks, confidence = _landmarks_68(scan)
+    values: dict[str, Any] = {
+        **{
+            name: getattr(registration, name)
+            for name in (
+                "vertices_mm",
+                "neutral_mm",
+                "shape",
+                "expression",
+                "pose",
+                "translation_mm",
+                "distance_mm",
+                "weight",
+            )
+        },
+        "validity": pack_validity(registration.validity),
+        "landmarks_mm": landmarks,
+        "landmark_confidence": confidence,
+        "registered_landmarks_mm": _registered_landmarks(registration.vertices_mm, model),
+        "source_to_canonical": scan.source_to_canonical,
+        "unit_factor_mm": scan.unit_factor_mm,
+    }
+    schema = fields(len(model.template_mm))
+    return {name: np.asarray(values[name], field.dtype) for name, field in schema.items()}
+
+
+def _landmarks_68(scan: Scan) -> tuple[Array, Array]:
+    """(68,3) with NaN rows and (68,) with zeros where the scan has no such landmark."""
+    absent = np.full((68, 3), np.nan), np.zeros(68)
+    if scan.landmarks_mm is None or scan.landmark_confidence is None:
+        return absent
+    if scan.landmark_scheme is None:
+        return absent
+    landmarks = to_68(scan.landmark_scheme, scan.landmarks_mm)
+    weights = np.repeat(scan.landmark_confidence[:, None], 3, axis=1)
+    confidence = to_68(scan.landmark_scheme, weights)[:, 0]
+    known = np.isfinite(landmarks.sum(axis=1))
+    landmarks = np.where(known[:, None], landmarks, np.nan)
+    return landmarks, np.where(known, np.nan_to_num(confidence), 0.0)
+
+
+def _registered_landmarks(vertices_mm: Array, model: FlameModel) -> Array:
+    landmarks = np.full((68, 3), np.nan)
+    if model.landmarks is not None:
+        positions = model.landmarks.positions(vertices_mm, model.faces)
+        landmarks[model.landmarks.indices_68] = positions
+    return landmarks
+
+
+def stack_rows(rows: list[Mapping[str, Array]]) -> dict[str, Array]:
+    """Rows of `row_fields` -> the arrays of a shard."""
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def manifest_row(
+    record: ScanRecord, scan: Scan, registration: Registration, quality: Quality, **more: Any
+) -> dict[str, Any]:
+    """One row of the manifest; `more` gives what these do not know: identity, split, licence,
+    commercial, redistribution, metric, benchmark, result_key and any further column."""
+    scan_to_mesh, mesh_to_scan = quality.scan_to_mesh_mm["face"], quality.mesh_to_scan_mm["face"]
+    return {
+        "scan_id": record.scan_id,
+        "source": record.source,
+        "subject": record.subject,
+        "session": record.session,
+        "expression": record.expression,
+        "neutral": record.neutral,
+        "content_hash": record.content_hash,
+        "verdict": quality.verdict,
+        "reasons": "; ".join(quality.reasons),
+        "status": registration.status,
+        "iterations": registration.iterations,
+        "scan_to_mesh_median_mm": scan_to_mesh["median"],
+        "scan_to_mesh_p95_mm": scan_to_mesh["p95"],
+        "mesh_to_scan_median_mm": mesh_to_scan["median"],
+        "mesh_to_scan_p95_mm": mesh_to_scan["p95"],
+        "landmark_error_mm": quality.landmark_error_mm,
+        "coverage": quality.coverage,
+        "flipped_triangles": quality.flipped_triangles,
+        "outer_eye_mm": quality.outer_eye_mm,
+        "beyond_model_mm": quality.beyond_model_mm,
+        "unit": scan.unit,
+        "unit_evidence": scan.unit_evidence,
+        "landmark_source": scan.landmark_source,
+        **more,
+    }

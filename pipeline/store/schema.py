@@ -1,0 +1,186 @@
+"""What a store holds: every array and table column once, with unit, meaning and producing stage.
+
+`docs/reference/store_schema.json` is generated from here:
+`python -m pipeline.store.schema docs/reference/store_schema.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE
+
+if TYPE_CHECKING:
+    from pipeline.flame.model import FlameModel
+
+SCHEMA_VERSION = 1
+"""Raised when a field changes its meaning; a reader refuses a higher one."""
+
+N_VERTICES = 5023
+ROWS_PER_CHUNK = 16
+ROWS_PER_SHARD = 4096
+"""Makes the data of every field's shard a whole number of memory pages, see `flat.py`."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One stored array: row i belongs to row i of the manifest."""
+
+    name: str
+    dtype: str
+    """numpy's code, little-endian where it matters: "<f4", "<f8", "|u1"."""
+    shape: tuple[int, ...]
+    """Of one row."""
+    dims: tuple[str, ...]
+    unit: str
+    meaning: str
+    stage: str
+    """The stage that produces it."""
+    optional: bool = False
+    """Rows may hold NaN where nothing is known; elsewhere a value that is not finite is refused."""
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+def fields(n_vertices: int = N_VERTICES) -> dict[str, Field]:
+    """Every stored array by name, in the order they are written."""
+    v, bits = n_vertices, -(-n_vertices // 8)
+    rows = (
+        Field("vertices_mm", "<f4", (v, 3), ("vertex", "xyz"), "mm",
+              "the template registered to the scan, canonical frame", "register"),
+        Field("neutral_mm", "<f4", (v, 3), ("vertex", "xyz"), "mm",
+              "the same head with expression and pose removed, identity detail kept", "register"),
+        Field("shape", "<f4", (N_SHAPE,), ("shape_component",), "standard deviation",
+              "identity coefficients, zero beyond the model's own", "register"),
+        Field("expression", "<f4", (N_EXPRESSION,), ("expression_component",),
+              "standard deviation", "expression coefficients", "register"),
+        Field("pose", "<f4", (N_POSE,), ("pose_value",), "rad",
+              "axis-angle of global, neck, jaw, left eye, right eye", "register"),
+        Field("translation_mm", "<f4", (3,), ("xyz",), "mm", "the model's translation",
+              "register"),
+        Field("distance_mm", "<f4", (v,), ("vertex",), "mm",
+              "unsigned distance of each vertex to the scan's surface", "register"),
+        Field("weight", "<f4", (v,), ("vertex",), "1",
+              "weight in [0, 1] of each vertex's last correspondence", "register"),
+        Field("validity", "|u1", (bits,), ("validity_byte",), "bit",
+              "the scan has data at vertex 8j+k: bit k, lowest first, of byte j", "register"),
+        Field("landmarks_mm", "<f4", (68, 3), ("landmark", "xyz"), "mm",
+              "the scan's own landmarks in iBUG-68 order, canonical frame; NaN where absent",
+              "landmarks", optional=True),
+        Field("landmark_confidence", "<f4", (68,), ("landmark",), "1",
+              "confidence in [0, 1] of landmarks_mm, 0 where absent", "landmarks"),
+        Field("registered_landmarks_mm", "<f4", (68, 3), ("landmark", "xyz"), "mm",
+              "the template's landmarks on vertices_mm; NaN where the model embeds none",
+              "register", optional=True),
+        Field("source_to_canonical", "<f8", (4, 4), ("row_of_4", "column_of_4"), "mm",
+              "the file's coordinates to the canonical frame: unit, axes, translation",
+              "normalise"),
+        Field("unit_factor_mm", "<f8", (), (), "mm",
+              "millimetres in one unit of the file, the only scale ever applied", "normalise"),
+    )  # fmt: skip
+    return {field.name: field for field in rows}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: `type` is pyarrow's name for it."""
+
+    name: str
+    type: str
+    meaning: str
+    required: bool = False
+
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "manifest": (
+        Column("scan_id", "string", "source: and the path within the source", True),
+        Column("source", "string", "the registry's id", True),
+        Column("subject", "string", "as the source names it", True),
+        Column("identity", "string", "one name a person, namespaced by source", True),
+        Column("split", "string", "train, val or test; one an identity", True),
+        Column("session", "string", "as the source names it"),
+        Column("expression", "string", "as the source names it", True),
+        Column("neutral", "bool", "the source counts the expression as neutral"),
+        Column("verdict", "string", "accept or review", True),
+        Column("reasons", "string", "why the verdict is not accept, joined by '; '"),
+        Column("status", "string", "how the registration ended: converged or iteration limit"),
+        Column("iterations", "int32", "of the registration"),
+        Column("scan_to_mesh_median_mm", "double", "over the face region"),
+        Column("scan_to_mesh_p95_mm", "double", "over the face region"),
+        Column("mesh_to_scan_median_mm", "double", "over the face region"),
+        Column("mesh_to_scan_p95_mm", "double", "over the face region"),
+        Column("landmark_error_mm", "double", "mean; null where the scan has no landmarks"),
+        Column("coverage", "double", "share of the face's vertices the scan has data for"),
+        Column("flipped_triangles", "int32", "of the registered mesh"),
+        Column("outer_eye_mm", "double", "distance of the outer eye corners"),
+        Column("beyond_model_mm", "double", "median free-form displacement on the face"),
+        Column("unit", "string", "of the file"),
+        Column("unit_evidence", "string", "where the unit comes from"),
+        Column("landmark_source", "string", "file, detected, or null where there are none"),
+        Column("licence", "string", "of the source"),
+        Column("commercial", "bool", "the licence allows commercial use"),
+        Column("redistribution", "bool", "the licence allows redistribution"),
+        Column("metric", "bool", "the source's scans have true size"),
+        Column("benchmark", "string", "the benchmark the subject belongs to, or null"),
+        Column("content_hash", "string", "SHA-256 of the scan's files"),
+        Column("result_key", "string", "the ledger's key of the result"),
+    ),
+    "quarantine": (
+        Column("source", "string", "the registry's id", True),
+        Column("scan_id", "string", "as in the manifest", True),
+        Column("path", "string", "of the file", True),
+        Column("stage", "string", "that gave up", True),
+        Column("reason", "string", "why", True),
+    ),
+    "excluded": (
+        Column("source", "string", "the registry's id", True),
+        Column("path", "string", "within the source", True),
+        Column("reason", "string", "the rule that excludes it", True),
+    ),
+    "identities": (
+        Column("identity", "string", "one name a person", True),
+        Column("split", "string", "train, val or test", True),
+        Column("scans", "int32", "rows of the manifest", True),
+        Column("sources", "string", "ids of the sources, joined by ','", True),
+    ),
+}
+"""Row tables, one parquet file each. Further columns may follow these; `publish` adds to the
+manifest `shard` (int32), `row` (int64, index into the arrays) and `crc32c_<field>` (uint32)."""
+
+
+@dataclass(frozen=True)
+class ModelTag:
+    """Which face model a store's rows were made with."""
+
+    name: str
+    digest: str
+    is_stand_in: bool
+    n_vertices: int = N_VERTICES
+
+    @classmethod
+    def of(cls, model: FlameModel) -> ModelTag:
+        return cls(model.name, model.digest, model.is_stand_in, len(model.template_mm))
+
+
+def schema_json() -> str:
+    """The whole schema as JSON, for people and for the drift check."""
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "rows_per_chunk": ROWS_PER_CHUNK,
+        "rows_per_shard": ROWS_PER_SHARD,
+        "fields": [asdict(field) for field in fields().values()],
+        "tables": {name: [asdict(c) for c in columns] for name, columns in TABLES.items()},
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(schema_json(), encoding="utf-8")

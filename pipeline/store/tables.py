@@ -1,0 +1,130 @@
+"""The row tables beside the arrays, as parquet that any reader opens."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import StoreError
+from pipeline.store.layout import write_file
+from pipeline.store.schema import TABLES
+from pipeline.types import ShardReceipt
+
+Rows = Sequence[Any]
+"""Mappings column -> value, or dataclasses with the columns as fields."""
+
+
+def table(name: str, rows: Rows) -> pa.Table:
+    """The rows as the table `name` of the schema; columns it does not know follow, by name.
+
+    Raises StoreError where a required value is missing or one has the wrong type.
+    """
+    records = [_record(row) for row in rows]
+    columns = {}
+    for column in TABLES[name]:
+        values = [record.get(column.name) for record in records]
+        if column.required and None in values:
+            raise StoreError(f"{name}: row {values.index(None)} has no {column.name!r}")
+        columns[column.name] = _array(name, column.name, values, pa.type_for_alias(column.type))
+    for extra in sorted({key for record in records for key in record} - columns.keys()):
+        columns[extra] = _array(name, extra, [record.get(extra) for record in records], None)
+    return pa.table(columns)
+
+
+def _array(table_name: str, column: str, values: list[Any], kind: pa.DataType | None) -> pa.Array:
+    try:
+        return pa.array(values, kind, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as e:
+        raise StoreError(f"{table_name}: column {column!r}: {e}") from e
+
+
+def manifest_table(rows: Rows, receipts: Sequence[ShardReceipt], rows_per_shard: int) -> pa.Table:
+    """The manifest: `rows` in the arrays' order, then shard, row and each field's checksums.
+
+    Raises StoreError where the rows are not as many as the shards', a scan comes twice, or one
+    identity falls into two splits.
+    """
+    total = sum(receipt.rows for receipt in receipts)
+    if len(rows) != total:
+        raise StoreError(f"manifest: got {len(rows)} rows, the shards hold {total}")
+    manifest = table("manifest", rows)
+    scans, unique = manifest["scan_id"], manifest["scan_id"].unique()
+    if len(unique) != total:
+        twice = [v["values"] for v in scans.value_counts().to_pylist() if v["counts"] > 1]
+        raise StoreError(f"manifest: scan {twice[0]!r} comes more than once")
+    identity_rows(manifest)
+    columns: dict[str, pa.Array] = {
+        "shard": pa.array([i // rows_per_shard for i in range(total)], pa.int32()),
+        "row": pa.array(range(total), pa.int64()),
+    }
+    for file in receipts[0].files.values():
+        name = file["field"]
+        checksums = [
+            checksum
+            for receipt in receipts
+            for other in receipt.files.values()
+            if other["field"] == name
+            for checksum in other["row_crc32c"]
+        ]
+        columns[f"crc32c_{name}"] = pa.array(checksums, pa.uint32())
+    for name, values in columns.items():
+        if name in manifest.column_names:
+            if manifest[name].to_pylist() != values.to_pylist():
+                raise StoreError(f"manifest: column {name!r} does not match the shards; omit it")
+            manifest = manifest.drop_columns([name])
+        manifest = manifest.append_column(name, values)
+    return manifest
+
+
+def identity_rows(manifest: pa.Table, facts: Rows = ()) -> list[dict[str, Any]]:
+    """One row an identity, by name: split, number of scans, sources, and its further `facts`.
+
+    Raises StoreError where an identity falls into two splits, or facts are of one not there.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    columns = (manifest[name].to_pylist() for name in ("identity", "split", "source"))
+    for identity, split, source in zip(*columns, strict=True):
+        row = found.setdefault(identity, {"split": split, "scans": 0, "sources": set()})
+        if row["split"] != split:
+            raise StoreError(
+                f"identity {identity!r} is in the splits {row['split']!r} and {split!r}; "
+                "an identity belongs to one"
+            )
+        row["scans"] += 1
+        row["sources"].add(source)
+    further = {record["identity"]: record for record in map(_record, facts)}
+    if foreign := sorted(further.keys() - found.keys()):
+        raise StoreError(f"identities: {foreign[0]!r} has no row in the manifest")
+    return [
+        {
+            **further.get(name, {}),
+            **found[name],
+            "identity": name,
+            "sources": ",".join(sorted(found[name]["sources"])),
+        }
+        for name in sorted(found)
+    ]
+
+
+def _record(row: Any) -> Mapping[str, Any]:
+    return row if isinstance(row, Mapping) else dataclasses.asdict(row)
+
+
+def write_table(rows: pa.Table, path: Path) -> None:
+    """Parquet without timestamps, so that equal rows give equal bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd", write_statistics=True)
+    write_file(path, memoryview(sink.getvalue()))
+
+
+def read_table(path: Path) -> pa.Table:
+    """Raises StoreError where the file is missing or damaged."""
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: unreadable ({error}); run a verification") from error
