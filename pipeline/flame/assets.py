@@ -95,9 +95,7 @@ def _read_model(path: Path) -> FlameModel:
         key for key in ("v_template", "f") if not isinstance(found, Mapping) or key not in found
     ]
     if missing:
-        raise ModelError(
-            f"{path}: has no {' and no '.join(missing)}, so it is no FLAME file. {_HELP}"
-        )
+        raise ModelError(f"{path}: no face model, has no {' and no '.join(missing)}. {_HELP}")
     return _from_arrays(path, found)
 
 

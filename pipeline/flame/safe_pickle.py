@@ -159,6 +159,8 @@ def _dtype(record: Any) -> np.dtype[Any]:
 
 def _bytes(data: Any) -> bytes:
     data = _plain(data)
+    if not isinstance(data, bytes | bytearray | str):
+        raise TypeError(f"raw bytes expected, got {type(data).__name__}")
     return data.encode("latin1") if isinstance(data, str) else bytes(data)
 
 
@@ -248,7 +250,8 @@ _REBUILD: dict[str, Callable[[Record], Any]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "collections.OrderedDict": lambda record: _plain(record.items),
     "builtins.set": lambda record: _plain(list(*record.args)),
-    "builtins.bytearray": lambda record: _bytes(*record.args[:1]) if record.args else b"",
+    "builtins.bytes": lambda record: _bytes(record.args[0] if record.args else b""),
+    "builtins.bytearray": lambda record: _bytes(record.args[0] if record.args else b""),
     "copyreg._reconstructor": _reconstructed,
     "_codecs.encode": lambda record: str(record.args[0]).encode("latin1"),
 }
