@@ -41,7 +41,7 @@ class Catalogue:
     """Subject -> what the file names tell of it, as {"sex": "female"}."""
 
     @property
-    def found(self) -> int:
+    def n_files(self) -> int:
         """Number of files under the root."""
         classes = (self.records, self.excluded, self.quarantined, self.companions)
         return sum(len(files) for files in classes)

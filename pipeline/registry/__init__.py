@@ -3,6 +3,7 @@
 from pipeline.registry.load import (
     list_registries,
     load_registry,
+    read_yaml,
     registries_dir,
     registry_files,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "list_registries",
     "load_registry",
     "new_registry",
+    "read_yaml",
     "registries_dir",
     "registry_files",
     "registry_schema",

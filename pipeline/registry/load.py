@@ -55,13 +55,13 @@ def load_registry(path_or_id: Path | str) -> SourceRegistry:
     faults = registry_faults(file)
     if faults:
         raise RegistryError(faults)
-    return SourceRegistry.model_validate(_read(file))
+    return SourceRegistry.model_validate(read_yaml(file))
 
 
 def registry_faults(file: Path) -> list[str]:
     """Every fault of a registry file, as `file: field: got X, expected Y`."""
     try:
-        data = _read(file)
+        data = read_yaml(file)
     except RegistryError as error:
         return list(error.faults)
     faults = list(_faults(data))
@@ -101,7 +101,8 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML file of fields; RegistryError for wrong YAML, repeated keys, keys that are no text."""
     try:
         data = yaml.load(file.read_text(encoding="utf-8"), _StrictLoader)
     except RegistryError as error:

@@ -1,0 +1,142 @@
+"""A scan as read -> a Scan; a catalogued scan -> a Scan, or an error that knows its stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from pipeline.errors import FacefoldError, FormatError
+from pipeline.formats import read_scan
+from pipeline.landmarks import read_landmarks, resolve
+from pipeline.landmarks.schemes import OUTER_EYES_68, scheme_by_count, to_68
+from pipeline.normalise.surface import clean, cloud_normals, face_outwards, surface_normals
+from pipeline.registry import Axes, Limits, SourceRegistry
+from pipeline.types import Array, RawScan, Scan, ScanRecord
+from pipeline.units import find_unit
+
+LANDMARK_DISTANCE_MM = 25.0
+"""Landmarks of one frame with their scan lie nearer than this to its vertices, half of them."""
+
+
+def normalise(
+    raw: RawScan,
+    *,
+    scan_id: str,
+    unit: str,
+    axes: Axes | None,
+    landmarks: Array | None = None,
+    scheme: str | None = None,
+    limits: Limits | None = None,
+) -> Scan:
+    """The scan in millimetres and canonical axes, cleaned; only the unit's factor scales it.
+
+    `axes` None means an unknown pose: the file's axes are kept and the scan is not `oriented`.
+    landmarks (L,3) in the file's unit and axes, NaN rows missing, of `scheme` (else its count
+    tells). Raises UnitError where the size contradicts `unit` or leaves `auto` open, FormatError
+    where no surface is left or the landmarks are far from it.
+    """
+    limits = limits or Limits()
+    if not len(raw.vertices):
+        raise FormatError(scan_id, "no vertices", "leave the file out by scans.exclude")
+    eyes = None
+    if landmarks is not None:
+        scheme = scheme or scheme_by_count(len(landmarks)).name
+        eyes = to_68(scheme, landmarks)[list(OUTER_EYES_68)]
+    found = find_unit(
+        unit,
+        raw.vertices,
+        eyes,
+        outer_eye_mm=limits.outer_eye_mm,
+        extent_mm=limits.extent_mm,
+    )
+    matrix = np.eye(4)
+    matrix[:3, :3] = found.mm * (np.eye(3) if axes is None else axes.rotation())
+    surface = clean(raw.vertices, raw.faces)
+    if len(raw.faces) and not len(surface.faces):
+        fault = f"none of its {len(raw.faces)} triangles has an area"
+        raise FormatError(scan_id, fault, "export the mesh again")
+    vertices = transform(matrix, surface.vertices)
+    faces = face_outwards(vertices, surface.faces) if len(surface.faces) else surface.faces
+    landmarks_mm = confidence = None
+    if landmarks is not None:
+        landmarks_mm = transform(matrix, landmarks)
+        confidence = np.asarray(np.isfinite(landmarks_mm).all(axis=1), np.float32)
+        _check_near(scan_id, landmarks_mm, vertices)
+    return Scan(
+        scan_id=scan_id,
+        vertices_mm=vertices,
+        faces=faces,
+        normals=surface_normals(vertices, faces) if len(faces) else cloud_normals(vertices),
+        source_to_canonical=matrix,
+        unit=found.unit,
+        unit_factor_mm=found.mm,
+        unit_evidence=found.evidence,
+        landmarks_mm=landmarks_mm,
+        landmark_scheme=scheme,
+        landmark_confidence=confidence,
+        landmark_source=None if landmarks is None else "file",
+        oriented=axes is not None,
+    )
+
+
+def transform(a_to_b: Array, points: Array) -> Array:
+    """(4,4) affine map of (N,3) points, in float64."""
+    return np.asarray(points, np.float64) @ a_to_b[:3, :3].T + a_to_b[:3, 3]
+
+
+def _check_near(scan_id: str, landmarks_mm: Array, vertices_mm: Array) -> None:
+    known = landmarks_mm[np.isfinite(landmarks_mm).all(axis=1)]
+    if not len(known):
+        raise FormatError(scan_id, "all of its landmarks are missing", "remove the landmark file")
+    distance = float(np.median(cKDTree(vertices_mm).query(known)[0]))
+    if distance > LANDMARK_DISTANCE_MM:
+        fault = f"half of its landmarks are more than {distance:.0f} mm away from the scan"
+        remedy = (
+            f"expected less than {LANDMARK_DISTANCE_MM:.0f}: check that the landmark file belongs "
+            "to this scan, in the same unit and frame, and counts vertices from the right number"
+        )
+        raise FormatError(scan_id, fault, remedy)
+
+
+def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
+    """Reads and normalises a catalogued scan.
+
+    Raises a FacefoldError whose `stage_of` is `read`, `landmarks` or `normalise`.
+    """
+    points = scheme = None
+    with _stage("read"):
+        raw = read_scan(record.path, record.format)
+    if record.landmark_path is not None and registry.landmarks is not None:
+        scheme = registry.landmarks.scheme
+        with _stage("landmarks"):
+            found = read_landmarks(record.landmark_path, registry.landmarks.format)
+            points = resolve(found, raw, record.landmark_path)
+            to_68(scheme, points)
+    with _stage("normalise"):
+        return normalise(
+            raw,
+            scan_id=record.scan_id,
+            unit=record.unit,
+            axes=registry.axes,
+            landmarks=points,
+            scheme=scheme,
+            limits=registry.limits,
+        )
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    """Errors from within carry the name of the stage."""
+    try:
+        yield
+    except FacefoldError as error:
+        error.stage = name  # type: ignore[attr-defined]
+        raise
+
+
+def stage_of(error: FacefoldError) -> str:
+    """The stage that `read_record` was in; `normalise` for an error from elsewhere."""
+    return getattr(error, "stage", "normalise")
