@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.store.layout import current_version as current_version
     from pipeline.store.locks import sweep as sweep
-    from pipeline.store.publish import publish as publish
+    from pipeline.store.publishing import publish as publish
     from pipeline.store.reader import Store as Store
     from pipeline.store.reader import open_store as open_store
     from pipeline.store.rows import manifest_row as manifest_row
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from pipeline.store.rows import stack_rows as stack_rows
     from pipeline.store.schema import ModelTag as ModelTag
     from pipeline.store.schema import fields as fields
-    from pipeline.store.verify import inspect_store as inspect_store
-    from pipeline.store.verify import verify as verify
+    from pipeline.store.verification import inspect_store as inspect_store
+    from pipeline.store.verification import verify as verify
     from pipeline.store.writer import create_staging as create_staging
     from pipeline.store.writer import write_shard as write_shard
 
 _HOME = {
     "current_version": "layout",
     "sweep": "locks",
-    "publish": "publish",
+    "publish": "publishing",
     "Store": "reader",
     "open_store": "reader",
     "manifest_row": "rows",
@@ -36,8 +36,8 @@ _HOME = {
     "stack_rows": "rows",
     "ModelTag": "schema",
     "fields": "schema",
-    "inspect_store": "verify",
-    "verify": "verify",
+    "inspect_store": "verification",
+    "verify": "verification",
     "create_staging": "writer",
     "write_shard": "writer",
 }

@@ -10,19 +10,9 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.landmarks.schemes import to_68
+from pipeline.store.packing import pack_validity
 from pipeline.store.schema import fields
 from pipeline.types import Array, Quality, Registration, Scan, ScanRecord
-
-
-def pack_validity(validity: Array) -> Array:
-    """(…,V) bool -> (…,⌈V/8⌉) uint8, lowest bit first."""
-    return np.packbits(validity, axis=-1, bitorder="little")
-
-
-def unpack_validity(packed: Array, n_vertices: int) -> Array:
-    """(…,⌈V/8⌉) uint8 -> (…,V) bool."""
-    bits = np.unpackbits(packed, axis=-1, count=n_vertices, bitorder="little")
-    return bits.view(np.bool_)
 
 
 def row_fields(scan: Scan, registration: Registration, model: FlameModel) -> dict[str, Array]:

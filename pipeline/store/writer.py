@@ -2,7 +2,7 @@
 
 staging = create_staging(store, n_rows, model)
 receipts = [write_shard(staging, k, rows_of_shard_k, model.digest) for k in …]
-publish(store, staging, receipts, …)                                   # publish.py
+publish(store, staging, receipts, …)                                   # publishing.py
 """
 
 from __future__ import annotations

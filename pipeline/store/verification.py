@@ -20,8 +20,13 @@ from pipeline.store.layout import (
     group_attributes,
     unsealed,
 )
-from pipeline.store.schema import fields
+from pipeline.store.schema import TABLES, fields
 from pipeline.store.tables import read_table
+
+FIGURES = {column.name for column in TABLES["manifest"] if column.type == "double"} | {
+    "flipped_triangles"
+}
+"""Quality columns of the manifest whose medians `inspect_store` gives."""
 
 
 def verify(store: Path | str) -> list[str]:
@@ -117,7 +122,7 @@ def inspect_store(store: Path | str) -> dict[str, Any]:
     medians = {
         name: float(np.median(values))
         for name in manifest.column_names
-        if name.endswith("_mm") or name in ("coverage", "flipped_triangles")
+        if name in FIGURES
         if len(values := manifest[name].drop_null().to_numpy())
     }
     return {

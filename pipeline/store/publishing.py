@@ -24,7 +24,7 @@ from pipeline.store.layout import (
 )
 from pipeline.store.locks import alive, publishing, release, sweep
 from pipeline.store.tables import Rows, identity_rows, manifest_table, table, write_table
-from pipeline.store.verify import faults_of_version
+from pipeline.store.verification import faults_of_version
 from pipeline.types import ShardReceipt
 
 

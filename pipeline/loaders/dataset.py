@@ -1,0 +1,160 @@
+"""A map-style torch dataset over a published store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch.utils.data import Dataset
+
+from pipeline.errors import StoreError
+from pipeline.store.packing import unpack_validity
+from pipeline.store.reader import Store, open_store
+from pipeline.types import Array
+
+CODED = ("identity", "source")
+"""Columns that samples hold as integers, `.identities` and `.sources` naming them."""
+
+Sample = dict[str, Any]
+"""Field → tensor; text columns of the manifest stay str (a batch: list of str)."""
+
+
+class FaceDataset(Dataset[Sample]):
+    """Rows of a store, as samples of the fields asked for.
+
+    `store` is the dataset's folder, one version of it, or an open `Store`. `split` and `where`
+    ({column: value or list of values}) choose the rows by the manifest. `fields` are stored arrays
+    (`vertices_mm` (5023,3) float32 …, all lengths in millimetres) and columns of the manifest:
+    numbers and truth values become tensors, text stays str, `identity` and `source` become int64
+    codes into `.identities` and `.sources`, which are the same for every split of one version.
+    `validity` is a (5023,) bool mask; with `unpack_validity=False` the stored (628,) uint8.
+    Absent landmarks are NaN, their confidence 0.
+
+    `dataset[i]` is a sample, `dataset[[i, j, …]]` and `dataset[i:j]` are whole batches, gathered
+    at once; `DataLoader(dataset, sampler=BatchSampler(…), batch_size=None)` uses the latter. It
+    works in worker processes however they start (fork, forkserver, spawn).
+
+    Raises StoreError for an unknown field or column, where no row is left, and where a file of
+    the store is missing or damaged.
+    """
+
+    def __init__(
+        self,
+        store: Path | str | Store,
+        split: str | None = None,
+        fields: Sequence[str] = ("vertices_mm", "shape", "identity"),
+        where: Mapping[str, Any] | None = None,
+        unpack_validity: bool = True,
+    ) -> None:
+        self.store = store if isinstance(store, Store) else open_store(store)
+        self.fields = tuple(fields)
+        self.unpack_validity = unpack_validity
+        manifest = self.store.manifest
+        _check_fields(self.store, self.fields)
+        selection = dict(where or {}) | ({} if split is None else {"split": split})
+        self.rows = _select(manifest, selection, self.store.path)
+        self.identities = _names(manifest, "identity")
+        self.sources = _names(manifest, "source")
+        self._arrays = tuple(name for name in self.fields if name in self.store.fields)
+        self._columns = {
+            name: _values(manifest, name)[self.rows]
+            for name in self.fields
+            if name not in self._arrays
+        }
+        self.store.map(*self._arrays)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Array | torch.Tensor) -> Sample:
+        if isinstance(index, (int, np.integer)):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"sample {index}, expected 0 … {len(self) - 1}")
+            return self._one(int(index) % len(self))
+        if isinstance(index, slice):
+            index = np.arange(len(self))[index]
+        return self._gather(np.asarray(index, np.int64))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """The samples of a batch in one gather; DataLoader calls it where it is there."""
+        batch = self._gather(np.asarray(indices, np.int64))
+        return [{name: batch[name][i] for name in self.fields} for i in range(len(indices))]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self._one(i) for i in range(len(self)))
+
+    def _one(self, i: int) -> Sample:
+        return {name: values[0] for name, values in self._gather(np.array([i])).items()}
+
+    def _gather(self, indices: Array) -> Sample:
+        rows = self.rows[indices]
+        return {
+            name: self._array(name, rows)
+            if name in self._arrays
+            else _tensor(self._columns[name][indices])
+            for name in self.fields
+        }
+
+    def _array(self, name: str, rows: Array) -> torch.Tensor:
+        values = self.store.read(name, rows)
+        if name == "validity" and self.unpack_validity:
+            values = unpack_validity(values, self.store.model["n_vertices"])
+        return torch.from_numpy(values)
+
+
+def _check_fields(store: Store, names: Sequence[str]) -> None:
+    known = [*store.fields, *store.manifest.column_names]
+    if unknown := [name for name in names if name not in known]:
+        shown = ", ".join(name for name in known if not name.startswith("crc32c_"))
+        raise StoreError(f"{store.path}: no field {', '.join(unknown)}; it has {shown}")
+    if not names:
+        raise StoreError(f"{store.path}: no fields asked for; name at least one")
+
+
+def _select(manifest: pa.Table, wanted: Mapping[str, Any], store: Path) -> Array:
+    """Indices of the rows whose columns hold a wanted value, ascending."""
+    chosen = np.ones(len(manifest), bool)
+    for column, value in wanted.items():
+        if column not in manifest.column_names:
+            raise StoreError(
+                f"{store}: no column {column!r} to choose by; the manifest has "
+                + ", ".join(n for n in manifest.column_names if not n.startswith("crc32c_"))
+            )
+        values = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
+        present = manifest[column].unique().to_pylist()
+        if not set(values) & set(present):
+            held = ", ".join(sorted(str(v) for v in present)[:10])
+            raise StoreError(f"{store}: no row has {column} in {values}; it has {held}")
+        options = pa.array(values, manifest[column].type)
+        chosen &= pc.is_in(manifest[column], options).to_numpy()
+    if not chosen.any():
+        raise StoreError(f"{store}: no row satisfies all of {dict(wanted)}; ask for less")
+    return np.flatnonzero(chosen)
+
+
+def _names(manifest: pa.Table, column: str) -> tuple[str, ...]:
+    return tuple(sorted(manifest[column].unique().to_pylist()))
+
+
+def _values(manifest: pa.Table, column: str) -> Array:
+    """A column as samples show it: codes, numbers with NaN for null, or str objects."""
+    if column in CODED:
+        names = np.array(_names(manifest, column), dtype=object)
+        return np.searchsorted(names, manifest[column].to_numpy())
+    values = manifest[column].combine_chunks()
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        return pc.fill_null(values, "").to_numpy(zero_copy_only=False)
+    if pa.types.is_boolean(values.type):
+        return pc.fill_null(values, False).to_numpy(zero_copy_only=False)
+    return values.to_numpy(zero_copy_only=False)
+
+
+def _tensor(values: Array) -> torch.Tensor | list[str]:
+    if values.dtype.kind == "O":
+        return list(values)
+    return torch.from_numpy(np.ascontiguousarray(values))
