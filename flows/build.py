@@ -1,0 +1,147 @@
+"""The build: plan, process what is new on Dask workers, write the shards, publish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Future
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.cluster import workers
+from flows.console import counter, note
+from pipeline.assembly import Assembly, assemble, published_as, shard_arrays, summarise
+from pipeline.config import BuildConfig
+from pipeline.flame.assets import load_model
+from pipeline.flame.model import FlameModel
+from pipeline.ledger import Result, open_ledger, record
+from pipeline.plan import Plan, batches, ledger_path, make_plan, results_path
+from pipeline.stages import Work, process, refused
+from pipeline.store import ModelTag, create_staging, publish, write_shard
+from pipeline.types import ShardReceipt
+
+# Prefect's own caching does not see changed helpers or files; the ledger does.
+plain_task = task(cache_policy=NO_CACHE, persist_result=False)
+
+
+@flow(name="build", validate_parameters=False, persist_result=False)
+def build(config: BuildConfig, dask: str | None = None) -> dict[str, Any]:
+    """Folds the sources of `config` into its store; returns the summary that `--json` prints."""
+    started = time.monotonic()
+    model = load_model(config.model, config.embedding)
+    note(f"model: {model.name}{', not FLAME: for trying facefold out' * model.is_stand_in}")
+    plan = make_plan(config, model)
+    todo = plan.todo
+    note(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(todo)} to compute")
+    results = dict(plan.known)
+    if todo:
+        with workers(config, dask) as client, counter("scans registered", len(todo)) as advance:
+            shared_model = client.scatter(model, broadcast=True)
+            for start in range(0, len(todo), config.shard):
+                shard = todo[start : start + config.shard]
+                done = process_shard(plan, shard, config, shared_model, client, advance)
+                results |= {result.key: result for result in done}
+    assembly = assemble(config, plan, results, model)
+    store = published_as(config.store, assembly.digest)
+    if store is None and assembly.manifest:
+        store = publish_assembly(config, assembly, model)
+    summary = summarise(plan, assembly)
+    return {
+        "store": store and str(store),
+        **summary,
+        "recomputed": len(todo),
+        "reused": len(plan.known),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+
+
+def dry_run(config: BuildConfig) -> dict[str, Any]:
+    """What `build` would read, compute and reuse; opens no scan and writes nothing."""
+    plan = make_plan(config, load_model(config.model, config.embedding))
+    return {
+        "store": str(config.store),
+        "sources": [
+            {
+                "source": source.registry.id,
+                "found": source.catalogue.found,
+                "scans": len(source.catalogue.records),
+                "excluded": len(source.catalogue.excluded),
+                "quarantined": len(source.catalogue.quarantined),
+                "to compute": sum(w.record.source == source.registry.id for w in plan.todo),
+            }
+            for source in plan.sources
+        ],
+        "recompute": len(plan.todo),
+        "reuse": len(plan.known),
+        "quarantine": [],
+    }
+
+
+@plain_task
+def process_shard(
+    plan: Plan,
+    works: Sequence[Work],
+    config: BuildConfig,
+    model: Future,
+    client: Client,
+    advance: Callable[[int], None],
+) -> list[Result]:
+    """Registers the scans of one shard of work, a batch a Dask future; records each as it ends."""
+
+    def submit(batch: Sequence[Work]) -> tuple[Sequence[Work], Future]:
+        source = plan.source_of(batch[0])
+        arguments = (source.registry, model, source.options, plan.gates, results_path(config))
+        return batch, client.submit(process, batch, *arguments, config.device, pure=False)
+
+    results: list[Result] = []
+    with open_ledger(ledger_path(config)) as ledger:
+        running = [submit(batch) for batch in batches(works, config.batch)]
+        while running:
+            batch, future = running.pop(0)
+            error = future.exception()
+            if error is not None and len(batch) > 1:
+                # one of them breaks its worker: alone, each can only harm itself
+                running += [submit([work]) for work in batch]
+                continue
+            done = (
+                future.result()
+                if error is None
+                else [refused(batch[0], "worker", f"{type(error).__name__}: {error}")]
+            )
+            record(ledger, done)
+            results += done
+            advance(len(done))
+    return results
+
+
+@plain_task
+def write_rows(
+    config: BuildConfig, staging: Path, shard: int, keys: Sequence[str], tag: ModelTag
+) -> ShardReceipt:
+    """One shard of the store, whole, from the results with these keys."""
+    return write_shard(staging, shard, shard_arrays(results_path(config), keys), tag.digest)
+
+
+def publish_assembly(config: BuildConfig, assembly: Assembly, model: FlameModel) -> Path:
+    """Stages a new version, writes its shards, a task each, and publishes it."""
+    tag, rows = ModelTag.of(model), config.rows_per_shard
+    staging = create_staging(config.store, len(assembly.manifest), tag, rows)
+    keys = [row["result_key"] for row in assembly.manifest]
+    receipts = []
+    with counter("rows written", len(keys)) as advance:
+        for shard, start in enumerate(range(0, len(keys), rows)):
+            part = keys[start : start + rows]
+            receipts.append(write_rows(config, staging, shard, part, tag))
+            advance(len(part))
+    return publish(
+        config.store,
+        staging,
+        receipts,
+        assembly.manifest,
+        assembly.quarantine,
+        assembly.excluded,
+        provenance=assembly.provenance | {"assembly": assembly.digest},
+    )

@@ -1,0 +1,261 @@
+"""The `facefold` command. Heavy packages are imported inside the commands that need them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline import __version__
+from pipeline.errors import FacefoldError
+
+app = typer.Typer(
+    name="facefold",
+    help="Fold many 3D face scan datasets into one metric, registered, sharded training set.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+sources_app = typer.Typer(help="The sources facefold knows: one YAML registry each.")
+app.add_typer(sources_app, name="sources", invoke_without_command=True)
+
+
+class Device(str, Enum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Unit(str, Enum):
+    mm = "mm"
+    cm = "cm"
+    m = "m"
+    inch = "inch"
+    auto = "auto"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+Folder = Annotated[Path, typer.Option("--out", help="Where the results go.")]
+
+
+def say(text: str) -> None:
+    """Progress and logs go to stderr, results to stdout."""
+    typer.echo(text, err=True)
+
+
+def show(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+@app.callback()
+def version_option(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Folder = Path("demo"),
+    scans: Annotated[int, typer.Option(min=20, help="Scan files to make, broken ones too.")] = 60,
+    device: Device = Device.auto,
+    as_json: Json = False,
+) -> None:
+    """Make synthetic sources, fold them into a store, check it against the truth, load a batch."""
+    from flows.local_prefect import use_local_prefect
+
+    use_local_prefect(out / ".facefold" / "prefect")
+    from flows.demo import run_demo
+
+    summary = run_demo(out, scans, device.value, quiet=as_json)
+    if as_json:
+        show(summary)
+
+
+@app.command()
+def build(
+    config: Annotated[Path, typer.Argument(help="The build's YAML file.")],
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler; local processes without it.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be computed and stop.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Rebuild the unified dataset of a build file; what did not change is not computed again."""
+    from pipeline.config import load_build
+
+    loaded = load_build(config)
+    from flows.local_prefect import use_local_prefect
+
+    use_local_prefect(loaded.work / "prefect")
+    from flows.build import build as run_build
+    from flows.build import dry_run as describe
+    from flows.console import summary_table
+
+    summary = describe(loaded) if dry_run else run_build(loaded, dask)
+    if as_json:
+        show(summary)
+    else:
+        summary_table(summary)
+
+
+@app.command()
+def register(
+    scans: Annotated[list[Path], typer.Argument(help="Scan files.")],
+    out: Folder,
+    unit: Annotated[Unit, typer.Option(help="Unit of the files; auto decides or refuses.")] = (
+        Unit.auto
+    ),
+    landmarks: Annotated[
+        str | None,
+        typer.Option(help="Landmark file, or a pattern such as '{stem}_lmk.npy' for several."),
+    ] = None,
+    scheme: Annotated[
+        str | None, typer.Option(help="Landmark scheme; follows from the count without it.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="FLAME's file, an .npz, or a template mesh.")
+    ] = None,
+    embedding: Annotated[
+        Path | None, typer.Option(help="The model's landmarks: FLAME's file or vertex indices.")
+    ] = None,
+    device: Device = Device.auto,
+    as_json: Json = False,
+) -> None:
+    """Register the model to scans: <stem>.ply and <stem>.json for each, in millimetres.
+
+    Exit status: 0 all registered, 3 some scans failed (their .json says why), 2 wrong use.
+    """
+    from pipeline.flame.assets import load_model
+    from pipeline.register_files import register_files
+
+    if device is not Device.cuda:
+        os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    reports = register_files(
+        scans,
+        out,
+        load_model(model, embedding),
+        unit=unit.value,
+        landmarks=landmarks,
+        scheme=scheme,
+        device=device.value,
+    )
+    if as_json:
+        show(reports)
+    else:
+        from flows.console import registration_table
+
+        registration_table(reports)
+    if any(report["status"] == "failed" for report in reports):
+        raise typer.Exit(3)
+
+
+@app.command()
+def inspect(store: Path, as_json: Json = False) -> None:
+    """Show what a store holds: rows by source, split and verdict, identities, model, sizes."""
+    from flows.console import mapping_table
+    from pipeline.store import inspect_store
+
+    found = inspect_store(store)
+    if as_json:
+        show(found)
+    else:
+        mapping_table(str(store), found)
+
+
+@app.command()
+def verify(store: Path, as_json: Json = False) -> None:
+    """Read every byte of a store and compare it with what was written; 3 where faults are found."""
+    from pipeline.store import verify as verify_store
+
+    faults = verify_store(store)
+    if as_json:
+        show({"store": store, "faults": faults})
+    else:
+        for fault in faults:
+            typer.echo(fault)
+        typer.echo(f"{store}: {len(faults)} faults" if faults else f"{store}: sound")
+    if faults:
+        raise typer.Exit(3)
+
+
+@sources_app.callback()
+def sources(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_sources()
+
+
+@sources_app.command("list")
+def list_sources(as_json: Json = False) -> None:
+    """List the registries: id, format, unit, metric, verified, benchmark."""
+    from flows.console import sources_table
+    from pipeline.registry import list_registries
+
+    rows = [
+        {
+            name: getattr(registry, name)
+            for name in ("id", "title", "verified", "metric", "format", "unit", "benchmark")
+        }
+        for registry in list_registries()
+    ]
+    if as_json:
+        show(rows)
+    else:
+        sources_table(rows)
+
+
+@sources_app.command("check")
+def check_source(
+    source: Annotated[str, typer.Argument(help="Id of a registry, or its YAML file.")],
+    root: Annotated[Path | None, typer.Option(help="The delivered folder to check it on.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a registry, and with --root what it makes of a folder: files, units, frames."""
+    from flows.console import mapping_table
+    from pipeline.catalogue import check_source as check
+    from pipeline.registry import load_registry
+
+    registry = load_registry(source)
+    report = {"id": registry.id, "valid": True} | (check(registry, root) if root else {})
+    if as_json:
+        show(report)
+    else:
+        mapping_table(registry.id, report)
+
+
+@sources_app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of registries, for editors."""
+    from pipeline.registry import registry_schema
+
+    show(registry_schema())
+
+
+@sources_app.command("new")
+def new_source(source: Annotated[str, typer.Argument(help="Id of the new source.")]) -> None:
+    """Print a commented registry to fill in."""
+    from pipeline.registry import new_registry
+
+    typer.echo(new_registry(source))
+
+
+def main() -> None:
+    """Entry point: an error facefold raised on purpose is printed without a traceback."""
+    try:
+        app()
+    except FacefoldError as error:
+        say(f"facefold: {error}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""What people see in the terminal: tables on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+err = Console(stderr=True)
+out = Console()
+
+
+@contextmanager
+def counter(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Counts up to `total` on stderr: a bar in a terminal, a line now and then elsewhere."""
+    if err.is_terminal:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=err) as bars:
+            bar = bars.add_task(what, total=total)
+            yield lambda n: bars.advance(bar, n)
+        return
+    done = printed = 0
+
+    def advance(n: int) -> None:
+        nonlocal done, printed
+        done += n
+        if done == total or done - printed >= total / 20:
+            note(f"{what}: {done} of {total}")
+            printed = done
+
+    yield advance
+
+
+def note(text: str) -> None:
+    err.print(text, highlight=False)
+
+
+def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table with the keys of the first row as columns; numbers to the right."""
+    table = Table(title=title, title_justify="left")
+    for name, value in rows[0].items():
+        right = isinstance(value, (int, float)) and not isinstance(value, bool)
+        table.add_column(name.replace("_", " "), justify="right" if right else "left")
+    for row in rows:
+        table.add_row(*(cell(value) for value in row.values()))
+    return table
+
+
+def cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def sources_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    out.print(rows_table("Sources", rows))
+
+
+def mapping_table(title: str, values: Mapping[str, Any]) -> None:
+    """Nested mappings as indented lines."""
+    out.print(f"[bold]{title}[/bold]")
+    _lines(values, 1)
+
+
+def _lines(values: Mapping[str, Any], depth: int) -> None:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            out.print(f"{'  ' * depth}{name}")
+            _lines(value, depth + 1)
+        else:
+            out.print(f"{'  ' * depth}{name}: {value}", highlight=False)
+
+
+def summary_table(summary: Mapping[str, Any]) -> None:
+    """What a build did: one line a source, then the totals."""
+    if summary["sources"]:
+        out.print(rows_table("Sources", summary["sources"]))
+    totals = {k: v for k, v in summary.items() if k not in ("sources", "quarantine")}
+    for name, value in totals.items():
+        out.print(f"{name}: {cell(value)}", highlight=False, soft_wrap=True)
+    for row in summary["quarantine"]:
+        out.print(
+            f"quarantined {row['scan_id']} at {row['stage']}: {row['reason']}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def registration_table(reports: Sequence[Mapping[str, Any]]) -> None:
+    out.print(
+        rows_table(
+            "Registrations",
+            [
+                {
+                    "scan": report["scan"],
+                    "status": report["status"],
+                    "unit": report["unit"],
+                    "scan to mesh, median mm": report["quality"]
+                    and report["quality"]["scan_to_mesh_mm"]["face"]["median"],
+                    "mesh or reason": report["mesh"] or report["reason"],
+                }
+                for report in reports
+            ],
+        )
+    )

@@ -1,0 +1,124 @@
+"""The demo: synthetic sources -> store -> accuracy against the truth -> a batch in torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from torch.utils.data import DataLoader
+
+from flows.build import build
+from flows.console import note, out, rows_table, summary_table
+from flows.pictures import save_pictures
+from pipeline.config import load_build
+from pipeline.flame.assets import load_model
+from pipeline.loaders import FaceDataset
+from pipeline.store import open_store
+from pipeline.synthetic import SyntheticSource, accuracy, load_truth, write_sources
+
+
+def run_demo(folder: Path, scans: int, device: str, quiet: bool) -> dict[str, Any]:
+    """Runs the whole demo into `folder`; returns what `--json` prints."""
+    started = time.monotonic()
+    folder = folder.resolve()
+    sources = write_sources(
+        folder, scans, progress=lambda name: note(f"writing synthetic source {name}")
+    )
+    config_path = write_config(folder, sources, device)
+    config = load_build(config_path)
+    summary = build(config)
+    store = Path(summary["store"])
+    note("comparing with the truth, drawing pictures")
+    summary["accuracy"] = accuracy_by_source(folder, store)
+    summary["surprises"] = surprises(sources, summary["quarantine"])
+    summary["pictures"] = save_pictures(folder / "pictures", config, store)
+    summary["build"] = str(config_path)
+    summary["seconds"] = round(time.monotonic() - started, 2)
+    if not quiet:
+        accuracy_rows = summary["accuracy"]
+        summary_table({k: v for k, v in summary.items() if k not in ("accuracy", "surprises")})
+        out.print(rows_table("Distance to the truth on supported face vertices, mm", accuracy_rows))
+        for surprise in summary["surprises"]:
+            out.print(surprise, style="red", highlight=False)
+        show_batch(store)
+    return summary
+
+
+def write_config(folder: Path, sources: Sequence[SyntheticSource], device: str) -> Path:
+    """DIR/build.yaml, which `facefold build` rebuilds."""
+    path = folder / "build.yaml"
+    config = {
+        "store": "unified.zarr",
+        "sources": [{"registry": s.id, "root": str(s.root.relative_to(folder))} for s in sources],
+        "device": device,
+    }
+    text = "# Written by `facefold demo`; `facefold build` on this file rebuilds the store.\n"
+    path.write_text(text + yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def accuracy_by_source(folder: Path, store: Path) -> list[dict[str, Any]]:
+    """Error of the kept scans against their truth, a row a source and one for all."""
+    opened, model = open_store(store), load_model()
+    manifest = opened.manifest.select(["source", "scan_id"]).to_pylist()
+    vertices = opened.read("vertices_mm", np.arange(len(manifest)))
+    frames = opened.read("source_to_canonical", np.arange(len(manifest)))
+    errors: dict[str, list[dict[str, float]]] = {}
+    for row, registered, frame in zip(manifest, vertices, frames, strict=True):
+        stem = row["scan_id"].split(":", 1)[1]
+        figures = accuracy(registered, load_truth(folder, row["source"], stem), model, frame)
+        errors.setdefault(row["source"], []).append(figures)
+    errors["all"] = [figures for source in errors.values() for figures in source]
+    return [
+        {
+            "source": source,
+            "scans": len(figures),
+            **{
+                name: float(np.mean([f[f"{name}_mm"] for f in figures]))
+                for name in ("mean", "median", "p95")
+            },
+            "worst mean": max(f["mean_mm"] for f in figures),
+        }
+        for source, figures in errors.items()
+    ]
+
+
+def surprises(
+    sources: Sequence[SyntheticSource], quarantine: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Where the quarantine differs from the files that were broken on purpose; none is right."""
+    found = {
+        (row["source"], Path(row["path"]).resolve()): (row["stage"], row["reason"])
+        for row in quarantine
+    }
+    wrong = []
+    for source in sources:
+        for relative, defect in source.broken.items():
+            stage, reason = found.pop((source.id, (source.root / relative).resolve()), ("", ""))
+            if stage != defect.stage or defect.word not in reason:
+                wrong.append(
+                    f"{source.id} {relative}: quarantined at {stage or 'no stage'} ({reason}), "
+                    f"expected {defect.stage} for {defect.word!r}"
+                )
+    wrong += [f"{name} {path}: quarantined at {s}: {r}" for (name, path), (s, r) in found.items()]
+    return wrong
+
+
+def show_batch(store: Path) -> None:
+    """Draws a batch as a training job would, and shows the code that does."""
+    dataset = FaceDataset(store, split="train", fields=("vertices_mm", "shape", "identity"))
+    batch = next(iter(DataLoader(dataset, batch_size=4, shuffle=True)))
+    out.print(
+        "\n[bold]One batch in torch[/bold]\n"
+        f'  dataset = FaceDataset("{store}", split="train",\n'
+        '                        fields=("vertices_mm", "shape", "identity"))\n'
+        "  batch = next(iter(DataLoader(dataset, batch_size=4, shuffle=True)))",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for name, tensor in batch.items():
+        out.print(f"  batch[{name!r}]: {tuple(tensor.shape)} {tensor.dtype}", highlight=False)

@@ -1,0 +1,44 @@
+"""Contact sheets: each source's scans beside their registrations and the distance between them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.catalogue import catalogue
+from pipeline.config import BuildConfig
+from pipeline.flame.assets import load_model
+from pipeline.normalise import read_record
+from pipeline.registry import load_registry
+from pipeline.store import open_store
+from pipeline.views import View, distance_colours, render, save_row
+
+
+def save_pictures(folder: Path, config: BuildConfig, store: Path, columns: int = 3) -> list[str]:
+    """One PNG a source: the first scans kept, each with its registration and distance map."""
+    opened, model = open_store(store), load_model(config.model, config.embedding)
+    manifest = opened.manifest.select(["source", "scan_id"]).to_pylist()
+    written = []
+    for entry in config.sources:
+        registry = load_registry(entry.registry)
+        records = {r.scan_id: r for r in catalogue(registry, entry.root, hashes=False).records}
+        rows = [i for i, row in enumerate(manifest) if row["source"] == registry.id][:columns]
+        pictures = []
+        for i in rows:
+            scan = read_record(records[manifest[i]["scan_id"]], registry)
+            vertices, distance = (
+                opened.read(name, np.array([i]))[0] for name in ("vertices_mm", "distance_mm")
+            )
+            face = vertices[model.regions["face"]].mean(axis=0)
+            view = View(yaw=25, height_mm=260, centre_mm=tuple(map(float, face)))
+            pictures += [
+                render(scan.vertices_mm, scan.faces, view, 320),
+                render(vertices, model.faces, view, 320),
+                render(vertices, model.faces, view, 320, distance_colours(distance)),
+            ]
+        if pictures:
+            path = folder / f"{registry.id}.png"
+            save_row(pictures, path)
+            written.append(str(path))
+    return written

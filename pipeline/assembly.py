@@ -1,0 +1,196 @@
+"""From results to the published dataset: identities, splits, the order of rows, the tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import __version__
+from pipeline.config import BuildConfig
+from pipeline.flame.model import FlameModel
+from pipeline.identity import assign_splits, identities
+from pipeline.ledger import Result, digest_of, result_path
+from pipeline.plan import Plan, Source
+from pipeline.stages import Work
+from pipeline.store import current_version, stack_rows
+from pipeline.store.layout import HEAD
+from pipeline.types import Array
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Assembly:
+    """All tables of a version to be published; row i of the arrays is `manifest[i]`."""
+
+    manifest: list[Row]
+    quarantine: list[Row]
+    excluded: list[Row]
+    provenance: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Equal for builds that would publish the same dataset."""
+        return digest_of(asdict(self))
+
+
+def assemble(
+    config: BuildConfig, plan: Plan, results: Mapping[str, Result], model: FlameModel
+) -> Assembly:
+    """Folds the results of all scans together; `results` holds one for every work of the plan."""
+    same_as = {
+        f"{s.registry.id}:{subject}": other
+        for s in plan.sources
+        for subject, other in s.registry.subjects.same_as.items()
+    }
+    records = [work.record for work in plan.works]
+    identity = identities(records, same_as)
+    benchmark = {
+        identity[work.record.scan_id]
+        for source in plan.sources
+        if source.registry.benchmark
+        for work in plan.works
+        if work.record.source == source.registry.id
+    }
+    split = assign_splits(set(identity.values()), config.splits, config.seed, benchmark)
+    sources = {s.registry.id: s for s in plan.sources}
+    kept = sorted(
+        (w for w in plan.works if results[w.key].kept),
+        key=lambda w: (identity[w.record.scan_id], w.record.scan_id),
+    )
+    manifest = [
+        _manifest_row(w, results[w.key], sources[w.record.source], identity, split) for w in kept
+    ]
+    return Assembly(
+        manifest,
+        _quarantine_rows(plan, results),
+        [
+            {"source": s.registry.id, "path": path, "reason": reason}
+            for s in plan.sources
+            for path, reason in s.catalogue.excluded
+        ],
+        _provenance(config, plan, model),
+    )
+
+
+def _manifest_row(
+    work: Work,
+    result: Result,
+    source: Source,
+    identity: Mapping[str, str],
+    split: Mapping[str, str],
+) -> Row:
+    """The figures of the result with what the record and the registry say today."""
+    record, registry = work.record, source.registry
+    person = identity[record.scan_id]
+    return {
+        **result.summary,
+        "scan_id": record.scan_id,
+        "source": record.source,
+        "subject": record.subject,
+        "identity": person,
+        "split": split[person],
+        "session": record.session,
+        "expression": record.expression,
+        "neutral": record.neutral,
+        "licence": registry.licence.name,
+        "commercial": registry.licence.commercial,
+        "redistribution": registry.licence.redistribution,
+        "metric": registry.metric is True,
+        "benchmark": registry.benchmark,
+        "content_hash": record.content_hash,
+        "result_key": result.key,
+    }
+
+
+def _quarantine_rows(plan: Plan, results: Mapping[str, Result]) -> list[Row]:
+    rows = [asdict(row) for source in plan.sources for row in source.catalogue.quarantined]
+    rows += [
+        {
+            "source": work.record.source,
+            "scan_id": work.record.scan_id,
+            "path": str(work.record.path),
+            "stage": results[work.key].stage,
+            "reason": results[work.key].reason,
+        }
+        for work in plan.works
+        if not results[work.key].kept
+    ]
+    return sorted(rows, key=lambda row: (row["source"], row["scan_id"], row["path"]))
+
+
+def summarise(plan: Plan, assembly: Assembly) -> dict[str, Any]:
+    """Counts by source: found = kept + quarantined + excluded. Companion files are not scans."""
+    sources = []
+    for source in plan.sources:
+        name = source.registry.id
+        kept, quarantined, excluded = (
+            sum(row["source"] == name for row in rows)
+            for rows in (assembly.manifest, assembly.quarantine, assembly.excluded)
+        )
+        catalogue = source.catalogue
+        found = len(catalogue.records) + len(catalogue.excluded) + len(catalogue.quarantined)
+        sources.append(
+            {
+                "source": name,
+                "found": found,
+                "kept": kept,
+                "quarantined": quarantined,
+                "excluded": excluded,
+            }
+        )
+    totals = {
+        name: sum(row[name] for row in sources)
+        for name in ("found", "kept", "quarantined", "excluded")
+    }
+    return {**totals, "sources": sources, "quarantine": assembly.quarantine}
+
+
+def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str, Any]:
+    """What the dataset was made from; nothing that differs between equal builds."""
+    return {
+        "facefold": __version__,
+        "model": {
+            "name": model.name,
+            "digest": model.digest,
+            "is_stand_in": model.is_stand_in,
+        },
+        "splits": dict(config.splits),
+        "seed": config.seed,
+        "rows_per_shard": config.rows_per_shard,
+        "gates": asdict(plan.gates),
+        "sources": [
+            {
+                "id": s.registry.id,
+                "version": s.registry.version,
+                "registry": s.registry.model_dump(mode="json"),
+                "options": asdict(s.options),
+                "scans": len(s.catalogue.records),
+                "content": digest_of(sorted(r.content_hash for r in s.catalogue.records)),
+            }
+            for s in plan.sources
+        ],
+    }
+
+
+def published_as(store: Path, digest: str) -> Path | None:
+    """The store's current version where it was published from an assembly with this digest."""
+    if not (store / HEAD).is_file():
+        return None
+    version = current_version(store)
+    provenance = json.loads((version / "provenance.json").read_bytes())
+    return version if provenance.get("assembly") == digest else None
+
+
+def shard_arrays(results: Path, keys: Sequence[str]) -> dict[str, Array]:
+    """The arrays of the results with these keys, stacked in order: field -> (n, …)."""
+    rows = []
+    for key in keys:
+        with np.load(result_path(results, key)) as stored:
+            rows.append(dict(stored))
+    return stack_rows(rows)

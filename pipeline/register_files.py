@@ -1,0 +1,203 @@
+"""Scan files named by hand -> registered meshes and reports beside each other in a folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trimesh
+
+from pipeline.errors import FacefoldError, RegistrationError
+from pipeline.flame.model import FlameModel
+from pipeline.formats import format_of, read_scan
+from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
+from pipeline.landmarks.schemes import SCHEMES, scheme_by_count
+from pipeline.normalise import normalise, stage_of
+from pipeline.quality import assess
+from pipeline.registration import RegistrationOptions, register
+from pipeline.stages import torch_device
+from pipeline.types import Array, Registration, Scan
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Request:
+    """One scan file to register and what is said of it."""
+
+    path: Path
+    unit: str
+    landmarks: Path | None
+    scheme: str | None
+
+
+def register_files(
+    paths: Sequence[Path],
+    out: Path,
+    model: FlameModel,
+    *,
+    unit: str = "auto",
+    landmarks: str | None = None,
+    scheme: str | None = None,
+    device: str = "auto",
+    options: RegistrationOptions | None = None,
+) -> list[dict[str, Any]]:
+    """Registers scans in batches; writes `<stem>.ply` and `<stem>.json` for each into `out`.
+
+    The mesh has the model's vertex order, in millimetres, in the scan's own frame and axes. A scan
+    that fails gets a report that says why and no mesh. Returns the reports, in order. Raises
+    RegistrationError for a wrong call: files of one stem, a landmark pattern that names one file
+    for several scans, an unknown scheme.
+    """
+    requests = checked_requests(paths, unit, landmarks, scheme)
+    out.mkdir(parents=True, exist_ok=True)
+    torch_name = torch_device(device)
+    reports = []
+    for start in range(0, len(requests), BATCH):
+        reports += _register_batch(
+            requests[start : start + BATCH], model, options or RegistrationOptions(), torch_name
+        )
+    for request, report in zip(requests, reports, strict=True):
+        vertices = report.pop("vertices")
+        mesh_path = out / f"{request.path.stem}.ply"
+        mesh_path.unlink(missing_ok=True)
+        if vertices is not None:
+            trimesh.Trimesh(vertices, model.faces, process=False).export(mesh_path)
+            report["mesh"] = str(mesh_path)
+        text = json.dumps(report, indent=2) + "\n"
+        (out / f"{request.path.stem}.json").write_text(text, encoding="utf-8")
+    return reports
+
+
+def checked_requests(
+    paths: Sequence[Path], unit: str, landmarks: str | None, scheme: str | None
+) -> list[Request]:
+    """One request a path, or RegistrationError with what is wrong with the call."""
+    stems = Counter(path.stem for path in paths)
+    if repeated := sorted(stem for stem, n in stems.items() if n > 1):
+        raise RegistrationError(
+            f"several scans are called {', '.join(repeated)} and would overwrite each other's "
+            "results; register them in separate calls with separate --out folders"
+        )
+    if scheme is not None and scheme not in SCHEMES:
+        raise RegistrationError(f"scheme {scheme!r}: expected one of {', '.join(SCHEMES)}")
+    if landmarks is not None and "{stem}" not in landmarks and len(paths) > 1:
+        raise RegistrationError(
+            f"--landmarks {landmarks} names one file for {len(paths)} scans; "
+            "use a pattern such as '{stem}_lmk.npy'"
+        )
+    return [
+        Request(path, unit, _landmark_path(path, landmarks) if landmarks else None, scheme)
+        for path in paths
+    ]
+
+
+def _landmark_path(scan: Path, pattern: str) -> Path:
+    """The pattern filled in; a bare file name is looked for here, then beside the scan."""
+    path = Path(pattern.replace("{stem}", scan.stem))
+    beside = scan.parent / path
+    return path if path.is_file() or not beside.is_file() else beside
+
+
+def _register_batch(
+    requests: Sequence[Request], model: FlameModel, options: RegistrationOptions, device: str
+) -> list[dict[str, Any]]:
+    reports: list[dict[str, Any]] = []
+    scans: list[tuple[dict[str, Any], Scan]] = []
+    for request in requests:
+        report = _blank_report(request, model)
+        reports.append(report)
+        started = time.perf_counter()
+        try:
+            scan = read_request(request)
+        except FacefoldError as error:
+            report |= {"stage": stage_of(error), "reason": str(error)}
+            continue
+        report["timings_s"]["read"] = round(time.perf_counter() - started, 3)
+        report |= {
+            "unit": scan.unit,
+            "unit_factor_mm": scan.unit_factor_mm,
+            "unit_evidence": scan.unit_evidence,
+            "landmark_scheme": scan.landmark_scheme,
+        }
+        scans.append((report, scan))
+    registrations = register([scan for _, scan in scans], model, options, device)
+    for (report, scan), registration in zip(scans, registrations, strict=True):
+        _judge(report, scan, registration, model)
+    return reports
+
+
+def _blank_report(request: Request, model: FlameModel) -> dict[str, Any]:
+    """The report of a scan that failed before anything is known of it."""
+    return {
+        "scan": str(request.path),
+        "status": "failed",
+        "stage": "",
+        "reason": "",
+        "mesh": None,
+        "vertices": None,
+        "model": {"name": model.name, "digest": model.digest, "is_stand_in": model.is_stand_in},
+        "unit": request.unit,
+        "unit_factor_mm": None,
+        "unit_evidence": "",
+        "landmark_scheme": None,
+        "quality": None,
+        "parameters": None,
+        "timings_s": {},
+    }
+
+
+def read_request(request: Request) -> Scan:
+    """File -> Scan in the file's own axes; nothing is known of its pose."""
+    raw = read_scan(request.path, format_of(request.path))
+    points, scheme = None, request.scheme
+    if request.landmarks is not None:
+        found = read_landmarks(request.landmarks, landmark_format_of(request.landmarks))
+        points = resolve(found, raw, request.landmarks)
+        scheme = scheme or scheme_by_count(len(points)).name
+    return normalise(
+        raw,
+        scan_id=request.path.stem,
+        unit=request.unit,
+        axes=None,
+        landmarks=points,
+        scheme=scheme,
+    )
+
+
+def _judge(
+    report: dict[str, Any], scan: Scan, registration: Registration, model: FlameModel
+) -> None:
+    """Fills the report of a scan that was read; a rejected registration counts as failed."""
+    report["timings_s"]["register"] = round(registration.seconds, 3)
+    if registration.status == "failed":
+        report |= {"stage": "register", "reason": registration.reason}
+        return
+    started = time.perf_counter()
+    quality = assess(scan, registration, model)
+    report["timings_s"]["quality"] = round(time.perf_counter() - started, 3)
+    report["quality"] = asdict(quality)
+    if quality.verdict == "reject":
+        report |= {"stage": "quality", "reason": "; ".join(quality.reasons)}
+        return
+    report |= {
+        "status": registration.status,
+        "parameters": {
+            name: getattr(registration, name).tolist()
+            for name in ("shape", "expression", "pose", "translation_mm")
+        },
+        "vertices": to_scan_frame(registration.vertices_mm, scan),
+    }
+
+
+def to_scan_frame(vertices_mm: Array, scan: Scan) -> Array:
+    """(V,3) mm in the canonical frame -> (V,3) float32 mm in the scan's own frame and axes."""
+    rigid = scan.source_to_canonical.copy()
+    rigid[:3, :3] /= scan.unit_factor_mm
+    return ((vertices_mm - rigid[:3, 3]) @ rigid[:3, :3]).astype(np.float32)
