@@ -6,6 +6,7 @@ import io
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -26,7 +27,14 @@ def read_npz(path: Path) -> RawScan:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in KINDS if name in archive.files}
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        EOFError,
+        RuntimeError,
+        TokenError,
+    ) as error:
         raise FormatError(path, f"not a whole NPZ of plain arrays: {error}", COPY_AGAIN) from error
     for name in ("vertices", "faces"):
         if name not in arrays:

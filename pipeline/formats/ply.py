@@ -116,7 +116,7 @@ def columns(
         sizes = first_sizes(element, data, offset, order) if element.count else {}
         uniform = uniform_columns(element, data, offset, order, sizes)
         return uniform or ragged_columns(element, data, offset, order)
-    except (struct.error, ValueError) as error:
+    except (struct.error, ValueError, OverflowError) as error:
         fault = f"ends inside element {element.name}, expected {element.count} of them"
         raise FormatError(path, fault, "the file is cut off: " + COPY_AGAIN) from error
 
@@ -189,10 +189,20 @@ def triangles(path: Path, table: dict[str, Columns]) -> Array:
         found = table.get(element, {})
         lists = found.get("vertex_indices", found.get("vertex_index"))
         if isinstance(lists, Lists):
-            parts.append(convert(path, lists.values.astype(np.int64), lists.sizes))
+            parts.append(convert(path, whole_numbers(path, lists.values), lists.sizes))
         elif found:
             raise FormatError(path, f"element {element} has no vertex_indices", COPY_AGAIN)
     return np.concatenate(parts)
+
+
+def whole_numbers(path: Path, values: Array) -> Array:
+    """The values as int64. Raises FormatError where a text says something else than an integer."""
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int64)
+    odd = np.flatnonzero(whole != values)
+    if odd.size:
+        raise FormatError(path, f"vertex index {values[odd[0]]} is no integer", COPY_AGAIN)
+    return whole
 
 
 def strip_triangles(path: Path, corners: Array, sizes: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def read_npy(path: Path) -> RawLandmarks:
         raise FormatError(path, fault, "check the format")
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, SyntaxError, TokenError) as error:
         raise FormatError(path, f"not a whole plain array: {error}", COPY_AGAIN) from error
     if array.ndim == 1 and array.dtype.kind in "iu" and len(array):
         return RawLandmarks(indices=array)

@@ -148,6 +148,16 @@ def test_colours_as_fractions_and_the_texture_comment(tmp_path: Path) -> None:
             ),
             "face 0 has 2 corners",
         ),
+        *(
+            (
+                ascii_ply(
+                    VERTICES + "element face 1\nproperty list uchar int vertex_indices\n",
+                    SQUARE + f"3 0 1 {index}",
+                ),
+                f"vertex index {index} is no integer",
+            )
+            for index in ("1.5", "nan", "inf")
+        ),
         (
             ascii_ply(
                 VERTICES + "element face 2\nproperty list char int vertex_indices\n",

@@ -87,6 +87,14 @@ def test_npy_of_indices_and_other_shapes(tmp_path: Path) -> None:
             read_landmarks(path, "npy")
 
 
+def test_npy_with_a_broken_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((5, 3)))
+    path.write_bytes(path.read_bytes().replace(b"}", b" "))
+    with pytest.raises(FormatError, match="not a whole plain array"):
+        read_landmarks(path, "npy")
+
+
 def test_npy_never_unpickles(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.array([{"points": 1}], object), allow_pickle=True)
