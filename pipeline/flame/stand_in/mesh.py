@@ -14,6 +14,8 @@ from pipeline.types import Array
 
 N_HEAD, N_RIM, N_EYEBALL = 3931, 60, 546
 RELAXATIONS = 40
+EAR_RINGS = ((0.04, 4), (0.13, 12), (0.23, 20), (0.33, 28), (0.42, 34), (0.5, 40), (0.57, 44))
+EAR_RINGS += ((0.62, 46), (0.68, 44), (0.79, 38), (0.92, 34), (1.08, 30), (1.3, 28))
 
 
 def eyeball() -> tuple[Array, Array]:
@@ -48,12 +50,12 @@ def spacing(p: Array) -> Array:
     size = 10.0 - 5.6 * face
     for cx, cy, rx, ry, fine in (
         (31.0, 1.0, 17.0, 12.0, 2.5),
-        (7.0, -38.0, 16.0, 17.0, 2.3),
+        (8.0, -44.0, 15.0, 14.0, 1.9),
         (0.0, -67.0, 27.0, 15.0, 2.4),
     ):
         near = sculpt.gaussian((x - cx) / rx, (y - cy) / ry) * front
         size = size + (fine - size) * np.minimum(1.3 * near, 1)
-    ear = sculpt.gaussian((z + 9.0) / 17.0, (y + 13.0) / 24.0) * (x > 40)
+    ear = sculpt.gaussian((z + 12.0) / 20.0, (y + 13.0) / 28.0) * (x > 40)
     return size + (2.8 - size) * np.minimum(1.3 * ear, 1)
 
 
@@ -84,7 +86,7 @@ def eye_rings() -> Array:
     tangent = np.gradient(margin, axis=0)
     outward = np.stack([tangent[:, 1], -tangent[:, 0]], 1)
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
-    for distance, n in ((1.7, 34), (3.8, 34)):
+    for distance, n in ((1.7, 36), (3.6, 38), (5.8, 40), (8.2, 40)):
         ring = np.concatenate([[centre], margin + distance * outward])[1:]
         points.append(along(ring, n, closed=True))
     return np.concatenate(points)
@@ -106,13 +108,26 @@ def mouth_rings() -> list[Array]:
     offset, half = sculpt.mouth_coordinates(x, np.zeros_like(x))
     curve = np.stack([x, np.sign(np.sin(angle)) * half], 1)
     line = -offset
-    rings = [along(np.stack([x, line], 1)[:150] * [0.8, 1], 9)]
-    for scale, n in ((0.55, 17), (0.86, 25), (1.0, 31)):
-        rings.append(along(np.stack([x * (0.8 + 0.2 * scale), line + curve[:, 1] * scale], 1), n))
+    rings = [along(np.stack([x, line], 1)[:150] * [0.62, 1], 8)]
+    for scale, n in ((0.52, 25), (1.0, 31)):
+        rings.append(along(np.stack([x * (0.62 + 0.38 * scale), line + curve[:, 1] * scale], 1), n))
     for d in (1.6, 3.4, 5.6):
         push = d * np.stack([np.cos(angle) ** 3, np.sin(angle)], 1)
         rings.append(along(np.stack([x, line + curve[:, 1]], 1) + push, 31))
     return rings
+
+
+def ear_rings() -> Array:
+    """(N,2) side-view points (z, y) of the rings around and inside the left ear."""
+    c, s = np.cos(sculpt.EAR_TILT), np.sin(sculpt.EAR_TILT)
+    rings = []
+    for share, n in EAR_RINGS:
+        angle = (np.arange(n) + 0.5) * (2 * np.pi / n)
+        a = share * sculpt.EAR_RADII_MM[0] * np.cos(angle)
+        b = share * sculpt.EAR_RADII_MM[1] * np.sin(angle)
+        back, up = c * a + s * b, c * b - s * a
+        rings.append(np.stack([sculpt.EAR_MM[2] - back, sculpt.EAR_MM[1] + up], 1))
+    return np.concatenate(rings)
 
 
 def fixed_points() -> Array:
@@ -123,7 +138,8 @@ def fixed_points() -> Array:
     inner = sculpt.disc_of(frontal, (0, 1), np.array([0.0, -0.6]))
     inner[np.abs(frontal[:, 0]) < 1e-6, 0] = 0.0
     rim[[0, -1], 0] = 0.0
-    return np.concatenate([rim, inner])
+    ear = sculpt.disc_of(ear_rings(), (2, 1), np.array([0.35, 0.0]))
+    return np.concatenate([rim, inner, ear])
 
 
 def midline(fixed: Array) -> Array:
@@ -156,13 +172,15 @@ def free_points(fixed: Array, n: int) -> Array:
     p = sculpt.base(disc)
     size = spacing(p)
     h = 1e-4
-    du, dv = sculpt.base(disc + [h, 0]) - p, sculpt.base(disc + [0, h]) - p
+    skin = sculpt.head(disc)
+    du, dv = sculpt.head(disc + [h, 0]) - skin, sculpt.head(disc + [0, h]) - skin
     density = np.linalg.norm(np.cross(du, dv), axis=1) / size**2
     gap, _ = cKDTree(sculpt.base(fixed)).query(p)
     chance = np.where((gap < 0.7 * size) | (p[:, 0] < 0.5 * size), np.inf, chance / density)
     frontal = p[:, 2] > 20
     _, across = sculpt.lens(p[:, 0], p[:, 1])
     v, half = sculpt.mouth_coordinates(p[:, 0], p[:, 1])
+    chance[sculpt.ear_coordinates(p)[0] < 1.36] = np.inf
     chance[frontal & ((np.abs(across) < 1.0) | (np.abs(v) < half))] = np.inf
     return disc[np.sort(np.argsort(chance, kind="stable")[:n])]
 
@@ -197,6 +215,59 @@ def relax(fixed: Array, free: Array) -> Array:
     return free
 
 
+def flip_edges(triangles: Array, disc: Array, p: Array) -> Array:
+    """Flip edges until the surface (N,3), not the disc, is Delaunay: opposite angles at most 180°.
+
+    An edge stays where its flip would fold the disc or cut a crease (normals over 60° apart).
+    """
+    for _ in range(12):
+        near, far, edge = _wings(triangles, len(disc))
+        a, b = edge.T
+        c, d = triangles[near[:, 0], near[:, 1]], triangles[far[:, 0], far[:, 1]]
+        excess = _angle(p[a] - p[c], p[b] - p[c]) + _angle(p[a] - p[d], p[b] - p[d]) - np.pi
+        convex = (_turn(disc[c], disc[a], disc[d]) > 1e-9) & (_turn(disc[d], disc[b], disc[c]) > 1e-9)
+        n_c, n_d = np.cross(p[a] - p[c], p[b] - p[c]), np.cross(p[b] - p[d], p[a] - p[d])
+        smooth = (n_c * n_d).sum(1) > 0.5 * np.linalg.norm(n_c, axis=1) * np.linalg.norm(n_d, axis=1)
+        wish = np.flatnonzero((excess > 0.02) & convex & smooth)
+        wish = wish[np.argsort(-excess[wish], kind="stable")]
+        taken = np.zeros(len(triangles), dtype=bool)
+        triangles = triangles.copy()
+        for k in wish:
+            t, o = near[k, 0], far[k, 0]
+            if not (taken[t] or taken[o]):
+                taken[[t, o]] = True
+                triangles[t], triangles[o] = (c[k], a[k], d[k]), (d[k], b[k], c[k])
+        if not taken.any():
+            break
+    return triangles
+
+
+def _wings(triangles: Array, n: int) -> tuple[Array, Array, Array]:
+    """Inner edges (E,2) with the (triangle, corner) opposite on their left and right, (E,2) each."""
+    t = np.repeat(np.arange(len(triangles)), 3)
+    corner = np.tile(np.arange(3), len(triangles))
+    a, b = triangles[t, (corner + 1) % 3], triangles[t, (corner + 2) % 3]
+    order_up, order_down = np.argsort(a * n + b), np.argsort(b * n + a)
+    _, up, down = np.intersect1d(
+        (a * n + b)[order_up], (b * n + a)[order_down], assume_unique=True, return_indices=True
+    )
+    up, down = order_up[up], order_down[down]
+    once = a[up] < b[up]
+    up, down = up[once], down[once]
+    place = np.stack([t, corner], 1)
+    return place[up], place[down], np.stack([a[up], b[up]], 1)
+
+
+def _angle(u: Array, v: Array) -> Array:
+    """Angles between rows."""
+    return np.arctan2(np.linalg.norm(np.cross(u, v), axis=1), (u * v).sum(1))
+
+
+def _turn(a: Array, b: Array, c: Array) -> Array:
+    """Twice the signed area of planar triangles."""
+    return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+
+
 def head_mesh() -> tuple[Array, Array]:
     """(3931,2) disc points and (7800,3) triangles: midline first, then the left, then the right half."""
     fixed = fixed_points()
@@ -207,7 +278,7 @@ def head_mesh() -> tuple[Array, Array]:
     half = (N_HEAD - m) // 2
     free = relax(fixed, free_points(fixed, half - (len(fixed) - m)))
     left = np.concatenate([fixed, free])
-    triangles = triangulate(left)
+    triangles = flip_edges(triangulate(left), left, sculpt.head(left))
     mirrored = np.where(triangles < m, triangles, triangles + half)[:, ::-1]
     disc = np.concatenate([left, left[m:] * [-1, 1]])
     return disc, np.concatenate([triangles, mirrored])

@@ -82,7 +82,7 @@ def _frontal_landmarks() -> Array:
     """(51,2) frontal places of iBUG's points 17 … 67 on the lofted head."""
     brow = np.array([[50, 12], [43, 18.5], [33, 20.5], [23, 19.5], [13, 16.5]])
     ridge = np.array([[0, 2], [0, -11], [0, -23], [0, -36]])
-    base = np.array([[-13, -47], [-6.8, -49], [0, -50.5], [6.8, -49], [13, -47]])
+    base = np.array([[-13, -50], [-6.8, -52.5], [0, -54], [6.8, -52.5], [13, -50]])
     s = np.array([-1 / 3, 1 / 3])
     chord = sculpt.EYE_OUTER - sculpt.EYE_INNER
     up, down = mesh.lid_heights(s)
