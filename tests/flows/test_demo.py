@@ -1,0 +1,65 @@
+"""The demo: every file accounted for, accuracy against the truth, a store any Zarr reader opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.store import open_store
+from tests.flows.conftest import Demo, facefold
+
+
+def test_every_file_is_accounted_for(demo: Demo) -> None:
+    summary = demo.summary
+    assert summary["found"] == summary["kept"] + summary["quarantined"] + summary["excluded"]
+    assert summary["found"] + summary["companions"] == sum(
+        path.is_file() for path in (demo.folder / "sources").rglob("*")
+    )
+    assert len(summary["sources"]) >= 4
+    assert all(row["kept"] > 0 for row in summary["sources"])
+
+
+def test_broken_files_and_no_others_are_quarantined_for_the_right_reason(demo: Demo) -> None:
+    assert demo.summary["surprises"] == []
+    assert demo.summary["quarantined"] == len(demo.summary["quarantine"]) >= 7
+    assert all(row["stage"] and row["reason"] for row in demo.summary["quarantine"])
+
+
+def test_registrations_are_near_the_truth(demo: Demo) -> None:
+    for row in demo.summary["accuracy"]:
+        assert row["mean"] <= 1.5, row
+
+
+def test_the_store_is_plain_zarr_and_parquet(demo: Demo) -> None:
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(demo.summary["store"], mode="r")
+    manifest = pd.read_parquet(Path(demo.summary["store"]) / "manifest.parquet")
+    assert group["vertices_mm"].shape == (demo.summary["kept"], 5023, 3)
+    assert len(manifest) == demo.summary["kept"]
+    assert group.attrs["model"]["is_stand_in"] is True
+    ours = open_store(demo.summary["store"]).read("vertices_mm", np.arange(len(manifest)))
+    np.testing.assert_array_equal(group["vertices_mm"][:], ours)
+
+
+def test_no_identity_in_two_splits_and_shared_people_are_one(demo: Demo) -> None:
+    manifest = pd.read_parquet(Path(demo.summary["store"]) / "manifest.parquet")
+    assert (manifest.groupby("identity")["split"].nunique() == 1).all()
+    assert (manifest.groupby("identity")["source"].nunique() > 1).any()
+
+
+def test_the_console_says_that_the_model_is_a_stand_in(demo: Demo) -> None:
+    assert "stand-in" in demo.stderr
+
+
+def test_pictures_are_drawn(demo: Demo) -> None:
+    assert len(demo.summary["pictures"]) == len(demo.summary["sources"])
+    assert all(Path(picture).stat().st_size > 10_000 for picture in demo.summary["pictures"])
+
+
+def test_inspect_and_verify(demo: Demo) -> None:
+    store = demo.folder / "unified.zarr"
+    assert facefold("inspect", store, "--json").json["rows"] == demo.summary["kept"]
+    assert facefold("verify", store, "--json").json["faults"] == []

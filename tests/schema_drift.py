@@ -1,0 +1,37 @@
+"""Generated files that are checked in: compare them with the code, or write them anew.
+
+    python -m tests.schema_drift           # 1 and a message where a file is stale
+    python -m tests.schema_drift --write
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pipeline.registry import registry_schema_text
+from pipeline.store.schema import schema_json
+
+ROOT = Path(__file__).parents[1]
+GENERATED = {
+    ROOT / "registries" / "schema.json": registry_schema_text,
+    ROOT / "docs" / "reference" / "store_schema.json": schema_json,
+}
+
+
+def main(write: bool) -> int:
+    stale = []
+    for path, generate in GENERATED.items():
+        text = generate()
+        if write:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            stale.append(path.relative_to(ROOT))
+    for path in stale:
+        print(f"{path} differs from the code; run: make schema")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--write" in sys.argv[1:]))
