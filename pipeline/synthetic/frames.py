@@ -19,7 +19,7 @@ TAKES = (("neutral", 1.0), ("smile", 0.8), ("neutral", 1.0), ("open", 0.6))
 
 def write_frames(cast: Cast, delivery: Delivery, good: int) -> SyntheticSource:
     """`good` sound scans, one cut off in its triangles, one with a name that fits no grammar."""
-    people = max(1, (good + 1) // 2)
+    people = max(min(SHARED_PEOPLE, good), (good + 1) // 2)
     scans = [write_scan(cast, delivery, i, people) for i in range(good)]
     cut = write_scan(cast, delivery, good, people, truth=False)
     whole = (delivery.root / cut).read_bytes()

@@ -87,8 +87,8 @@ def make_person(model: FlameModel, seed: int, number: int) -> Person:
 
 def smooth_deformation(points_mm: Array, face: Array, rng: np.random.Generator) -> Array:
     """(V,3) mm -> (V,3) mm: a sum of Gaussian bumps, 1 to 2 mm RMS over the vertices `face`."""
-    centres = points_mm[rng.choice(face, 14)]
-    sigma = rng.uniform(18.0, 40.0, len(centres))
+    centres = points_mm[rng.choice(face, 30)]
+    sigma = rng.uniform(12.0, 26.0, len(centres))
     squared = ((points_mm[:, None] - centres) ** 2).sum(axis=2)
     moved = np.exp(-squared / (2 * sigma**2)) @ rng.normal(size=(len(centres), 3))
     rms = np.sqrt((moved[face] ** 2).sum(axis=1).mean())

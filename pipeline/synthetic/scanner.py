@@ -62,12 +62,15 @@ def vertex_rings(faces: Array, n_vertices: int) -> Rings:
 
 
 def camera_directions(back: bool) -> Array:
-    """(D,3) unit vectors towards the cameras: a Fibonacci sphere without the view from below."""
-    i = np.arange(36) + 0.5
-    y, turn = 1 - 2 * i / 36, np.pi * (1 + 5**0.5) * i
+    """(D,3) unit vectors towards the cameras: a Fibonacci sphere without the view from below.
+
+    Without `back` only those within 60° of the front.
+    """
+    i = np.arange(48) + 0.5
+    y, turn = 1 - 2 * i / 48, np.pi * (1 + 5**0.5) * i
     r = np.sqrt(1 - y**2)
     directions = np.stack([r * np.cos(turn), y, r * np.sin(turn)], axis=1)
-    return directions[(y > -0.7) & (back | (directions[:, 2] > 0.1))]
+    return directions[(y > -0.7) & (back | (directions[:, 2] > 0.5))]
 
 
 def visible_vertices(vertices_mm: Array, faces: Array, directions: Array) -> Array:
@@ -94,7 +97,7 @@ def sample_surface(faces: Array, rings: Rings, rng: np.random.Generator) -> tupl
     pick = rng.integers(0, np.maximum(rings.valence, 1))
     triangle = np.maximum(rings.triangles[np.arange(n_vertices), pick], 0)
     corner = faces[triangle] == np.arange(n_vertices)[:, None]
-    near = 0.15 * rng.dirichlet([2.0, 2.0, 2.0], n_vertices) + 0.85 * corner
+    near = 0.08 * rng.dirichlet([2.0, 2.0, 2.0], n_vertices) + 0.92 * corner
     near = np.where(rings.valence[:, None] > 0, near, inside[0])
     return np.concatenate([np.arange(n_faces), triangle]), np.concatenate([inside, near])
 
