@@ -1,0 +1,7 @@
+"""Lays a model's topology onto scans: rigid -> model fit -> coarse -> fine, in batches."""
+
+from pipeline.registration.methods import METHODS
+from pipeline.registration.options import RegistrationOptions, options_from
+from pipeline.registration.register import register
+
+__all__ = ["METHODS", "RegistrationOptions", "options_from", "register"]

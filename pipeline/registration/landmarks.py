@@ -1,0 +1,110 @@
+"""Landmarks of scan and template matched by their iBUG index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.geometry.rigid import check_spread, umeyama
+from pipeline.landmarks.schemes import CONTOUR_68, to_68
+from pipeline.registration.template import Template
+from pipeline.types import Array, Scan
+
+ROBUST_MM = 10.0
+"""A landmark this far from where the model puts it has lost three quarters of its weight."""
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkTargets:
+    """The template's L landmarks that are no contour points, and where B scans have them."""
+
+    corners: Tensor  # (L,3) vertex indices
+    barycentric: Tensor  # (L,3)
+    points: Tensor  # (B,L,3) mm, 0 where missing
+    present: Tensor  # (B,L) float64, the confidence where the scan has the landmark, else 0
+
+    def of(self, rows: list[int]) -> LandmarkTargets:
+        """The same for some of the scans."""
+        return replace(self, points=self.points[rows], present=self.present[rows])
+
+    def positions(self, vertices: Tensor) -> Tensor:
+        """(B,V,3) -> (B,L,3) landmarks of the template."""
+        return (vertices[:, self.corners] * self.barycentric[..., None]).sum(-2)
+
+    def gaps(self, vertices: Tensor, noise_mm: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Corners (L,3), gap (B,L,3) towards the scan, and robust weight (B,L) in 1/mm²."""
+        gap = (self.points - self.positions(vertices)) * (self.present > 0)[..., None]
+        robust = (ROBUST_MM**2 / (ROBUST_MM**2 + gap.square().sum(-1))) ** 2
+        return self.corners, gap, self.present * robust / noise_mm**2
+
+    def mean_error(self, vertices: Tensor) -> list[float | None]:
+        """Mean distance of each scan's landmarks to the template's, mm."""
+        distance = (self.points - self.positions(vertices)).norm(dim=-1)
+        has = self.present > 0
+        return [
+            float(d[h].mean()) if bool(h.any()) else None
+            for d, h in zip(distance, has, strict=True)
+        ]
+
+
+def landmark_targets(template: Template, scans: Sequence[Scan]) -> LandmarkTargets:
+    """Pairs the model's landmarks with each scan's; contour points have no place of their own."""
+    embedding = template.model.landmarks
+    keep = np.zeros(0, np.int64)
+    if embedding is not None:
+        keep = np.flatnonzero(~np.isin(embedding.indices_68, CONTOUR_68))
+    points = np.zeros((len(scans), len(keep), 3))
+    present = np.zeros(points.shape[:2])
+    for row, scan in enumerate(scans):
+        if embedding is None or scan.landmarks_mm is None or scan.landmark_scheme is None:
+            continue
+        found = to_68(scan.landmark_scheme, scan.landmarks_mm)[embedding.indices_68[keep]]
+        confidence = confidence_68(scan)[embedding.indices_68[keep]]
+        has = np.isfinite(found).all(axis=1) & (confidence > 0)
+        points[row, has], present[row, has] = found[has], confidence[has]
+
+    def real(array: Array) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float64, device=template.device)
+
+    if embedding is None:
+        corners, barycentric = np.zeros((0, 3), np.int64), np.zeros((0, 3))
+    else:
+        corners = template.model.faces[embedding.triangles[keep]]
+        barycentric = embedding.barycentric[keep]
+    return LandmarkTargets(
+        torch.as_tensor(corners, device=template.device),
+        real(barycentric),
+        real(points),
+        real(present),
+    )
+
+
+def confidence_68(scan: Scan) -> Array:
+    """(68,) in [0, 1]; 0 where the scheme has no such point."""
+    if scan.landmarks_mm is None or scan.landmark_scheme is None:
+        return np.zeros(68)
+    given = scan.landmark_confidence
+    values = np.ones(len(scan.landmarks_mm)) if given is None else np.asarray(given, np.float64)
+    return np.nan_to_num(to_68(scan.landmark_scheme, np.repeat(values[:, None], 3, axis=1))[:, 0])
+
+
+def rigid_from_landmarks(
+    vertices: Tensor, landmarks: LandmarkTargets, row: int, scan_id: str
+) -> tuple[Tensor, Tensor]:
+    """(3,3), (3,): moves the template (V,3) onto the landmarks of scan `row`.
+
+    Two rounds: the second trusts landmarks less that the first left far away. Raises
+    RegistrationError where fewer than three landmarks match or all lie on a line.
+    """
+    has = landmarks.present[row] > 0
+    source = landmarks.positions(vertices[None])[0, has]
+    target, weight = landmarks.points[row, has], landmarks.present[row, has]
+    check_spread(target, f"scan {scan_id}: landmarks")
+    rotation, translation = umeyama(source, target, weight)
+    gap = (source @ rotation.mT + translation - target).square().sum(-1)
+    scale = gap.median().clamp_min(25.0)
+    return umeyama(source, target, weight * (scale / (scale + gap)) ** 2)

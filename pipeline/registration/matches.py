@@ -1,0 +1,93 @@
+"""Correspondences: where each template vertex belongs on its scan, and how far to trust it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipeline.geometry.closest import SurfaceIndex
+from pipeline.geometry.mesh import boundary_vertices, vertex_normals
+from pipeline.registration.template import Template
+from pipeline.types import Scan
+
+SMOOTHING = 3
+"""Rounds of averaging over the scan's neighbours that its normals get: noise tilts them."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScanSurface:
+    """A scan ready to be searched, on a device."""
+
+    index: SurfaceIndex
+    normals: Tensor  # (V,3) unit, smoothed
+    border: Tensor  # (V,) bool
+
+    @classmethod
+    def of(cls, scan: Scan, device: str | torch.device) -> ScanSurface:
+        """Raises ValueError where the scan has no vertices."""
+        index = SurfaceIndex(scan.vertices_mm, scan.faces, device)
+        normals = torch.as_tensor(scan.normals, dtype=index.vertices.dtype, device=index.device)
+        normals = smooth_normals(normals, index.faces)
+        border = boundary_vertices(scan.faces, len(scan.vertices_mm))
+        return cls(index, normals, torch.as_tensor(border, device=index.device))
+
+
+def smooth_normals(normals: Tensor, faces: Tensor) -> Tensor:
+    """Averages each normal with its neighbours' (nothing for a point cloud)."""
+    for _ in range(SMOOTHING if len(faces) else 0):
+        per_face = normals[faces].sum(1)
+        total = torch.zeros_like(normals)
+        for corner in range(3):
+            total.index_add_(0, faces[:, corner], per_face)
+        lengths = total.norm(dim=-1, keepdim=True)
+        normals = torch.where(lengths > 1e-9, total / lengths.clamp_min(1e-9), normals)
+    return normals
+
+
+class Matches(NamedTuple):
+    """For B scans and V template vertices, float64."""
+
+    point: Tensor  # (B,V,3) on the scan
+    normal: Tensor  # (B,V,3) of the scan there
+    weight: Tensor  # (B,V) in [0, 1], without the vertex's area
+    distance: Tensor  # (B,V)
+
+
+def find_matches(
+    vertices: Tensor,
+    surfaces: list[ScanSurface],
+    template: Template,
+    robust_mm: float,
+    min_cosine: float,
+    exact: bool = False,
+) -> Matches:
+    """Closest points weighted by distance (Geman–McClure), normals and the scan's border.
+
+    vertices (B,V,3). A vertex without data (`template.areas` 0) gets weight 0. `exact` searches the
+    triangles' surface, else the nearest vertex of the scan stands for its tangent plane.
+    """
+    normals = vertex_normals(vertices, template.faces)
+    found = [_closest(v, surface, exact) for v, surface in zip(vertices, surfaces, strict=True)]
+    point, normal, border = (torch.stack(parts) for parts in zip(*found, strict=True))
+    distance = (point - vertices).norm(dim=-1)
+    weight = (robust_mm**2 / (robust_mm**2 + distance**2)) ** 2
+    cosine = (normal * normals).sum(-1)
+    trusted = (cosine > min_cosine) & ~(border & ~template.boundary) & (template.areas > 0)
+    return Matches(point, normal, weight * trusted, distance)
+
+
+def _closest(vertices: Tensor, surface: ScanSurface, exact: bool) -> tuple[Tensor, Tensor, Tensor]:
+    index = surface.index
+    if exact and len(index.faces):
+        point, triangle, barycentric = index.closest(vertices)
+        corners = index.faces[triangle]
+        normal = (barycentric[..., None] * surface.normals[corners]).sum(1)
+        normal = torch.nn.functional.normalize(normal, dim=-1)
+        border = (surface.border[corners] & (barycentric > 1e-3)).any(-1)
+        return point.double(), normal.double(), border
+    nearest = index.nearest_vertex(vertices.to(index.vertices.dtype))
+    point, normal = index.vertices[nearest], surface.normals[nearest]
+    return point.double(), normal.double(), surface.border[nearest]

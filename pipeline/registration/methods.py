@@ -1,0 +1,76 @@
+"""The ways to lay a template onto a batch of scans; each is one function of the same signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipeline.geometry.rigid import umeyama
+from pipeline.registration.coarse import fit_coarse
+from pipeline.registration.fine import fit_fine
+from pipeline.registration.folds import keep_rigid, unfold
+from pipeline.registration.landmarks import LandmarkTargets
+from pipeline.registration.matches import ScanSurface, find_matches
+from pipeline.registration.model_fit import Coefficients, fit_model, place, posed_vertices
+from pipeline.registration.options import RegistrationOptions
+from pipeline.registration.template import Template
+
+
+class Fitted(NamedTuple):
+    coefficients: Coefficients
+    explained: Tensor  # (B,V,3) mm, what the model alone explains
+    vertices: Tensor  # (B,V,3) mm
+    change_mm: Tensor  # (B,V) length of the last step
+    iterations: int
+
+
+Method = Callable[
+    [Template, list[ScanSurface], LandmarkTargets, Coefficients, RegistrationOptions], Fitted
+]
+
+
+def fold(
+    template: Template,
+    surfaces: list[ScanSurface],
+    landmarks: LandmarkTargets,
+    start: Coefficients,
+    options: RegistrationOptions,
+) -> Fitted:
+    """Model fit, then free-form deformation from smooth to fine; folds are taken out."""
+    coefficients = fit_model(template, surfaces, landmarks, start, options)
+    explained = posed_vertices(template, coefficients)
+    coarse = unfold(template, fit_coarse(template, surfaces, explained, options), explained)
+    fine, change = fit_fine(template, surfaces, coarse, options)
+    vertices = keep_rigid(template, unfold(template, fine, explained), explained)
+    iterations = options.model_iterations + options.coarse_iterations + options.fine_iterations
+    return Fitted(coefficients, explained, vertices, change, iterations)
+
+
+def rigid(
+    template: Template,
+    surfaces: list[ScanSurface],
+    landmarks: LandmarkTargets,
+    start: Coefficients,
+    options: RegistrationOptions,
+) -> Fitted:
+    """The rest shape moved as a whole: point-to-point ICP (Besl, McKay 1992), robustly weighted."""
+    coefficients, vertices = start, posed_vertices(template, start)
+    change = torch.zeros_like(vertices[..., 0])
+    for _ in range(options.model_iterations):
+        matches = find_matches(
+            vertices, surfaces, template, options.robust_mm[0], options.min_normal_cosine
+        )
+        weight = template.areas * matches.weight + 1e-12
+        rotation, translation = umeyama(vertices, matches.point, weight)
+        coefficients = place(template, coefficients, rotation, translation)
+        moved = posed_vertices(template, coefficients)
+        change, vertices = (moved - vertices).norm(dim=-1), moved
+    return Fitted(coefficients, vertices, vertices, change, options.model_iterations)
+
+
+METHODS: Mapping[str, Method] = MappingProxyType({"fold": fold, "rigid": rigid})
+"""Name to method; `RegistrationOptions.method` selects."""

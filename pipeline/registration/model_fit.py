@@ -1,0 +1,250 @@
+"""The model's coefficients that explain a scan: point-to-plane Gauss–Newton with a prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pipeline.flame.lbs import pose_model, rotation_matrices
+from pipeline.geometry.rigid import rotation_to_axis_angle
+from pipeline.registration.landmarks import LandmarkTargets
+from pipeline.registration.matches import Matches, ScanSurface, find_matches
+from pipeline.registration.options import RegistrationOptions
+from pipeline.registration.template import Template
+
+INDEPENDENT_PATCHES = 600.0
+"""Pieces of a head's surface (about 15 mm wide) whose misfits are independent of each other."""
+WARM_UP = 5
+"""Point-to-point iterations before point-to-plane ones, which diverge from 20° or 25 mm off."""
+JOINT_PRIOR_RAD = {1: 0.10, 2: 0.30}
+"""Standard deviation of the neck's and the jaw's rotation; eyes leave no trace in the shape."""
+MAX_DATA_VERTICES = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """What the model is told, for B scans; float64."""
+
+    shape: Tensor  # (B,S)
+    expression: Tensor  # (B,E)
+    rotations: Tensor  # (B,max(J,1),3,3) of each joint against its parent
+    translation: Tensor  # (B,3)
+
+    @property
+    def pose(self) -> Tensor:
+        """(B,3J) axis-angle."""
+        return rotation_to_axis_angle(self.rotations).flatten(1)
+
+
+def rest_coefficients(template: Template, count: int) -> Coefficients:
+    """The unposed mean shape, `count` times."""
+    tensors = template.tensors
+    empty = tensors.template.new_zeros
+    joints = max(len(tensors.parents), 1)
+    return Coefficients(
+        shape=empty(count, len(tensors.shape_basis)),
+        expression=empty(count, len(tensors.expression_basis)),
+        rotations=torch.eye(3, dtype=torch.float64, device=template.device).expand(
+            count, joints, 3, 3
+        ),
+        translation=empty(count, 3),
+    )
+
+
+def posed_vertices(template: Template, c: Coefficients) -> Tensor:
+    """(B,V,3) mm."""
+    return pose_model(template.tensors, c.shape, c.expression, c.pose, c.translation).vertices
+
+
+def vertex_rotations(template: Template, c: Coefficients) -> Tensor:
+    """(B,V,3,3): how the pose turns the surface at each vertex (the blended joint rotations)."""
+    world = world_rotations(template, c)
+    if not template.tensors.parents:
+        return world.expand(-1, len(template.areas), 3, 3)
+    return torch.einsum("vj,bjkl->bvkl", template.tensors.weights, world)
+
+
+def world_rotations(template: Template, c: Coefficients) -> Tensor:
+    """(B,max(J,1),3,3) of each joint against the scan's frame."""
+    world = [c.rotations[:, 0]]
+    for joint, parent in enumerate(template.tensors.parents[1:], start=1):
+        world.append(world[parent] @ c.rotations[:, joint])
+    return torch.stack(world, 1)
+
+
+def place(
+    template: Template, c: Coefficients, rotation: Tensor, translation: Tensor
+) -> Coefficients:
+    """Coefficients whose vertices are the unplaced ones moved by v -> R v + t (B,3,3), (B,3)."""
+    moved = replace(
+        c, rotations=torch.cat([rotation[:, None] @ c.rotations[:, :1], c.rotations[:, 1:]], 1)
+    )
+    # the global rotation turns about joint 0: the translation makes up for it
+    before = posed_vertices(template, c) @ rotation.mT + translation[:, None]
+    offset = (before - posed_vertices(template, moved)).mean(1)
+    return replace(moved, translation=moved.translation + offset)
+
+
+def fit_model(
+    template: Template,
+    surfaces: list[ScanSurface],
+    landmarks: LandmarkTargets,
+    start: Coefficients,
+    options: RegistrationOptions,
+) -> Coefficients:
+    """Identity, expression, pose and position by iterated closest points.
+
+    A model without basis gets its rigid motion refined. Robust weights tighten and landmarks lose
+    their say as the surfaces come close.
+    """
+    c, system = start, NormalEquations(template, options.model_noise_mm)
+    first, last = options.robust_mm
+    for i in range(options.model_iterations):
+        progress = i / max(options.model_iterations - 1, 1)
+        vertices = posed_vertices(template, c)
+        matches = find_matches(
+            vertices, surfaces, template, first + progress * (max(last, first / 2) - first),
+            options.min_normal_cosine,
+        )  # fmt: skip
+        noise = options.landmark_noise_mm * (1 + 3 * progress)
+        c = system.step(c, vertices, matches, landmarks, noise, i < WARM_UP)
+    return c
+
+
+class NormalEquations:
+    """Gauss–Newton's (JᵀWJ + P) δ = JᵀWr − P x, P the prior's precision, for one template."""
+
+    def __init__(self, template: Template, noise_mm: float) -> None:
+        self.template, tensors = template, template.tensors
+        self.precision = INDEPENDENT_PATCHES / noise_mm**2
+        data = torch.nonzero(template.areas > 0)[:, 0]
+        self.vertices = data[:: -(-len(data) // MAX_DATA_VERTICES)]
+        self.thickening = float(template.areas.sum() / template.areas[self.vertices].sum())
+        self.basis = torch.cat([tensors.shape_basis, tensors.expression_basis]).float()
+        self.joints = [j for j in (0, 1, 2) if j < max(len(tensors.parents), 1)]
+        self.turned = self._subtree_weights()
+
+    def _subtree_weights(self) -> Tensor:
+        """(V, joints): the share of each vertex that turns with a joint or its descendants."""
+        tensors = self.template.tensors
+        if not tensors.parents:
+            return torch.ones_like(self.template.areas)[:, None]
+        share = tensors.weights.clone()
+        for joint in range(len(tensors.parents) - 1, 0, -1):
+            share[:, tensors.parents[joint]] += share[:, joint]
+        return share[:, self.joints]
+
+    def step(
+        self,
+        c: Coefficients,
+        vertices: Tensor,
+        matches: Matches,
+        landmarks: LandmarkTargets,
+        landmark_noise_mm: float,
+        warm_up: bool,
+    ) -> Coefficients:
+        """One Gauss–Newton step from the matches of the posed `vertices` (B,V,3)."""
+        system = _Sum(len(vertices), self.columns, vertices.device)
+        joints = pose_model(
+            self.template.tensors, c.shape, c.expression, c.pose, c.translation
+        ).joints
+        if not self.template.tensors.parents:
+            joints = c.translation[:, None]
+        jacobian = _Jacobian(self, c, vertices, joints[:, self.joints])
+        at = self.vertices[::3] if warm_up else self.vertices
+        scale = self.precision * self.thickening * (3 if warm_up else 1)
+        weight = scale * self.template.areas[at] * matches.weight[:, at]
+        gap = matches.point[:, at] - vertices[:, at]
+        directions = _axes(gap) if warm_up else [matches.normal[:, at]]
+        for direction in directions:
+            system.add(jacobian.rows(at, direction), weight, (direction * gap).sum(-1))
+        corners, gap, weight = landmarks.gaps(vertices, landmark_noise_mm)
+        for direction in _axes(gap):
+            rows = sum(
+                share[:, None].float() * jacobian.rows(at, direction)
+                for at, share in zip(corners.T, landmarks.barycentric.T, strict=True)
+            )
+            system.add(rows, weight, (direction * gap).sum(-1))
+        self._add_prior(system, c)
+        return self._moved(c, system.solve())
+
+    @property
+    def columns(self) -> int:
+        return len(self.basis) + 3 * len(self.joints) + 3
+
+    def _add_prior(self, system: _Sum, c: Coefficients) -> None:
+        n = len(self.basis)
+        precision = torch.full_like(system.right[0], 1e-6)
+        precision[:n] = 1.0
+        for slot, joint in enumerate(self.joints):
+            if joint:
+                at = slice(n + 3 * slot, n + 3 * slot + 3)
+                precision[at] = JOINT_PRIOR_RAD[joint] ** -2
+        bent = rotation_to_axis_angle(c.rotations[:, self.joints]).flatten(1)
+        bent[:, :3] = 0
+        value = torch.cat([c.shape, c.expression, bent, torch.zeros_like(c.translation)], 1)
+        system.left += torch.diag(precision)
+        system.right -= precision * value
+
+    def _moved(self, c: Coefficients, step: Tensor) -> Coefficients:
+        s, n = c.shape.shape[1], len(self.basis)
+        world = world_rotations(self.template, c)
+        rotations = c.rotations.clone()
+        for slot, joint in enumerate(self.joints):
+            turn = rotation_matrices(step[:, n + 3 * slot : n + 3 * slot + 3])
+            # the step turns the joint in the scan's frame: bring it into the parent's
+            parent = self.template.tensors.parents[joint] if joint else None
+            if parent is not None:
+                turn = world[:, parent].mT @ turn @ world[:, parent]
+            rotations[:, joint] = turn @ c.rotations[:, joint]
+        return Coefficients(
+            c.shape + step[:, :s],
+            c.expression + step[:, s:n],
+            rotations,
+            c.translation + step[:, -3:],
+        )
+
+
+class _Jacobian:
+    """∂(direction · vertex) / ∂(coefficients, joint rotations, translation)."""
+
+    def __init__(
+        self, system: NormalEquations, c: Coefficients, vertices: Tensor, joints: Tensor
+    ) -> None:
+        self.system, self.vertices, self.joints = system, vertices, joints
+        self.rotations = vertex_rotations(system.template, c)
+
+    def rows(self, at: Tensor, direction: Tensor) -> Tensor:
+        """Vertices (n,), direction (B,n,3) -> (B,n,columns) float32."""
+        # direction · (R_v basis) = (R_vᵀ direction) · basis: the pose bends only the normals
+        rest = torch.einsum("bvkl,bvk->bvl", self.rotations[:, at], direction).float()
+        parts = [torch.einsum("bvd,pvd->bvp", rest, self.system.basis[:, at])]
+        for slot in range(len(self.system.joints)):
+            arm = self.vertices[:, at] - self.joints[:, slot, None]
+            torque = torch.linalg.cross(arm, direction)
+            parts.append((self.system.turned[at, slot, None] * torque).float())
+        return torch.cat([*parts, direction.float()], -1)
+
+
+class _Sum:
+    """Accumulates the normal equations of weighted rows."""
+
+    def __init__(self, batch: int, columns: int, device: torch.device) -> None:
+        self.left = torch.zeros(batch, columns, columns, dtype=torch.float64, device=device)
+        self.right = torch.zeros(batch, columns, dtype=torch.float64, device=device)
+
+    def add(self, rows: Tensor, weight: Tensor, gap: Tensor) -> None:
+        """rows (B,n,columns), weight (B,n), gap (B,n): Σ w (row · δ − gap)²."""
+        weighted = rows * weight[..., None].float()
+        self.left += weighted.mT @ rows
+        self.right += (weighted.mT @ gap[..., None].float())[..., 0]
+
+    def solve(self) -> Tensor:
+        return torch.cholesky_solve(self.right[..., None], torch.linalg.cholesky(self.left))[..., 0]
+
+
+def _axes(like: Tensor) -> list[Tensor]:
+    """Unit vectors along x, y and z, shaped as (B,n,3)."""
+    return [axis.expand_as(like) for axis in torch.eye(3, dtype=like.dtype, device=like.device)]

@@ -1,0 +1,63 @@
+"""What a registration can be told; every field can be set from YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pipeline.errors import RegistrationError
+
+
+@dataclass(frozen=True)
+class RegistrationOptions:
+    """Lengths in millimetres. The defaults suit faces and heads of any scanner."""
+
+    method: str = "fold"
+    """A name of METHODS: "fold" (rigid, model fit, coarse, fine) or "rigid"."""
+    model_iterations: int = 24
+    coarse_iterations: int = 15
+    fine_iterations: int = 8
+    modes: int = 100
+    """Laplacian eigenvectors of the coarse stage."""
+    model_noise_mm: float = 1.0
+    """What the model cannot explain, as a standard deviation: larger keeps coefficients smaller."""
+    coarse_wavelength_mm: tuple[float, float] = (400.0, 100.0)
+    """Free-form waves shorter than this are suppressed; anneals from the first to the second."""
+    fine_wavelength_mm: tuple[float, float] = (40.0, 6.0)
+    robust_mm: tuple[float, float] = (12.0, 4.0)
+    """Distance at which a match loses three quarters of its weight, at the start and at the end."""
+    min_normal_cosine: float = 0.5
+    landmark_noise_mm: float = 3.0
+    """What landmarks of one name differ by between annotators and the template's definition."""
+    tolerance_mm: float = 0.1
+    """Converged where the last step moves supported vertices less than this on average."""
+    valid_distance_mm: float = 2.0
+    """A vertex is valid where the scan's surface is at most this far away."""
+    max_median_mm: float = 3.0
+    """Failed where half of the face is further from the scan than this."""
+
+    def __post_init__(self) -> None:
+        for name in ("model_iterations", "coarse_iterations", "fine_iterations", "modes"):
+            if getattr(self, name) < 0:
+                raise RegistrationError(
+                    f"registration option {name}: {getattr(self, name)}, expected ≥ 0"
+                )
+        for name in ("coarse_wavelength_mm", "fine_wavelength_mm", "robust_mm"):
+            pair = tuple(float(x) for x in getattr(self, name))
+            if len(pair) != 2 or min(pair) <= 0:
+                raise RegistrationError(
+                    f"registration option {name}: {getattr(self, name)}, expected two lengths > 0"
+                )
+            object.__setattr__(self, name, pair)
+
+
+def options_from(mapping: Mapping[str, Any]) -> RegistrationOptions:
+    """Options from a YAML mapping. Raises RegistrationError that names every unknown field."""
+    known = {f.name for f in fields(RegistrationOptions)}
+    if unknown := sorted(set(mapping) - known):
+        raise RegistrationError(
+            f"unknown registration options {', '.join(unknown)}; "
+            f"known are {', '.join(sorted(known))}"
+        )
+    return RegistrationOptions(**mapping)

@@ -1,0 +1,119 @@
+"""What registration needs to know of a model once, whatever the scans: areas, smoothness, masks."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import csc_array, csr_array, diags_array
+from torch import Tensor
+
+from pipeline.flame.lbs import ModelTensors, to_tensors
+from pipeline.flame.model import FlameModel
+from pipeline.geometry.laplacian import cotangent_laplacian, lowest_eigenvectors, lumped_masses
+from pipeline.geometry.mesh import boundary_vertices, components, vertex_areas
+from pipeline.types import Array
+
+SILENT_REGIONS = ("eyeballs", "hidden", "mouth_interior")
+"""Vertices a scanner does not see: they follow their neighbourhood instead of the scan."""
+_CACHE: OrderedDict[tuple[str, str, int], Template] = OrderedDict()
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A model's tensors on a device (float64) with the operators of its surface."""
+
+    model: FlameModel
+    tensors: ModelTensors
+    faces: Tensor  # (F,3)
+    areas: Tensor  # (V,) share of the surface that the scan may speak for; 0 where silent
+    boundary: Tensor  # (V,) bool
+    face_region: Tensor  # (N,) vertex indices
+    loose: tuple[Tensor, ...]
+    """Vertices of each small component: eyeballs, moved rigidly."""
+    eigenvalues: Tensor  # (k,) 1/mm²
+    eigenvectors: Tensor  # (V,k), mean square 1
+    bending: csc_array
+    """(V,V) K = L M⁻¹ L over the total area: uᵀ K u is the thin-plate energy per unit area."""
+    mean_mass: Array  # (V,) lumped masses over the total area
+    neighbour_mean: Tensor  # (V,V) sparse: the mean of the neighbours
+
+    @property
+    def device(self) -> torch.device:
+        return self.areas.device
+
+
+def prepare_template(model: FlameModel, device: str | torch.device, modes: int) -> Template:
+    """The template of a model, made once per process, model, device and number of modes."""
+    key = (model.digest + str(sorted(model.regions)), str(device), modes)
+    if key not in _CACHE:
+        _CACHE[key] = _prepare(model, torch.device(device), modes)
+        while len(_CACHE) > 4:
+            _CACHE.popitem(last=False)
+    return _CACHE[key]
+
+
+def _prepare(model: FlameModel, device: torch.device, modes: int) -> Template:
+    v, f, n = model.template_mm, model.faces, len(model.template_mm)
+    masses = lumped_masses(v, f)
+    stiffness = cotangent_laplacian(v, f)
+    values, vectors = lowest_eigenvectors(stiffness, masses, modes + 1)
+    areas = vertex_areas(v, f)
+    for name in SILENT_REGIONS:
+        areas[model.regions.get(name, np.zeros(0, np.int64))] = 0.0
+    part = components(f, n)
+    areas[part > 0] = 0.0
+    total = masses.sum()
+
+    def real(array: Array) -> Tensor:
+        return torch.as_tensor(np.ascontiguousarray(array), dtype=torch.float64, device=device)
+
+    def index(array: Array) -> Tensor:
+        return torch.as_tensor(np.asarray(array), dtype=torch.int64, device=device)
+
+    return Template(
+        model=model,
+        tensors=to_tensors(model, device, torch.float64),
+        faces=index(f),
+        areas=real(areas / areas.sum()),
+        boundary=torch.as_tensor(boundary_vertices(f, n), device=device),
+        face_region=index(face_region(model, areas)),
+        loose=tuple(index(np.flatnonzero(part == p)) for p in range(1, int(part.max()) + 1)),
+        eigenvalues=real(values[1:]),
+        eigenvectors=real(vectors[:, 1:] * np.sqrt(total)),
+        bending=csc_array(stiffness @ diags_array(1 / masses) @ stiffness / total),
+        mean_mass=masses / total,
+        neighbour_mean=to_torch(neighbour_mean(f, n), device),
+    )
+
+
+def face_region(model: FlameModel, areas: Array) -> Array:
+    """Indices of the face's vertices that may carry data."""
+    face = np.asarray(model.regions.get("face", np.arange(len(areas))))
+    return face[areas[face] > 0]
+
+
+def neighbour_mean(faces: Array, n_vertices: int) -> csr_array:
+    """(V,V) rows that average a vertex's neighbours."""
+    rows, cols = faces[:, [0, 1, 2, 1, 2, 0]].ravel(), faces[:, [1, 2, 0, 0, 1, 2]].ravel()
+    adjacency = csr_array((np.ones(len(rows)), (rows, cols)), shape=(n_vertices, n_vertices))
+    adjacency.data[:] = 1.0
+    return csr_array(diags_array(1 / np.maximum(adjacency.sum(axis=1), 1)) @ adjacency)
+
+
+def to_torch(matrix: csr_array | csc_array, device: torch.device) -> Tensor:
+    """A scipy sparse matrix as a torch tensor."""
+    coo = csr_array(matrix).tocoo()
+    indices = torch.as_tensor(np.stack([coo.row, coo.col]), dtype=torch.int64)
+    values = torch.as_tensor(coo.data, dtype=torch.float64)
+    made = torch.sparse_coo_tensor(indices, values, coo.shape, check_invariants=False)
+    return made.coalesce().to(device)
+
+
+def sparse_apply(matrix: Tensor, fields: Tensor) -> Tensor:
+    """(V,V) sparse times a batch of vector fields (B,V,3) -> (B,V,3)."""
+    b, v, d = fields.shape
+    columns = fields.permute(1, 0, 2).reshape(v, b * d)
+    return (matrix @ columns).reshape(v, b, d).permute(1, 0, 2)
