@@ -28,8 +28,8 @@ def check_source(registry: SourceRegistry, root: Path | str, samples: int = 5) -
     """
     found = catalogue(registry, root, hashes=False)
     records = found.records
-    chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, samples, dtype=int))]
-    looked_at = [check_scan(record, registry) for record in (chosen if records else [])]
+    spread = np.linspace(0, len(records) - 1, min(samples, len(records)), dtype=int)
+    looked_at = [check_scan(records[i], registry) for i in spread]
     faults = [f"{row.path}: {row.reason}" for row in found.quarantined]
     faults += [f"{seen['scan']}: {fault}" for seen in looked_at for fault in seen["faults"]]
     if not records:

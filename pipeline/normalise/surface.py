@@ -95,7 +95,7 @@ def face_outwards(vertices: Array, faces: Array) -> Array:
     # positive for a closed surface (its volume) and for an open shell such as a face
     outward = np.bincount(piece, ((middles - centre) * normals).sum(axis=1))
     inside_out = outward[piece] < 0
-    return np.where(np.expand_dims(inside_out, 1), faces[:, ::-1], faces)
+    return np.where(inside_out[:, None], faces[:, ::-1], faces)
 
 
 def _pieces(faces: Array) -> tuple[Array, Array]:
@@ -127,7 +127,7 @@ def surface_normals(vertices: Array, faces: Array) -> Array:
     normals = vertex_normals(
         torch.from_numpy(np.asarray(vertices, np.float64)), torch.from_numpy(faces)
     ).numpy()
-    return _unit(np.where(normals.any(axis=1)[:, None], normals, _outwards(vertices)))
+    return _unit(np.where(normals.any(axis=1, keepdims=True), normals, _outwards(vertices)))
 
 
 def cloud_normals(vertices: Array) -> Array:
@@ -145,7 +145,7 @@ def cloud_normals(vertices: Array) -> Array:
 def _outwards(vertices: Array) -> Array:
     """(V,3) directions away from the centre of the vertices."""
     away = np.asarray(vertices, np.float64) - vertices.mean(axis=0, dtype=np.float64)
-    return np.where(away.any(axis=1)[:, None], away, (0.0, 0.0, 1.0))
+    return np.where(away.any(axis=1, keepdims=True), away, (0.0, 0.0, 1.0))
 
 
 def _unit(vectors: Array) -> Array:

@@ -171,7 +171,7 @@ def _fault(item: Any) -> Fault:
     elif kind == "string_pattern_mismatch":
         expected = f"text like {context['pattern']}"
     else:
-        expected = _EXPECTED.get(kind, item["msg"][0].lower() + item["msg"][1:])
+        expected = _EXPECTED.get(kind, item["msg"].removeprefix("Input should be "))
     if kind == "string_type" and isinstance(got, (int, float, bool)):
         expected += f': quote it, "{got}"'
     return Fault(where, _short(got), expected)

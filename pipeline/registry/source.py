@@ -59,7 +59,7 @@ class SourceRegistry(Section):
     unconfirmed: tuple[Text, ...] = Field(
         default=(), description="What was not, where verified is false."
     )
-    licence: Licence
+    licence: Licence = Field(description="What may be done with the data.")
     citation: Text = Field(description="The paper to cite.")
     access: Text = Field(description="How to get the data.")
     metric: Literal[True, False, "recoverable"] = Field(

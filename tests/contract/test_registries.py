@@ -1,0 +1,81 @@
+"""Every registry that ships holds what a source file promises, whoever wrote it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.registry import list_registries, load_registry, registries_dir, registry_schema_text
+from pipeline.registry.naming import any_path, fill, glob_regex
+
+FILES = sorted(registries_dir().glob("*.yaml"))
+every_registry = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+def test_registries_ship() -> None:
+    assert {"stirling", "headspace", "bu3dfe"} <= {file.stem for file in FILES}
+    assert [registry.id for registry in list_registries()] == [file.stem for file in FILES]
+
+
+@every_registry
+def test_loads_under_its_own_name(file: Path) -> None:
+    assert load_registry(file).id == file.stem
+    assert load_registry(file.stem) == load_registry(file)
+
+
+@every_registry
+def test_first_line_gives_editors_the_schema(file: Path) -> None:
+    first = file.read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=schema.json"
+    assert (file.parent / "schema.json").is_file()
+
+
+@every_registry
+def test_examples_document_the_grammar(file: Path) -> None:
+    registry = load_registry(file)
+    assert registry.scans.examples, "list at least one example path under scans.examples"
+    for path, wanted in registry.scans.examples.items():
+        groups = registry.groups(path)
+        assert groups is not None
+        assert wanted.items() <= groups.items()
+        assert groups["subject"]
+        assert any(glob_regex(glob).fullmatch(path) for glob in registry.scans.include)
+        assert registry.excluded_by(path) is None
+        assert registry.groups(path + ".bak") is None
+
+
+@every_registry
+def test_paths_that_follow_from_a_scan_count_as_companions(file: Path) -> None:
+    registry = load_registry(file)
+    templates = [*registry.images, *([registry.landmarks.file] if registry.landmarks else [])]
+    for path in registry.scans.examples:
+        groups = registry.groups(path)
+        assert groups is not None
+        for template in templates:
+            assert any_path(template).fullmatch(fill(template, path, groups).replace("*", "x"))
+
+
+@every_registry
+def test_axes_are_a_proper_rotation(file: Path) -> None:
+    axes = load_registry(file).axes
+    if axes is not None:
+        rotation = axes.rotation()
+        np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
+        assert np.linalg.det(rotation) == pytest.approx(1)
+
+
+@every_registry
+def test_what_is_not_verified_is_listed(file: Path) -> None:
+    registry = load_registry(file)
+    assert registry.verified == (not registry.unconfirmed)
+
+
+def test_the_checked_in_schema_is_that_of_the_code() -> None:
+    checked_in = (registries_dir() / "schema.json").read_text(encoding="utf-8")
+    assert checked_in == registry_schema_text(), (
+        "registries/schema.json is old: write pipeline.registry.registry_schema_text() to it"
+    )
+    assert json.loads(checked_in)["additionalProperties"] is False

@@ -1,0 +1,326 @@
+"""Scans come out in millimetres, upright, clean and facing outwards; nothing else is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+import yaml
+
+from pipeline.catalogue import catalogue
+from pipeline.errors import FacefoldError, FormatError, UnitError
+from pipeline.formats import format_of, read_scan
+from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
+from pipeline.landmarks.schemes import scheme_of
+from pipeline.normalise import check_source, clean, normalise, read_record, stage_of
+from pipeline.registry import Axes, SourceRegistry, load_registry
+from pipeline.types import Array, RawScan
+from pipeline.units import UNITS
+
+UPRIGHT = Axes(up="+y", forward="+z")
+
+
+def head() -> tuple[Array, Array]:
+    """An ellipsoid of a head's size in millimetres: (V,3) and outward (F,3)."""
+    sphere = trimesh.creation.icosphere(subdivisions=4)
+    return np.asarray(sphere.vertices) * (75, 115, 100), np.asarray(sphere.faces)
+
+
+def seven(vertices: Array) -> Array:
+    """The landmarks of scheme fg7 on the head's surface, (7,3)."""
+    places = [(-45, 30), (-16, 30), (16, 30), (45, 30), (0, -15), (-25, -45), (25, -45)]
+    front = np.array([(x, y, 100 * np.sqrt(1 - (x / 75) ** 2 - (y / 115) ** 2)) for x, y in places])
+    assert np.abs(front / (75, 115, 100)).max() < 1
+    return front
+
+
+def volume(vertices: Array, faces: Array) -> float:
+    a, b, c = np.asarray(vertices, np.float64)[faces].transpose(1, 0, 2)
+    return float(np.einsum("ni,ni->n", a, np.cross(b, c)).sum() / 6)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize(
+    "axes",
+    [
+        UPRIGHT,
+        Axes(up="+z", forward="-y"),
+        Axes(up="-x", forward="+y", left="-z"),
+        Axes(up="+y", forward="+z", rotation_deg=({"x": -45}, {"y": -45})),
+    ],
+)
+@pytest.mark.parametrize("declared", ["as it is", "auto"])
+def test_millimetres_and_canonical_axes(unit: str, axes: Axes, declared: str) -> None:
+    vertices, faces = head()
+    landmarks = seven(vertices)
+    to_file = axes.rotation() / UNITS[unit]
+    raw = RawScan((vertices + 500) @ to_file, faces)
+    scan = normalise(
+        raw,
+        scan_id="lab:a",
+        unit=unit if declared == "as it is" else "auto",
+        axes=axes,
+        landmarks=(landmarks + 500) @ to_file,
+        scheme="fg7",
+    )
+    np.testing.assert_allclose(scan.vertices_mm, vertices + 500, atol=1e-3)
+    np.testing.assert_allclose(scan.landmarks_mm, landmarks + 500, atol=1e-3)
+    assert (scan.unit, scan.unit_factor_mm, scan.oriented) == (unit, UNITS[unit], True)
+    # the file's coordinates follow from the scan's, and only the unit scales
+    matrix = scan.source_to_canonical
+    np.testing.assert_allclose(np.cbrt(np.linalg.det(matrix[:3, :3])), UNITS[unit])
+    np.testing.assert_allclose(
+        raw.vertices @ matrix[:3, :3].T + matrix[:3, 3], scan.vertices_mm, atol=1e-3
+    )
+
+
+def test_unknown_axes_keep_those_of_the_file() -> None:
+    vertices, faces = head()
+    scan = normalise(RawScan(vertices, faces), scan_id="a", unit="mm", axes=None)
+    assert not scan.oriented and scan.landmarks_mm is None and scan.landmark_source is None
+    np.testing.assert_array_equal(scan.source_to_canonical, np.eye(4))
+
+
+def test_missing_landmarks_have_no_confidence() -> None:
+    vertices, faces = head()
+    landmarks = seven(vertices)
+    landmarks[4] = np.nan
+    scan = normalise(
+        RawScan(vertices, faces), scan_id="a", unit="mm", axes=UPRIGHT, landmarks=landmarks
+    )
+    assert (scan.landmark_scheme, scan.landmark_source) == ("fg7", "file")
+    assert scan.landmark_confidence is not None
+    assert scan.landmark_confidence.tolist() == [1, 1, 1, 1, 0, 1, 1]
+
+
+def test_a_wrong_unit_is_refused() -> None:
+    vertices, faces = head()
+    raw = RawScan(vertices / 1000, faces)
+    with pytest.raises(UnitError, match=r"0\.0900 mm apart with unit mm.*likely in m$"):
+        normalise(raw, scan_id="a", unit="mm", axes=None, landmarks=seven(vertices) / 1000)
+    with pytest.raises(UnitError, match=r"largest extent 0\.22. mm with unit mm.*likely in m$"):
+        normalise(raw, scan_id="a", unit="mm", axes=None)
+
+
+def test_landmarks_of_another_frame_or_unit_are_refused() -> None:
+    vertices, faces = head()
+    moved = seven(vertices) + (0, 0, 300)
+    with pytest.raises(FormatError, match="half of its landmarks are more than .* mm away"):
+        normalise(RawScan(vertices, faces), scan_id="a", unit="mm", axes=None, landmarks=moved)
+    with pytest.raises(FormatError, match="landmarks are more than"):
+        raw = RawScan(vertices / 1000, faces)
+        normalise(raw, scan_id="a", unit="mm", axes=None, landmarks=seven(vertices))
+    with pytest.raises(FormatError, match="all of its landmarks are missing"):
+        nothing = np.full((7, 3), np.nan)
+        normalise(RawScan(vertices, faces), scan_id="a", unit="mm", axes=None, landmarks=nothing)
+
+
+def test_cleaning_removes_what_is_no_surface() -> None:
+    vertices, faces = head()
+    crumb = trimesh.creation.icosphere(subdivisions=1, radius=3.0)
+    ear = trimesh.creation.icosphere(subdivisions=2, radius=30.0)
+    extra = np.vstack([crumb.vertices + (200, 0, 0), crumb.vertices - (200, 0, 0)])
+    n, m = len(vertices), len(crumb.vertices)
+    dirty = np.vstack([vertices, extra, ear.vertices + (0, 200, 0), [[999.0, 999.0, 999.0]]])
+    flat = [[0, 0, 1], [2, 2, 2]]
+    bad = np.vstack(
+        [
+            *(faces, faces[:4, [1, 2, 0]], faces[:3, ::-1], flat),
+            *(crumb.faces + n, crumb.faces + n + m, ear.faces + n + 2 * m),
+        ]
+    )
+    cleaned = clean(dirty, bad)
+    assert cleaned.removed == {
+        "repeated vertices": 0,
+        "empty or repeated triangles": 4 + 3 + 2,
+        "islands": 2,
+        "triangles on islands": 2 * len(crumb.faces),
+        "unused vertices": 2 * m + 1,
+    }
+    assert len(cleaned.vertices) == n + len(ear.vertices)
+    assert len(cleaned.faces) == len(faces) + len(ear.faces)
+    np.testing.assert_array_equal(cleaned.vertices[cleaned.faces[: len(faces)]], vertices[faces])
+
+
+def test_a_triangle_soup_becomes_one_surface() -> None:
+    vertices, faces = head()
+    soup = vertices.astype(np.float32)[faces].reshape(-1, 3)
+    scan = normalise(
+        RawScan(soup, np.arange(len(soup)).reshape(-1, 3)), scan_id="a", unit="mm", axes=None
+    )
+    assert (len(scan.vertices_mm), len(scan.faces)) == (len(vertices), len(faces))
+    assert volume(scan.vertices_mm, scan.faces) == pytest.approx(volume(vertices, faces), rel=1e-5)
+
+
+@pytest.mark.parametrize("part", ["all", "half", "every third"])
+@pytest.mark.parametrize("shape", ["head", "face"])
+def test_surfaces_face_outwards_whatever_their_winding(part: str, shape: str) -> None:
+    vertices, faces = head()
+    if shape == "face":
+        faces = faces[(vertices[faces][:, :, 2] > 30).all(axis=1)]
+    turned = faces.copy()
+    chosen = {
+        "all": np.ones(len(faces), bool),
+        "half": vertices[faces][:, 0, 0] > 20,
+        "every third": np.arange(len(faces)) % 3 == 0,
+    }[part]
+    turned[chosen] = turned[chosen][:, ::-1]
+    scan = normalise(RawScan(vertices, turned), scan_id="a", unit="mm", axes=UPRIGHT)
+    outward = scan.vertices_mm / np.square((75, 115, 100))
+    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+    cosine = (scan.normals * outward).sum(axis=1)
+    assert cosine.min() > 0.9
+    np.testing.assert_allclose(np.linalg.norm(scan.normals, axis=1), 1, atol=1e-5)
+
+
+def test_point_clouds_get_outward_normals() -> None:
+    vertices, _ = head()
+    raw = RawScan(vertices, np.empty((0, 3)))
+    scan = normalise(raw, scan_id="a", unit="mm", axes=UPRIGHT)
+    outward = vertices / np.square((75, 115, 100))
+    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+    assert len(scan.faces) == 0
+    assert (scan.normals * outward).sum(axis=1).min() > 0.97
+
+
+def test_surfaces_without_area_are_refused() -> None:
+    line = np.stack([np.arange(300), np.zeros(300), np.zeros(300)], axis=1)
+    with pytest.raises(FormatError, match="none of its 98 triangles has an area"):
+        faces = np.arange(294).reshape(-1, 3)
+        normalise(RawScan(line, faces), scan_id="a", unit="mm", axes=None)
+    with pytest.raises(FormatError, match="no vertices"):
+        empty = RawScan(np.empty((0, 3)), np.empty((0, 3)))
+        normalise(empty, scan_id="a", unit="mm", axes=None)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> tuple[SourceRegistry, Path]:
+    """A delivered source in centimetres, z up: three good scans and one of each fault."""
+    axes = {"up": "+z", "forward": "-y"}
+    data = {
+        "id": "lab",
+        "title": "Lab",
+        "version": "1",
+        "verified": True,
+        "licence": {"name": "x", "url": "x", "redistribution": True, "commercial": True},
+        "citation": "x",
+        "access": "x",
+        "metric": True,
+        "scans": {"include": ["*.ply"], "name": r"(?P<subject>\w+)\.ply"},
+        "format": "ply",
+        "unit": "cm",
+        "axes": axes,
+        "landmarks": {"file": "{stem}.npy", "format": "npy", "scheme": "fg7", "required": True},
+        "neutral": "all",
+    }
+    (tmp_path / "lab.yaml").write_text(yaml.safe_dump(data))
+    root = tmp_path / "root"
+    root.mkdir()
+    vertices, faces = head()
+    to_file = Axes.model_validate(axes).rotation() / 10
+    for name in ("a", "b", "c", "metres", "truncated", "unmarked", "miscounted"):
+        scale = 0.01 if name == "metres" else 1
+        mesh = trimesh.Trimesh(vertices @ to_file * scale, faces, process=False)
+        mesh.export(root / f"{name}.ply")
+        if name != "unmarked":
+            points = seven(vertices)[: 6 if name == "miscounted" else 7]
+            np.save(root / f"{name}.npy", points @ to_file * scale)
+    content = (root / "truncated.ply").read_bytes()
+    (root / "truncated.ply").write_bytes(content[: len(content) // 2])
+    return load_registry(tmp_path / "lab.yaml"), root
+
+
+def test_errors_of_records_know_their_stage(source: tuple[SourceRegistry, Path]) -> None:
+    registry, root = source
+    stages = {}
+    for record in catalogue(registry, root).records:
+        try:
+            scan = read_record(record, registry)
+        except FacefoldError as error:
+            stages[record.subject] = stage_of(error)
+        else:
+            assert scan.scan_id == record.scan_id and scan.landmark_scheme == "fg7"
+            np.testing.assert_allclose(scan.vertices_mm, head()[0], atol=1e-3)
+    assert stages == {
+        "metres": "normalise",
+        "truncated": "read",
+        "unmarked": "landmarks",
+        "miscounted": "landmarks",
+    }
+
+
+def test_a_check_reports_evidence_and_faults(source: tuple[SourceRegistry, Path]) -> None:
+    registry, root = source
+    report = check_source(registry, root, samples=10)
+    assert (report["files"], report["scans"], report["with_landmarks"]) == (13, 7, 6)
+    by_scan = {seen["scan"]: seen for seen in report["samples"]}
+    assert "declared cm: outer eye corners 90.0 mm apart" in by_scan["lab:a"]["unit"]
+    assert by_scan["lab:a"]["extents_mm"] == [150, 230, 200]
+    assert "7 of 7, " in by_scan["lab:a"]["landmarks"]
+    assert by_scan["lab:a"]["faults"] == []
+    assert len(report["faults"]) == 4
+    assert any("likely in m" in fault for fault in report["faults"])
+
+
+@pytest.mark.parametrize(
+    ("axes", "told"),
+    [
+        ({"up": "+y", "forward": "+z"}, "likely {up: +z, forward: -y}"),
+        ({"up": "+z", "forward": "+y"}, "likely {up: +z, forward: -y}"),
+        (None, "the landmarks show about {up: +z, forward: -y}"),
+    ],
+)
+def test_a_check_contradicts_wrong_axes(
+    source: tuple[SourceRegistry, Path], axes: dict[str, str] | None, told: str
+) -> None:
+    registry, root = source
+    wrong = registry.model_copy(update={"axes": axes and Axes.model_validate(axes)})
+    first = check_source(wrong, root, samples=1)["samples"][0]
+    assert told in (first["faults"][0] if axes else first["axes"])
+    assert bool(first["faults"]) == (axes is not None)
+
+
+def test_a_check_sees_a_mirrored_scan(source: tuple[SourceRegistry, Path]) -> None:
+    registry, root = source
+    mesh = trimesh.load(root / "a.ply", process=False)
+    trimesh.Trimesh(mesh.vertices * (-1, 1, 1), mesh.faces, process=False).export(root / "a.ply")
+    np.save(root / "a.npy", np.load(root / "a.npy") * (-1, 1, 1))
+    first = check_source(registry, root, samples=1)["samples"][0]
+    assert first["axes"] == "mirrored" and "swapped" in first["faults"][0]
+
+
+def test_a_check_of_a_wrong_folder(source: tuple[SourceRegistry, Path], tmp_path: Path) -> None:
+    registry, _ = source
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.obj").write_text("")
+    report = check_source(registry, tmp_path / "other")
+    assert report["scans"] == 0 and report["samples"] == []
+    assert report["faults"][0].startswith("no scan below")
+    assert "no rule explains" in report["faults"][1]
+
+
+@pytest.mark.parametrize(
+    ("file", "landmarks", "unit", "eyes_mm"),
+    [
+        ("flame_fitting/scan.obj", "flame_fitting/scan_lmks.npy", "m", 91.1),
+        ("james/james.obj", "james/james.ljson", "mm", 95.2),
+        ("scalismo_faces/01.stl", None, "mm", None),
+        ("scalismo_faces/14.stl", None, "mm", None),
+    ],
+)
+def test_real_scans_tell_their_unit(
+    shared_data: Path, file: str, landmarks: str | None, unit: str, eyes_mm: float | None
+) -> None:
+    path = shared_data / "scans" / file
+    raw, points, scheme = read_scan(path, format_of(path)), None, None
+    if landmarks is not None:
+        marked = shared_data / "scans" / landmarks
+        found = read_landmarks(marked, landmark_format_of(marked))
+        points, scheme = resolve(found, raw, marked), scheme_of(found).name
+    scan = normalise(raw, scan_id=file, unit="auto", axes=None, landmarks=points, scheme=scheme)
+    assert (scan.unit, scan.unit_factor_mm) == (unit, UNITS[unit])
+    if eyes_mm is not None:
+        assert f"outer eye corners {eyes_mm} mm apart" in scan.unit_evidence
+    assert len(scan.faces) > 0.99 * len(raw.faces)
