@@ -20,6 +20,9 @@ from pipeline.types import Array
 CODED = ("identity", "source")
 """Columns that samples hold as integers, `.identities` and `.sources` naming them."""
 
+PREFIX = "manifest."
+"""Before a column's name where an array has the same."""
+
 Sample = dict[str, Any]
 """Field → tensor; text columns of the manifest stay str (a batch: list of str)."""
 
@@ -32,8 +35,11 @@ class FaceDataset(Dataset[Sample]):
     (`vertices_mm` (5023,3) float32 …, all lengths in millimetres) and columns of the manifest:
     numbers and truth values become tensors, text stays str, `identity` and `source` become int64
     codes into `.identities` and `.sources`, which are the same for every split of one version.
+    `manifest.<column>` names a column for certain: `expression` are the coefficients,
+    `manifest.expression` is the source's word for it.
     `validity` is a (5023,) bool mask; with `unpack_validity=False` the stored (628,) uint8.
-    Absent landmarks are NaN, their confidence 0.
+    Absent landmarks are NaN, their confidence 0. What the manifest does not know is NaN, "" or
+    False.
 
     `dataset[i]` is a sample, `dataset[[i, j, …]]` and `dataset[i:j]` are whole batches, gathered
     at once; `DataLoader(dataset, sampler=BatchSampler(…), batch_size=None)` uses the latter. It
@@ -62,7 +68,7 @@ class FaceDataset(Dataset[Sample]):
         self.sources = _names(manifest, "source")
         self._arrays = tuple(name for name in self.fields if name in self.store.fields)
         self._columns = {
-            name: _values(manifest, name)[self.rows]
+            name: _values(manifest, name.removeprefix(PREFIX))[self.rows]
             for name in self.fields
             if name not in self._arrays
         }
@@ -78,7 +84,10 @@ class FaceDataset(Dataset[Sample]):
             return self._one(int(index) % len(self))
         if isinstance(index, slice):
             index = np.arange(len(self))[index]
-        return self._gather(np.asarray(index, np.int64))
+        positions = np.asarray(index)
+        if positions.dtype == np.bool_:
+            positions = np.flatnonzero(positions)
+        return self._gather(positions.astype(np.int64))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """The samples of a batch in one gather; DataLoader calls it where it is there."""
@@ -109,7 +118,8 @@ class FaceDataset(Dataset[Sample]):
 
 def _check_fields(store: Store, names: Sequence[str]) -> None:
     known = [*store.fields, *store.manifest.column_names]
-    if unknown := [name for name in names if name not in known]:
+    columns = {PREFIX + name for name in store.manifest.column_names}
+    if unknown := [name for name in names if name not in columns.union(known)]:
         shown = ", ".join(name for name in known if not name.startswith("crc32c_"))
         raise StoreError(f"{store.path}: no field {', '.join(unknown)}; it has {shown}")
     if not names:

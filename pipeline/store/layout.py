@@ -25,7 +25,7 @@ import google_crc32c
 import numpy as np
 
 from pipeline.errors import StoreError
-from pipeline.store.schema import ROWS_PER_CHUNK, SCHEMA_VERSION, Field, ModelTag
+from pipeline.store.schema import ROWS_PER_CHUNK, SCHEMA_VERSION, Field, ModelTag, fields
 from pipeline.types import Array
 
 FILES, RUN, HEAD, VERSIONS = "files.json", "run.json", "HEAD", "versions"
@@ -33,6 +33,7 @@ PROFILE = "training"
 
 
 def group_metadata(n_rows: int, rows_per_shard: int, model: ModelTag) -> dict[str, Any]:
+    """The group's `zarr.json`, which repeats its arrays'."""
     attributes = {
         "facefold_schema": SCHEMA_VERSION,
         "profile": PROFILE,
@@ -47,7 +48,21 @@ def group_metadata(n_rows: int, rows_per_shard: int, model: ModelTag) -> dict[st
         "units": {"length": "mm", "angle": "rad"},
         "frame": "right-handed, +y up, +z out of the face, +x to the subject's left",
     }
-    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    arrays = {
+        name: array_metadata(field, n_rows, rows_per_shard)
+        for name, field in fields(model.n_vertices).items()
+    }
+    return {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": attributes,
+        # so that Zarr libraries need not list the folder, and do not wonder at the tables in it
+        "consolidated_metadata": {
+            "kind": "inline",
+            "must_understand": False,
+            "metadata": arrays,
+        },
+    }
 
 
 def array_metadata(field: Field, n_rows: int, rows_per_shard: int) -> dict[str, Any]:

@@ -1,0 +1,19 @@
+"""The store tests' random stores, for the loaders."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
+from random_store import make_store
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published store of 40 random rows of 20 people, 8 rows in val."""
+    folder = tmp_path_factory.mktemp("loaders") / "unified.zarr"
+    make_store(folder)
+    return folder

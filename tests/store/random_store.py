@@ -1,0 +1,88 @@
+"""Stores of random rows for tests, written through the public functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.store import ModelTag, create_staging, fields, publish, write_shard
+from pipeline.store.layout import n_shards, rows_of_shard
+from pipeline.types import Array, ShardReceipt
+
+N_VERTICES = 64
+TAG = ModelTag("test model", "a" * 64, True, N_VERTICES)
+
+
+def random_rows(n: int, seed: int = 0, n_vertices: int = N_VERTICES) -> dict[str, Array]:
+    random = np.random.default_rng(seed)
+    rows = {
+        name: random.integers(0, 256, (n, *field.shape)).astype(np.uint8)
+        if field.dtype == "|u1"
+        else random.normal(size=(n, *field.shape)).astype(field.dtype)
+        for name, field in fields(n_vertices).items()
+    }
+    rows["landmarks_mm"][::3, 5:] = np.nan
+    rows["landmark_confidence"][::3, 5:] = 0
+    return rows
+
+
+def random_manifest(n: int) -> list[dict[str, Any]]:
+    """Two scans a person, every fifth person in val, two sources."""
+    return [
+        {
+            "scan_id": f"s{i % 2}:scan_{i}",
+            "source": f"s{i % 2}",
+            "subject": f"{i // 2}",
+            "identity": f"person:{i // 2:04d}",
+            "split": "val" if i // 2 % 5 == 0 else "train",
+            "expression": "smile" if i % 3 else "neutral",
+            "neutral": i % 3 == 0,
+            "verdict": "accept",
+            "coverage": i / n,
+            "landmark_error_mm": None if i % 2 else 1.5,
+        }
+        for i in range(n)
+    ]
+
+
+def part(rows: dict[str, Array], shard: int, n: int, rows_per_shard: int) -> dict[str, Array]:
+    start = shard * rows_per_shard
+    stop = start + rows_of_shard(shard, n, rows_per_shard)
+    return {name: values[start:stop] for name, values in rows.items()}
+
+
+def write_random_shard(staging: Path, shard: int, n: int, rows_per_shard: int) -> ShardReceipt:
+    rows = part(random_rows(n), shard, n, rows_per_shard)
+    return write_shard(staging, shard, rows, TAG.digest)
+
+
+def stage(
+    store: Path, n: int, rows_per_shard: int, seed: int = 0
+) -> tuple[Path, list[ShardReceipt]]:
+    staging = create_staging(store, n, TAG, rows_per_shard)
+    rows = random_rows(n, seed)
+    receipts = [
+        write_shard(staging, shard, part(rows, shard, n, rows_per_shard), TAG.digest)
+        for shard in range(n_shards(n, rows_per_shard))
+    ]
+    return staging, receipts
+
+
+def make_store(store: Path, n: int = 40, rows_per_shard: int = 16, seed: int = 0) -> Path:
+    """A published store of `random_rows(n, seed)`; returns the version's folder."""
+    staging, receipts = stage(store, n, rows_per_shard, seed)
+    quarantine = [
+        {"source": "s0", "scan_id": "s0:bad", "path": "bad.obj", "stage": "read", "reason": "empty"}
+    ]
+    excluded = [{"source": "s1", "path": "x.txt", "reason": "not a scan"}]
+    return publish(
+        store,
+        staging,
+        receipts,
+        random_manifest(n),
+        quarantine,
+        excluded,
+        provenance={"code": "1", "run": {"seed": seed}},
+    )
