@@ -48,7 +48,7 @@ def split_of(identity: str, shares: Mapping[str, float], seed: int) -> str:
         if place < reached:
             return split
     # rounding may leave the sum a hair below 1
-    return next(split for split in reversed(shares) if shares[split] > 0)
+    return next(split for split in reversed(list(shares)) if shares[split] > 0)
 
 
 def assign_splits(

@@ -26,7 +26,7 @@ STAGE_CODE = (
     "normalise.py",
     "flame",
     "registration",
-    "quality.py",
+    "quality",
     "store/rows.py",
     "stages.py",
 )

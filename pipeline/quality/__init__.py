@@ -1,0 +1,44 @@
+"""How well a registration explains its scan: measures, gates over them, a verdict with reasons.
+
+A gate is one function and one line of GATES. Distances alone do not tell a face: a flexible
+template can be drawn over anything of a head's size. So gates also look at how far the model had
+to be bent, and whether nose, sockets and lips are still there (`Measures.relief`).
+"""
+
+from __future__ import annotations
+
+from pipeline.flame.model import FlameModel
+from pipeline.quality.gates import GATES, Gates, gates_from
+from pipeline.quality.measures import Measures, measure
+from pipeline.types import Quality, Registration, Scan, Verdict
+
+__all__ = ["GATES", "Gates", "Measures", "assess", "gates_from", "measure"]
+
+DEFAULT_GATES = Gates()
+
+
+def assess(
+    scan: Scan, registration: Registration, model: FlameModel, gates: Gates = DEFAULT_GATES
+) -> Quality:
+    """Measures a registration and judges it by every gate of GATES.
+
+    `model` is the one it was registered with. The verdict is the worst finding's; its reasons name
+    the measure, its value and the limit. Never raises for a bad registration: that is a verdict.
+    """
+    m = measure(scan, registration, model)
+    findings = [found for gate in GATES.values() if (found := gate(m, gates)) is not None]
+    severities = {finding.verdict for finding in findings}
+    verdict: Verdict = "accept"
+    if severities:
+        verdict = "reject" if "reject" in severities else "review"
+    return Quality(
+        scan_to_mesh_mm=m.scan_to_mesh_mm,
+        mesh_to_scan_mm=m.mesh_to_scan_mm,
+        landmark_error_mm=registration.landmark_error_mm,
+        coverage=m.coverage,
+        flipped_triangles=m.flipped_triangles,
+        outer_eye_mm=m.outer_eye_mm,
+        beyond_model_mm=m.beyond_model_mm,
+        verdict=verdict,
+        reasons=tuple(f.reason for f in sorted(findings, key=lambda f: f.verdict)),
+    )

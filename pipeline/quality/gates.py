@@ -1,0 +1,143 @@
+"""Gates over the measures: thresholds, one function a gate, and the list of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+from pipeline.errors import RegistryError
+from pipeline.quality.measures import Measures
+from pipeline.units import OUTER_EYE_MM
+
+Limits = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Thresholds as (review, reject): beyond the first a person should look, beyond the second
+    the scan is refused."""
+
+    scan_to_mesh_mm: Limits = (0.8, 1.5)
+    """Median distance of the scan's points to the registered face."""
+    landmark_error_mm: Limits = (6.0, 12.0)
+    """Mean distance of the model's landmarks to the scan's."""
+    coverage: Limits = (0.5, 0.25)
+    """Share of the face's vertices with data; less is worse."""
+    flipped_share: Limits = (0.005, 0.03)
+    """Share of the face's triangles that are turned over."""
+    outer_eye_mm: Limits = OUTER_EYE_MM
+    """Smallest and largest distance of the outer eye corners; rejected outside."""
+    beyond_model_mm: Limits = (4.0, 8.0)
+    """Median free-form displacement on the face, for a model with an identity basis."""
+    beyond_template_mm: Limits = (7.0, 12.0)
+    """The same for a bare template, whose displacement is the whole identity."""
+    shape_rms: Limits = (2.0, 3.0)
+    """Root mean square of the identity coefficients; over many people it is about 1."""
+    relief: Limits = (0.45, 0.2)
+    """Share of the model's facial relief that the registered face has; less is worse."""
+
+
+def gates_from(thresholds: Mapping[str, Any]) -> Gates:
+    """Gates with some thresholds replaced, each by a pair of numbers.
+
+    Raises RegistryError that names every unknown threshold and every value that is no pair.
+    """
+    known = [field.name for field in fields(Gates)]
+    faults = [
+        f"quality.{name}: no such threshold, expected one of {', '.join(known)}"
+        for name in thresholds
+        if name not in known
+    ]
+    pairs: dict[str, Limits] = {}
+    for name, value in thresholds.items():
+        numbers = value if isinstance(value, list | tuple) else ()
+        if len(numbers) != 2 or not all(isinstance(n, int | float) for n in numbers):
+            faults.append(f"quality.{name}: got {value!r}, expected two numbers")
+        else:
+            pairs[name] = (float(numbers[0]), float(numbers[1]))
+    if faults:
+        raise RegistryError(faults)
+    return Gates(**pairs)
+
+
+class Finding(NamedTuple):
+    verdict: Literal["review", "reject"]
+    reason: str
+
+
+def _above(value: float, limits: Limits, said: str) -> Finding | None:
+    """A finding where the value exceeds a limit; `said` names the measure with its value."""
+    review, reject = limits
+    if value > reject:
+        return Finding("reject", f"{said}, limit {reject:g}")
+    return Finding("review", f"{said}, expected at most {review:g}") if value > review else None
+
+
+def _below(value: float, limits: Limits, said: str) -> Finding | None:
+    review, reject = limits
+    if value < reject:
+        return Finding("reject", f"{said}, limit {reject:g}")
+    return Finding("review", f"{said}, expected at least {review:g}") if value < review else None
+
+
+def surface(m: Measures, gates: Gates) -> Finding | None:
+    value = m.scan_to_mesh_mm["face"]["median"]
+    return _above(value, gates.scan_to_mesh_mm, f"scan-to-mesh median {value:.2f} mm on the face")
+
+
+def landmarks(m: Measures, gates: Gates) -> Finding | None:
+    value = m.landmark_error_mm
+    return _above(value, gates.landmark_error_mm, f"landmarks {value:.1f} mm off on average")
+
+
+def coverage(m: Measures, gates: Gates) -> Finding | None:
+    return _below(m.coverage, gates.coverage, f"the scan shows {m.coverage:.2f} of the face")
+
+
+def flips(m: Measures, gates: Gates) -> Finding | None:
+    said = f"{m.flipped_share:.3f} of the face's triangles are turned over"
+    return _above(m.flipped_share, gates.flipped_share, said)
+
+
+def size(m: Measures, gates: Gates) -> Finding | None:
+    low, high = gates.outer_eye_mm
+    if low <= m.outer_eye_mm <= high or math.isnan(m.outer_eye_mm):
+        return None
+    return Finding(
+        "reject", f"outer eye corners {m.outer_eye_mm:.1f} mm apart, limits {low:g}–{high:g}"
+    )
+
+
+def bending(m: Measures, gates: Gates) -> Finding | None:
+    limits = gates.beyond_model_mm if m.has_basis else gates.beyond_template_mm
+    said = f"the face lies {m.beyond_model_mm:.1f} mm (median) beyond the model"
+    return _above(m.beyond_model_mm, limits, said)
+
+
+def plausible_shape(m: Measures, gates: Gates) -> Finding | None:
+    said = f"identity coefficients of {m.shape_rms:.1f} standard deviations (rms)"
+    return _above(m.shape_rms, gates.shape_rms, said)
+
+
+def is_a_face(m: Measures, gates: Gates) -> Finding | None:
+    said = f"no face: nose, eyes and lips keep {m.relief:.2f} of the model's relief"
+    return _below(m.relief, gates.relief, said)
+
+
+Gate = Callable[[Measures, Gates], Finding | None]
+
+GATES: Mapping[str, Gate] = MappingProxyType(
+    {
+        "surface": surface,
+        "landmarks": landmarks,
+        "coverage": coverage,
+        "flips": flips,
+        "size": size,
+        "bending": bending,
+        "plausible shape": plausible_shape,
+        "is a face": is_a_face,
+    }
+)

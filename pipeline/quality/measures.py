@@ -1,0 +1,184 @@
+"""What is measured of a registration: distances by region, size, bending, relief."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from pipeline.flame.lbs import ModelTensors, pose_vertices, to_tensors
+from pipeline.flame.model import FlameModel
+from pipeline.geometry.closest import SurfaceIndex
+from pipeline.geometry.rigid import umeyama
+from pipeline.landmarks.schemes import OUTER_EYES_68
+from pipeline.types import Array, Registration, Scan
+
+REGIONS = ("face", "nose", "eyes", "mouth", "forehead", "cheeks")
+"""Of these the ones that the model has are measured, and "all" besides."""
+CLUTTER_MM = 20.0
+"""Scan points farther from the registered mesh than this belong to something else."""
+MAX_POINTS = 20_000
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What the gates judge. A measure that cannot be taken is NaN and passes its gate."""
+
+    scan_to_mesh_mm: Mapping[str, Mapping[str, float]]
+    mesh_to_scan_mm: Mapping[str, Mapping[str, float]]
+    landmark_error_mm: float
+    coverage: float
+    flipped_triangles: int
+    flipped_share: float
+    """Of the face's triangles."""
+    outer_eye_mm: float
+    beyond_model_mm: float
+    has_basis: bool
+    shape_rms: float
+    relief: float
+    """1 for the model's own relief, about 0 for a smooth patch, less for something else."""
+
+
+def measure(scan: Scan, registration: Registration, model: FlameModel) -> Measures:
+    """All measures of a registration. Regions "face" and "eyeballs" come with every model."""
+    registered = registration.vertices_mm.astype(np.float64)
+    posed = posed_model(registration, model)
+    seen = np.ones(len(registered), dtype=bool)
+    for name in ("eyeballs", "hidden"):
+        seen[model.regions.get(name, np.empty(0, np.int64))] = False
+    face = np.zeros(len(registered), dtype=bool)
+    face[model.regions["face"]] = True
+    face &= seen
+    valid = registration.validity
+    of_face = face[model.faces].all(1)
+    flipped = _flipped(registered, posed, model.faces) & seen[model.faces].all(1)
+    n_shape = min(model.shape_basis_mm.shape[2], len(registration.shape))
+    error = registration.landmark_error_mm
+    return Measures(
+        scan_to_mesh_mm=_scan_to_mesh(scan, registered, model, seen),
+        mesh_to_scan_mm=_by_region(model, registration.distance_mm, valid & seen),
+        landmark_error_mm=math.nan if error is None else error,
+        coverage=float(valid[face].mean()) if face.any() else 0.0,
+        flipped_triangles=int(flipped.sum()),
+        flipped_share=float(flipped[of_face].mean()) if of_face.any() else 0.0,
+        outer_eye_mm=_outer_eyes(registered, model),
+        beyond_model_mm=_median(np.linalg.norm(registered - posed, axis=1)[face & valid]),
+        has_basis=n_shape > 0,
+        shape_rms=float(np.sqrt((registration.shape[:n_shape] ** 2).mean())) if n_shape else 0.0,
+        relief=_relief(model.template_mm, posed, registered, face & valid),
+    )
+
+
+@lru_cache(maxsize=1)
+def _tensors(model: FlameModel) -> ModelTensors:
+    return to_tensors(model)
+
+
+def posed_model(registration: Registration, model: FlameModel) -> Array:
+    """(V,3) mm float64: what the model alone explains of a registration."""
+    tensors = _tensors(model)
+    sizes = (len(tensors.shape_basis), len(tensors.expression_basis), tensors.pose_size)
+    stored = (registration.shape, registration.expression, registration.pose)
+    coefficients = [
+        torch.as_tensor(values[:n])[None] for values, n in zip(stored, sizes, strict=True)
+    ]
+    translation = torch.as_tensor(registration.translation_mm)[None]
+    shape, expression, pose = coefficients
+    vertices = pose_vertices(tensors, shape, expression, pose, translation)
+    return vertices[0].numpy().astype(np.float64)
+
+
+def _scan_to_mesh(
+    scan: Scan, registered: Array, model: FlameModel, seen: Array
+) -> dict[str, dict[str, float]]:
+    """Statistics of the distance from scan points to the surface, by the region they are near.
+
+    A point is of the region of the vertex nearest to its closest surface point. Points nearest to
+    the template's border, to hidden vertices, or beyond CLUTTER_MM are not the template's.
+    """
+    low, high = registered.min(0) - CLUTTER_MM, registered.max(0) + CLUTTER_MM
+    points = scan.vertices_mm[((scan.vertices_mm > low) & (scan.vertices_mm < high)).all(1)]
+    points = points[:: max(1, len(points) // MAX_POINTS)]
+    counted = seen.copy()
+    counted[model.regions.get("boundary", np.empty(0, np.int64))] = False
+    closest = SurfaceIndex(registered, model.faces).query(points)
+    corner = closest.barycentric.argmax(1)
+    vertex = model.faces[closest.triangle, corner]
+    near = counted[vertex] & (closest.distance < CLUTTER_MM)
+    vertex, distance = vertex[near], closest.distance[near]
+    return {
+        name: _statistics(distance[np.isin(vertex, region)])
+        for name, region in _regions(model).items()
+    }
+
+
+def _by_region(model: FlameModel, values: Array, counted: Array) -> dict[str, dict[str, float]]:
+    return {
+        name: _statistics(values[region][counted[region]])
+        for name, region in _regions(model).items()
+    }
+
+
+def _regions(model: FlameModel) -> dict[str, Array]:
+    everything = {"all": np.arange(len(model.template_mm))}
+    return everything | {name: model.regions[name] for name in REGIONS if name in model.regions}
+
+
+def _statistics(values: Array) -> dict[str, float]:
+    if not len(values):
+        return dict.fromkeys(("median", "mean", "p95", "max"), math.nan)
+    return {
+        "median": float(np.median(values)),
+        "mean": float(values.mean()),
+        "p95": float(np.percentile(values, 95)),
+        "max": float(values.max()),
+    }
+
+
+def _median(values: Array) -> float:
+    return float(np.median(values)) if len(values) else math.nan
+
+
+def _flipped(registered: Array, posed: Array, faces: Array) -> Array:
+    """(F,) bool: the triangle's normal opposes that of the posed model's triangle."""
+
+    def normals(vertices: Array) -> Array:
+        a, b, c = (vertices[faces[:, k]] for k in range(3))
+        return np.cross(b - a, c - a)
+
+    return (normals(registered) * normals(posed)).sum(1) < 0
+
+
+def _outer_eyes(registered: Array, model: FlameModel) -> float:
+    if model.landmarks is None:
+        return math.nan
+    at = model.landmarks.positions(registered, model.faces)
+    corners = [at[model.landmarks.indices_68 == i] for i in OUTER_EYES_68]
+    if any(len(c) == 0 for c in corners):
+        return math.nan
+    return float(np.linalg.norm(corners[0][0] - corners[1][0]))
+
+
+def _relief(template: Array, posed: Array, registered: Array, used: Array) -> float:
+    """How much of the posed face's relief the registered one has, over the vertices `used`.
+
+    Relief is the depth that a quadric in the two frontal coordinates leaves over: nose, sockets,
+    lips. The measure is 1 − |r − p|² / |p|² of the reliefs r and p, a coefficient of determination.
+    """
+    if used.sum() < 100:
+        return math.nan
+    source, target = (torch.as_tensor(points[used]) for points in (template, posed))
+    rotation = umeyama(source, target)[0].numpy()
+    expected, found = (_detrended(points[used] @ rotation) for points in (posed, registered))
+    return float(1 - ((found - expected) ** 2).sum() / (expected**2).sum())
+
+
+def _detrended(points: Array) -> Array:
+    """(N,3) -> (N,) depth less its least-squares quadric."""
+    x, y, z = (points - points.mean(0)).T
+    quadric = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
+    return z - quadric @ np.linalg.lstsq(quadric, z, rcond=None)[0]
