@@ -33,8 +33,7 @@ def stand_in() -> FlameModel:
     template = np.round(np.concatenate([head_mm, *balls]), DECIMALS)
     starts = (mesh.N_HEAD, mesh.N_HEAD + mesh.N_EYEBALL)
     faces = np.concatenate([head_faces, *(ball_faces + start for start in starts)])
-    regions = rig.regions(base_mm, head_mm)
-    regions["boundary"] = np.flatnonzero(np.hypot(*disc.T) > 1 - 1e-9)
+    regions = rig.regions(disc, base_mm)
     return FlameModel(
         name="stand-in",
         is_stand_in=True,
@@ -46,7 +45,7 @@ def stand_in() -> FlameModel:
         joint_regressor=np.round(rig.joint_regressor(template), 9),
         weights=np.round(rig.weights(base_mm), 9),
         parents=rig.PARENTS,
-        landmarks=rig.landmarks(disc, head_mm, faces),
+        landmarks=rig.landmarks(disc, faces),
         regions=regions,
     )
 

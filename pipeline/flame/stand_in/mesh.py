@@ -192,7 +192,7 @@ def triangulate(disc: Array) -> Array:
     bent[line, 0] = -1e-4 * (1 - disc[line, 1] ** 2)
     triangles = Delaunay(bent).simplices.astype(np.int64)
     a, b, c = (bent[triangles[:, k]] for k in range(3))
-    flip = np.cross(b - a, c - a) < 0
+    flip = _turn(a, b, c) < 0
     triangles[flip] = triangles[flip][:, ::-1]
     return triangles
 
@@ -225,9 +225,13 @@ def flip_edges(triangles: Array, disc: Array, p: Array) -> Array:
         a, b = edge.T
         c, d = triangles[near[:, 0], near[:, 1]], triangles[far[:, 0], far[:, 1]]
         excess = _angle(p[a] - p[c], p[b] - p[c]) + _angle(p[a] - p[d], p[b] - p[d]) - np.pi
-        convex = (_turn(disc[c], disc[a], disc[d]) > 1e-9) & (_turn(disc[d], disc[b], disc[c]) > 1e-9)
+        convex = (_turn(disc[c], disc[a], disc[d]) > 1e-9) & (
+            _turn(disc[d], disc[b], disc[c]) > 1e-9
+        )
         n_c, n_d = np.cross(p[a] - p[c], p[b] - p[c]), np.cross(p[b] - p[d], p[a] - p[d])
-        smooth = (n_c * n_d).sum(1) > 0.5 * np.linalg.norm(n_c, axis=1) * np.linalg.norm(n_d, axis=1)
+        smooth = (n_c * n_d).sum(1) > 0.5 * np.linalg.norm(n_c, axis=1) * np.linalg.norm(
+            n_d, axis=1
+        )
         wish = np.flatnonzero((excess > 0.02) & convex & smooth)
         wish = wish[np.argsort(-excess[wish], kind="stable")]
         taken = np.zeros(len(triangles), dtype=bool)

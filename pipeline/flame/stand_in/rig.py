@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
-
 from pipeline.flame.model import LandmarkEmbedding
 from pipeline.flame.stand_in import mesh, sculpt
 from pipeline.types import Array
@@ -103,36 +101,23 @@ def _frontal_landmarks() -> Array:
     return np.concatenate([brow * [-1, 1], brow[::-1], ridge, base, right, left, outer, inner])
 
 
-CONTOUR_MM = np.array(  # iBUG 8 … 16: chin to the left ear
-    [
-        [0, -111, 92],
-        [13, -109, 86],
-        [26, -103, 74],
-        [39, -94, 55],
-        [49, -82, 34],
-        [56, -66, 20],
-        [62, -47, 14],
-        [66, -28, 14],
-        [69, -8, 14],
-    ],
-    dtype=np.float64,
-)
+# iBUG 8 … 11, chin to jaw, seen from the front (x, y); 12 … 16, jaw to ear, from the side (z, y)
+CHIN_MM = np.array([[0, -108.5], [13, -107.5], [26, -102.5], [38, -95]])
+JAW_MM = np.array([[33, -84], [21, -68], [15, -48], [13, -28], [13, -8.0]])
 
 
-def landmarks(disc: Array, head_mm: Array, faces: Array) -> LandmarkEmbedding:
-    """All 68 iBUG points: the contour at the nearest vertices, the others where they are sculpted."""
-    points = _frontal_landmarks()
-    inner = sculpt.disc_of(np.abs(points) * [1, 0] + points * [0, 1], (0, 1), np.array([0.0, -0.6]))
-    inner *= np.stack([np.where(points[:, 0] < 0, -1, 1), np.ones(51)], 1)
-    triangles, barycentric = locate(inner, disc, faces[:7800])
-    _, nearest = cKDTree(head_mm).query(CONTOUR_MM)
-    mirrored = cKDTree(head_mm).query(head_mm[nearest[:0:-1]] * [-1, 1, 1])[1]
-    contour = np.concatenate([mirrored, nearest])
-    at = [int(np.flatnonzero((faces == v).any(1))[0]) for v in contour]
-    corner = (faces[at] == contour[:, None]).astype(np.float64)
-    return LandmarkEmbedding(
-        np.arange(68), np.concatenate([at, triangles]), np.concatenate([corner, barycentric])
+def landmarks(disc: Array, faces: Array) -> LandmarkEmbedding:
+    """All 68 iBUG points, each where its feature is sculpted, the right side mirroring the left."""
+    below, aside = np.array([0.0, -0.6]), np.array([0.35, 0.0])
+    jaw = np.concatenate(
+        [sculpt.disc_of(CHIN_MM, (0, 1), below), sculpt.disc_of(JAW_MM, (2, 1), aside)]
     )
+    contour = np.concatenate([jaw[:0:-1] * [-1, 1], jaw])
+    points = _frontal_landmarks()
+    inner = sculpt.disc_of(np.stack([np.abs(points[:, 0]), points[:, 1]], 1), (0, 1), below)
+    inner[:, 0] *= np.where(points[:, 0] < 0, -1, 1)
+    triangles, barycentric = locate(np.concatenate([contour, inner]), disc, faces[:7800])
+    return LandmarkEmbedding(np.arange(68), triangles, barycentric)
 
 
 def locate(points: Array, disc: Array, triangles: Array) -> tuple[Array, Array]:
@@ -149,7 +134,7 @@ def locate(points: Array, disc: Array, triangles: Array) -> tuple[Array, Array]:
     return np.array(found), np.array(where)
 
 
-def regions(base_mm: Array, head_mm: Array) -> dict[str, Array]:
+def regions(disc: Array, base_mm: Array) -> dict[str, Array]:
     """Region name -> vertex indices, sorted."""
     x, y, z = base_mm.T
     ax = np.abs(x)
@@ -174,7 +159,7 @@ def regions(base_mm: Array, head_mm: Array) -> dict[str, Array]:
         "right_ear": ear & (x < 0),
         "scalp": ~skin & ~neck & ~ear & ~pocket,
         "neck": neck,
-        "boundary": np.abs(base_mm - base_mm).sum(1) > 0,
+        "boundary": np.hypot(*disc.T) > 1 - 1e-9,
         "mouth_interior": pocket,
         "jaw": skin & (lower_jaw(base_mm) > 0.5),
         "chin": skin & (y < -86) & (ax < 28),

@@ -21,28 +21,28 @@ MOUTH_Y_MM, MOUTH_HALF_WIDTH_MM, MOUTH_LENS_MM, MOUTH_DEPTH_MM = -67.0, 25.5, 4.
 
 EAR_MM = np.array([71.0, -13.0, -9.0])
 EAR_RADII_MM, EAR_RIM = (16.0, 28.0), 0.62
-EAR_TILT, EAR_OPEN = np.radians(11.0), np.radians(27.0)
+EAR_TILT, EAR_OPEN = np.radians(11.0), np.radians(23.0)
 
 # Slices from crown to neck rim. Each: y and z at the front, y, z and half width at the side,
 # y and z at the back, and the exponent of its superellipse in front and at the back.
 LOFT = np.array(
     [
         [115.0, -12, 115, -12, 0.0, 115, -12, 2.0, 2.0],
-        [107.0, 33, 106, -13, 43.0, 106, -56, 2.0, 2.0],
-        [93.0, 61, 91, -14, 61.0, 89, -79, 2.05, 2.0],
-        [73.0, 80, 70, -14, 70.5, 67, -93, 2.15, 2.0],
+        [107.0, 33, 106, -13, 40.0, 106, -56, 2.0, 2.0],
+        [93.0, 60, 91, -14, 58.0, 89, -79, 2.05, 2.0],
+        [73.0, 79, 70, -14, 69.5, 67, -93, 2.15, 2.0],
         [47.0, 90.5, 42, -14, 75.0, 39, -98, 2.25, 2.05],
         [22.0, 93.5, 16, -12, 74.5, 10, -95, 2.3, 2.1],
         [0.0, 91, -6, -8, 72.0, -16, -86, 2.3, 2.1],
         [-24.0, 91, -24, -3, 69.5, -36, -77, 2.25, 2.1],
         [-46.0, 91, -40, 0, 66.0, -52, -69, 2.2, 2.1],
         [-67.0, 91, -55, 0, 62.5, -66, -65, 2.15, 2.1],
-        [-84.0, 90.5, -68, -2, 59.0, -78, -64, 2.1, 2.1],
-        [-98.0, 90, -80, -6, 55.5, -88, -65, 2.1, 2.1],
-        [-109.0, 81, -91, -11, 52.5, -99, -67, 2.1, 2.1],
-        [-114.0, 62, -103, -15, 51.0, -111, -70, 2.05, 2.1],
-        [-121.0, 44, -117, -18, 51.5, -124, -73, 2.0, 2.1],
-        [-141.0, 34, -138, -20, 54.0, -143, -78, 2.0, 2.1],
+        [-84.0, 90.5, -68, -2, 58.0, -78, -64, 2.1, 2.1],
+        [-98.0, 90, -80, -6, 54.0, -88, -65, 2.1, 2.1],
+        [-109.0, 81, -91, -11, 51.0, -99, -67, 2.1, 2.1],
+        [-114.0, 62, -103, -15, 50.0, -111, -70, 2.05, 2.1],
+        [-121.0, 44, -117, -18, 50.5, -124, -73, 2.0, 2.1],
+        [-141.0, 34, -138, -20, 53.0, -143, -78, 2.0, 2.1],
         [-168.0, 36, -165, -22, 59.0, -168, -86, 2.0, 2.1],
     ]
 )
@@ -50,12 +50,12 @@ LOFT = np.array(
 # Strokes on the face: centre x, y; radii along and across; tilt in degrees; height. Mirrored.
 STROKES = np.array(
     [
-        [20.0, 17.0, 12.0, 5.5, 10, 4.0],  # brow ridge
-        [38.0, 17.0, 9.0, 5.0, -22, 4.0],
+        [20.0, 17.0, 12.0, 5.5, 10, 3.2],  # brow ridge
+        [38.0, 17.0, 9.0, 5.0, -22, 3.4],
         [0.0, 17.0, 9.0, 8.0, 0, 2.0],  # glabella
         [0.0, 3.0, 10.0, 6.0, 0, -2.0],
         [28.0, 54.0, 20.0, 18.0, 0, 2.0],  # forehead
-        [29.0, 1.0, 13.0, 8.5, 0, -6.0],  # eye socket
+        [29.0, 1.0, 13.0, 8.5, 0, -5.0],  # eye socket
         [15.0, 3.0, 5.5, 8.0, 0, -5.5],
         [48.0, -25.0, 16.0, 9.0, 28, 4.0],  # cheekbone
         [23.0, -22.0, 8.0, 7.0, -20, -1.0],
@@ -63,8 +63,8 @@ STROKES = np.array(
         [0.0, -62.0, 22.0, 20.0, 0, 6.0],  # the teeth's arch
         [27.0, -55.0, 2.6, 10.0, 28, -1.3],  # nasolabial fold
         [36.0, -46.0, 9.0, 13.0, 26, 2.4],
-        [0.0, -53.5, 2.4, 5.5, 0, -1.8],  # philtrum
-        [5.0, -55.0, 1.8, 5.5, 8, 0.7],
+        [0.0, -58.0, 2.6, 4.5, 0, -1.5],  # philtrum
+        [5.2, -58.0, 1.8, 4.5, 8, 0.7],
         [0.0, -85.5, 12.0, 4.0, 0, -3.6],  # below the lower lip
         [0.0, -99.0, 12.0, 9.0, 0, 6.0],  # chin
         [16.0, -102.0, 10.0, 8.0, 0, 2.0],
@@ -78,7 +78,7 @@ SIDE_STROKES = np.array(
         [48.0, 26.0, 14.0, 22.0, 0, -2.5],  # temple
         [30.0, -25.0, 28.0, 9.0, -4, 1.3],  # zygomatic arch
         [16.0, -74.0, 12.0, 14.0, 0, 2.6],  # angle of the jaw
-        [42.0, -97.0, 22.0, 6.5, -22, 1.6],  # its lower border
+        [42.0, -97.0, 22.0, 6.5, -22, 0.8],  # its lower border
         [24.0, -106.0, 26.0, 8.0, -22, -5.0],  # below it
         [-10.0, -66.0, 9.0, 22.0, -8, -3.5],  # behind it
         [-14.0, -125.0, 9.0, 34.0, 24, 2.2],  # the neck's muscle
@@ -188,7 +188,7 @@ def lens(x: Array, y: Array) -> tuple[Array, Array]:
     s = 2 * (x - EYE_INNER[0]) / chord[0] - 1
     v = y - (EYE_INNER[1] + (s + 1) / 2 * chord[1])
     arch = np.maximum(1 - s * s, 1e-3)
-    upper = 5.4 * arch**0.8 * (1 - 0.15 * s)
+    upper = 5.8 * arch**0.8 * (1 - 0.15 * s)
     lower = 4.0 * arch**0.9 * (1 + 0.2 * s)
     return s, np.where(v > 0, v / upper, v / lower)
 
@@ -234,7 +234,7 @@ def nose(x: Array, y: Array, z: Array) -> Array:
         CubicSpline(order[:, 0], order[:, k])(y.clip(-60, 24)) for k in (1, 2, 3)
     )
     body = ridge - slope * (np.sqrt(x * x + rounding**2) - rounding)
-    fade = smoothstep(y, -60.0, -54.0) * (1 - smoothstep(y, 8.0, 24.0))
+    fade = smoothstep(y, -64.0, -57.0) * (1 - smoothstep(y, 8.0, 24.0))
     body = body - 90 * (1 - fade) - 0.25 * np.maximum(x - 20.0, 0.0) ** 2
     wing = cap(x - 11.5, y + 42.0, 6.6, 8.6, 94.0, 11.0)
     tip = cap(x, y + 36.5, 10.0, 9.0, 106.0, 12.5)
@@ -250,7 +250,9 @@ def cap(dx: Array, dy: Array, rx: float, ry: float, z: float, rz: float) -> Arra
 def nose_base(p: Array) -> Array:
     """Displacement (N,3) of points of the nose: its underside drawn up, the nostrils hollowed."""
     x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
-    base_up = gaussian((y + 53.0) / 5.5) * smoothstep(y, -62.0, -56.0) * smoothstep(-x, -22.0, -12.0)
+    base_up = (
+        gaussian((y + 53.0) / 5.5) * smoothstep(y, -62.0, -56.0) * smoothstep(-x, -22.0, -12.0)
+    )
     rise = 4.0 * base_up - 2.5 * gaussian(x / 11.0, (y + 38.0) / 5.0)
     under = smoothstep(-y, 38.0, 43.0) * smoothstep(y, -58.0, -53.0)
     hole = gaussian((x - 6.6 + 0.12 * (z - 105.0)) / 2.2, (z - 105.5) / 4.2) * under
@@ -280,8 +282,8 @@ def lips(x: Array, y: Array) -> tuple[Array, Array]:
     beyond = np.maximum(q - half, 0.0)
     outer = beyond + half * (1 - np.exp(-beyond / 8.0))  # distance once the lens is closed
     fade = np.exp(-outer / 1.6)  # both lips meet at one height
-    upper = 3.9 * (gaussian((outer - 4.2) / 2.7) - gaussian(4.2 / 2.7) * fade)
-    lower = 5.2 * (gaussian((outer - 5.2) / 3.4) - gaussian(5.2 / 3.4) * fade)
+    upper = 4.4 * (gaussian((outer - 4.2) / 2.7) - gaussian(4.2 / 2.7) * fade)
+    lower = 5.6 * (gaussian((outer - 5.2) / 3.4) - gaussian(5.2 / 3.4) * fade)
     height = taper * (np.where(v > 0, upper, lower) - 1.2 * gaussian(outer / 1.6))
     depth = (1 - q / np.maximum(half, 1e-9)).clip(0, 1) * (half > 0)
     open_share = half / MOUTH_LENS_MM
@@ -339,8 +341,12 @@ def _ear_axes() -> Array:
 def auricle(r: Array, angle: Array) -> Array:
     """(N,3) points of the left auricle at radius 0 … 1 (the rim) and angle (N,)."""
     c, s = np.cos(angle), np.sin(angle)
-    a = r * c * np.where(c > 0, 19.0 - 5.5 * np.clip(-s, 0, 1) + 1.0 * np.clip(s, 0, 1), 10.5)
-    b = r * s * (25.0 + 6.2 * smoothstep(c, -1.0, 0.0))
+    full = r * (np.abs(c) ** 2.5 + np.abs(s) ** 2.5) ** -0.4  # a superellipse, rounder than sharp
+    a = full * c * np.where(c > 0, 19.0 - 5.5 * np.clip(-s, 0, 1) + 1.0 * np.clip(s, 0, 1), 10.5)
+    before = np.where(
+        s > 0, 22.0 + 9.2 * smoothstep(c, -0.75, 0.05), 25.0 + 6.2 * smoothstep(c, -1.0, 0.0)
+    )
+    b = full * s * before
     degrees = np.degrees(angle)
     helix = smoothstep(degrees, -62.0, -25.0) * (1 - smoothstep(degrees, 140.0, 172.0))
     inner = smoothstep(degrees, -60.0, -30.0) * (1 - smoothstep(degrees, 95.0, 130.0))
@@ -350,6 +356,6 @@ def auricle(r: Array, angle: Array) -> Array:
     height -= 2.0 * gaussian((a + 2.0) / 5.0, (b - 11.0) / 5.0)
     height += 4.0 * gaussian((a + 9.0) / 3.0, (b + 6.0) / 4.2)  # tragus
     height += 2.4 * gaussian((a - 2.5) / 3.2, (b + 17.0) / 3.0)
-    origin = EAR_MM + _ear_axes()[2] * 6.5
+    origin = EAR_MM + _ear_axes()[2] * 5.5
     plane = np.stack([a, b, height + 1.2 * (a / 19.0) ** 2 * (a > 0)], axis=1)
     return origin + plane @ _ear_axes()

@@ -66,7 +66,9 @@ IDENTITY: dict[str, tuple[tuple[float, ...], ...]] = {
 # Named expressions: part (all, upper, lower: the side of the mouth's line), then as above.
 EXPRESSION: dict[str, list[tuple]] = {
     "smile": [
-        ("all", (26, -68, 88), (11, 11, 18), (3.2, 3.2, -2.2), (0, 0, 0)),
+        ("all", (26, -68, 88), (15, 13, 20), (3.8, 3.8, -2.8), (0, 0, 0)),
+        ("upper", (0, -62, 100), (15, 9, 18), (0, 0.6, -1.0), (0, 0, 0)),
+        ("lower", (0, -74, 100), (15, 9, 18), (0, -0.8, -1.0), (0, 0, 0)),
         ("all", (40, -44, 74), (13, 12, 22), (0.4, 1.6, 1.2), (0, 0, 0)),
         ("all", (31, -12, 78), (13, 6, 14), (0, 0.7, 0), (0, 0, 0)),
     ],
@@ -106,7 +108,7 @@ EXPRESSION: dict[str, list[tuple]] = {
 ONE_SIDED = {  # the left one and its mirror image
     "mouth": [("all", (6, -67, 96), (28, 18, 26), (3.4, 0, 0), (0, 0, 0))],
     "jaw": [("lower", (0, -85, 70), (60, 40, 70), (3.6, 0, 0), (0, 0, 0))],
-    "smile": [("all", (26, -68, 88), (11, 11, 18), (2.6, 3.0, -1.8), (0, 0, 0))],
+    "smile": [("all", (26, -68, 88), (14, 12, 20), (3.2, 3.2, -2.2), (0, 0, 0))],
     "brow up": [("all", (27, 19, 86), (17, 12, 26), (0, 2.8, 0), (0, 0, 0))],
 }
 EXPRESSION_NAMES = (
@@ -162,10 +164,10 @@ def carry_eyeballs(fields: Array, p: Array) -> Array:
 def shape_basis(template_mm: Array) -> Array:
     """(5023,3,300) identity components: semantic fields, then random ones, made orthogonal in this
     order (Gram-Schmidt, by QR) and sorted by variance; one unit is one standard deviation."""
-    semantic = np.stack([stroke(template_mm, row) for row in IDENTITY.values()])
+    semantic = 0.75 * np.stack([stroke(template_mm, row) for row in IDENTITY.values()])
     n = 300 - len(semantic)
-    fields = carry_eyeballs(random_fields(template_mm, n, 1, (240.0, 70.0)), template_mm)
-    amplitude = 0.22 * np.linspace(1, 0.12, n)
+    fields = carry_eyeballs(random_fields(template_mm, n, 1, (200.0, 28.0)), template_mm)
+    amplitude = 0.2 * np.linspace(1, 0.25, n)
     semantic[:, N_HEAD:] = _rigid_eyeballs(semantic[:, N_HEAD:])
     stacked = np.concatenate([semantic, fields * amplitude[:, None, None]])
     q, r = np.linalg.qr(stacked.reshape(300, -1).T)
