@@ -54,7 +54,7 @@ def registry(tmp_path: Path, **changes: Any) -> SourceRegistry:
         "unit": "mm",
         "axes": {"up": "+y", "forward": "+z"},
         "landmarks": {"file": "lmk/{sex}/{stem}.lnd", "format": "lnd", "scheme": "fg7"},
-        "images": ["{dir}/{stem}_*.jpg"],
+        "images": ["{dir}/{subject}_{expression}_*.jpg"],
         "subjects": {"case": "upper", "metadata": {"sex": {"F": "female"}}},
         "neutral": ["N"],
     }

@@ -66,6 +66,7 @@ def test_millimetres_and_canonical_axes(unit: str, axes: Axes, declared: str) ->
         scheme="fg7",
     )
     np.testing.assert_allclose(scan.vertices_mm, vertices + 500, atol=1e-3)
+    assert scan.landmarks_mm is not None
     np.testing.assert_allclose(scan.landmarks_mm, landmarks + 500, atol=1e-3)
     assert (scan.unit, scan.unit_factor_mm, scan.oriented) == (unit, UNITS[unit], True)
     # the file's coordinates follow from the scan's, and only the unit scales
@@ -106,8 +107,8 @@ def test_a_wrong_unit_is_refused() -> None:
 
 def test_landmarks_of_another_frame_or_unit_are_refused() -> None:
     vertices, faces = head()
-    moved = seven(vertices) + (0, 0, 300)
-    with pytest.raises(FormatError, match="half of its landmarks are more than .* mm away"):
+    moved = seven(vertices) + np.array((0, 0, 300))
+    with pytest.raises(FormatError, match=r"half of its landmarks are more than .* mm away"):
         normalise(RawScan(vertices, faces), scan_id="a", unit="mm", axes=None, landmarks=moved)
     with pytest.raises(FormatError, match="landmarks are more than"):
         raw = RawScan(vertices / 1000, faces)
@@ -121,9 +122,10 @@ def test_cleaning_removes_what_is_no_surface() -> None:
     vertices, faces = head()
     crumb = trimesh.creation.icosphere(subdivisions=1, radius=3.0)
     ear = trimesh.creation.icosphere(subdivisions=2, radius=30.0)
-    extra = np.vstack([crumb.vertices + (200, 0, 0), crumb.vertices - (200, 0, 0)])
+    shift = np.array((200, 0, 0))
+    extra = np.vstack([crumb.vertices + shift, crumb.vertices - shift])
     n, m = len(vertices), len(crumb.vertices)
-    dirty = np.vstack([vertices, extra, ear.vertices + (0, 200, 0), [[999.0, 999.0, 999.0]]])
+    dirty = np.vstack([vertices, extra, ear.vertices + shift[[1, 0, 2]], [[999.0, 999.0, 999.0]]])
     flat = [[0, 0, 1], [2, 2, 2]]
     bad = np.vstack(
         [
@@ -284,7 +286,7 @@ def test_a_check_contradicts_wrong_axes(
 
 def test_a_check_sees_a_mirrored_scan(source: tuple[SourceRegistry, Path]) -> None:
     registry, root = source
-    mesh = trimesh.load(root / "a.ply", process=False)
+    mesh = trimesh.load_mesh(root / "a.ply", process=False)
     trimesh.Trimesh(mesh.vertices * (-1, 1, 1), mesh.faces, process=False).export(root / "a.ply")
     np.save(root / "a.npy", np.load(root / "a.npy") * (-1, 1, 1))
     first = check_source(registry, root, samples=1)["samples"][0]

@@ -62,7 +62,7 @@ def test_a_new_registry_loads_once_filled(tmp_path: Path) -> None:
     assert registry.is_neutral("neutral") and not registry.is_neutral("smile")
     assert registry.landmarks is None and registry.axes is not None
     assert pickle.loads(pickle.dumps(registry)) == registry
-    with pytest.raises(RegistryError, match="got '../x', expected small letters"):
+    with pytest.raises(RegistryError, match=r"got '\.\./x', expected small letters"):
         new_registry("../x")
 
 
@@ -174,7 +174,7 @@ def test_the_id_is_the_name_of_the_file(tmp_path: Path) -> None:
 
 
 def test_unknown_sources_and_files(tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match="stirlin: id: got no such source.*mean stirling"):
+    with pytest.raises(RegistryError, match=r"stirlin: id: got no such source.*mean stirling"):
         load_registry("stirlin")
     with pytest.raises(RegistryError, match="expected a registry file here"):
         load_registry(tmp_path / "none.yaml")
@@ -188,7 +188,7 @@ def test_a_folder_of_own_registries(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "lab" in [registry.id for registry in list_registries()]
     assert load_registry("stirling").unit == "cm"
     monkeypatch.setenv("FACEFOLD_REGISTRIES", str(tmp_path / "missing"))
-    with pytest.raises(RegistryError, match="FACEFOLD_REGISTRIES: got .*missing, expected"):
+    with pytest.raises(RegistryError, match=r"FACEFOLD_REGISTRIES: got .*missing, expected"):
         list_registries()
 
 

@@ -68,13 +68,13 @@ def test_missing_eye_corners_leave_the_extent() -> None:
     missing = eyes(91, "mm")
     missing[0] = np.nan
     assert "largest extent" in find_unit("mm", points(250, "mm"), missing).evidence
-    with pytest.raises(UnitError, match="largest extent .* likely in m$"):
+    with pytest.raises(UnitError, match=r"largest extent .* likely in m$"):
         find_unit("mm", points(250, "m"), missing)
 
 
 def test_limits_of_a_source_replace_the_usual_ones() -> None:
     child = eyes(74, "mm")
-    with pytest.raises(UnitError, match="74.0 mm apart .* no unit makes that a face"):
+    with pytest.raises(UnitError, match=r"74\.0 mm apart .* no unit makes that a face"):
         find_unit("mm", points(200, "mm"), child)
     assert find_unit("mm", points(200, "mm"), child, outer_eye_mm=(65, 105)).unit == "mm"
 
