@@ -46,7 +46,7 @@ def test_every_stored_field_and_column(store: Path) -> None:
             assert tuple(sample[name].shape) == field.shape, name
     assert (sample["expression"].dtype, sample["scan_id"]) == (torch.float32, "s1:scan_3")
     assert (sample["row"].item(), sample["neutral"].item()) == (3, True)
-    assert np.isnan(sample["landmark_error_mm"])
+    assert sample["landmark_error_mm"].isnan()
     assert sample["manifest.expression"] == "neutral"
 
 

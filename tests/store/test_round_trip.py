@@ -118,3 +118,24 @@ def test_reading_loads_no_zarr_and_no_scipy(store: Path) -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_shards_are_the_bytes_zarr_python_writes(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    version = make_store(tmp_path / "ours", 41, 32)
+    group = zarr.open_group(tmp_path / "theirs", mode="w")
+    for name, values in random_rows(41).items():
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype=values.dtype,
+            shards=(32, *values.shape[1:]),
+            chunks=(16, *values.shape[1:]),
+            compressors=None,
+            fill_value=np.nan if values.dtype.kind == "f" else 0,
+            config={"write_empty_chunks": True},
+        )
+        array[...] = values
+        for shard in (0, 1):  # a full one, and one with half a chunk and a chunk absent
+            path = shard_path(name, shard, values.ndim - 1)
+            assert (version / path).read_bytes() == (group.store.root / path).read_bytes(), path
