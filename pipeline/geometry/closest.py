@@ -115,7 +115,9 @@ class SurfaceIndex:
         """
         point, triangle, barycentric = (t.clone() for t in best)
         for radius, members, nearest in self._size_classes():
-            open_, k = torch.arange(len(queries), device=self.device), 8
+            first = nearest(queries, 1)[0][:, 0]
+            open_ = torch.nonzero(first - radius < (point - queries).norm(dim=-1))[:, 0]
+            k = 8
             while len(open_):
                 parts = open_.split(max(1, 2**19 // k))
                 still = []
@@ -134,12 +136,12 @@ class SurfaceIndex:
         return point, triangle, barycentric
 
     def _size_classes(self) -> list[tuple[float, Tensor, Nearest]]:
-        """(largest radius, triangles, their centroids) for each power of two of the radius."""
+        """(largest radius, triangles, their centroids) for each power of four of the radius."""
         if self._classes is None:
             corners = self.vertices[self.faces]
             centroids = corners.mean(1)
             radius = (corners - centroids[:, None]).norm(dim=-1).amax(1)
-            octave = radius.clamp_min(1e-9).log2().ceil()
+            octave = (radius.clamp_min(1e-9).log2() / 2).ceil()
             self._classes = []
             for value in octave.unique().tolist():
                 members = torch.nonzero(octave == value)[:, 0]

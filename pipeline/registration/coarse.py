@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from pipeline.registration.annealing import INDEPENDENT_PATCHES, bending_weight, geometric
+from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import Matches, ScanSurface, find_matches
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template
@@ -17,19 +17,10 @@ STRAIN_PENALTY = 1e-4
 """Of the affine part, per mm² of mean square displacement."""
 
 
-def bending_weight(wavelength_mm: float) -> float:
-    """γ = (ℓ/2π)⁴ in mm⁴: a wave of length ℓ costs as much in γ uᵀKu as its data term is worth."""
-    return (wavelength_mm / (2 * math.pi)) ** 4
-
-
-def geometric(first: float, last: float, i: int, count: int) -> float:
-    """Step i of `count` from first to last in equal ratios."""
-    return first * (last / first) ** (i / max(count - 1, 1))
-
-
 def fit_coarse(
     template: Template,
     surfaces: list[ScanSurface],
+    landmarks: LandmarkTargets,
     base: Tensor,
     options: RegistrationOptions,
 ) -> Tensor:
@@ -37,18 +28,26 @@ def fit_coarse(
 
     Each iteration minimises Σ a w [(n·(x + ΨC − q))² + μ |x + ΨC − q|²] + γ Σ λ² c² over all
     coefficients C at once; decoupling the axes costs a third more error. As L-ICP
-    (arXiv:2302.02194), with Geman–McClure weights w and vertex areas a.
+    (arXiv:2302.02194), with Geman–McClure weights w and vertex areas a. Landmarks pull where no
+    model has brought the surfaces together before.
     """
     basis, penalty, strain = reduced_basis(template)
+    noise = options.landmark_noise_mm
     vertices = base
     first, last = options.robust_mm
     for i in range(options.coarse_iterations):
-        robust = geometric(max(last, first / 2), last, i, options.coarse_iterations)
-        matches = find_matches(vertices, surfaces, template, robust, options.min_normal_cosine)
-        gamma = bending_weight(
-            geometric(*options.coarse_wavelength_mm, i, options.coarse_iterations)
+        progress = i / max(options.coarse_iterations - 1, 1)
+        robust = geometric(max(last, first / 2), last, progress)
+        matches = find_matches(
+            vertices, surfaces, template, robust, options.min_normal_cosine, at=template.data
         )
-        vertices = base + solve_reduced(template, matches, base, basis, gamma * penalty + strain)
+        gamma = bending_weight(geometric(*options.coarse_wavelength_mm, progress))
+        system = ReducedSystem(basis, gamma * penalty + strain, len(base))
+        system.add_surface(template, matches, base)
+        if not template.has_basis:
+            _, weight = landmarks.pull(vertices, noise, progress)
+            system.add_landmarks(landmarks, landmarks.points - landmarks.positions(base), weight)
+        vertices = base + system.solve()
     return vertices
 
 
@@ -64,24 +63,43 @@ def reduced_basis(template: Template) -> tuple[Tensor, Tensor, Tensor]:
     return basis, penalty, strain
 
 
-def solve_reduced(
-    template: Template, matches: Matches, base: Tensor, basis: Tensor, penalty: Tensor
-) -> Tensor:
-    """The displacement ΨC (B,V,3) of the coupled 3m×3m normal equations."""
-    at = torch.nonzero(template.areas > 0)[:, 0]
-    psi = basis[at].float()
-    weight = template.areas[at] * matches.weight[:, at]
-    normal, gap = matches.normal[:, at], matches.point[:, at] - base[:, at]
-    b, m = len(base), psi.shape[1]
-    left = torch.empty(b, 3, m, 3, m, dtype=torch.float64, device=base.device)
-    for row in range(3):
-        for column in range(row, 3):
-            share = normal[..., row] * normal[..., column] + TANGENTIAL * (row == column)
-            block = (psi.T * (weight * share).float()[:, None]) @ psi
-            left[:, row, :, column] = block
-            left[:, column, :, row] = block
-    pull = (normal * gap).sum(-1, keepdim=True) * normal + TANGENTIAL * gap
-    right = torch.einsum("vm,bvd->bdm", basis[at], weight[..., None] * pull).reshape(b, -1)
-    left = left.reshape(b, 3 * m, 3 * m) + torch.diag(penalty.repeat(3))
-    solution = torch.cholesky_solve(right[..., None], torch.linalg.cholesky(left))[..., 0]
-    return torch.einsum("vm,bdm->bvd", basis, solution.reshape(b, 3, m))
+class ReducedSystem:
+    """The coupled 3m×3m normal equations of the coefficients C (3,m) of a displacement ΨC."""
+
+    def __init__(self, basis: Tensor, penalty: Tensor, batch: int) -> None:
+        m = basis.shape[1]
+        self.basis, self.m = basis, m
+        self.left = torch.diag(penalty.repeat(3)).reshape(3, m, 3, m).repeat(batch, 1, 1, 1, 1)
+        self.right = torch.zeros(batch, 3, m, dtype=torch.float64, device=basis.device)
+
+    def add_surface(self, template: Template, matches: Matches, base: Tensor) -> None:
+        """Point-to-plane with a share of point-to-point, at the vertices with data."""
+        at = template.data
+        psi = self.basis[at].float()
+        weight = template.areas[at] * matches.weight
+        normal, gap = matches.normal, matches.point - base[:, at]
+        for row in range(3):
+            for column in range(row, 3):
+                share = normal[..., row] * normal[..., column] + TANGENTIAL * (row == column)
+                block = (psi.T * (weight * share).float()[:, None]) @ psi
+                self.left[:, row, :, column] += block
+                if row != column:
+                    self.left[:, column, :, row] += block
+        pull = (normal * gap).sum(-1, keepdim=True) * normal + TANGENTIAL * gap
+        self.right += torch.einsum("vm,bvd->bdm", self.basis[at], weight[..., None] * pull)
+
+    def add_landmarks(self, landmarks: LandmarkTargets, gap: Tensor, weight: Tensor) -> None:
+        """Point-to-point, gap (B,L,3), weight (B,L) in 1/mm² against the surface's patches."""
+        psi = (self.basis[landmarks.corners] * landmarks.barycentric[..., None]).sum(1)
+        weight = weight / INDEPENDENT_PATCHES
+        block = (psi.T * weight[:, None]) @ psi
+        for axis in range(3):
+            self.left[:, axis, :, axis] += block
+        self.right += torch.einsum("lm,bld->bdm", psi, weight[..., None] * gap)
+
+    def solve(self) -> Tensor:
+        """The displacement (B,V,3)."""
+        b, n = len(self.left), 3 * self.m
+        factor = torch.linalg.cholesky(self.left.reshape(b, n, n))
+        found = torch.cholesky_solve(self.right.reshape(b, n, 1), factor)
+        return torch.einsum("vm,bdm->bvd", self.basis, found.reshape(b, 3, self.m))

@@ -11,10 +11,11 @@ from scipy.sparse import csc_array, diags_array
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from pipeline.registration.coarse import TANGENTIAL, bending_weight, geometric
+from pipeline.registration.annealing import bending_weight, geometric
+from pipeline.registration.coarse import TANGENTIAL
 from pipeline.registration.matches import Matches, ScanSurface, find_matches
 from pipeline.registration.options import RegistrationOptions
-from pipeline.registration.template import Template, sparse_apply, to_torch
+from pipeline.registration.template import SparseOperator, Template
 
 CG_ITERATIONS = 15
 STAY = 0.003
@@ -33,10 +34,10 @@ def fit_fine(
     displacement u of every vertex, K = L M⁻¹ L (thin plate); γ falls.
     """
     u = torch.zeros_like(base)
-    bending = to_torch(template.bending, template.device)
     change = torch.zeros_like(base[..., 0])
     for i in range(options.fine_iterations):
-        gamma = bending_weight(geometric(*options.fine_wavelength_mm, i, options.fine_iterations))
+        progress = i / max(options.fine_iterations - 1, 1)
+        gamma = bending_weight(geometric(*options.fine_wavelength_mm, progress))
         matches = find_matches(
             base + u,
             surfaces,
@@ -44,19 +45,28 @@ def fit_fine(
             options.robust_mm[1],
             options.min_normal_cosine,
             exact=True,
+            at=template.data,
         )
-        system = ThinPlate(template, bending, gamma, matches)
-        new = system.solve(matches.point - base, u)
+        gap = on_all_vertices(template, matches.point - base[:, template.data])
+        new = ThinPlate(template, gamma, matches).solve(gap, u)
         change, u = (new - u).norm(dim=-1), new
     return base + u, change
+
+
+def on_all_vertices(template: Template, values: Tensor) -> Tensor:
+    """(B,N,d) at the vertices with data -> (B,V,d), zero elsewhere."""
+    full = values.new_zeros(len(values), len(template.areas), values.shape[2])
+    full[:, template.data] = values
+    return full
 
 
 class ThinPlate:
     """The operator A u = γ K u + a w (n nᵀ + μ) u + τ m u and its preconditioner."""
 
-    def __init__(self, template: Template, bending: Tensor, gamma: float, matches: Matches) -> None:
-        self.bending, self.gamma, self.normal = bending, gamma, matches.normal
-        self.weight = (template.areas * matches.weight)[..., None]
+    def __init__(self, template: Template, gamma: float, matches: Matches) -> None:
+        self.bending: SparseOperator = template.bending
+        self.gamma, self.normal = gamma, on_all_vertices(template, matches.normal)
+        self.weight = template.areas[:, None] * on_all_vertices(template, matches.weight[..., None])
         self.stay = STAY * torch.as_tensor(template.mean_mass, device=template.device)[:, None]
         self.precondition = preconditioner(template, gamma)
 
@@ -65,7 +75,7 @@ class ThinPlate:
         return self.weight * (along + TANGENTIAL * u)
 
     def __call__(self, u: Tensor) -> Tensor:
-        return self.gamma * sparse_apply(self.bending, u) + self.data(u) + self.stay * u
+        return self.gamma * self.bending(u) + self.data(u) + self.stay * u
 
     def solve(self, gap: Tensor, start: Tensor) -> Tensor:
         """Conjugate gradients (Hestenes, Stiefel 1952) for each scan of the batch by itself."""
@@ -90,7 +100,9 @@ def preconditioner(template: Template, gamma: float) -> Callable[[Tensor], Tenso
     A sparse factor on the CPU, the dense inverse elsewhere, where one product is cheapest.
     """
     mean_weight = 0.3  # the normal's share of three axes
-    matrix = csc_array(gamma * template.bending + diags_array(mean_weight * template.mean_mass))
+    matrix = csc_array(
+        gamma * template.bending.matrix + diags_array(mean_weight * template.mean_mass)
+    )
     factor = splu(matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
     if template.device.type != "cpu":
         dense = factor.solve(np.eye(matrix.shape[0]))

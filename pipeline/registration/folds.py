@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipeline.geometry.mesh import face_normals
 from pipeline.geometry.rigid import umeyama
-from pipeline.registration.template import Template, sparse_apply
+from pipeline.registration.template import Template
 
 ROUNDS = 30
 MIN_COSINE = 0.1
@@ -35,8 +35,8 @@ def unfold(template: Template, vertices: Tensor, reference: Tensor) -> Tensor:
         touched = torch.zeros_like(displacement[..., :1])
         for corner in range(3):
             touched[..., 0].index_add_(1, template.faces[:, corner], folded.double())
-        around = touched + sparse_apply(template.neighbour_mean, touched.expand(-1, -1, 3))[..., :1]
-        mean = sparse_apply(template.neighbour_mean, displacement)
+        around = touched + template.neighbour_mean(touched)
+        mean = template.neighbour_mean(displacement)
         displacement = torch.where(around > 0, mean, displacement)
     return reference + displacement
 

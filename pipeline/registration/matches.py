@@ -48,12 +48,12 @@ def smooth_normals(normals: Tensor, faces: Tensor) -> Tensor:
 
 
 class Matches(NamedTuple):
-    """For B scans and V template vertices, float64."""
+    """For B scans and N template vertices, float64."""
 
-    point: Tensor  # (B,V,3) on the scan
-    normal: Tensor  # (B,V,3) of the scan there
-    weight: Tensor  # (B,V) in [0, 1], without the vertex's area
-    distance: Tensor  # (B,V)
+    point: Tensor  # (B,N,3) on the scan
+    normal: Tensor  # (B,N,3) of the scan there
+    weight: Tensor  # (B,N) in [0, 1], without the vertex's area
+    distance: Tensor  # (B,N)
 
 
 def find_matches(
@@ -63,19 +63,24 @@ def find_matches(
     robust_mm: float,
     min_cosine: float,
     exact: bool = False,
+    at: Tensor | None = None,
 ) -> Matches:
     """Closest points weighted by distance (Geman–McClure), normals and the scan's border.
 
-    vertices (B,V,3). A vertex without data (`template.areas` 0) gets weight 0. `exact` searches the
-    triangles' surface, else the nearest vertex of the scan stands for its tangent plane.
+    vertices (B,V,3); `at` (N,) names those to match, all where None. A vertex without data
+    (`template.areas` 0) gets weight 0. `exact` searches the triangles' surface, else the nearest
+    vertex of the scan stands for its tangent plane.
     """
-    normals = vertex_normals(vertices, template.faces)
+    at = torch.arange(vertices.shape[1], device=vertices.device) if at is None else at
+    normals = vertex_normals(vertices, template.faces)[:, at]
+    vertices = vertices[:, at]
     found = [_closest(v, surface, exact) for v, surface in zip(vertices, surfaces, strict=True)]
     point, normal, border = (torch.stack(parts) for parts in zip(*found, strict=True))
     distance = (point - vertices).norm(dim=-1)
     weight = (robust_mm**2 / (robust_mm**2 + distance**2)) ** 2
     cosine = (normal * normals).sum(-1)
-    trusted = (cosine > min_cosine) & ~(border & ~template.boundary) & (template.areas > 0)
+    allowed = ~border | template.boundary[at]
+    trusted = (cosine > min_cosine) & allowed & (template.areas[at] > 0)
     return Matches(point, normal, weight * trusted, distance)
 
 

@@ -43,7 +43,9 @@ def fold(
     """Model fit, then free-form deformation from smooth to fine; folds are taken out."""
     coefficients = fit_model(template, surfaces, landmarks, start, options)
     explained = posed_vertices(template, coefficients)
-    coarse = unfold(template, fit_coarse(template, surfaces, explained, options), explained)
+    coarse = unfold(
+        template, fit_coarse(template, surfaces, landmarks, explained, options), explained
+    )
     fine, change = fit_fine(template, surfaces, coarse, options)
     vertices = keep_rigid(template, unfold(template, fine, explained), explained)
     iterations = options.model_iterations + options.coarse_iterations + options.fine_iterations

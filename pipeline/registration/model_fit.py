@@ -9,13 +9,12 @@ from torch import Tensor
 
 from pipeline.flame.lbs import pose_model, rotation_matrices
 from pipeline.geometry.rigid import rotation_to_axis_angle
+from pipeline.registration.annealing import INDEPENDENT_PATCHES, geometric
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import Matches, ScanSurface, find_matches
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template
 
-INDEPENDENT_PATCHES = 600.0
-"""Pieces of a head's surface (about 15 mm wide) whose misfits are independent of each other."""
 WARM_UP = 5
 """Point-to-point iterations before point-to-plane ones, which diverge from 20° or 25 mm off."""
 JOINT_PRIOR_RAD = {1: 0.10, 2: 0.30}
@@ -105,11 +104,15 @@ def fit_model(
         progress = i / max(options.model_iterations - 1, 1)
         vertices = posed_vertices(template, c)
         matches = find_matches(
-            vertices, surfaces, template, first + progress * (max(last, first / 2) - first),
+            vertices,
+            surfaces,
+            template,
+            geometric(first, max(last, first / 2), progress),
             options.min_normal_cosine,
-        )  # fmt: skip
-        noise = options.landmark_noise_mm * (1 + 3 * progress)
-        c = system.step(c, vertices, matches, landmarks, noise, i < WARM_UP)
+            at=system.data_vertices(i < WARM_UP),
+        )
+        pull = landmarks.pull(vertices, options.landmark_noise_mm, progress)
+        c = system.step(c, vertices, matches, landmarks, pull, i < WARM_UP)
     return c
 
 
@@ -119,12 +122,14 @@ class NormalEquations:
     def __init__(self, template: Template, noise_mm: float) -> None:
         self.template, tensors = template, template.tensors
         self.precision = INDEPENDENT_PATCHES / noise_mm**2
-        data = torch.nonzero(template.areas > 0)[:, 0]
-        self.vertices = data[:: -(-len(data) // MAX_DATA_VERTICES)]
-        self.thickening = float(template.areas.sum() / template.areas[self.vertices].sum())
         self.basis = torch.cat([tensors.shape_basis, tensors.expression_basis]).float()
         self.joints = [j for j in (0, 1, 2) if j < max(len(tensors.parents), 1)]
         self.turned = self._subtree_weights()
+
+    def data_vertices(self, warm_up: bool) -> Tensor:
+        """(N,) the vertices that are matched: few of them in the warm-up, which needs no detail."""
+        wanted = MAX_DATA_VERTICES // (3 if warm_up else 1)
+        return self.template.data[:: -(-len(self.template.data) // wanted)]
 
     def _subtree_weights(self) -> Tensor:
         """(V, joints): the share of each vertex that turns with a joint or its descendants."""
@@ -142,7 +147,7 @@ class NormalEquations:
         vertices: Tensor,
         matches: Matches,
         landmarks: LandmarkTargets,
-        landmark_noise_mm: float,
+        pull: tuple[Tensor, Tensor],
         warm_up: bool,
     ) -> Coefficients:
         """One Gauss–Newton step from the matches of the posed `vertices` (B,V,3)."""
@@ -153,18 +158,18 @@ class NormalEquations:
         if not self.template.tensors.parents:
             joints = c.translation[:, None]
         jacobian = _Jacobian(self, c, vertices, joints[:, self.joints])
-        at = self.vertices[::3] if warm_up else self.vertices
-        scale = self.precision * self.thickening * (3 if warm_up else 1)
-        weight = scale * self.template.areas[at] * matches.weight[:, at]
-        gap = matches.point[:, at] - vertices[:, at]
-        directions = _axes(gap) if warm_up else [matches.normal[:, at]]
+        at = self.data_vertices(warm_up)
+        areas = self.template.areas[at]
+        weight = self.precision / areas.sum() * areas * matches.weight
+        gap = matches.point - vertices[:, at]
+        directions = _axes(gap) if warm_up else [matches.normal]
         for direction in directions:
             system.add(jacobian.rows(at, direction), weight, (direction * gap).sum(-1))
-        corners, gap, weight = landmarks.gaps(vertices, landmark_noise_mm)
+        gap, weight = pull
         for direction in _axes(gap):
             rows = sum(
                 share[:, None].float() * jacobian.rows(at, direction)
-                for at, share in zip(corners.T, landmarks.barycentric.T, strict=True)
+                for at, share in zip(landmarks.corners.T, landmarks.barycentric.T, strict=True)
             )
             system.add(rows, weight, (direction * gap).sum(-1))
         self._add_prior(system, c)
