@@ -92,7 +92,7 @@ def _chosen(fitting: list[str], size: float, what: str, expected: str) -> UnitFi
 
 def _likely(fitting: list[str]) -> str:
     if not fitting:
-        return "no unit makes that a face: the landmarks or the file are likely wrong"
+        return "no unit makes that a face: the landmarks, their scheme or the file are likely wrong"
     return f"the file is likely in {' or '.join(fitting)}"
 
 

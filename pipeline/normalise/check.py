@@ -29,9 +29,9 @@ def check_source(registry: SourceRegistry, root: Path | str, samples: int = 5) -
     found = catalogue(registry, root, hashes=False)
     records = found.records
     spread = np.linspace(0, len(records) - 1, min(samples, len(records)), dtype=int)
-    looked_at = [check_scan(records[i], registry) for i in spread]
+    evidence = {records[i].scan_id: check_scan(records[i], registry) for i in spread}
     faults = [f"{row.path}: {row.reason}" for row in found.quarantined]
-    faults += [f"{seen['scan']}: {fault}" for seen in looked_at for fault in seen["faults"]]
+    faults += [f"{scan}: {fault}" for scan, seen in evidence.items() for fault in seen["faults"]]
     if not records:
         faults.insert(0, f"no scan below {root}: see scans.include and scans.name")
     return {
@@ -46,7 +46,7 @@ def check_source(registry: SourceRegistry, root: Path | str, samples: int = 5) -
         "neutral": sum(record.neutral for record in records),
         "with_landmarks": sum(_has_landmarks(record) for record in records),
         "with_images": sum(bool(record.image_paths) for record in records),
-        "samples": looked_at,
+        "samples": evidence,
         "faults": faults,
     }
 
@@ -60,9 +60,8 @@ def check_scan(record: ScanRecord, registry: SourceRegistry) -> dict[str, Any]:
     try:
         scan = read_record(record, registry)
     except FacefoldError as error:
-        return {"scan": record.scan_id, "faults": [f"{stage_of(error)}: {error}"]}
+        return {"faults": [f"{stage_of(error)}: {error}"]}
     seen: dict[str, Any] = {
-        "scan": record.scan_id,
         "vertices": len(scan.vertices_mm),
         "triangles": len(scan.faces),
         "unit": scan.unit_evidence,

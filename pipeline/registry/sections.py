@@ -126,7 +126,7 @@ class Axes(Section):
     rotation_deg: tuple[
         Annotated[dict[Literal["x", "y", "z"], Number], Field(min_length=1, max_length=1)], ...
     ] = Field(
-        (),
+        default=(),
         description="Rotations about the file's fixed axes that make a tilted file upright, "
         "applied in this order before `up` and `forward` are read: [{x: -45}, {y: -45}].",
     )
