@@ -38,21 +38,21 @@ class HeadFrame:
 
     def hair(self, template_mm: Array) -> Array:
         """(N,) in [0, 1]: 1 within the hair, 0 on the skin, soft over 12 mm at the hairline."""
-        above = template_mm[:, 1] - self.eyes[1] - 62.0
+        above = template_mm[:, 1] - self.eyes[1] - 68.0
         behind = self.eyes[2] - 105.0 - template_mm[:, 2]
         over_nape = template_mm[:, 1] - self.chin[1] - 30.0
         return np.clip(np.maximum(above, np.minimum(behind, over_nape)) / 12.0, 0.0, 1.0)
 
 
 def bumpy_hair(frame: HeadFrame, rng: np.random.Generator) -> Callable[[Array], Array]:
-    """Hair of 4 to 16 mm with locks: millimetres off the skin, by place on the template."""
+    """Hair of up to 14 mm with locks: millimetres off the skin, by place on the template."""
     waves = rng.normal(size=(3, 8)) / 14.0
     phase = rng.uniform(0, 2 * np.pi, 8)
-    depth = rng.uniform(4.0, 12.0)
+    depth = rng.uniform(3.0, 8.0)
 
     def growth(template_mm: Array) -> Array:
         locks = np.sin(template_mm @ waves + phase).mean(axis=1)
-        return frame.hair(template_mm) * np.clip(depth + 10.0 * locks, 0.5, None)
+        return frame.hair(template_mm) * np.clip(depth + 8.0 * locks, 0.5, None)
 
     return growth
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import trimesh
 
 from pipeline.flame.lbs import pose_vertices, to_tensors
 from pipeline.flame.model import FlameModel
@@ -74,7 +75,7 @@ def make_person(model: FlameModel, seed: int, number: int) -> Person:
         rng = np.random.default_rng([seed, 1, number, attempt])
         shape = np.clip(rng.normal(0.0, 0.8, model.shape_basis_mm.shape[2]), -2.0, 2.0)
         shaped = model.template_mm + model.shape_basis_mm @ shape
-        beyond = smooth_deformation(shaped, model.regions["face"], rng)
+        beyond = smooth_deformation(shaped, model, rng)
         neutral = shaped + beyond
         right, left = landmarks_68(model, neutral)[list(OUTER_EYES)]
         if OUTER_EYE_MM[0] <= np.linalg.norm(right - left) <= OUTER_EYE_MM[1]:
@@ -85,12 +86,18 @@ def make_person(model: FlameModel, seed: int, number: int) -> Person:
     )
 
 
-def smooth_deformation(points_mm: Array, face: Array, rng: np.random.Generator) -> Array:
-    """(V,3) mm -> (V,3) mm: a sum of Gaussian bumps, 1 to 2 mm RMS over the vertices `face`."""
-    centres = points_mm[rng.choice(face, 30)]
-    sigma = rng.uniform(12.0, 26.0, len(centres))
-    squared = ((points_mm[:, None] - centres) ** 2).sum(axis=2)
-    moved = np.exp(-squared / (2 * sigma**2)) @ rng.normal(size=(len(centres), 3))
+def smooth_deformation(points_mm: Array, model: FlameModel, rng: np.random.Generator) -> Array:
+    """(V,3) mm -> (V,3) mm: a sum of Gaussian bumps, 1 to 2 mm RMS over the face.
+
+    They move the surface mostly in and out: what slides along it no scan shows.
+    """
+    face = model.regions["face"]
+    chosen = rng.choice(face, 30)
+    normals = trimesh.Trimesh(points_mm, model.faces, process=False).vertex_normals[chosen]
+    moves = rng.normal(size=(len(chosen), 1)) * normals + 0.35 * rng.normal(size=(len(chosen), 3))
+    sigma = rng.uniform(12.0, 26.0, len(chosen))
+    squared = ((points_mm[:, None] - points_mm[chosen]) ** 2).sum(axis=2)
+    moved = np.exp(-squared / (2 * sigma**2)) @ moves
     rms = np.sqrt((moved[face] ** 2).sum(axis=1).mean())
     return moved * (rng.uniform(1.0, 2.0) / rms)
 
