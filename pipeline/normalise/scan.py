@@ -45,21 +45,11 @@ def normalise(
     if landmarks is not None:
         scheme = scheme or scheme_by_count(len(landmarks)).name
         eyes = to_68(scheme, landmarks)[list(OUTER_EYES_68)]
-    found = find_unit(
-        unit,
-        raw.vertices,
-        eyes,
-        outer_eye_mm=limits.outer_eye_mm,
-        extent_mm=limits.extent_mm,
-    )
+    sizes = {"outer_eye_mm": limits.outer_eye_mm, "extent_mm": limits.extent_mm}
+    found = find_unit(unit, raw.vertices, eyes, **sizes)
     matrix = np.eye(4)
     matrix[:3, :3] = found.mm * (np.eye(3) if axes is None else axes.rotation())
-    surface = clean(raw.vertices, raw.faces)
-    if len(raw.faces) and not len(surface.faces):
-        fault = f"none of its {len(raw.faces)} triangles has an area"
-        raise FormatError(scan_id, fault, "export the mesh again")
-    vertices = transform(matrix, surface.vertices)
-    faces = face_outwards(vertices, surface.faces) if len(surface.faces) else surface.faces
+    vertices, faces = _surface(scan_id, raw, matrix)
     landmarks_mm = confidence = None
     if landmarks is not None:
         landmarks_mm = transform(matrix, landmarks)
@@ -85,6 +75,18 @@ def normalise(
 def transform(a_to_b: Array, points: Array) -> Array:
     """(4,4) affine map of (N,3) points, in float64."""
     return np.asarray(points, np.float64) @ a_to_b[:3, :3].T + a_to_b[:3, 3]
+
+
+def _surface(scan_id: str, raw: RawScan, matrix: Array) -> tuple[Array, Array]:
+    """Clean vertices (V,3) and outward triangles (F,3) in the frame `matrix` leads to."""
+    surface = clean(raw.vertices, raw.faces)
+    vertices = transform(matrix, surface.vertices)
+    if not len(raw.faces):
+        return vertices, surface.faces
+    if not len(surface.faces):
+        fault = f"none of its {len(raw.faces)} triangles has an area"
+        raise FormatError(scan_id, fault, "export the mesh again")
+    return vertices, face_outwards(vertices, surface.faces)
 
 
 def _check_near(scan_id: str, landmarks_mm: Array, vertices_mm: Array) -> None:
