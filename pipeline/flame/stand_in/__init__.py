@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from pipeline.flame.model import FlameModel
-from pipeline.flame.stand_in import mesh, rig, sculpt, variation
+from pipeline.flame.stand_in import loft, mesh, rig, sculpt, variation
 from pipeline.flame.stand_in.variation import EXPRESSION_NAMES
 from pipeline.types import Array
 
@@ -25,7 +25,7 @@ DECIMALS = 5
 def stand_in() -> FlameModel:
     """The stand-in, `is_stand_in` True: 5,023 vertices, 9,976 triangles, 300 + 100 components."""
     disc, head_faces = mesh.head_mesh()
-    base_mm = sculpt.base(disc)
+    base_mm = loft.base(disc)
     head_mm = sculpt.head(disc)
     ball, ball_faces = mesh.eyeball()
     centre = sculpt.EYE_CENTRE_MM

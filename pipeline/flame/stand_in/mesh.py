@@ -6,20 +6,23 @@ relaxed to the wanted spacing), triangulated and mirrored, so that the mesh is e
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from scipy.spatial import Delaunay, cKDTree
 
-from pipeline.flame.stand_in import sculpt
+from pipeline.flame.stand_in import loft, rings, sculpt
+from pipeline.flame.stand_in.curves import gaussian, smoothstep
+from pipeline.flame.stand_in.ear import ear_coordinates
 from pipeline.types import Array
 
 N_HEAD, N_RIM, N_EYEBALL = 3931, 60, 546
+N_HEAD_FACES = 2 * N_HEAD - 2 - N_RIM  # of any triangulated disc
 RELAXATIONS = 40
-EAR_RINGS = ((0.04, 4), (0.13, 12), (0.23, 20), (0.33, 28), (0.42, 34), (0.5, 40), (0.57, 44))
-EAR_RINGS += ((0.62, 46), (0.68, 44), (0.79, 38), (0.92, 34), (1.08, 30), (1.3, 28))
 
 
 def eyeball() -> tuple[Array, Array]:
-    """A unit sphere of 546 vertices and 1,088 triangles: two poles (front, back) and 16 rings of 34."""
+    """A unit sphere, 546 vertices, 1,088 triangles: poles in front and behind, 16 rings of 34."""
     polar = np.linspace(0, np.pi, 18)[1:-1, None]
     around = np.arange(34)[None] * (2 * np.pi / 34)
     ring = np.stack(
@@ -45,114 +48,43 @@ def eyeball() -> tuple[Array, Array]:
 def spacing(p: Array) -> Array:
     """Wanted edge length, mm, at lofted points (N,3) with x >= 0."""
     x, y, z = p.T
-    front = sculpt.smoothstep(z, 10.0, 50.0)
-    face = front * sculpt.smoothstep(y, -125.0, -105.0) * (1 - sculpt.smoothstep(y, 35.0, 75.0))
+    front = smoothstep(z, 10.0, 50.0)
+    face = front * smoothstep(y, -125.0, -105.0) * (1 - smoothstep(y, 35.0, 75.0))
     size = 10.0 - 5.6 * face
     for cx, cy, rx, ry, fine in (
         (31.0, 1.0, 17.0, 12.0, 2.5),
         (8.0, -44.0, 15.0, 14.0, 1.9),
         (0.0, -67.0, 27.0, 15.0, 2.4),
     ):
-        near = sculpt.gaussian((x - cx) / rx, (y - cy) / ry) * front
+        near = gaussian((x - cx) / rx, (y - cy) / ry) * front
         size = size + (fine - size) * np.minimum(1.3 * near, 1)
-    ear = sculpt.gaussian((z + 12.0) / 20.0, (y + 13.0) / 28.0) * (x > 40)
+    ear = gaussian((z + 12.0) / 20.0, (y + 13.0) / 28.0) * (x > 40)
     return size + (2.8 - size) * np.minimum(1.3 * ear, 1)
-
-
-def along(curve: Array, n: int, closed: bool = False) -> Array:
-    """`n` points evenly along a polyline (N,2): both ends included, or all around if closed."""
-    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))])
-    at = np.linspace(0, length[-1], n + closed)[: n or None]
-    return np.stack([np.interp(at, length, curve[:, k]) for k in (0, 1)], 1)
-
-
-def eye_rings() -> Array:
-    """(N,2) frontal points around and inside the left eye's opening."""
-    angle = np.linspace(0, 2 * np.pi, 400)
-    chord = sculpt.EYE_OUTER - sculpt.EYE_INNER
-    s = np.cos(angle)
-    upper, lower = lid_heights(s)
-    middle = sculpt.EYE_INNER + (s[:, None] + 1) / 2 * chord
-    height = np.where(np.sin(angle) > 0, upper, -lower)
-    margin = middle + np.stack([0 * s, height], 1)
-    rings = [(0.4, 0.3, 8), (0.8, 0.72, 22), (1.0, 1.0, 32)]
-    points = []
-    centre = sculpt.EYE_INNER + chord / 2
-    for wide, high, n in rings:
-        ring = centre + np.stack(
-            [(middle - centre)[:, 0] * wide, (middle - centre)[:, 1] + height * high], 1
-        )
-        points.append(along(ring, n, closed=True))
-    tangent = np.gradient(margin, axis=0)
-    outward = np.stack([tangent[:, 1], -tangent[:, 0]], 1)
-    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
-    for distance, n in ((1.7, 36), (3.6, 38), (5.8, 40), (8.2, 40)):
-        ring = np.concatenate([[centre], margin + distance * outward])[1:]
-        points.append(along(ring, n, closed=True))
-    return np.concatenate(points)
-
-
-def lid_heights(s: Array) -> tuple[Array, Array]:
-    """Half heights of the eye's opening above and below its chord at -1 <= s <= 1."""
-    ends = sculpt.EYE_INNER + (s[:, None] + 1) / 2 * (sculpt.EYE_OUTER - sculpt.EYE_INNER)
-    _, up = sculpt.lens(ends[:, 0], ends[:, 1] + 1)
-    _, down = sculpt.lens(ends[:, 0], ends[:, 1] - 1)
-    return 1 / up, -1 / down
-
-
-def mouth_rings() -> list[Array]:
-    """Left halves of the rings around and inside the mouth, each from the midline to the midline."""
-    a = sculpt.MOUTH_HALF_WIDTH_MM
-    angle = np.linspace(np.pi / 2, -np.pi / 2, 300)
-    x = a * np.cos(angle)
-    offset, half = sculpt.mouth_coordinates(x, np.zeros_like(x))
-    curve = np.stack([x, np.sign(np.sin(angle)) * half], 1)
-    line = -offset
-    rings = [along(np.stack([x, line], 1)[:150] * [0.62, 1], 8)]
-    for scale, n in ((0.52, 25), (1.0, 31)):
-        rings.append(along(np.stack([x * (0.62 + 0.38 * scale), line + curve[:, 1] * scale], 1), n))
-    for d in (1.6, 3.4, 5.6):
-        push = d * np.stack([np.cos(angle) ** 3, np.sin(angle)], 1)
-        rings.append(along(np.stack([x, line + curve[:, 1]], 1) + push, 31))
-    return rings
-
-
-def ear_rings() -> Array:
-    """(N,2) side-view points (z, y) of the rings around and inside the left ear."""
-    c, s = np.cos(sculpt.EAR_TILT), np.sin(sculpt.EAR_TILT)
-    rings = []
-    for share, n in EAR_RINGS:
-        angle = (np.arange(n) + 0.5) * (2 * np.pi / n)
-        a = share * sculpt.EAR_RADII_MM[0] * np.cos(angle)
-        b = share * sculpt.EAR_RADII_MM[1] * np.sin(angle)
-        back, up = c * a + s * b, c * b - s * a
-        rings.append(np.stack([sculpt.EAR_MM[2] - back, sculpt.EAR_MM[1] + up], 1))
-    return np.concatenate(rings)
 
 
 def fixed_points() -> Array:
     """(N,2) disc points that stay where they are: rim, eye and mouth rings; u >= 0."""
     angle = np.linspace(0, np.pi, N_RIM // 2 + 1)
     rim = np.stack([np.sin(angle), -np.cos(angle)], 1)
-    frontal = np.concatenate([eye_rings(), *mouth_rings()])
-    inner = sculpt.disc_of(frontal, (0, 1), np.array([0.0, -0.6]))
+    frontal = np.concatenate([rings.eye_rings(), *rings.mouth_rings()])
+    inner = loft.disc_of(frontal, (0, 1), np.array([0.0, -0.6]))
     inner[np.abs(frontal[:, 0]) < 1e-6, 0] = 0.0
     rim[[0, -1], 0] = 0.0
-    ear = sculpt.disc_of(ear_rings(), (2, 1), np.array([0.35, 0.0]))
+    ear = loft.disc_of(rings.ear_rings(), (2, 1), np.array([0.35, 0.0]))
     return np.concatenate([rim, inner, ear])
 
 
 def midline(fixed: Array) -> Array:
-    """Disc points on the midline between the fixed ones there, so that all of them are odd in number."""
+    """Disc points on the midline between the fixed ones there; all of them together are odd."""
     v = np.sort(fixed[fixed[:, 0] == 0, 1])
     fine = np.linspace(-1, 1, 4001)
     points = sculpt.head(np.stack([0 * fine, fine], 1))
     step = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    size = spacing(sculpt.base(np.stack([0 * fine, fine], 1)))
+    size = spacing(loft.base(np.stack([0 * fine, fine], 1)))
     travelled = np.concatenate([[0], np.cumsum(step / (0.5 * (size[1:] + size[:-1])))])
     at = np.interp(v, fine, travelled)
     extra = np.maximum(np.round(np.diff(at)).astype(int) - 1, 0)
-    inside_mouth = np.abs(sculpt.base(np.stack([0 * v, v], 1))[:, 1] - sculpt.MOUTH_Y_MM) < 12
+    inside_mouth = np.abs(loft.base(np.stack([0 * v, v], 1))[:, 1] - sculpt.MOUTH_Y_MM) < 12
     extra[inside_mouth[1:] & inside_mouth[:-1]] = 0
     extra[-1] += (len(v) + extra.sum() + 1) % 2
     new = [np.linspace(a, b, n + 2)[1:-1] for a, b, n in zip(at[:-1], at[1:], extra, strict=True)]
@@ -161,7 +93,10 @@ def midline(fixed: Array) -> Array:
 
 
 def free_points(fixed: Array, n: int) -> Array:
-    """`n` disc points, u > 0, at the wanted density and clear of the fixed ones, from the R2 sequence."""
+    """`n` disc points, u > 0, as dense as wanted, clear of the fixed ones.
+
+    Candidates come from a low-discrepancy sequence (Roberts 2018, R3).
+    """
     k = np.arange(1, 120_001)[:, None]
     sequence = (
         0.5 + k * np.array([0.8191725133961645, 0.6710436067037893, 0.5497004779019703])
@@ -169,24 +104,24 @@ def free_points(fixed: Array, n: int) -> Array:
     disc = np.stack([sequence[:, 0], 2 * sequence[:, 1] - 1], 1)
     keep = np.hypot(disc[:, 0], disc[:, 1]) < 0.995
     disc, chance = disc[keep], sequence[keep, 2]
-    p = sculpt.base(disc)
+    p = loft.base(disc)
     size = spacing(p)
-    h = 1e-4
+    right, up = np.array([1e-4, 0.0]), np.array([0.0, 1e-4])
     skin = sculpt.head(disc)
-    du, dv = sculpt.head(disc + [h, 0]) - skin, sculpt.head(disc + [0, h]) - skin
+    du, dv = sculpt.head(disc + right) - skin, sculpt.head(disc + up) - skin
     density = np.linalg.norm(np.cross(du, dv), axis=1) / size**2
-    gap, _ = cKDTree(sculpt.base(fixed)).query(p)
+    gap, _ = cKDTree(loft.base(fixed)).query(p)
     chance = np.where((gap < 0.7 * size) | (p[:, 0] < 0.5 * size), np.inf, chance / density)
     frontal = p[:, 2] > 20
     _, across = sculpt.lens(p[:, 0], p[:, 1])
     v, half = sculpt.mouth_coordinates(p[:, 0], p[:, 1])
-    chance[sculpt.ear_coordinates(p)[0] < 1.36] = np.inf
+    chance[ear_coordinates(p)[0] < 1.36] = np.inf
     chance[frontal & ((np.abs(across) < 1.0) | (np.abs(v) < half))] = np.inf
     return disc[np.sort(np.argsort(chance, kind="stable")[:n])]
 
 
 def triangulate(disc: Array) -> Array:
-    """Delaunay triangles of the half disc, counter-clockwise; the midline is bent outward a hair."""
+    """Delaunay triangles of the half disc, counter-clockwise; the midline bends outward a hair."""
     bent = disc.copy()
     line = disc[:, 0] == 0
     bent[line, 0] = -1e-4 * (1 - disc[line, 1] ** 2)
@@ -202,7 +137,7 @@ def relax(fixed: Array, free: Array) -> Array:
     for _ in range(RELAXATIONS):
         disc = np.concatenate([fixed, free])
         triangles = triangulate(disc)
-        p, size = sculpt.head(disc), spacing(sculpt.base(disc))
+        p, size = sculpt.head(disc), spacing(loft.base(disc))
         a, b, c = (p[triangles[:, k]] for k in range(3))
         area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
         mass = area / size[triangles].mean(1) ** 2
@@ -247,7 +182,7 @@ def flip_edges(triangles: Array, disc: Array, p: Array) -> Array:
 
 
 def _wings(triangles: Array, n: int) -> tuple[Array, Array, Array]:
-    """Inner edges (E,2) with the (triangle, corner) opposite on their left and right, (E,2) each."""
+    """(E,2) opposite (triangle, corner) left and right of each inner edge, and the edges (E,2)."""
     t = np.repeat(np.arange(len(triangles)), 3)
     corner = np.tile(np.arange(3), len(triangles))
     a, b = triangles[t, (corner + 1) % 3], triangles[t, (corner + 2) % 3]
@@ -272,8 +207,9 @@ def _turn(a: Array, b: Array, c: Array) -> Array:
     return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
 
 
+@cache
 def head_mesh() -> tuple[Array, Array]:
-    """(3931,2) disc points and (7800,3) triangles: midline first, then the left, then the right half."""
+    """(3931,2) disc points, midline, left half, right half, and (7800,3) triangles."""
     fixed = fixed_points()
     fixed = np.concatenate([fixed, midline(fixed)])
     on_line = fixed[:, 0] == 0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+
 from pipeline.flame.model import LandmarkEmbedding
-from pipeline.flame.stand_in import mesh, sculpt
+from pipeline.flame.stand_in import loft, mesh, sculpt
+from pipeline.flame.stand_in.curves import gaussian, smoothstep
+from pipeline.flame.stand_in.ear import ear_coordinates
 from pipeline.types import Array
 
 PARENTS = np.array([-1, 0, 1, 1, 1])
@@ -13,7 +16,7 @@ N_HEAD, N_EYEBALL = mesh.N_HEAD, mesh.N_EYEBALL
 
 
 def lower_jaw(base_mm: Array) -> Array:
-    """(N,) share of the lower jaw at lofted points: 1 at lower lip and chin, 0 at upper lip and neck.
+    """(N,) share of the lower jaw at lofted points: 1 at lower lip and chin, 0 at upper lip, neck.
 
     The lips part sharply along the mouth's line and softly beyond its corners, where the border
     rises towards the ear.
@@ -23,17 +26,18 @@ def lower_jaw(base_mm: Array) -> Array:
     u = np.abs(x) / sculpt.MOUTH_HALF_WIDTH_MM
     parted = np.sqrt(np.maximum(1 - u * u, 0)) * (z > 20)
     lips = np.clip(v / np.maximum(half, 0.05), -1, 1)
-    rise = 52.0 * sculpt.smoothstep(-z, -78.0, -2.0)
+    rise = 52.0 * smoothstep(-z, -78.0, -2.0)
     around = np.tanh((v - rise) / (8.0 + 0.15 * rise))
-    share = 0.5 - 0.5 * (parted * lips + (1 - parted) * around)
-    throat = sculpt.smoothstep(y, -134.0, -108.0)
-    return share * throat * sculpt.smoothstep(z, -14.0, 22.0)
+    share = 0.5 - 0.51 * (parted * lips + (1 - parted) * around)  # the tails end at 0 and 1
+    share = np.clip(share, 0.0, 1.0)
+    throat = smoothstep(y, -134.0, -108.0)
+    return share * throat * smoothstep(z, -14.0, 22.0)
 
 
 def weights(base_mm: Array) -> Array:
     """(5023,5) skinning weights of the head's lofted points and, whole, the two eyeballs."""
     jaw = lower_jaw(base_mm)
-    neck = sculpt.smoothstep(base_mm[:, 1], -160.0, -95.0)
+    neck = smoothstep(base_mm[:, 1], -160.0, -95.0)
     out = np.zeros((N_HEAD + 2 * N_EYEBALL, 5))
     out[:N_HEAD, 0], out[:N_HEAD, 1], out[:N_HEAD, 2] = 1 - neck, neck * (1 - jaw), neck * jaw
     out[N_HEAD : N_HEAD + N_EYEBALL, 3] = 1
@@ -62,13 +66,14 @@ def pose_basis(template_mm: Array) -> Array:
     """
     out = np.zeros((len(template_mm), 3, 36))
     x, y, z = template_mm[:N_HEAD].T
-    side = np.sign(x) * sculpt.smoothstep(np.abs(x), 0.0, 10.0)
-    cheek = sculpt.gaussian((np.abs(x) - 48) / 14, (y + 62) / 18, (z - 55) / 25)
-    corner = sculpt.gaussian((np.abs(x) - 26) / 10, (y + 67) / 9, (z - 88) / 14)
+    side = np.sign(x) * smoothstep(np.abs(x), 0.0, 10.0)
+    below = smoothstep(-y, 15.0, 35.0)
+    cheek = below * gaussian((np.abs(x) - 48) / 14, (y + 62) / 18, (z - 55) / 25)
+    corner = below * gaussian((np.abs(x) - 26) / 10, (y + 67) / 9, (z - 88) / 14)
     for entry, sign in ((5, -1.0), (7, 1.0)):
         out[:N_HEAD, 0, 9 + entry] = -sign * side * (3.0 * cheek + 2.5 * corner)
         out[:N_HEAD, 2, 9 + entry] = -sign * 2.0 * corner
-    throat = sculpt.gaussian((y + 122) / 14)
+    throat = gaussian((y + 122) / 14)
     for entry, sign in ((5, -1.0), (7, 1.0)):
         out[:N_HEAD, 2, entry] = sign * throat * np.where(z > 0, 1.5, 1.0)
     for entry, sign in ((2, 1.0), (6, -1.0)):
@@ -83,7 +88,7 @@ def _frontal_landmarks() -> Array:
     base = np.array([[-13, -50], [-6.8, -52.5], [0, -54], [6.8, -52.5], [13, -50]])
     s = np.array([-1 / 3, 1 / 3])
     chord = sculpt.EYE_OUTER - sculpt.EYE_INNER
-    up, down = mesh.lid_heights(s)
+    up, down = sculpt.lid_heights(s)
     middle = sculpt.EYE_INNER + (s[:, None] + 1) / 2 * chord
     upper, lower = middle + up[:, None] * [0, 1], middle - down[:, None] * [0, 1]
     left = np.array([sculpt.EYE_INNER, *upper, sculpt.EYE_OUTER, lower[1], lower[0]])
@@ -110,18 +115,20 @@ def landmarks(disc: Array, faces: Array) -> LandmarkEmbedding:
     """All 68 iBUG points, each where its feature is sculpted, the right side mirroring the left."""
     below, aside = np.array([0.0, -0.6]), np.array([0.35, 0.0])
     jaw = np.concatenate(
-        [sculpt.disc_of(CHIN_MM, (0, 1), below), sculpt.disc_of(JAW_MM, (2, 1), aside)]
+        [loft.disc_of(CHIN_MM, (0, 1), below), loft.disc_of(JAW_MM, (2, 1), aside)]
     )
     contour = np.concatenate([jaw[:0:-1] * [-1, 1], jaw])
     points = _frontal_landmarks()
-    inner = sculpt.disc_of(np.stack([np.abs(points[:, 0]), points[:, 1]], 1), (0, 1), below)
+    inner = loft.disc_of(np.stack([np.abs(points[:, 0]), points[:, 1]], 1), (0, 1), below)
     inner[:, 0] *= np.where(points[:, 0] < 0, -1, 1)
-    triangles, barycentric = locate(np.concatenate([contour, inner]), disc, faces[:7800])
+    triangles, barycentric = locate(
+        np.concatenate([contour, inner]), disc, faces[: mesh.N_HEAD_FACES]
+    )
     return LandmarkEmbedding(np.arange(68), triangles, barycentric)
 
 
 def locate(points: Array, disc: Array, triangles: Array) -> tuple[Array, Array]:
-    """The triangle (N,) of the disc that holds each point (N,2), and its barycentric place (N,3)."""
+    """The disc's triangle (N,) that holds each point (N,2), and its barycentric place (N,3)."""
     a, b, c = (disc[triangles[:, k]] for k in range(3))
     inverse = np.linalg.inv(np.stack([b - a, c - a], axis=2))
     found, where = [], []
@@ -144,10 +151,10 @@ def regions(disc: Array, base_mm: Array) -> dict[str, Array]:
     pocket = frontal & (np.abs(v) < half - 1e-6)
     eye = frontal & (((ax - 30.4) / 19) ** 2 + ((y - 0.5) / 13) ** 2 < 1)
     opening = frontal & (np.abs(across) < 0.99) & (np.abs(s) < 1)
-    ear = sculpt.ear_coordinates(base_mm)[0] < 1.02
+    ear = ear_coordinates(base_mm)[0] < 1.02
     under_jaw = y < -112 + 0.62 * np.maximum(84 - z, 0)
     skin = (z > 16) & ~under_jaw & (y < 78) & ~pocket & ~ear
-    neck = under_jaw & ~ear & ((z > 0) | (y < -45))
+    neck = ~skin & ~ear & ~pocket & ~opening & ((under_jaw & (z > 0)) | (y < -45))
     mask = {
         "face": skin & ~opening,
         "forehead": skin & (y > 22),

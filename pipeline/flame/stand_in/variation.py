@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.flame.stand_in import mesh, rig, sculpt
+from pipeline.flame.stand_in import rig, sculpt
+from pipeline.flame.stand_in.curves import gaussian, smoothstep
 from pipeline.types import Array
 
 N_HEAD, N_EYEBALL = rig.N_HEAD, rig.N_EYEBALL
 ALL = 1e4  # a radius without end
 
+Vector = tuple[float, float, float]
+Row = tuple[Vector, Vector, Vector, Vector]
+Part = tuple[str, Vector, Vector, Vector, Vector]
+
 # Semantic identity fields: centre; radii; move; stretch about the centre (per mm), for one standard
 # deviation. Those with a centre off the midline act on both sides, mirrored.
-IDENTITY: dict[str, tuple[tuple[float, ...], ...]] = {
+IDENTITY: dict[str, Row] = {
     "head size": ((0, -10, 0), (ALL, ALL, ALL), (0, 0, 0), (0.026, 0.026, 0.026)),
     "face length": ((0, -5, 70), (ALL, 75, 90), (0, 0, 0), (0, 0.05, 0)),
     "face width": ((0, -30, 40), (ALL, 60, 60), (0, 0, 0), (0.05, 0, 0)),
@@ -64,7 +69,7 @@ IDENTITY: dict[str, tuple[tuple[float, ...], ...]] = {
 }
 
 # Named expressions: part (all, upper, lower: the side of the mouth's line), then as above.
-EXPRESSION: dict[str, list[tuple]] = {
+EXPRESSION: dict[str, list[Part]] = {
     "smile": [
         ("all", (26, -68, 88), (15, 13, 20), (3.8, 3.8, -2.8), (0, 0, 0)),
         ("upper", (0, -62, 100), (15, 9, 18), (0, 0.6, -1.0), (0, 0, 0)),
@@ -105,7 +110,7 @@ EXPRESSION: dict[str, list[tuple]] = {
     "nostrils wide": [("all", (13, -42, 98), (7, 8, 14), (1.4, 0.3, 0), (0, 0, 0))],
     "lips in": [("all", (0, -67, 102), (22, 9, 14), (0, 0, -2.2), (0, -0.1, 0))],
 }
-ONE_SIDED = {  # the left one and its mirror image
+ONE_SIDED: dict[str, list[Part]] = {  # the left one and its mirror image
     "mouth": [("all", (6, -67, 96), (28, 18, 26), (3.4, 0, 0), (0, 0, 0))],
     "jaw": [("lower", (0, -85, 70), (60, 40, 70), (3.6, 0, 0), (0, 0, 0))],
     "smile": [("all", (26, -68, 88), (14, 12, 20), (3.2, 3.2, -2.2), (0, 0, 0))],
@@ -118,21 +123,21 @@ EXPRESSION_NAMES = (
 """What the first expression components are; the others are small and random."""
 
 
-def stroke(p: Array, row: tuple[tuple[float, ...], ...], mirror: bool = True) -> Array:
+def stroke(p: Array, row: Row, mirror: bool = True) -> Array:
     """(N,3) displacement of one row at points (N,3): gaussian × (move + stretch × (p - centre))."""
     centre, radii, move, stretch = (np.array(part, dtype=np.float64) for part in row)
     flip = np.array([-1.0, 1, 1])
     out = np.zeros_like(p)
     for side in (np.ones(3), flip) if mirror and centre[0] else (np.ones(3),):
         local = p * side - centre
-        out += sculpt.gaussian(*(local / radii).T)[:, None] * (move + stretch * local) * side
+        out += gaussian(*(local / radii).T)[:, None] * (move + stretch * local) * side
     return out
 
 
 def random_fields(p: Array, n: int, seed: int, wavelengths_mm: tuple[float, float]) -> Array:
-    """(n,N,3) smooth random fields of unit RMS: sums of waves (Rahimi & Recht 2007), mostly symmetric.
+    """(n,N,3) smooth random fields of unit RMS, mostly symmetric, of falling wavelength.
 
-    Wavelengths fall from the first field to the last.
+    Sums of random waves (Rahimi & Recht 2007).
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     out = np.empty((n, len(p), 3))
@@ -155,7 +160,7 @@ def carry_eyeballs(fields: Array, p: Array) -> Array:
         centre = sculpt.EYE_CENTRE_MM * [x, 1, 1]
         ball = slice(N_HEAD + k * N_EYEBALL, N_HEAD + (k + 1) * N_EYEBALL)
         whole = fields[:, ball].mean(1, keepdims=True)
-        near = sculpt.smoothstep(-np.linalg.norm((p - centre) / [1.15, 1, 1], axis=1), -24.0, -12.0)
+        near = smoothstep(-np.linalg.norm((p - centre) / [1.15, 1, 1], axis=1), -24.0, -12.0)
         fields = fields + near[None, :, None] * (whole - fields)
         fields[:, ball] = whole
     return fields
@@ -189,33 +194,23 @@ def expression_basis(template_mm: Array, base_mm: Array) -> Array:
     parts = {"all": np.ones(N_HEAD), "upper": 1 - jaw, "lower": jaw}
     out = np.zeros((100, len(template_mm), 3))
 
-    def total(rows: list[tuple], mirror: bool) -> Array:
-        moved = (parts[part][:, None] * stroke(p, tuple(row), mirror) for part, *row in rows)
-        return sum(moved, np.zeros_like(p))
+    def total(rows: list[Part], p: Array, mirror: bool) -> Array:
+        moved = [parts[row[0]][:, None] * stroke(p, row[1:], mirror) for row in rows]
+        return np.sum(moved, axis=0) if moved else np.zeros_like(p)
 
-    fields = {name: total(rows, True) for name, rows in EXPRESSION.items()}
+    fields = {name: total(rows, p, True) for name, rows in EXPRESSION.items()}
     arm = p - rig.JOINTS_MM[2]
     fields["open jaw"] = 0.09 * jaw[:, None] * np.stack([0 * jaw, -arm[:, 2], arm[:, 1]], 1)
     fields["blink left"], fields["blink right"] = blink(base_mm, 1.0), blink(base_mm, -1.0)
-    mirrored = np.array([-1.0, 1, 1])
+    flip = np.array([-1.0, 1, 1])
     for name, rows in ONE_SIDED.items():
-        fields[f"{name} left"] = total(rows, False)
-        swapped = [
-            (
-                part,
-                *(np.array(r) * mirrored for r in row[:1]),
-                row[1],
-                np.array(row[2]) * mirrored,
-                row[3],
-            )
-            for part, *row in rows
-        ]
-        fields[f"{name} right"] = total(swapped, False)
+        fields[f"{name} left"] = total(rows, p, False)
+        fields[f"{name} right"] = total(rows, p * flip, False) * flip
     named = [fields[name] for name in EXPRESSION_NAMES]
     out[: len(named), :N_HEAD] = named
     n = 100 - len(named)
     active = sum(
-        sculpt.gaussian((np.abs(p[:, 0]) - x) / rx, (p[:, 1] - y) / ry, (p[:, 2] - 90) / 30)
+        gaussian((np.abs(p[:, 0]) - x) / rx, (p[:, 1] - y) / ry, (p[:, 2] - 90) / 30)
         for x, y, rx, ry in ((0, -70, 30, 22), (27, 17, 26, 12))
     )
     random = random_fields(p, n, 2, (160.0, 60.0)) * np.linspace(0.6, 0.12, n)[:, None, None]
@@ -228,12 +223,12 @@ def blink(base_mm: Array, side: float) -> Array:
     x, y, z = base_mm[:, 0] * side, base_mm[:, 1], base_mm[:, 2]
     s, across = sculpt.lens(x, y)
     inside = np.clip(s, -1, 1)
-    upper, lower = mesh.lid_heights(inside)
+    upper, lower = sculpt.lid_heights(inside)
     span = (upper + lower) * (np.abs(s) < 1) * (z > 20) * (x > 0)
     above = np.maximum(across - 1, 0) * upper
-    down = sculpt.smoothstep(across, -0.6, 0.6) * np.exp(-((above / 5.0) ** 2))
+    down = smoothstep(across, -0.6, 0.6) * np.exp(-((above / 5.0) ** 2))
     below = np.maximum(-across - 1, 0) * lower
-    up = sculpt.smoothstep(-across, -0.6, 0.6) * np.exp(-((below / 4.0) ** 2))
+    up = smoothstep(-across, -0.6, 0.6) * np.exp(-((below / 4.0) ** 2))
     moved = np.zeros_like(base_mm)
     moved[:, 1] = 0.5 * span * (0.12 * up - 0.86 * down)
     moved[:, 2] = 0.10 * span * down
