@@ -13,6 +13,8 @@ from pipeline.registration.template import Template
 
 TANGENTIAL = 0.003
 """Share of point-to-point in the point-to-plane term: enough to stop tangential drift."""
+LANDMARK_NOISE_MM = 1.2
+"""Of a template without a basis, which only landmarks keep from sliding over lips and lids."""
 STRAIN_PENALTY = 1e-4
 """Of the affine part, per mm² of mean square displacement."""
 
@@ -32,7 +34,6 @@ def fit_coarse(
     model has brought the surfaces together before.
     """
     basis, penalty, strain = reduced_basis(template)
-    noise = options.landmark_noise_mm
     vertices = base
     first, last = options.robust_mm
     for i in range(options.coarse_iterations):
@@ -45,7 +46,7 @@ def fit_coarse(
         system = ReducedSystem(basis, gamma * penalty + strain, len(base))
         system.add_surface(template, matches, base)
         if not template.has_basis:
-            _, weight = landmarks.pull(vertices, noise, progress)
+            _, weight = landmarks.pull(vertices, LANDMARK_NOISE_MM, progress)
             system.add_landmarks(landmarks, landmarks.points - landmarks.positions(base), weight)
         vertices = base + system.solve()
     return vertices

@@ -17,7 +17,7 @@ from pipeline.registration.matches import Matches, ScanSurface, find_matches
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import SparseOperator, Template
 
-CG_ITERATIONS = 15
+CG_ITERATIONS = 8
 STAY = 0.003
 """Pull back to the coarse result: it decides where the scan shows nothing."""
 
@@ -36,7 +36,8 @@ def fit_fine(
     u = torch.zeros_like(base)
     change = torch.zeros_like(base[..., 0])
     for i in range(options.fine_iterations):
-        progress = i / max(options.fine_iterations - 1, 1)
+        # the last two iterations share one γ, so that their difference tells convergence
+        progress = min(1.0, i / max(options.fine_iterations - 2, 1))
         gamma = bending_weight(geometric(*options.fine_wavelength_mm, progress))
         matches = find_matches(
             base + u,

@@ -18,8 +18,6 @@ from pipeline.types import Array, Scan
 ROBUST_MM = (40.0, 10.0)
 """A landmark this far from where the model puts it has lost three quarters of its weight; first,
 when an open mouth is far from the model's closed one, and last."""
-LAST_NOISE = 4.0
-"""Times the landmark noise at the end: landmarks lose their say as the surfaces come close."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +38,11 @@ class LandmarkTargets:
         return (vertices[:, self.corners] * self.barycentric[..., None]).sum(-2)
 
     def pull(self, vertices: Tensor, noise_mm: float, progress: float) -> tuple[Tensor, Tensor]:
-        """Gap (B,L,3) towards the scan and robust weight (B,L) in 1/mm², which falls."""
+        """Gap (B,L,3) towards the scan and robust weight (B,L) in 1/mm²."""
         limit = geometric(*ROBUST_MM, progress)
-        noise = noise_mm * geometric(1, LAST_NOISE, progress)
         gap = (self.points - self.positions(vertices)) * (self.present > 0)[..., None]
         robust = (limit**2 / (limit**2 + gap.square().sum(-1))) ** 2
-        return gap, self.present * robust / noise**2
+        return gap, self.present * robust / noise_mm**2
 
     def mean_error(self, vertices: Tensor) -> list[float | None]:
         """Mean distance of each scan's landmarks to the template's, mm."""

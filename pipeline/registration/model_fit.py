@@ -20,6 +20,8 @@ WARM_UP = 5
 JOINT_PRIOR_RAD = {1: 0.10, 2: 0.30}
 """Standard deviation of the neck's and the jaw's rotation; eyes leave no trace in the shape."""
 MAX_DATA_VERTICES = 2000
+LAST_LANDMARK_NOISE = 4.0
+"""Times the landmark noise at the end: landmarks lose their say as the surfaces come close."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,8 @@ def fit_model(
             options.min_normal_cosine,
             at=system.data_vertices(i < WARM_UP),
         )
-        pull = landmarks.pull(vertices, options.landmark_noise_mm, progress)
+        noise = options.landmark_noise_mm * geometric(1, LAST_LANDMARK_NOISE, progress)
+        pull = landmarks.pull(vertices, noise, progress)
         c = system.step(c, vertices, matches, landmarks, pull, i < WARM_UP)
     return c
 

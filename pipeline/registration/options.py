@@ -17,14 +17,14 @@ class RegistrationOptions:
     """A name of METHODS: "fold" (rigid, model fit, coarse, fine) or "rigid"."""
     model_iterations: int = 24
     coarse_iterations: int = 15
-    fine_iterations: int = 8
+    fine_iterations: int = 6
     modes: int = 100
     """Laplacian eigenvectors of the coarse stage."""
-    model_noise_mm: float = 1.0
+    model_noise_mm: float = 2.5
     """What the model cannot explain, as a standard deviation: larger keeps coefficients smaller."""
     coarse_wavelength_mm: tuple[float, float] = (400.0, 100.0)
     """Free-form waves shorter than this are suppressed; anneals from the first to the second."""
-    fine_wavelength_mm: tuple[float, float] = (40.0, 6.0)
+    fine_wavelength_mm: tuple[float, float] = (40.0, 7.0)
     robust_mm: tuple[float, float] = (12.0, 4.0)
     """Distance at which a match loses three quarters of its weight, at the start and at the end."""
     min_normal_cosine: float = 0.5

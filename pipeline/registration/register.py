@@ -28,6 +28,7 @@ from pipeline.registration.model_fit import (
     vertex_rotations,
 )
 from pipeline.registration.options import RegistrationOptions
+from pipeline.registration.search import search
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Array, Registration, Scan
 
@@ -90,7 +91,7 @@ def start_of(
     if int((landmarks.present[row] > 0).sum()) >= MIN_LANDMARKS:
         motion = rigid_from_landmarks(vertices[0], landmarks, row, scan.scan_id)
     else:
-        raise RegistrationError(f"scan {scan.scan_id}: no landmarks")
+        motion = search(template, scan)
     return surface, place(template, rest, motion[0][None], motion[1][None])
 
 
