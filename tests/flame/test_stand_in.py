@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import trimesh
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
@@ -104,6 +105,19 @@ def test_triangles_are_wound_outward_and_not_degenerate(model: FlameModel) -> No
     assert ((n[scalp] * (v[faces[scalp]].mean(1) - [0, 20, -10])).sum(1) > 0).all()
     forehead = np.isin(faces, model.regions["forehead"]).all(1)
     assert (n[forehead, 2] > 0).mean() > 0.99
+
+
+@pytest.mark.parametrize("yaw", [0, 40, 90, 140, 180])
+def test_from_outside_only_outer_sides_are_seen(model: FlameModel, yaw: float) -> None:
+    mesh = trimesh.Trimesh(model.template_mm, model.faces, process=False)
+    turn = Rotation.from_euler("y", yaw, degrees=True)
+    across = np.stack(np.meshgrid(np.arange(-110, 110, 1.5), np.arange(-120, 115, 1.5)), -1)
+    origins = turn.apply(np.insert(across.reshape(-1, 2), 2, 300.0, axis=1))
+    towards = turn.apply([0, 0, -1.0])
+    first = mesh.ray.intersects_first(origins, np.broadcast_to(towards, origins.shape))
+    facing = normals(model.template_mm, model.faces)[first[first >= 0]] @ towards
+    assert len(facing) > 10_000
+    assert (facing < 0).mean() > 0.9995
 
 
 def test_the_domain_lifts_the_same_triangles(model: FlameModel) -> None:
