@@ -13,7 +13,14 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.cluster import workers
 from flows.console import counter, note
-from pipeline.assembly import Assembly, assemble, published_as, shard_arrays, summarise
+from pipeline.assembly import (
+    Assembly,
+    assemble,
+    check_limits,
+    published_as,
+    shard_arrays,
+    summarise,
+)
 from pipeline.config import BuildConfig
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
@@ -45,6 +52,7 @@ def build(config: BuildConfig, dask: str | None = None) -> dict[str, Any]:
                 done = process_shard(plan, shard, config, shared_model, client, advance)
                 results |= {result.key: result for result in done}
     assembly = assemble(config, plan, results, model)
+    check_limits(plan, assembly)
     store = published_as(config.store, assembly.digest)
     if store is None and assembly.manifest:
         store = publish_assembly(config, assembly, model)
@@ -66,7 +74,7 @@ def dry_run(config: BuildConfig) -> dict[str, Any]:
         "sources": [
             {
                 "source": source.registry.id,
-                "found": source.catalogue.found,
+                "found": source.catalogue.n_files - len(source.catalogue.companions),
                 "scans": len(source.catalogue.records),
                 "excluded": len(source.catalogue.excluded),
                 "quarantined": len(source.catalogue.quarantined),

@@ -219,9 +219,12 @@ def check_source(
     root: Annotated[Path | None, typer.Option(help="The delivered folder to check it on.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a registry, and with --root what it makes of a folder: files, units, frames."""
+    """Check a registry, and with --root what it makes of a folder: files, units, frames.
+
+    Exit status: 0 sound, 3 the folder contradicts the registry, 2 the registry is wrong.
+    """
     from flows.console import mapping_table
-    from pipeline.catalogue import check_source as check
+    from pipeline.normalise import check_source as check
     from pipeline.registry import load_registry
 
     registry = load_registry(source)
@@ -230,14 +233,16 @@ def check_source(
         show(report)
     else:
         mapping_table(registry.id, report)
+    if report.get("faults"):
+        raise typer.Exit(3)
 
 
 @sources_app.command("schema")
 def schema() -> None:
     """Print the JSON Schema of registries, for editors."""
-    from pipeline.registry import registry_schema
+    from pipeline.registry import registry_schema_text
 
-    show(registry_schema())
+    typer.echo(registry_schema_text(), nl=False)
 
 
 @sources_app.command("new")
@@ -245,7 +250,7 @@ def new_source(source: Annotated[str, typer.Argument(help="Id of the new source.
     """Print a commented registry to fill in."""
     from pipeline.registry import new_registry
 
-    typer.echo(new_registry(source))
+    typer.echo(new_registry(source), nl=False)
 
 
 def main() -> None:

@@ -88,8 +88,20 @@ def _lines(values: Mapping[str, Any], depth: int) -> None:
         if isinstance(value, Mapping):
             out.print(f"{'  ' * depth}{name}")
             _lines(value, depth + 1)
+        elif isinstance(value, (list, tuple)):
+            out.print(f"{'  ' * depth}{name}: {'none' if not value else ''}")
+            for item in value:
+                if isinstance(item, Mapping):
+                    _lines(item, depth + 1)
+                else:
+                    out.print(f"{'  ' * (depth + 1)}{item}", highlight=False, soft_wrap=True)
         else:
-            out.print(f"{'  ' * depth}{name}: {value}", highlight=False)
+            out.print(
+                f"{'  ' * depth}{name}: {cell(value)}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
 
 
 def summary_table(summary: Mapping[str, Any]) -> None:

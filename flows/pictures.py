@@ -31,7 +31,9 @@ def save_pictures(folder: Path, config: BuildConfig, store: Path, columns: int =
                 opened.read(name, np.array([i]))[0] for name in ("vertices_mm", "distance_mm")
             )
             face = vertices[model.regions["face"]].mean(axis=0)
-            view = View(yaw=25, height_mm=260, centre_mm=tuple(map(float, face)))
+            view = View(
+                yaw=25, height_mm=260, centre_mm=(float(face[0]), float(face[1]), float(face[2]))
+            )
             pictures += [
                 render(scan.vertices_mm, scan.faces, view, 320),
                 render(vertices, model.faces, view, 320),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from pipeline import __version__
+from pipeline.catalogue import Catalogue
 from pipeline.config import BuildConfig
+from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.identity import assign_splits, identities
 from pipeline.ledger import Result, digest_of, result_path
@@ -125,30 +128,48 @@ def _quarantine_rows(plan: Plan, results: Mapping[str, Result]) -> list[Row]:
 
 
 def summarise(plan: Plan, assembly: Assembly) -> dict[str, Any]:
-    """Counts by source: found = kept + quarantined + excluded. Companion files are not scans."""
-    sources = []
-    for source in plan.sources:
-        name = source.registry.id
-        kept, quarantined, excluded = (
-            sum(row["source"] == name for row in rows)
-            for rows in (assembly.manifest, assembly.quarantine, assembly.excluded)
-        )
-        catalogue = source.catalogue
-        found = len(catalogue.records) + len(catalogue.excluded) + len(catalogue.quarantined)
-        sources.append(
-            {
-                "source": name,
-                "found": found,
-                "kept": kept,
-                "quarantined": quarantined,
-                "excluded": excluded,
-            }
-        )
-    totals = {
-        name: sum(row[name] for row in sources)
-        for name in ("found", "kept", "quarantined", "excluded")
-    }
+    """Counts by source and in all: found = kept + quarantined + excluded, companions apart."""
+    sources = [_counts(source.catalogue, assembly) for source in plan.sources]
+    totals = {name: sum(row[name] for row in sources) for name in sources[0] if name != "source"}
     return {**totals, "sources": sources, "quarantine": assembly.quarantine}
+
+
+def check_limits(plan: Plan, assembly: Assembly) -> None:
+    """Raises FacefoldError where a source lost a larger share of its scans than it allows."""
+    faults = []
+    for source in plan.sources:
+        counts = _counts(source.catalogue, assembly)
+        lost, tried = counts["quarantined"], counts["quarantined"] + counts["kept"]
+        limit = source.registry.limits.max_rejected_share
+        if tried and lost / tried > limit:
+            stages = Counter(
+                row["stage"] for row in assembly.quarantine if row["source"] == counts["source"]
+            )
+            where = ", ".join(f"{n} at {stage}" for stage, n in stages.most_common())
+            faults.append(
+                f"{counts['source']}: {lost} of {tried} scans are quarantined ({where}), more than "
+                f"limits.max_rejected_share {limit:g}"
+            )
+    if faults:
+        raise FacefoldError(
+            "; ".join(faults)
+            + "; nothing was published. Correct the registry or the files, or raise the limit"
+        )
+
+
+def _counts(catalogue: Catalogue, assembly: Assembly) -> Row:
+    kept, quarantined, excluded = (
+        sum(row["source"] == catalogue.source for row in rows)
+        for rows in (assembly.manifest, assembly.quarantine, assembly.excluded)
+    )
+    return {
+        "source": catalogue.source,
+        "found": catalogue.n_files - len(catalogue.companions),
+        "kept": kept,
+        "quarantined": quarantined,
+        "excluded": excluded,
+        "companions": len(catalogue.companions),
+    }
 
 
 def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str, Any]:
@@ -189,7 +210,7 @@ def published_as(store: Path, digest: str) -> Path | None:
 
 def shard_arrays(results: Path, keys: Sequence[str]) -> dict[str, Array]:
     """The arrays of the results with these keys, stacked in order: field -> (n, …)."""
-    rows = []
+    rows: list[Mapping[str, Array]] = []
     for key in keys:
         with np.load(result_path(results, key)) as stored:
             rows.append(dict(stored))

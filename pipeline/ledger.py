@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any
 
 STAGE_CODE = (
-    "errors.py",
-    "types.py",
-    "units.py",
+    "errors",
+    "types",
+    "units",
     "geometry",
     "formats",
     "landmarks",
-    "normalise.py",
+    "normalise",
     "flame",
     "registration",
     "quality",
-    "store/rows.py",
-    "stages.py",
+    "store/rows",
+    "stages",
 )
-"""What a scan's result depends on in the code, relative to `pipeline/`."""
+"""Modules and packages of `pipeline/` that a scan's result depends on."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
@@ -113,10 +113,10 @@ def code_digest() -> str:
     root = Path(__file__).parent
     sha = hashlib.sha256()
     for part in STAGE_CODE:
-        path = root / part
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is listed in STAGE_CODE but does not exist")
-        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        sources = [*root.glob(f"{part}.py"), *sorted(root.glob(f"{part}/**/*.py"))]
+        if not sources:
+            raise FileNotFoundError(f"{root / part} is listed in STAGE_CODE but does not exist")
+        for source in sources:
             sha.update(source.relative_to(root).as_posix().encode())
             sha.update(source.read_bytes())
     return sha.hexdigest()

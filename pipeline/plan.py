@@ -16,7 +16,10 @@ from pipeline.registration import RegistrationOptions, options_from
 from pipeline.registry import SourceRegistry, load_registry
 from pipeline.stages import Work
 
-SHAPING_FIELDS = {"id", "format", "unit", "axes", "landmarks", "limits", "registration"}
+SHAPING_FIELDS = {
+    **dict.fromkeys(("format", "unit", "axes", "landmarks", "registration"), True),
+    "limits": {"outer_eye_mm", "extent_mm"},
+}
 """Registry fields that a scan's result depends on; the others only say where and whose it is."""
 
 

@@ -17,7 +17,7 @@ from pipeline.errors import FacefoldError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
-from pipeline.landmarks.schemes import SCHEMES, scheme_by_count
+from pipeline.landmarks.schemes import SCHEMES, scheme_of
 from pipeline.normalise import normalise, stage_of
 from pipeline.quality import assess
 from pipeline.registration import RegistrationOptions, register
@@ -160,7 +160,7 @@ def read_request(request: Request) -> Scan:
     if request.landmarks is not None:
         found = read_landmarks(request.landmarks, landmark_format_of(request.landmarks))
         points = resolve(found, raw, request.landmarks)
-        scheme = scheme or scheme_by_count(len(points)).name
+        scheme = scheme or scheme_of(found).name
     return normalise(
         raw,
         scan_id=request.path.stem,
