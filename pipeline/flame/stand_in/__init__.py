@@ -39,7 +39,7 @@ def stand_in() -> FlameModel:
         is_stand_in=True,
         template_mm=template,
         faces=faces,
-        shape_basis_mm=np.round(variation.shape_basis(template), DECIMALS),
+        shape_basis_mm=variation.shape_basis(template),
         expression_basis_mm=np.round(variation.expression_basis(template, base_mm), DECIMALS),
         pose_basis_mm=np.round(rig.pose_basis(template), DECIMALS),
         joint_regressor=np.round(rig.joint_regressor(template), 9),

@@ -146,7 +146,7 @@ def relax(fixed: Array, free: Array) -> Array:
         for k in range(3):
             np.add.at(total, triangles[:, k], centre)
             np.add.at(count, triangles[:, k], mass)
-        free = np.round((total / count[:, None])[len(fixed) :], 9)
+        free = np.round((total / count[:, None])[len(fixed) :], 12)
     return free
 
 
@@ -218,6 +218,8 @@ def head_mesh() -> tuple[Array, Array]:
     half = (N_HEAD - m) // 2
     free = relax(fixed, free_points(fixed, half - (len(fixed) - m)))
     left = np.concatenate([fixed, free])
+    inner = np.hypot(left[:, 0], left[:, 1]) < 1 - 1e-9
+    left[inner] = np.round(left[inner], 6)  # the same on processors that differ in the last bit
     triangles = flip_edges(triangulate(left), left, sculpt.head(left))
     mirrored = np.where(triangles < m, triangles, triangles + half)[:, ::-1]
     disc = np.concatenate([left, left[m:] * [-1, 1]])

@@ -168,17 +168,27 @@ def carry_eyeballs(fields: Array, p: Array) -> Array:
 
 def shape_basis(template_mm: Array) -> Array:
     """(5023,3,300) identity components: semantic fields, then random ones, made orthogonal in this
-    order (Gram-Schmidt, by QR) and sorted by variance; one unit is one standard deviation."""
+    order and sorted by variance; one unit is one standard deviation."""
     semantic = 0.75 * np.stack([stroke(template_mm, row) for row in IDENTITY.values()])
     n = 300 - len(semantic)
     fields = carry_eyeballs(random_fields(template_mm, n, 1, (200.0, 28.0)), template_mm)
     amplitude = 0.2 * np.linspace(1, 0.25, n)
     semantic[:, N_HEAD:] = _rigid_eyeballs(semantic[:, N_HEAD:])
     stacked = np.concatenate([semantic, fields * amplitude[:, None, None]])
-    q, r = np.linalg.qr(stacked.reshape(300, -1).T)
-    basis = q * np.diag(r)
-    order = np.argsort(-np.abs(np.diag(r)), kind="stable")
-    return basis[:, order].reshape(-1, 3, 300)
+    return orthogonal(stacked.reshape(300, -1)).T.reshape(-1, 3, 300)
+
+
+def orthogonal(fields: Array) -> Array:
+    """Gram-Schmidt: each field (n,N) less its projections on those before, longest first.
+
+    Fields (below 8 mm) and mixing coefficients (below 8) are rounded to so few bits that both
+    matrix products are exact, whatever order a processor or its threads add in.
+    """
+    fields = np.round(fields * 2.0**15) / 2.0**15
+    lower = np.linalg.cholesky(fields @ fields.T)
+    length = np.diag(lower)
+    mix = np.round(length[:, None] * np.linalg.inv(lower) * 2.0**22) / 2.0**22
+    return (mix @ fields)[np.argsort(-length, kind="stable")]
 
 
 def _rigid_eyeballs(fields: Array) -> Array:
