@@ -23,7 +23,7 @@ def write_captures(cast: Cast, delivery: Delivery, good: int) -> SyntheticSource
     knot = f"subjects/{good + 2:05d}/{stamp(good + 1)}.obj"
     vertices, faces = torus_knot()
     write_polygon_obj(delivery.root / knot, delivery.to_file(vertices), list(faces))
-    broken = {holed: Defect("read", "finite"), knot: Defect("quality", "face")}
+    broken = {holed: Defect("read", "finite"), knot: Defect("register", "lays a face")}
     return SyntheticSource(delivery.source, delivery.root, (*scans, holed, knot), broken)
 
 

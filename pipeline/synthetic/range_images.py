@@ -40,7 +40,7 @@ def write_range(cast: Cast, delivery: Delivery, good: int) -> SyntheticSource:
     vertices, faces = vase()
     image = range_image(vertices - [0.0, 0.0, DISTANCE_MM], faces)
     write_range_image(delivery.root / still_life, delivery.to_file(image.points), image.valid)
-    broken = {cut: Defect("read", "damaged"), still_life: Defect("quality", "face")}
+    broken = {cut: Defect("read", "damaged"), still_life: Defect("register", "lays a face")}
     return SyntheticSource(delivery.source, delivery.root, (*scans, cut, still_life), broken)
 
 

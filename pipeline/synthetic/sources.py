@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +61,7 @@ def write_sources(
 ) -> list[SyntheticSource]:
     """Writes every source to `out`/sources/<id> and the truth of its scans to `out`/truth/<id>.
 
+    What an earlier call wrote for these sources is removed first.
     `scans` counts all scan files: sound, broken and excluded ones. The same arguments give the
     same bytes. `model` defaults to the stand-in; `progress` is called with each source's id before
     it is written. Raises ValueError for fewer than MIN_SCANS scans, and for a model without
@@ -74,6 +76,8 @@ def write_sources(
     for number, (name, good) in enumerate(good_counts(scans).items()):
         if progress is not None:
             progress(name)
+        for kept in ("sources", "truth"):
+            shutil.rmtree(out / kept / name, ignore_errors=True)
         kind = KINDS[name]
         delivery = Delivery(out, name, seed, number, kind.unit_mm, kind.canonical_to_file)
         sources.append(kind.write(cast, delivery, good))

@@ -13,13 +13,15 @@ from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
 from pipeline.geometry.closest import SurfaceIndex
-from pipeline.landmarks.schemes import to_68
+from pipeline.landmarks.schemes import SCHEMES, to_68
 from pipeline.normalise import read_record, stage_of
 from pipeline.registry import SourceRegistry, load_registry
 from pipeline.registry.naming import without_suffix
 from pipeline.synthetic import SyntheticSource, Truth, load_truth, write_sources
+from pipeline.synthetic.expressions import BU83
 from pipeline.synthetic.people import landmarks_68
 from pipeline.synthetic.sources import KINDS, good_counts
+from pipeline.synthetic.studio import FG7
 from pipeline.types import Scan
 
 SHIPPED = Path(__file__).parents[2] / "registries"
@@ -76,13 +78,13 @@ def test_broken_files_fail_at_the_stated_stage_and_others_pass(
             if defect is None:
                 continue
             stages.add(defect.stage)
-            if defect.stage == "quality":  # reads as a scan, though it is no face
+            if defect.stage == "register":  # reads as a scan, though it is no face
                 assert len(read_record(record, registry).faces) > 8000
                 continue
             with pytest.raises(FacefoldError, match=defect.word) as caught:
                 read_record(record, registry)
             assert stage_of(caught.value) == defect.stage
-    assert stages == {"read", "normalise", "quality"}
+    assert stages == {"read", "normalise", "register"}
 
 
 def test_canonical_scans_lie_on_their_truth(
@@ -123,6 +125,13 @@ def test_landmark_files_mark_the_truth(
         scan for source, scan, _ in scans if source.id == "synth_cm" and scan.landmarks_mm is None
     ]
     assert without
+
+
+def test_files_hold_the_landmarks_of_their_schemes() -> None:
+    for written, scheme in ((FG7, "fg7"), (BU83, "bu83")):
+        numbers = SCHEMES[scheme].indices_68
+        known = numbers >= 0
+        np.testing.assert_array_equal(np.array(written)[known], numbers[known])
 
 
 def test_no_scan_shares_vertices_with_the_template(
@@ -185,6 +194,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
 
     seen: list[str] = []
     again = tmp_path / "again"
+    left = again / "sources" / "synth_studio" / "scans" / "f9999_n.obj"  # of an earlier writing
+    left.parent.mkdir(parents=True)
+    left.touch()
     write_sources(again, SCANS, seed=0, model=model, progress=seen.append)
     first, second = content(written.out), content(again)
     assert first.keys() == second.keys()
