@@ -172,7 +172,7 @@ def shape_basis(template_mm: Array) -> Array:
     semantic = 0.75 * np.stack([stroke(template_mm, row) for row in IDENTITY.values()])
     n = 300 - len(semantic)
     fields = carry_eyeballs(random_fields(template_mm, n, 1, (200.0, 28.0)), template_mm)
-    amplitude = 0.2 * np.linspace(1, 0.25, n)
+    amplitude = 0.2 * np.linspace(1, 0.4, n)
     semantic[:, N_HEAD:] = _rigid_eyeballs(semantic[:, N_HEAD:])
     stacked = np.concatenate([semantic, fields * amplitude[:, None, None]])
     return orthogonal(stacked.reshape(300, -1)).T.reshape(-1, 3, 300)
