@@ -190,9 +190,12 @@ class NormalEquations:
             if joint:
                 at = slice(n + 3 * slot, n + 3 * slot + 3)
                 precision[at] = JOINT_PRIOR_RAD[joint] ** -2
-        bent = rotation_to_axis_angle(c.rotations[:, self.joints]).flatten(1)
-        bent[:, :3] = 0
-        value = torch.cat([c.shape, c.expression, bent, torch.zeros_like(c.translation)], 1)
+        world, bent = world_rotations(self.template, c), [torch.zeros_like(c.translation)]
+        for joint in self.joints[1:]:
+            # steps turn in the scan's frame, so the prior's pull must as well
+            angle = rotation_to_axis_angle(c.rotations[:, joint])[..., None]
+            bent.append((world[:, self.template.tensors.parents[joint]] @ angle)[..., 0])
+        value = torch.cat([c.shape, c.expression, *bent, torch.zeros_like(c.translation)], 1)
         system.left += torch.diag(precision)
         system.right -= precision * value
 
