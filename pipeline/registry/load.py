@@ -102,7 +102,12 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file of fields; RegistryError for wrong YAML, repeated keys, keys that are no text."""
+    """A YAML file of fields.
+
+    RegistryError where there is no such file, for wrong YAML, repeated keys, keys that are no text.
+    """
+    if not file.is_file():
+        raise RegistryError([f"{file}: file: got nothing, expected a YAML file here"])
     try:
         data = yaml.load(file.read_text(encoding="utf-8"), _StrictLoader)
     except RegistryError as error:

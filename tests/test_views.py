@@ -1,0 +1,60 @@
+"""Pictures show what is there, where it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from pipeline.views import View, camera_rotation, distance_colours, render, save_row
+
+
+@pytest.fixture(scope="module")
+def ball() -> trimesh.Trimesh:
+    return trimesh.creation.icosphere(subdivisions=3, radius=50.0)
+
+
+def test_a_ball_is_a_disc_of_its_size(ball: trimesh.Trimesh) -> None:
+    picture = render(ball.vertices, ball.faces, View(height_mm=200.0), size=200)
+    inside = (picture < 250).any(axis=2)
+    assert inside.sum() == pytest.approx(np.pi * 50**2, rel=0.02)  # one pixel is 1 mm²
+    assert inside[100, 100] and not inside[2, 2]
+
+
+def test_yaw_shows_the_subjects_left_side(ball: trimesh.Trimesh) -> None:
+    colours = np.zeros((len(ball.vertices), 3), np.uint8)
+    colours[ball.vertices[:, 0] > 0] = (255, 0, 0)  # +x is the subject's left
+    front = render(ball.vertices, ball.faces, View(height_mm=200.0), 100, colours)
+    left = render(ball.vertices, ball.faces, View(yaw=90, height_mm=200.0), 100, colours)
+    # red and not the white of the background, whatever the shading
+    front_red, left_red = (p[..., 0] > 30 + 3 * p[..., 1].astype(int) for p in (front, left))
+    assert left_red.sum() > 1.8 * front_red.sum() > 0
+    assert not front_red[:, :50].any()  # seen from the front, their left is on our right
+
+
+@pytest.mark.parametrize("view", [View(), View(yaw=40), View(yaw=-90, pitch=30)])
+def test_cameras_are_rotations(view: View) -> None:
+    rotation = camera_rotation(view)
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(rotation) == pytest.approx(1.0)
+
+
+def test_nothing_in_view_is_white(ball: trimesh.Trimesh) -> None:
+    far = View(height_mm=20.0, centre_mm=(500.0, 0.0, 0.0))
+    assert (render(ball.vertices, ball.faces, far, 32) == 255).all()
+
+
+def test_distance_colours_end_at_the_limit_and_are_grey_without_data() -> None:
+    colours = distance_colours(np.array([0.0, 1.0, 2.0, 50.0, np.nan]), limit_mm=2.0)
+    assert colours[2].tolist() == colours[3].tolist() == [178, 24, 43]
+    assert colours[0].tolist() == [235, 235, 225]
+    assert colours[4].tolist() == [150, 150, 150]
+
+
+def test_a_row_is_saved_side_by_side(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "row.png"
+    save_row([np.zeros((8, 8, 3), np.uint8), np.full((8, 4, 3), 255, np.uint8)], path)
+    assert Image.open(path).size == (12, 8)
