@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -61,7 +62,7 @@ def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         right = isinstance(value, (int, float)) and not isinstance(value, bool)
         table.add_column(name.replace("_", " "), justify="right" if right else "left")
     for row in rows:
-        table.add_row(*(cell(value) for value in row.values()))
+        table.add_row(*(escape(cell(value)) for value in row.values()))
     return table
 
 
@@ -94,7 +95,9 @@ def _lines(values: Mapping[str, Any], depth: int) -> None:
                 if isinstance(item, Mapping):
                     _lines(item, depth + 1)
                 else:
-                    out.print(f"{'  ' * (depth + 1)}{item}", highlight=False, soft_wrap=True)
+                    out.print(
+                        f"{'  ' * (depth + 1)}{item}", highlight=False, markup=False, soft_wrap=True
+                    )
         else:
             out.print(
                 f"{'  ' * depth}{name}: {cell(value)}",
@@ -110,11 +113,12 @@ def summary_table(summary: Mapping[str, Any]) -> None:
         out.print(rows_table("Sources", summary["sources"]))
     totals = {k: v for k, v in summary.items() if k not in ("sources", "quarantine")}
     for name, value in totals.items():
-        out.print(f"{name}: {cell(value)}", highlight=False, soft_wrap=True)
+        out.print(f"{name}: {cell(value)}", highlight=False, markup=False, soft_wrap=True)
     for row in summary["quarantine"]:
         out.print(
             f"quarantined {row['scan_id']} at {row['stage']}: {row['reason']}",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
 

@@ -61,5 +61,5 @@ def test_all_faults_at_once(tmp_path: Path, fields: dict[str, Any], words: list[
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match="nowhere.yaml"):
+    with pytest.raises(RegistryError, match=r"nowhere\.yaml"):
         load_build(tmp_path / "nowhere.yaml")
