@@ -15,6 +15,8 @@ TANGENTIAL = 0.003
 """Share of point-to-point in the point-to-plane term: enough to stop tangential drift."""
 LANDMARK_NOISE_MM = 1.2
 """Of a template without a basis, which only landmarks keep from sliding over lips and lids."""
+BARE_SHARE = 0.6
+"""Of the shortest wave where no model explains lips and lids: the coarse stage must."""
 STRAIN_PENALTY = 1e-4
 """Of the affine part, per mm² of mean square displacement."""
 
@@ -36,13 +38,16 @@ def fit_coarse(
     basis, penalty, strain = reduced_basis(template)
     vertices = base
     first, last = options.robust_mm
+    longest, shortest = options.coarse_wavelength_mm
+    if not template.has_basis:
+        shortest *= BARE_SHARE
     for i in range(options.coarse_iterations):
         progress = i / max(options.coarse_iterations - 1, 1)
         robust = geometric(max(last, first / 2), last, progress)
         matches = find_matches(
             vertices, surfaces, template, robust, options.min_normal_cosine, at=template.data
         )
-        gamma = bending_weight(geometric(*options.coarse_wavelength_mm, progress))
+        gamma = bending_weight(geometric(longest, shortest, progress))
         system = ReducedSystem(basis, gamma * penalty + strain, len(base))
         system.add_surface(template, matches, base)
         if not template.has_basis:

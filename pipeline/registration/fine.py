@@ -36,8 +36,8 @@ def fit_fine(
     u = torch.zeros_like(base)
     change = torch.zeros_like(base[..., 0])
     for i in range(options.fine_iterations):
-        # the last two iterations share one γ, so that their difference tells convergence
-        progress = min(1.0, i / max(options.fine_iterations - 2, 1))
+        # the last three iterations share one γ, so that their difference tells convergence
+        progress = min(1.0, i / max(options.fine_iterations - 3, 1))
         gamma = bending_weight(geometric(*options.fine_wavelength_mm, progress))
         matches = find_matches(
             base + u,

@@ -9,7 +9,7 @@ from pipeline.geometry.mesh import face_normals
 from pipeline.geometry.rigid import umeyama
 from pipeline.registration.template import Template
 
-ROUNDS = 30
+ROUNDS = 25
 MIN_COSINE = 0.1
 """A triangle whose normal turns further against the reference counts as folded (0 is flipped)."""
 
@@ -21,24 +21,24 @@ def folded_triangles(vertices: Tensor, reference: Tensor, faces: Tensor) -> Tens
     return (now * before).sum(-1) < MIN_COSINE
 
 
-def unfold(template: Template, vertices: Tensor, reference: Tensor) -> Tensor:
-    """Smooths the displacement from `reference` around folded triangles until none is left.
+def unfold(template: Template, vertices: Tensor, before: Tensor, reference: Tensor) -> Tensor:
+    """Takes a step back where it folds triangles against `reference`, and only there.
 
-    (B,V,3) both. Each round averages it over the neighbours there, and the place grows by a ring:
-    a displacement that varies slowly folds nothing.
+    vertices, before, reference (B,V,3): a vertex keeps a share of its step from `before`, halved
+    each round at folded triangles and evened out towards their neighbours. Each scan by itself.
     """
-    displacement = vertices - reference
+    step, share = vertices - before, torch.ones_like(vertices[..., :1])
     for _ in range(ROUNDS):
-        folded = folded_triangles(reference + displacement, reference, template.faces)
+        folded = folded_triangles(before + share * step, reference, template.faces)
         if not bool(folded.any()):
             break
-        touched = torch.zeros_like(displacement[..., :1])
+        touched = torch.zeros_like(share)
         for corner in range(3):
             touched[..., 0].index_add_(1, template.faces[:, corner], folded.double())
-        around = touched + template.neighbour_mean(touched)
-        mean = template.neighbour_mean(displacement)
-        displacement = torch.where(around > 0, mean, displacement)
-    return reference + displacement
+        halved = torch.where(touched > 0, share / 2, share)
+        evened = torch.minimum(halved, template.neighbour_mean(halved))
+        share = torch.where(folded.any(1)[:, None, None], evened, share)
+    return before + share * step
 
 
 def keep_rigid(template: Template, vertices: Tensor, reference: Tensor) -> Tensor:

@@ -15,7 +15,12 @@ from pipeline.registration.fine import fit_fine
 from pipeline.registration.folds import keep_rigid, unfold
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import ScanSurface, find_matches
-from pipeline.registration.model_fit import Coefficients, fit_model, place, posed_vertices
+from pipeline.registration.model_fit import (
+    Coefficients,
+    fit_model,
+    place,
+    posed_vertices,
+)
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template
 
@@ -43,11 +48,10 @@ def fold(
     """Model fit, then free-form deformation from smooth to fine; folds are taken out."""
     coefficients = fit_model(template, surfaces, landmarks, start, options)
     explained = posed_vertices(template, coefficients)
-    coarse = unfold(
-        template, fit_coarse(template, surfaces, landmarks, explained, options), explained
-    )
+    coarse = fit_coarse(template, surfaces, landmarks, explained, options)
+    coarse = unfold(template, coarse, explained, explained)
     fine, change = fit_fine(template, surfaces, coarse, options)
-    vertices = keep_rigid(template, unfold(template, fine, explained), explained)
+    vertices = keep_rigid(template, unfold(template, fine, coarse, explained), explained)
     iterations = options.model_iterations + options.coarse_iterations + options.fine_iterations
     return Fitted(coefficients, explained, vertices, change, iterations)
 

@@ -16,11 +16,11 @@ class RegistrationOptions:
     method: str = "fold"
     """A name of METHODS: "fold" (rigid, model fit, coarse, fine) or "rigid"."""
     model_iterations: int = 24
-    coarse_iterations: int = 15
-    fine_iterations: int = 6
-    modes: int = 100
+    coarse_iterations: int = 12
+    fine_iterations: int = 7
+    modes: int = 160
     """Laplacian eigenvectors of the coarse stage."""
-    model_noise_mm: float = 2.5
+    model_noise_mm: float = 2.0
     """What the model cannot explain, as a standard deviation: larger keeps coefficients smaller."""
     coarse_wavelength_mm: tuple[float, float] = (400.0, 100.0)
     """Free-form waves shorter than this are suppressed; anneals from the first to the second."""
@@ -30,7 +30,7 @@ class RegistrationOptions:
     min_normal_cosine: float = 0.5
     landmark_noise_mm: float = 3.0
     """What landmarks of one name differ by between annotators and the template's definition."""
-    tolerance_mm: float = 0.1
+    tolerance_mm: float = 0.2
     """Converged where the last step moves supported vertices less than this on average."""
     valid_distance_mm: float = 2.0
     """A vertex is valid where the scan's surface is at most this far away."""
