@@ -101,19 +101,16 @@ class FaceDataset(Dataset[Sample]):
         return {name: values[0] for name, values in self._gather(np.array([i])).items()}
 
     def _gather(self, indices: Array) -> Sample:
-        rows = self.rows[indices]
+        arrays = self.store.read_fields(self._arrays, self.rows[indices])
+        if self.unpack_validity and "validity" in arrays:
+            n_vertices = self.store.model["n_vertices"]
+            arrays["validity"] = unpack_validity(arrays["validity"], n_vertices)
         return {
-            name: self._array(name, rows)
-            if name in self._arrays
+            name: torch.from_numpy(arrays[name])
+            if name in arrays
             else _tensor(self._columns[name][indices])
             for name in self.fields
         }
-
-    def _array(self, name: str, rows: Array) -> torch.Tensor:
-        values = self.store.read(name, rows)
-        if name == "validity" and self.unpack_validity:
-            values = unpack_validity(values, self.store.model["n_vertices"])
-        return torch.from_numpy(values)
 
 
 def _check_fields(store: Store, names: Sequence[str]) -> None:

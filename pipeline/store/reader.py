@@ -85,17 +85,35 @@ class Store:
         return shards[row // self.rows_per_shard][row % self.rows_per_shard, ...]
 
     def read(self, name: str, rows: slice | Sequence[int] | Array) -> Array:
-        """A copy of the rows (n, *field.shape), in the order asked for.
+        """A copy of the rows (n, *field.shape), in the order asked for; a bool array is a mask.
 
         Raises StoreError for an unknown field, IndexError for a row outside 0 … n_rows - 1.
         """
-        index = np.arange(self.n_rows)[rows] if isinstance(rows, slice) else np.asarray(rows)
-        index = index.astype(np.int64, casting="same_kind" if index.size else "unsafe")
-        if index.size and not 0 <= index.min() <= index.max() < self.n_rows:
+        return self.read_fields((name,), rows)[name]
+
+    def read_fields(
+        self, names: Sequence[str], rows: slice | Sequence[int] | Array
+    ) -> dict[str, Array]:
+        """`read` of several fields at once: in small batches the checks are half the time."""
+        index = self._index(rows)
+        return {name: self._gather(name, index) for name in names}
+
+    def _index(self, rows: slice | Sequence[int] | Array) -> Array:
+        """(n,) int64, each in 0 … n_rows - 1."""
+        index = np.asarray(rows) if not isinstance(rows, slice) else np.arange(self.n_rows)[rows]
+        if index.dtype == np.bool_ and index.shape == (self.n_rows,):
+            index = np.flatnonzero(index)
+        if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
+            raise IndexError(f"rows: got {index.dtype} {index.shape}, expected a list of integers")
+        index = index.astype(np.int64, copy=False)
+        if index.size and index.view(np.uint64).max() >= self.n_rows:  # negative ones are huge
             raise IndexError(f"rows {index.min()} … {index.max()}, expected 0 … {self.n_rows - 1}")
+        return index
+
+    def _gather(self, name: str, index: Array) -> Array:
         shards = self._shards(name)
         if len(shards) == 1:
-            return np.take(shards[0], index, axis=0)
+            return shards[0].take(index, axis=0)
         field = self.fields[name]
         gathered = np.empty((len(index), *field.shape), field.dtype)
         owner, within = np.divmod(index, self.rows_per_shard)

@@ -98,7 +98,12 @@ def test_wrong_rows_and_fields(store: Path) -> None:
         opened.row("shape", -1)
     with pytest.raises(StoreError, match=r"no field 'shapes'; it has vertices_mm, neutral_mm"):
         opened.read("shapes", [0])
+    for bad in ([0.5], [True, False], [[1]]):
+        with pytest.raises(IndexError, match="expected a list of integers"):
+            opened.read("shape", bad)
     assert opened.read("shape", []).shape == (0, 300)
+    mask = np.arange(40) == 7
+    assert (opened.read("shape", mask) == opened.read("shape", [7])).all()
 
 
 def test_a_pickled_store_stays_at_its_version(store: Path) -> None:
