@@ -30,14 +30,16 @@ class Gates:
     """Share of the face's triangles that are turned over."""
     outer_eye_mm: Limits = OUTER_EYE_MM
     """Smallest and largest distance of the outer eye corners; rejected outside."""
-    beyond_model_mm: Limits = (4.0, 8.0)
-    """Median free-form displacement on the face, for a model with an identity basis."""
-    beyond_template_mm: Limits = (7.0, 12.0)
+    beyond_model_mm: Limits = (3.0, 6.0)
+    """Median free-form displacement of the face, for a model with an identity basis."""
+    beyond_template_mm: Limits = (6.0, 10.0)
     """The same for a bare template, whose displacement is the whole identity."""
     shape_rms: Limits = (2.0, 3.0)
     """Root mean square of the identity coefficients; over many people it is about 1."""
-    relief: Limits = (0.45, 0.2)
-    """Share of the model's facial relief that the registered face has; less is worse."""
+    relief: Limits = (0.65, 0.55)
+    """Correlation of nose, sockets and lips with the template's; less is worse."""
+    normals_deg: Limits = (16.0, 19.5)
+    """Median angle of the face's normals to those of the template laid onto it."""
 
 
 def gates_from(thresholds: Mapping[str, Any]) -> Gates:
@@ -122,9 +124,14 @@ def plausible_shape(m: Measures, gates: Gates) -> Finding | None:
     return _above(m.shape_rms, gates.shape_rms, said)
 
 
-def is_a_face(m: Measures, gates: Gates) -> Finding | None:
-    said = f"no face: nose, eyes and lips keep {m.relief:.2f} of the model's relief"
+def relief(m: Measures, gates: Gates) -> Finding | None:
+    said = f"hardly a face: nose, sockets and lips correlate {m.relief:.2f} with the template's"
     return _below(m.relief, gates.relief, said)
+
+
+def normals(m: Measures, gates: Gates) -> Finding | None:
+    said = f"hardly a face: its normals are {m.normals_deg:.0f}° (median) off the template's"
+    return _above(m.normals_deg, gates.normals_deg, said)
 
 
 Gate = Callable[[Measures, Gates], Finding | None]
@@ -138,6 +145,7 @@ GATES: Mapping[str, Gate] = MappingProxyType(
         "size": size,
         "bending": bending,
         "plausible shape": plausible_shape,
-        "is a face": is_a_face,
+        "relief": relief,
+        "normals": normals,
     }
 )

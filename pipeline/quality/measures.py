@@ -21,7 +21,9 @@ REGIONS = ("face", "nose", "eyes", "mouth", "forehead", "cheeks")
 """Of these the ones that the model has are measured, and "all" besides."""
 CLUTTER_MM = 20.0
 """Scan points farther from the registered mesh than this belong to something else."""
-MAX_POINTS = 20_000
+MIN_VERTICES = 100
+"""Of the face with data, below which its form is not judged."""
+MAX_POINTS = 5_000
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,13 @@ class Measures:
     """Of the face's triangles."""
     outer_eye_mm: float
     beyond_model_mm: float
+    """Median distance of face to posed model, a rigid remainder taken out."""
     has_basis: bool
     shape_rms: float
     relief: float
-    """1 for the model's own relief, about 0 for a smooth patch, less for something else."""
+    """Correlation of the face's relief with the template's, see `_relief`."""
+    normals_deg: float
+    """Median angle between normals of the face and of the template laid onto it."""
 
 
 def measure(scan: Scan, registration: Registration, model: FlameModel) -> Measures:
@@ -55,7 +60,10 @@ def measure(scan: Scan, registration: Registration, model: FlameModel) -> Measur
     face &= seen
     valid = registration.validity
     of_face = face[model.faces].all(1)
-    flipped = _flipped(registered, posed, model.faces) & seen[model.faces].all(1)
+    flipped = (_angles_deg(posed, registered, model.faces) > 90) & seen[model.faces].all(1)
+    laid_model = _laid_onto(registered, posed, face & valid)
+    upright = _laid_onto(model.template_mm, registered, face & valid)
+    angles = _angles_deg(model.template_mm, upright, model.faces)
     n_shape = min(model.shape_basis_mm.shape[2], len(registration.shape))
     error = registration.landmark_error_mm
     return Measures(
@@ -66,10 +74,11 @@ def measure(scan: Scan, registration: Registration, model: FlameModel) -> Measur
         flipped_triangles=int(flipped.sum()),
         flipped_share=float(flipped[of_face].mean()) if of_face.any() else 0.0,
         outer_eye_mm=_outer_eyes(registered, model),
-        beyond_model_mm=_median(np.linalg.norm(registered - posed, axis=1)[face & valid]),
+        beyond_model_mm=_median(np.linalg.norm(registered - laid_model, axis=1)[face & valid]),
         has_basis=n_shape > 0,
         shape_rms=float(np.sqrt((registration.shape[:n_shape] ** 2).mean())) if n_shape else 0.0,
-        relief=_relief(model.template_mm, posed, registered, face & valid),
+        relief=_relief(model.template_mm, upright, face & valid),
+        normals_deg=_median(angles[(face & valid)[model.faces].all(1)]),
     )
 
 
@@ -143,14 +152,24 @@ def _median(values: Array) -> float:
     return float(np.median(values)) if len(values) else math.nan
 
 
-def _flipped(registered: Array, posed: Array, faces: Array) -> Array:
-    """(F,) bool: the triangle's normal opposes that of the posed model's triangle."""
+def _angles_deg(first: Array, second: Array, faces: Array) -> Array:
+    """(F,) angle between the normals of each triangle on two meshes of one topology."""
 
     def normals(vertices: Array) -> Array:
         a, b, c = (vertices[faces[:, k]] for k in range(3))
-        return np.cross(b - a, c - a)
+        across = np.cross(b - a, c - a)
+        return across / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-12)
 
-    return (normals(registered) * normals(posed)).sum(1) < 0
+    return np.degrees(np.arccos(np.clip((normals(first) * normals(second)).sum(1), -1, 1)))
+
+
+def _laid_onto(target: Array, points: Array, used: Array) -> Array:
+    """The points rigidly moved to where their vertices `used` lie best on the target's."""
+    if used.sum() < MIN_VERTICES:
+        return points
+    pair = (torch.as_tensor(np.asarray(p, np.float64)[used]) for p in (points, target))
+    rotation, shift = umeyama(*pair)
+    return points @ rotation.numpy().T + shift.numpy()
 
 
 def _outer_eyes(registered: Array, model: FlameModel) -> float:
@@ -163,18 +182,17 @@ def _outer_eyes(registered: Array, model: FlameModel) -> float:
     return float(np.linalg.norm(corners[0][0] - corners[1][0]))
 
 
-def _relief(template: Array, posed: Array, registered: Array, used: Array) -> float:
-    """How much of the posed face's relief the registered one has, over the vertices `used`.
+def _relief(template: Array, face: Array, used: Array) -> float:
+    """Correlation of a face's relief with the template's over `used`, both in the template's frame.
 
-    Relief is the depth that a quadric in the two frontal coordinates leaves over: nose, sockets,
-    lips. The measure is 1 − |r − p|² / |p|² of the reliefs r and p, a coefficient of determination.
+    Relief is what a quadric in the two coordinates across the face leaves over of the depth: nose,
+    sockets, lips. Any two faces share it; a ball or a vase has none. The template rather than the
+    posed model is compared, since large coefficients can bend a model into either.
     """
-    if used.sum() < 100:
+    if used.sum() < MIN_VERTICES:
         return math.nan
-    source, target = (torch.as_tensor(points[used]) for points in (template, posed))
-    rotation = umeyama(source, target)[0].numpy()
-    expected, found = (_detrended(points[used] @ rotation) for points in (posed, registered))
-    return float(1 - ((found - expected) ** 2).sum() / (expected**2).sum())
+    first, second = _detrended(template[used]), _detrended(face[used])
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _detrended(points: Array) -> Array:
