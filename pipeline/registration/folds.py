@@ -14,11 +14,13 @@ MIN_COSINE = 0.1
 """A triangle whose normal turns further against the reference counts as folded (0 is flipped)."""
 
 
-def folded_triangles(vertices: Tensor, reference: Tensor, faces: Tensor) -> Tensor:
+def folded_triangles(
+    vertices: Tensor, reference: Tensor, faces: Tensor, min_cosine: float = MIN_COSINE
+) -> Tensor:
     """(B,V,3), (B,V,3), (F,3) -> (B,F) bool."""
     now = torch.nn.functional.normalize(face_normals(vertices, faces), dim=-1)
     before = torch.nn.functional.normalize(face_normals(reference, faces), dim=-1)
-    return (now * before).sum(-1) < MIN_COSINE
+    return (now * before).sum(-1) < min_cosine
 
 
 def unfold(template: Template, vertices: Tensor, before: Tensor, reference: Tensor) -> Tensor:

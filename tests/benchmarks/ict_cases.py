@@ -78,9 +78,7 @@ class IctModel:
 
     def on_flame(self, vertices: Array) -> Array:
         """(N,3) ICT vertices -> (5023,3) FLAME's vertices, NaN where not valid."""
-        points = np.einsum(
-            "vk,vkd->vd", self.barycentric, vertices[self.triangles[self.triangle]]
-        )
+        points = np.einsum("vk,vkd->vd", self.barycentric, vertices[self.triangles[self.triangle]])
         points[~self.valid] = np.nan
         return points
 
@@ -141,7 +139,9 @@ def make_case(ict: IctModel, name: str, seed: int, turn_degrees: float = 0.0) ->
         rotation = rotation_about(rng.normal(size=3), np.radians(turn_degrees))
         shift = rng.normal(scale=100, size=3)
         vertices, truth = vertices @ rotation.T + shift, truth @ rotation.T + shift
-    scan = scan_of(f"ict:{name}", vertices, faces, None if turn_degrees else marks, not turn_degrees)
+    scan = scan_of(
+        f"ict:{name}", vertices, faces, None if turn_degrees else marks, not turn_degrees
+    )
     return Case(name, scan, truth, supported)
 
 
