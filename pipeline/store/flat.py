@@ -1,12 +1,14 @@
 """A field's shards as one array in memory, mapped from their files and never copied.
 
-Where a shard's data is a whole number of pages, the shards are mapped back to back into one range
-of addresses: a shuffled gather is then a single `take`, at the speed of one memory-mapped file.
+Each shard is mapped at an address that is a multiple both of 2 MiB, so that the kernel can use huge
+pages, and, counted from the first, of the row's length: all rows then lie in one array with gaps
+between the shards, and a shuffled gather is a single `take`. The gaps are addresses, not memory.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import os
 from collections.abc import Sequence
@@ -19,32 +21,36 @@ from pipeline.store.layout import data_bytes, rows_of_shard, shard_index
 from pipeline.store.schema import Field
 from pipeline.types import Array
 
+_HUGE_PAGE = 1 << 21
 _MAP_FIXED = 0x10  # Linux and macOS
 
 
-def map_shards(
-    field: Field, paths: Sequence[Path], n_rows: int, rows_per_shard: int
-) -> list[Array]:
-    """Read-only arrays (n, *field.shape) that make up the field: one, or one a shard.
+class MappedField:
+    """Read-only rows of one field.
 
     Raises StoreError where a shard's index is not that of contiguous chunks.
     """
-    for shard, path in enumerate(paths):
-        _check_index(field, path, rows_of_shard(shard, n_rows, rows_per_shard), rows_per_shard)
-    whole_pages = rows_per_shard * field.row_bytes % mmap.ALLOCATIONGRANULARITY == 0
-    if len(paths) > 1 and whole_pages and hasattr(mmap, "MAP_SHARED"):
-        return [_back_to_back(field, paths, n_rows, rows_per_shard)]
-    return [
-        np.asarray(
-            np.memmap(
-                path,
-                field.dtype,
-                "r",
-                shape=(rows_of_shard(shard, n_rows, rows_per_shard), *field.shape),
-            )
-        )
-        for shard, path in enumerate(paths)
-    ]
+
+    def __init__(
+        self, field: Field, paths: Sequence[Path], n_rows: int, rows_per_shard: int
+    ) -> None:
+        self._rows_per_shard = rows_per_shard
+        rows = [rows_of_shard(shard, n_rows, rows_per_shard) for shard in range(len(paths))]
+        for path, n in zip(paths, rows, strict=True):
+            _check_index(field, path, n, rows_per_shard)
+        period = math.lcm(_HUGE_PAGE, field.row_bytes) // field.row_bytes
+        self._rows_per_slot = -(-rows_per_shard // period) * period
+        self._slots = _map_slots(field, paths, rows, self._rows_per_slot)
+
+    def row(self, row: int) -> Array:
+        """(*field.shape), the file's own memory; the row must exist."""
+        shard, within = divmod(row, self._rows_per_shard)
+        return self._slots[shard * self._rows_per_slot + within, ...]
+
+    def take(self, rows: Array) -> Array:
+        """(n,) int64, all of which must exist -> a copy (n, *field.shape)."""
+        gap = self._rows_per_slot - self._rows_per_shard
+        return self._slots.take(rows + rows // self._rows_per_shard * gap, axis=0)
 
 
 def _check_index(field: Field, path: Path, rows: int, rows_per_shard: int) -> None:
@@ -55,22 +61,31 @@ def _check_index(field: Field, path: Path, rows: int, rows_per_shard: int) -> No
             raise StoreError(f"{path}: its index is damaged; verify the store, then restore it")
 
 
-def _back_to_back(field: Field, paths: Sequence[Path], n_rows: int, rows_per_shard: int) -> Array:
-    """Reserve the addresses of all rows, then lay each file's data over its part of them."""
-    shard_bytes = data_bytes(field, rows_per_shard)
-    reserved = mmap.mmap(
-        -1, n_rows * field.row_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ
-    )
-    flat = np.frombuffer(reserved, np.uint8)  # keeps `reserved`, which unmaps all of it at its end
+def _map_slots(
+    field: Field, paths: Sequence[Path], rows: Sequence[int], rows_per_slot: int
+) -> Array:
+    """Reserve addresses for all slots, then lay each shard's rows at the start of its own."""
+    total = ((len(paths) - 1) * rows_per_slot + rows[-1]) * field.row_bytes
+    try:
+        reserved = mmap.mmap(
+            -1, total + _HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ
+        )
+    except OSError as error:
+        raise StoreError(
+            f"{paths[0]}: cannot reserve {total >> 30} GiB of addresses ({error.strerror}); "
+            "lift the limit on address space (ulimit -v unlimited), or write larger shards"
+        ) from error
+    everything = np.frombuffer(reserved, np.uint8)  # keeps `reserved`, whose end unmaps all of it
+    flat = everything[-everything.ctypes.data % _HUGE_PAGE :][:total]
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
-    for shard, path in enumerate(paths):
-        length = rows_of_shard(shard, n_rows, rows_per_shard) * field.row_bytes
+    for shard, (path, n) in enumerate(zip(paths, rows, strict=True)):
+        address = flat.ctypes.data + shard * rows_per_slot * field.row_bytes
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            address = libc.mmap(
-                ctypes.c_void_p(flat.ctypes.data + shard * shard_bytes),
-                ctypes.c_size_t(length),
+            got = libc.mmap(
+                ctypes.c_void_p(address),
+                ctypes.c_size_t(n * field.row_bytes),
                 mmap.PROT_READ,
                 mmap.MAP_SHARED | _MAP_FIXED,
                 descriptor,
@@ -78,6 +93,6 @@ def _back_to_back(field: Field, paths: Sequence[Path], n_rows: int, rows_per_sha
             )
         finally:
             os.close(descriptor)
-        if address != flat.ctypes.data + shard * shard_bytes:
+        if got != address:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
-    return flat.view(field.dtype).reshape(n_rows, *field.shape)
+    return flat.view(field.dtype).reshape(-1, *field.shape)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import StoreError
-from pipeline.store.flat import map_shards
+from pipeline.store.flat import MappedField
 from pipeline.store.layout import (
     FILES,
     PROFILE,
@@ -40,7 +40,7 @@ class Store:
         self.n_rows: int = self.attributes["rows"]
         self.rows_per_shard: int = self.attributes["rows_per_shard"]
         self.fields: dict[str, Field] = fields(self.attributes["model"]["n_vertices"])
-        self._mapped: dict[str, list[Array]] = {}
+        self._mapped: dict[str, MappedField] = {}
 
     def __len__(self) -> int:
         return self.n_rows
@@ -73,16 +73,13 @@ class Store:
     def map(self, *names: str) -> None:
         """Map fields now, so that damage to their shards' indices shows before the first read."""
         for name in names:
-            self._shards(name)
+            self._field(name)
 
     def row(self, name: str, row: int) -> Array:
         """One row (*field.shape), read-only, without a copy."""
         if not 0 <= row < self.n_rows:
             raise IndexError(f"row {row}, expected 0 … {self.n_rows - 1}")
-        shards = self._shards(name)
-        if len(shards) == 1:
-            return shards[0][row, ...]
-        return shards[row // self.rows_per_shard][row % self.rows_per_shard, ...]
+        return self._field(name).row(row)
 
     def read(self, name: str, rows: slice | Sequence[int] | Array) -> Array:
         """A copy of the rows (n, *field.shape), in the order asked for; a bool array is a mask.
@@ -96,7 +93,7 @@ class Store:
     ) -> dict[str, Array]:
         """`read` of several fields at once: in small batches the checks are half the time."""
         index = self._index(rows)
-        return {name: self._gather(name, index) for name in names}
+        return {name: self._field(name).take(index) for name in names}
 
     def _index(self, rows: slice | Sequence[int] | Array) -> Array:
         """(n,) int64, each in 0 … n_rows - 1."""
@@ -110,33 +107,19 @@ class Store:
             raise IndexError(f"rows {index.min()} … {index.max()}, expected 0 … {self.n_rows - 1}")
         return index
 
-    def _gather(self, name: str, index: Array) -> Array:
-        shards = self._shards(name)
-        if len(shards) == 1:
-            return shards[0].take(index, axis=0)
-        field = self.fields[name]
-        gathered = np.empty((len(index), *field.shape), field.dtype)
-        owner, within = np.divmod(index, self.rows_per_shard)
-        for shard in np.unique(owner):
-            here = owner == shard
-            gathered[here] = shards[shard][within[here]]
-        return gathered
-
-    def _shards(self, name: str) -> list[Array]:
+    def _field(self, name: str) -> MappedField:
         if name not in self._mapped:
-            field = self._field(name)
-            n_dims = len(field.shape)
+            if name not in self.fields:
+                raise StoreError(f"{self.path}: no field {name!r}; it has {', '.join(self.fields)}")
+            n_dims = len(self.fields[name].shape)
             paths = [
                 self.path / shard_path(name, shard, n_dims)
                 for shard in range(n_shards(self.n_rows, self.rows_per_shard))
             ]
-            self._mapped[name] = map_shards(field, paths, self.n_rows, self.rows_per_shard)
+            self._mapped[name] = MappedField(
+                self.fields[name], paths, self.n_rows, self.rows_per_shard
+            )
         return self._mapped[name]
-
-    def _field(self, name: str) -> Field:
-        if name not in self.fields:
-            raise StoreError(f"{self.path}: no field {name!r}; it has {', '.join(self.fields)}")
-        return self.fields[name]
 
 
 def open_store(path: Path | str) -> Store:

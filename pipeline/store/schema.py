@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 N_VERTICES = 5023
 ROWS_PER_CHUNK = 16
 ROWS_PER_SHARD = 4096
-"""Makes the data of every field's shard a whole number of memory pages, see `flat.py`."""
+"""247 MB of vertices: few files, and still little enough for one process to hold and write."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def create_staging(
     The calling process must live until `publish`: what a dead process leaves is swept by the next
     call. Several stagings may exist at once; each is published whole or not at all.
 
-    rows_per_shard is a multiple of 16; multiples of 4096 are read fastest.
+    rows_per_shard is a multiple of 16.
     Raises StoreError for wrong numbers, or where the store was made with another model.
     """
     store = Path(store)

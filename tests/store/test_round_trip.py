@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import subprocess
 import sys
@@ -15,10 +16,9 @@ from random_store import N_VERTICES, make_store, random_manifest, random_rows
 
 from pipeline.errors import StoreError
 from pipeline.store import current_version, fields, open_store
-from pipeline.store.flat import map_shards
 from pipeline.store.layout import shard_path
 
-# one short shard; whole shards; a short last chunk; shards of whole memory pages
+# one short shard; whole shards; a short last chunk; several shards
 SIZES = [(5, 4096), (32, 16), (41, 16), (40, 32), (2500, 1024)]
 
 
@@ -78,15 +78,19 @@ def test_a_row_is_the_file_itself(store: Path) -> None:
     assert not row.flags.writeable
 
 
-def test_shards_of_whole_pages_become_one_array(tmp_path: Path) -> None:
-    version = make_store(tmp_path, 2500, 1024)
-    field = fields(N_VERTICES)["vertices_mm"]
-    paths = [version / shard_path("vertices_mm", k, 2) for k in range(3)]
-    mapped = map_shards(field, paths, 2500, 1024)
-    assert [array.shape for array in mapped] == [(2500, N_VERTICES, 3)]
-    rows = mapped[0][1020:1030]
-    del mapped
-    assert rows.tobytes() == random_rows(2500)["vertices_mm"][1020:1030].tobytes()
+def test_rows_outlive_the_store_that_mapped_them(tmp_path: Path) -> None:
+    make_store(tmp_path, 2500, 1024)
+    rows = [open_store(tmp_path).row("vertices_mm", row) for row in (0, 1023, 1024, 2499)]
+    gc.collect()
+    wanted = random_rows(2500)["vertices_mm"][[0, 1023, 1024, 2499]]
+    assert np.stack(rows).tobytes() == wanted.tobytes()
+
+
+def test_shards_lie_where_huge_pages_can(tmp_path: Path) -> None:
+    make_store(tmp_path, 2500, 1024)
+    store = open_store(tmp_path)
+    for name in store.fields:
+        assert [store.row(name, row).ctypes.data % 2**21 for row in (0, 1024, 2048)] == [0] * 3
 
 
 def test_wrong_rows_and_fields(store: Path) -> None:

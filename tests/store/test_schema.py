@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.store.schema import ROWS_PER_CHUNK, ROWS_PER_SHARD, fields, schema_json
+from pipeline.store.schema import fields, schema_json
 
 CHECKED_IN = Path(__file__).parents[2] / "docs" / "reference" / "store_schema.json"
 
@@ -21,9 +21,3 @@ def test_units_are_in_the_names() -> None:
         assert name.endswith("_mm") == (field.unit == "mm" and name != "source_to_canonical"), name
         assert len(field.dims) == len(field.shape), name
         assert field.row_bytes == np.zeros(field.shape, field.dtype).nbytes
-
-
-def test_default_shards_are_whole_pages() -> None:
-    assert ROWS_PER_SHARD % ROWS_PER_CHUNK == 0
-    for name, field in fields().items():
-        assert ROWS_PER_SHARD * field.row_bytes % 16384 == 0, name
