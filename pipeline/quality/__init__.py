@@ -7,6 +7,7 @@ to be bent, and at whether nose, sockets and lips are still there (`Measures.rel
 
 from __future__ import annotations
 
+from pipeline.errors import ModelError
 from pipeline.flame.model import FlameModel
 from pipeline.quality.gates import GATES, Gates, gates_from
 from pipeline.quality.measures import Measures, measure
@@ -22,9 +23,14 @@ def assess(
 ) -> Quality:
     """Measures a registration and judges it by every gate of GATES.
 
-    `model` is the one it was registered with. The verdict is the worst finding's; its reasons name
-    the measure, its value and the limit. Never raises for a bad registration: that is a verdict.
+    The verdict is the worst finding's; its reasons name the measure, its value and the limit. A bad
+    registration is a verdict, never an error; a registration of another model is a ModelError.
     """
+    if registration.model_digest != model.digest:
+        raise ModelError(
+            f"{scan.scan_id}: registered with model {registration.model_digest[:12]}, judged with "
+            f"{model.name} ({model.digest[:12]}); give the model it was registered with"
+        )
     m = measure(scan, registration, model)
     findings = [found for gate in GATES.values() if (found := gate(m, gates)) is not None]
     severities = {finding.verdict for finding in findings}

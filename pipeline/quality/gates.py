@@ -30,9 +30,9 @@ class Gates:
     """Share of the face's triangles that are turned over."""
     outer_eye_mm: Limits = OUTER_EYE_MM
     """Smallest and largest distance of the outer eye corners; rejected outside."""
-    beyond_model_mm: Limits = (3.0, 6.0)
-    """Median free-form displacement of the face, for a model with an identity basis."""
-    beyond_template_mm: Limits = (6.0, 10.0)
+    bending_mm: Limits = (3.0, 6.0)
+    """Median free-form displacement of the face less a rigid one; model with an identity basis."""
+    template_bending_mm: Limits = (6.0, 10.0)
     """The same for a bare template, whose displacement is the whole identity."""
     shape_rms: Limits = (2.0, 3.0)
     """Root mean square of the identity coefficients; over many people it is about 1."""
@@ -114,9 +114,8 @@ def size(m: Measures, gates: Gates) -> Finding | None:
 
 
 def bending(m: Measures, gates: Gates) -> Finding | None:
-    limits = gates.beyond_model_mm if m.has_basis else gates.beyond_template_mm
-    said = f"the face lies {m.beyond_model_mm:.1f} mm (median) beyond the model"
-    return _above(m.beyond_model_mm, limits, said)
+    limits = gates.bending_mm if m.has_basis else gates.template_bending_mm
+    return _above(m.bending_mm, limits, f"the face is bent {m.bending_mm:.1f} mm off the model")
 
 
 def plausible_shape(m: Measures, gates: Gates) -> Finding | None:

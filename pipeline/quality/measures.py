@@ -39,7 +39,9 @@ class Measures:
     """Of the face's triangles."""
     outer_eye_mm: float
     beyond_model_mm: float
-    """Median distance of face to posed model, a rigid remainder taken out."""
+    """Median distance of the face's vertices to the posed model's."""
+    bending_mm: float
+    """The same once the posed model is laid rigidly onto the face."""
     has_basis: bool
     shape_rms: float
     relief: float
@@ -74,7 +76,8 @@ def measure(scan: Scan, registration: Registration, model: FlameModel) -> Measur
         flipped_triangles=int(flipped.sum()),
         flipped_share=float(flipped[of_face].mean()) if of_face.any() else 0.0,
         outer_eye_mm=_outer_eyes(registered, model),
-        beyond_model_mm=_median(np.linalg.norm(registered - laid_model, axis=1)[face & valid]),
+        beyond_model_mm=_median(np.linalg.norm(registered - posed, axis=1)[face & valid]),
+        bending_mm=_median(np.linalg.norm(registered - laid_model, axis=1)[face & valid]),
         has_basis=n_shape > 0,
         shape_rms=float(np.sqrt((registration.shape[:n_shape] ** 2).mean())) if n_shape else 0.0,
         relief=_relief(model.template_mm, upright, face & valid),
