@@ -19,6 +19,12 @@ WARM_UP = 5
 """Point-to-point iterations before point-to-plane ones, which diverge from 20° or 25 mm off."""
 JOINT_PRIOR_RAD = {1: 0.10, 2: 0.30}
 """Standard deviation of the neck's and the jaw's rotation; eyes leave no trace in the shape."""
+FREE_STIFFNESS = 300.0
+"""Times the prior's precision at first where no landmarks hold the start: the pose comes before
+the shape, else an odd face absorbs a tilt."""
+FREE_LAST = (1.0, 30.0)
+"""The same at the end, of identity and of expression: without landmarks nothing tells thick lips
+from an open mouth, and most scans are neutral."""
 MAX_DATA_VERTICES = 2000
 LAST_LANDMARK_NOISE = 4.0
 """Times the landmark noise at the end: landmarks lose their say as the surfaces come close."""
@@ -101,6 +107,7 @@ def fit_model(
     their say as the surfaces come close.
     """
     c, system = start, NormalEquations(template, options.model_noise_mm)
+    free = landmarks.present.sum(1) == 0
     first, last = options.robust_mm
     for i in range(options.model_iterations):
         progress = i / max(options.model_iterations - 1, 1)
@@ -115,7 +122,9 @@ def fit_model(
         )
         noise = options.landmark_noise_mm * geometric(1, LAST_LANDMARK_NOISE, progress)
         pull = landmarks.pull(vertices, noise, progress)
-        c = system.step(c, vertices, matches, landmarks, pull, i < WARM_UP)
+        soft = [geometric(FREE_STIFFNESS, last, min(1.0, 1.5 * progress)) for last in FREE_LAST]
+        stiff = torch.where(free[:, None], torch.tensor(soft, device=free.device), 1.0).double()
+        c = system.step(c, vertices, matches, landmarks, pull, stiff, i < WARM_UP)
     return c
 
 
@@ -151,6 +160,7 @@ class NormalEquations:
         matches: Matches,
         landmarks: LandmarkTargets,
         pull: tuple[Tensor, Tensor],
+        stiffness: Tensor,
         warm_up: bool,
     ) -> Coefficients:
         """One Gauss–Newton step from the matches of the posed `vertices` (B,V,3)."""
@@ -175,28 +185,30 @@ class NormalEquations:
                 for at, share in zip(landmarks.corners.T, landmarks.barycentric.T, strict=True)
             )
             system.add(rows, weight, (direction * gap).sum(-1))
-        self._add_prior(system, c)
+        self._add_prior(system, c, stiffness)
         return self._moved(c, system.solve())
 
     @property
     def columns(self) -> int:
         return len(self.basis) + 3 * len(self.joints) + 3
 
-    def _add_prior(self, system: _Sum, c: Coefficients) -> None:
+    def _add_prior(self, system: _Sum, c: Coefficients, stiffness: Tensor) -> None:
+        """stiffness (B,2) multiplies the precision of identity, and of expression, neck and jaw."""
         n = len(self.basis)
-        precision = torch.full_like(system.right[0], 1e-6)
-        precision[:n] = 1.0
+        precision = torch.full_like(system.right, 1e-6)
+        s = c.shape.shape[1]
+        precision[:, :s], precision[:, s:n] = stiffness[:, :1], stiffness[:, 1:]
         for slot, joint in enumerate(self.joints):
             if joint:
                 at = slice(n + 3 * slot, n + 3 * slot + 3)
-                precision[at] = JOINT_PRIOR_RAD[joint] ** -2
+                precision[:, at] = stiffness[:, 1:] * JOINT_PRIOR_RAD[joint] ** -2
         world, bent = world_rotations(self.template, c), [torch.zeros_like(c.translation)]
         for joint in self.joints[1:]:
             # steps turn in the scan's frame, so the prior's pull must as well
             angle = rotation_to_axis_angle(c.rotations[:, joint])[..., None]
             bent.append((world[:, self.template.tensors.parents[joint]] @ angle)[..., 0])
         value = torch.cat([c.shape, c.expression, *bent, torch.zeros_like(c.translation)], 1)
-        system.left += torch.diag(precision)
+        system.left += torch.diag_embed(precision)
         system.right -= precision * value
 
     def _moved(self, c: Coefficients, step: Tensor) -> Coefficients:
