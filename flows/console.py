@@ -85,42 +85,36 @@ def mapping_table(title: str, values: Mapping[str, Any]) -> None:
 
 
 def _lines(values: Mapping[str, Any], depth: int) -> None:
+    indent = "  " * depth
     for name, value in values.items():
         if isinstance(value, Mapping):
-            out.print(f"{'  ' * depth}{name}")
+            plain(f"{indent}{name}")
             _lines(value, depth + 1)
-        elif isinstance(value, (list, tuple)):
-            out.print(f"{'  ' * depth}{name}: {'none' if not value else ''}")
+        elif isinstance(value, (list, tuple)) and value:
+            plain(f"{indent}{name}")
             for item in value:
                 if isinstance(item, Mapping):
                     _lines(item, depth + 1)
                 else:
-                    out.print(
-                        f"{'  ' * (depth + 1)}{item}", highlight=False, markup=False, soft_wrap=True
-                    )
+                    plain(f"{indent}  {item}")
         else:
-            out.print(
-                f"{'  ' * depth}{name}: {cell(value)}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+            plain(f"{indent}{name}: {cell(value) if value != [] else 'none'}")
+
+
+def plain(text: str) -> None:
+    """A line as it is: file names and reasons may hold what rich takes for markup."""
+    out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def summary_table(summary: Mapping[str, Any]) -> None:
     """What a build did: one line a source, then the totals."""
     if summary["sources"]:
         out.print(rows_table("Sources", summary["sources"]))
-    totals = {k: v for k, v in summary.items() if k not in ("sources", "quarantine")}
-    for name, value in totals.items():
-        out.print(f"{name}: {cell(value)}", highlight=False, markup=False, soft_wrap=True)
     for row in summary["quarantine"]:
-        out.print(
-            f"quarantined {row['scan_id']} at {row['stage']}: {row['reason']}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        plain(f"quarantined {row['scan_id']} at {row['stage']}: {row['reason']}")
+    for name, value in summary.items():
+        if name not in ("sources", "quarantine"):
+            plain(f"{name}: {cell(value)}")
 
 
 def registration_table(reports: Sequence[Mapping[str, Any]]) -> None:

@@ -12,7 +12,7 @@ import yaml
 from torch.utils.data import DataLoader
 
 from flows.build import build
-from flows.console import note, out, rows_table, summary_table
+from flows.console import note, out, plain, rows_table, summary_table
 from flows.pictures import save_pictures
 from pipeline.config import load_build
 from pipeline.flame.assets import load_model
@@ -43,7 +43,7 @@ def run_demo(folder: Path, scans: int, device: str, quiet: bool) -> dict[str, An
         summary_table({k: v for k, v in summary.items() if k not in ("accuracy", "surprises")})
         out.print(rows_table("Distance to the truth on supported face vertices, mm", accuracy_rows))
         for surprise in summary["surprises"]:
-            out.print(surprise, style="red", highlight=False)
+            plain(f"NOT AS EXPECTED: {surprise}")
         show_batch(store)
     return summary
 
@@ -112,13 +112,11 @@ def show_batch(store: Path) -> None:
     """Draws a batch as a training job would, and shows the code that does."""
     dataset = FaceDataset(store, split="train", fields=("vertices_mm", "shape", "identity"))
     batch = next(iter(DataLoader(dataset, batch_size=4, shuffle=True)))
-    out.print(
-        "\n[bold]One batch in torch[/bold]\n"
+    out.print("\n[bold]One batch in torch[/bold]")
+    plain(
         f'  dataset = FaceDataset("{store}", split="train",\n'
         '                        fields=("vertices_mm", "shape", "identity"))\n'
-        "  batch = next(iter(DataLoader(dataset, batch_size=4, shuffle=True)))",
-        highlight=False,
-        soft_wrap=True,
+        "  batch = next(iter(DataLoader(dataset, batch_size=4, shuffle=True)))"
     )
     for name, tensor in batch.items():
-        out.print(f"  batch[{name!r}]: {tuple(tensor.shape)} {tensor.dtype}", highlight=False)
+        plain(f"  batch[{name!r}]: {tuple(tensor.shape)} {tensor.dtype}")

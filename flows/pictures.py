@@ -12,11 +12,13 @@ from pipeline.flame.assets import load_model
 from pipeline.normalise import read_record
 from pipeline.registry import load_registry
 from pipeline.store import open_store
+from pipeline.store.packing import unpack_validity
 from pipeline.views import View, distance_colours, render, save_row
 
 
 def save_pictures(folder: Path, config: BuildConfig, store: Path, columns: int = 3) -> list[str]:
-    """One PNG a source: the first scans kept, each with its registration and distance map."""
+    """One PNG a source: the first scans kept, each with its registration and distance map
+    (pale 0, red 2 mm, grey where the scan has no data)."""
     opened, model = open_store(store), load_model(config.model, config.embedding)
     manifest = opened.manifest.select(["source", "scan_id"]).to_pylist()
     written = []
@@ -27,9 +29,11 @@ def save_pictures(folder: Path, config: BuildConfig, store: Path, columns: int =
         pictures = []
         for i in rows:
             scan = read_record(records[manifest[i]["scan_id"]], registry)
-            vertices, distance = (
-                opened.read(name, np.array([i]))[0] for name in ("vertices_mm", "distance_mm")
+            vertices, distance, packed = (
+                opened.read(name, np.array([i]))[0]
+                for name in ("vertices_mm", "distance_mm", "validity")
             )
+            distance[~unpack_validity(packed, len(vertices))] = np.nan
             face = vertices[model.regions["face"]].mean(axis=0)
             view = View(
                 yaw=25, height_mm=260, centre_mm=(float(face[0]), float(face[1]), float(face[2]))

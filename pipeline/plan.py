@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from pipeline.catalogue import Catalogue, catalogue
 from pipeline.config import BuildConfig
@@ -16,7 +17,7 @@ from pipeline.registration import RegistrationOptions, options_from
 from pipeline.registry import SourceRegistry, load_registry
 from pipeline.stages import Work
 
-SHAPING_FIELDS = {
+SHAPING_FIELDS: dict[str, Any] = {
     **dict.fromkeys(("format", "unit", "axes", "landmarks", "registration"), True),
     "limits": {"outer_eye_mm", "extent_mm"},
 }
