@@ -136,13 +136,32 @@ def test_a_local_fault_shows_in_its_region_only(made: Made) -> None:
     assert quality.scan_to_mesh_mm["forehead"]["p95"] < 1e-3
 
 
-def test_clutter_far_from_the_face_does_not_count(made: Made) -> None:
-    clutter = np.random.default_rng(0).uniform(150, 400, (20_000, 3))
-    points = np.concatenate([made.scan.vertices_mm, clutter])
+def test_clutter_off_the_face_does_not_count(made: Made) -> None:
+    vertices = made.registration.vertices_mm
+    normals = normals_of(vertices.astype(np.float64), made.model.faces)
+    forehead = made.model.regions["forehead"]
+    fringe = (vertices + 30 * normals)[forehead]
+    inside = (fringe < vertices.max(0) + 10).all(1) & (fringe > vertices.min(0) - 10).all(1)
+    assert inside.sum() > 20
+    points = np.concatenate([made.scan.vertices_mm, np.repeat(fringe[inside], 50, axis=0)])
     cluttered = replace(made, scan=scan_of(points, made.scan.faces))
     quality = cluttered.assessed()
     assert quality.verdict == "accept"
     assert quality.scan_to_mesh_mm["all"]["max"] < 1e-3
+
+
+def test_what_no_scanner_sees_does_not_lower_coverage(made: Made) -> None:
+    validity = np.ones(len(made.model.template_mm), bool)
+    validity[made.model.regions["hidden"]] = False
+    validity[made.model.regions["eyeballs"]] = False
+    assert made.assessed(validity=validity).coverage == 1.0
+
+
+def test_a_wave_tilts_triangles_without_turning_them_over(made: Made) -> None:
+    vertices = made.registration.vertices_mm
+    wave = 6 * np.sin(vertices[:, :1] / 5)
+    tilted = vertices + wave * [0, 1, 0]
+    assert made.assessed(vertices_mm=tilted).flipped_triangles < 20
 
 
 def test_size_is_the_outer_eye_distance_of_the_registered_mesh(made: Made) -> None:

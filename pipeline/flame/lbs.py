@@ -136,9 +136,8 @@ def pose_model(
         return Posed(turned, turned[:, :0])
     rest_joints = tensors.joint_regressor @ rest
     if len(tensors.pose_basis):
-        features = (rotations[:, 1:] - torch.eye(3, dtype=pose.dtype, device=pose.device)).flatten(
-            1
-        )
+        identity = torch.eye(3, dtype=pose.dtype, device=pose.device)
+        features = (rotations[:, 1:] - identity).flatten(1)
         rest = rest + _blend(features, tensors.pose_basis, "pose corrective")
     world, joints = _joint_transforms(rotations, rest_joints, tensors.parents)
     # v' = sum_j w_j (R_j (v - rest_j) + joint_j), Loper 2015 eq. 7
