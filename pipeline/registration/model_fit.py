@@ -19,10 +19,13 @@ WARM_UP = 5
 """Point-to-point iterations before point-to-plane ones, which diverge from 20° or 25 mm off."""
 JOINT_PRIOR_RAD = {1: 0.10, 2: 0.30}
 """Standard deviation of the neck's and the jaw's rotation; eyes leave no trace in the shape."""
+EXPRESSION_PRECISION = 8.0
+"""Of an expression component against identity's 1: expressions that identity can explain are not
+taken for one."""
 FREE_STIFFNESS = 300.0
 """Times the prior's precision at first where no landmarks hold the start: the pose comes before
 the shape, else an odd face absorbs a tilt."""
-FREE_LAST = (1.0, 30.0)
+FREE_LAST = (1.0, 4.0)
 """The same at the end, of identity and of expression: without landmarks nothing tells thick lips
 from an open mouth, and most scans are neutral."""
 MAX_DATA_VERTICES = 2000
@@ -197,7 +200,10 @@ class NormalEquations:
         n = len(self.basis)
         precision = torch.full_like(system.right, 1e-6)
         s = c.shape.shape[1]
-        precision[:, :s], precision[:, s:n] = stiffness[:, :1], stiffness[:, 1:]
+        precision[:, :s], precision[:, s:n] = (
+            stiffness[:, :1],
+            EXPRESSION_PRECISION * stiffness[:, 1:],
+        )
         for slot, joint in enumerate(self.joints):
             if joint:
                 at = slice(n + 3 * slot, n + 3 * slot + 3)
