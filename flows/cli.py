@@ -135,11 +135,11 @@ def register(
 
     Exit status: 0 all registered, 3 some scans failed (their .json says why), 2 wrong use.
     """
+    # before torch is imported: threads win little on one head, and lose much on a busy machine
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from pipeline.flame.assets import load_model
     from pipeline.register_files import register_files
 
-    if device is not Device.cuda:
-        os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     reports = register_files(
         scans,
         out,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def use_local_prefect(home: Path) -> None:
-    """Keep Prefect's state and results under `home`, with telemetry off and quiet logs.
+    """Keep Prefect's state and results under `home`, with telemetry off and errors raised once.
 
     Settings the user has already made in the environment (a server's PREFECT_API_URL, a home of
     their own) win. Raises RuntimeError when Prefect is already imported: its settings are read
@@ -24,7 +24,7 @@ def use_local_prefect(home: Path) -> None:
         "PREFECT_LOCAL_STORAGE_PATH": str(home / "storage"),
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",
         "PREFECT_CLI_WRAP_LINES": "false",
     }

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# before torch is imported anywhere: its threads stand in each other's way on a small machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 

@@ -1,7 +1,7 @@
 """Generated files that are checked in: compare them with the code, or write them anew.
 
-    python -m tests.schema_drift           # 1 and a message where a file is stale
-    python -m tests.schema_drift --write
+python -m tests.schema_drift           # 1 and a message where a file is stale
+python -m tests.schema_drift --write
 """
 
 from __future__ import annotations

@@ -251,6 +251,16 @@ def test_between_the_limits_a_person_should_look(made: Made) -> None:
     assert quality.reasons == ("landmarks 8.0 mm off on average, expected at most 6",)
 
 
+@pytest.mark.parametrize(("beyond", "verdict"), [(0.5, "review"), (9.5, "reject")])
+def test_a_size_just_outside_is_looked_at_not_refused(
+    made: Made, beyond: float, verdict: str
+) -> None:
+    smallest = made.assessed().outer_eye_mm + beyond
+    quality = made.assessed(gates_from({"outer_eye_mm": [smallest, 200.0]}))
+    assert quality.verdict == verdict
+    assert quality.reasons[0].startswith("outer eye corners")
+
+
 def test_rejecting_reasons_come_first(made: Made) -> None:
     changes = {**without_data(made), "landmark_error_mm": 8.0}
     quality = made.assessed(**changes)

@@ -13,6 +13,9 @@ from pipeline.quality.measures import Measures
 from pipeline.units import OUTER_EYE_MM
 
 Limits = tuple[float, float]
+EYE_SLACK = 0.1
+"""Without landmarks the registered eye corners lie a few millimetres along the lids from the true
+ones; a wrong unit or a scaled scan is further off than this share."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Gates:
     flipped_share: Limits = (0.005, 0.03)
     """Share of the face's triangles that are turned over."""
     outer_eye_mm: Limits = OUTER_EYE_MM
-    """Smallest and largest distance of the outer eye corners; rejected outside."""
+    """Smallest and largest distance of the outer eye corners; more than EYE_SLACK outside is
+    refused."""
     bending_mm: Limits = (3.0, 6.0)
     """Median free-form displacement of the face less a rigid one; model with an identity basis."""
     template_bending_mm: Limits = (6.0, 10.0)
@@ -108,9 +112,11 @@ def size(m: Measures, gates: Gates) -> Finding | None:
     low, high = gates.outer_eye_mm
     if low <= m.outer_eye_mm <= high or math.isnan(m.outer_eye_mm):
         return None
-    return Finding(
-        "reject", f"outer eye corners {m.outer_eye_mm:.1f} mm apart, limits {low:g}–{high:g}"
-    )
+    verdict: Literal["review", "reject"] = "review"
+    if not low * (1 - EYE_SLACK) <= m.outer_eye_mm <= high * (1 + EYE_SLACK):
+        verdict = "reject"
+    said = f"outer eye corners {m.outer_eye_mm:.1f} mm apart, limits {low:g}–{high:g}"
+    return Finding(verdict, said)
 
 
 def bending(m: Measures, gates: Gates) -> Finding | None:
