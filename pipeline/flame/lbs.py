@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline.errors import ModelError
 from pipeline.flame.model import FlameModel
+from pipeline.geometry.rigid import rotation_matrices
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,33 +65,6 @@ def to_tensors(
         weights=real(model.weights),
         parents=tuple(int(p) for p in model.parents),
     )
-
-
-def rotation_matrices(axis_angle: Tensor) -> Tensor:
-    """(…,3) axis-angle, radians -> (…,3,3): R = I + (sin θ/θ) K + ((1 - cos θ)/θ²) K² (Rodrigues).
-
-    Near zero both factors are their Taylor series in θ², so value and gradients are right there.
-    """
-    squared = (axis_angle**2).sum(-1)[..., None, None]
-    near = squared < 1e-2
-    # the untaken branch must be finite as well, else its gradient is NaN times zero
-    angle = torch.where(near, torch.ones_like(squared), squared).sqrt()
-    half = torch.sin(angle / 2) / angle
-    first = torch.where(
-        near,
-        1 - squared / 6 * (1 - squared / 20 * (1 - squared / 42 * (1 - squared / 72))),
-        torch.sin(angle) / angle,
-    )
-    second = torch.where(
-        near,
-        0.5 * (1 - squared / 12 * (1 - squared / 30 * (1 - squared / 56 * (1 - squared / 90)))),
-        2 * half * half,
-    )
-    x, y, z = axis_angle.unbind(-1)
-    zero = torch.zeros_like(x)
-    k = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-    identity = torch.eye(3, dtype=k.dtype, device=k.device)
-    return identity + first * k + second * (k @ k)
 
 
 def shaped_vertices(tensors: ModelTensors, shape: Tensor, expression: Tensor) -> Tensor:

@@ -41,9 +41,29 @@ def check_spread(points: Tensor, what: str) -> None:
         )
 
 
-def axis_angle_to_rotation(vector: Tensor) -> Tensor:
-    """(…,3) radians times axis -> (…,3,3), by the matrix exponential (Rodrigues)."""
-    return torch.linalg.matrix_exp(cross_matrix(vector))
+def rotation_matrices(axis_angle: Tensor) -> Tensor:
+    """(…,3) axis-angle, radians -> (…,3,3): R = I + (sin θ/θ) K + ((1 - cos θ)/θ²) K² (Rodrigues).
+
+    Near zero both factors are their Taylor series in θ², so value and gradients are right there.
+    """
+    squared = (axis_angle**2).sum(-1)[..., None, None]
+    near = squared < 1e-2
+    # the untaken branch must be finite as well, else its gradient is NaN times zero
+    angle = torch.where(near, torch.ones_like(squared), squared).sqrt()
+    half = torch.sin(angle / 2) / angle
+    first = torch.where(
+        near,
+        1 - squared / 6 * (1 - squared / 20 * (1 - squared / 42 * (1 - squared / 72))),
+        torch.sin(angle) / angle,
+    )
+    second = torch.where(
+        near,
+        0.5 * (1 - squared / 12 * (1 - squared / 30 * (1 - squared / 56 * (1 - squared / 90)))),
+        2 * half * half,
+    )
+    k = cross_matrix(axis_angle)
+    identity = torch.eye(3, dtype=k.dtype, device=k.device)
+    return identity + first * k + second * (k @ k)
 
 
 def rotation_to_axis_angle(rotation: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pipeline.flame.lbs import pose_model, rotation_matrices
-from pipeline.geometry.rigid import rotation_to_axis_angle
+from pipeline.flame.lbs import pose_model
+from pipeline.geometry.rigid import rotation_matrices, rotation_to_axis_angle
 from pipeline.registration.annealing import INDEPENDENT_PATCHES, geometric
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import Matches, ScanSurface, find_matches

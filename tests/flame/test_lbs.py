@@ -8,8 +8,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from pipeline.errors import ModelError
-from pipeline.flame.lbs import pose_model, pose_vertices, rotation_matrices, to_tensors
+from pipeline.flame.lbs import pose_model, pose_vertices, to_tensors
 from pipeline.flame.model import FlameModel
+from pipeline.geometry.rigid import rotation_matrices
 from pipeline.types import Array
 
 

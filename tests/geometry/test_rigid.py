@@ -5,8 +5,8 @@ import torch
 
 from pipeline.errors import RegistrationError
 from pipeline.geometry.rigid import (
-    axis_angle_to_rotation,
     check_spread,
+    rotation_matrices,
     rotation_to_axis_angle,
     umeyama,
 )
@@ -15,7 +15,7 @@ from pipeline.geometry.rigid import (
 def test_umeyama_recovers_the_motion_of_every_batch_member() -> None:
     generator = torch.Generator().manual_seed(0)
     source = torch.randn(6, 20, 3, generator=generator, dtype=torch.float64)
-    true = axis_angle_to_rotation(2 * torch.randn(6, 3, generator=generator, dtype=torch.float64))
+    true = rotation_matrices(2 * torch.randn(6, 3, generator=generator, dtype=torch.float64))
     shift = 50 * torch.randn(6, 3, generator=generator, dtype=torch.float64)
     weights = (torch.rand(6, 20, generator=generator) > 0.3).double()
     target = source @ true.mT + shift[:, None]
@@ -35,8 +35,8 @@ def test_umeyama_fits_no_scale_and_no_mirror() -> None:
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 1.0, math.pi - 1e-7, math.pi])
 def test_axis_angle_round_trip(angle: float) -> None:
     axis = torch.tensor([0.6, -0.48, 0.64], dtype=torch.float64)
-    rotation = axis_angle_to_rotation(angle * axis)
-    back = axis_angle_to_rotation(rotation_to_axis_angle(rotation))
+    rotation = rotation_matrices(angle * axis)
+    back = rotation_matrices(rotation_to_axis_angle(rotation))
     torch.testing.assert_close(back, rotation, atol=1e-9, rtol=0)
     assert math.isclose(float(rotation_to_axis_angle(rotation).norm()), angle, abs_tol=1e-6)
 
