@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,10 +18,11 @@ from pipeline.errors import FacefoldError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
-from pipeline.landmarks.schemes import SCHEMES, scheme_of
-from pipeline.normalise import normalise, stage_of
+from pipeline.landmarks.schemes import SCHEMES, scheme_of, to_68
+from pipeline.normalise import in_stage, normalise, stage_of
 from pipeline.quality import assess
 from pipeline.registration import RegistrationOptions, register
+from pipeline.registry.naming import without_suffix
 from pipeline.stages import torch_device
 from pipeline.types import Array, Registration, Scan
 
@@ -35,6 +37,10 @@ class Request:
     unit: str
     landmarks: Path | None
     scheme: str | None
+
+    @property
+    def stem(self) -> str:
+        return stem_of(self.path)
 
 
 def register_files(
@@ -52,10 +58,10 @@ def register_files(
 
     The mesh has the model's vertex order, in millimetres, in the scan's own frame and axes. A scan
     that fails gets a report that says why and no mesh. Returns the reports, in order. Raises
-    RegistrationError for a wrong call: files of one stem, a landmark pattern that names one file
-    for several scans, an unknown scheme.
+    RegistrationError for a wrong call: files of one stem, scans that their own meshes would
+    overwrite, a landmark pattern that names one file for several scans, an unknown scheme.
     """
-    requests = checked_requests(paths, unit, landmarks, scheme)
+    requests = checked_requests(paths, out, unit, landmarks, scheme)
     out.mkdir(parents=True, exist_ok=True)
     torch_name = torch_device(device)
     reports = []
@@ -65,25 +71,36 @@ def register_files(
         )
     for request, report in zip(requests, reports, strict=True):
         vertices = report.pop("vertices")
-        mesh_path = out / f"{request.path.stem}.ply"
+        mesh_path = out / f"{request.stem}.ply"
         mesh_path.unlink(missing_ok=True)
         if vertices is not None:
             trimesh.Trimesh(vertices, model.faces, process=False).export(mesh_path)
             report["mesh"] = str(mesh_path)
         text = json.dumps(report, indent=2) + "\n"
-        (out / f"{request.path.stem}.json").write_text(text, encoding="utf-8")
+        (out / f"{request.stem}.json").write_text(text, encoding="utf-8")
     return reports
 
 
+def stem_of(path: Path) -> str:
+    """The file's name without its suffix; `.abs.gz` goes as a whole, as in registries."""
+    return without_suffix(path.name)
+
+
 def checked_requests(
-    paths: Sequence[Path], unit: str, landmarks: str | None, scheme: str | None
+    paths: Sequence[Path], out: Path, unit: str, landmarks: str | None, scheme: str | None
 ) -> list[Request]:
     """One request a path, or RegistrationError with what is wrong with the call."""
-    stems = Counter(path.stem for path in paths)
+    stems = Counter(map(stem_of, paths))
     if repeated := sorted(stem for stem, n in stems.items() if n > 1):
         raise RegistrationError(
             f"several scans are called {', '.join(repeated)} and would overwrite each other's "
             "results; register them in separate calls with separate --out folders"
+        )
+    meshes = {(out / f"{stem}.ply").resolve() for stem in stems}
+    if overwritten := sorted(str(path) for path in paths if path.resolve() in meshes):
+        raise RegistrationError(
+            f"the mesh would overwrite the scan itself: {', '.join(overwritten)}; "
+            "give another --out folder"
         )
     if scheme is not None and scheme not in SCHEMES:
         raise RegistrationError(f"scheme {scheme!r}: expected one of {', '.join(SCHEMES)}")
@@ -100,7 +117,7 @@ def checked_requests(
 
 def _landmark_path(scan: Path, pattern: str) -> Path:
     """The pattern filled in; a bare file name is looked for here, then beside the scan."""
-    path = Path(pattern.replace("{stem}", scan.stem))
+    path = Path(pattern.replace("{stem}", stem_of(scan)))
     beside = scan.parent / path
     return path if path.is_file() or not beside.is_file() else beside
 
@@ -155,20 +172,24 @@ def _blank_report(request: Request, model: FlameModel) -> dict[str, Any]:
 
 def read_request(request: Request) -> Scan:
     """File -> Scan in the file's own axes; nothing is known of its pose."""
-    raw = read_scan(request.path, format_of(request.path))
     points, scheme = None, request.scheme
+    with in_stage("read"):
+        raw = read_scan(request.path, format_of(request.path))
     if request.landmarks is not None:
-        found = read_landmarks(request.landmarks, landmark_format_of(request.landmarks))
-        points = resolve(found, raw, request.landmarks)
-        scheme = scheme or scheme_of(found).name
-    return normalise(
-        raw,
-        scan_id=request.path.stem,
-        unit=request.unit,
-        axes=None,
-        landmarks=points,
-        scheme=scheme,
-    )
+        with in_stage("landmarks"):
+            found = read_landmarks(request.landmarks, landmark_format_of(request.landmarks))
+            points = resolve(found, raw, request.landmarks)
+            scheme = scheme or scheme_of(found).name
+            to_68(scheme, points)
+    with in_stage("normalise"):
+        return normalise(
+            raw,
+            scan_id=request.stem,
+            unit=request.unit,
+            axes=None,
+            landmarks=points,
+            scheme=scheme,
+        )
 
 
 def _judge(
@@ -182,7 +203,7 @@ def _judge(
     started = time.perf_counter()
     quality = assess(scan, registration, model)
     report["timings_s"]["quality"] = round(time.perf_counter() - started, 3)
-    report["quality"] = asdict(quality)
+    report["quality"] = _measured(asdict(quality))
     if quality.verdict == "reject":
         report |= {"stage": "quality", "reason": "; ".join(quality.reasons)}
         return
@@ -194,6 +215,13 @@ def _judge(
         },
         "vertices": to_scan_frame(registration.vertices_mm, scan),
     }
+
+
+def _measured(figures: Any) -> Any:
+    """Figures with None for NaN, what could not be measured: JSON has no NaN."""
+    if isinstance(figures, dict):
+        return {name: _measured(value) for name, value in figures.items()}
+    return None if isinstance(figures, float) and math.isnan(figures) else figures
 
 
 def to_scan_frame(vertices_mm: Array, scan: Scan) -> Array:

@@ -92,12 +92,12 @@ def refused(work: Work, stage: str, reason: str, summary: dict[str, Any] | None 
     return Result(work.key, work.record.scan_id, stage, reason, summary or {})
 
 
-def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
     """An uncompressed .npz that is either whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{uuid.uuid4().hex}.npz")
     with partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

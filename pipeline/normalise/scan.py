@@ -109,15 +109,15 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
     Raises a FacefoldError whose `stage_of` is `read`, `landmarks` or `normalise`.
     """
     points = scheme = None
-    with _stage("read"):
+    with in_stage("read"):
         raw = read_scan(record.path, record.format)
     if record.landmark_path is not None and registry.landmarks is not None:
         scheme = registry.landmarks.scheme
-        with _stage("landmarks"):
+        with in_stage("landmarks"):
             found = read_landmarks(record.landmark_path, registry.landmarks.format)
             points = resolve(found, raw, record.landmark_path)
             to_68(scheme, points)
-    with _stage("normalise"):
+    with in_stage("normalise"):
         return normalise(
             raw,
             scan_id=record.scan_id,
@@ -130,7 +130,7 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
 
 
 @contextmanager
-def _stage(name: str) -> Iterator[None]:
+def in_stage(name: str) -> Iterator[None]:
     """Errors from within carry the name of the stage."""
     try:
         yield
@@ -140,5 +140,5 @@ def _stage(name: str) -> Iterator[None]:
 
 
 def stage_of(error: FacefoldError) -> str:
-    """The stage that `read_record` was in; `normalise` for an error from elsewhere."""
+    """The stage that the error left by `in_stage`; `normalise` for an error from elsewhere."""
     return getattr(error, "stage", "normalise")
