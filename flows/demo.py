@@ -40,11 +40,13 @@ def run_demo(folder: Path, scans: int, device: str, quiet: bool) -> dict[str, An
     summary["seconds"] = round(time.monotonic() - started, 2)
     if not quiet:
         accuracy_rows = summary["accuracy"]
-        summary_table({k: v for k, v in summary.items() if k not in ("accuracy", "surprises")})
+        hidden = ("accuracy", "surprises", "pictures")
+        summary_table({k: v for k, v in summary.items() if k not in hidden})
+        plain(f"pictures: {folder / 'pictures'}")
         out.print(rows_table("Distance to the truth on supported face vertices, mm", accuracy_rows))
         for surprise in summary["surprises"]:
             plain(f"NOT AS EXPECTED: {surprise}")
-        show_batch(store)
+        show_batch(config.store)
     return summary
 
 
