@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,7 +102,8 @@ def distance_colours(distance_mm: Array, limit_mm: float = 2.0) -> Array:
     return colours.astype(np.uint8)
 
 
-def save_row(pictures: list[Array], path: Path) -> None:
-    """Pictures of one height side by side as a PNG."""
+def save_grid(rows: Sequence[Sequence[Array]], path: Path) -> None:
+    """Rows of pictures, all of one size, as one PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(pictures, axis=1)).save(path)
+    grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+    Image.fromarray(grid).save(path, optimize=True)

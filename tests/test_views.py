@@ -9,7 +9,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pipeline.views import View, camera_rotation, distance_colours, render, save_row
+from pipeline.views import View, camera_rotation, distance_colours, render, save_grid
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,10 @@ def test_distance_colours_end_at_the_limit_and_are_grey_without_data() -> None:
     assert colours[4].tolist() == [150, 150, 150]
 
 
-def test_a_row_is_saved_side_by_side(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "row.png"
-    save_row([np.zeros((8, 8, 3), np.uint8), np.full((8, 4, 3), 255, np.uint8)], path)
-    assert Image.open(path).size == (12, 8)
+def test_a_grid_is_saved_row_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "grid.png"
+    black, white = np.zeros((8, 6, 3), np.uint8), np.full((8, 6, 3), 255, np.uint8)
+    save_grid([[black, white, black], [white, white, white]], path)
+    saved = np.asarray(Image.open(path))
+    assert saved.shape == (16, 18, 3)
+    assert saved[0, 0, 0] == 0 and saved[0, 7, 0] == saved[15, 0, 0] == 255

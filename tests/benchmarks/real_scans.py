@@ -29,7 +29,7 @@ from pipeline.formats import format_of, read_scan
 from pipeline.geometry.closest import SurfaceIndex
 from pipeline.store import open_store
 from pipeline.types import Array
-from pipeline.views import View, render, save_row
+from pipeline.views import View, render, save_grid
 
 HERE = Path(__file__).resolve()
 SCALISMO = ("01", "02", "06", "14")
@@ -140,8 +140,8 @@ def draw(path: Path, report: dict[str, Any], model: FlameModel, picture: Path) -
     x, y, z = nose_tip(vertices @ rotation.T + shift, model).tolist()
     views = [View(yaw, 0, 260, (x, y, z - 60)) for yaw in (0, 45, 90)]
     meshes = [(raw.vertices * report["unit_factor_mm"], raw.faces), (vertices, model.faces)]
-    rows = [render(v @ rotation.T + shift, f, view, 320) for v, f in meshes for view in views]
-    save_row(rows, picture)
+    rows = [[render(v @ rotation.T + shift, f, view, 320) for view in views] for v, f in meshes]
+    save_grid(rows, picture)
 
 
 def rigid(a: Array, b: Array) -> tuple[Array, Array]:
