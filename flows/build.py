@@ -67,7 +67,7 @@ def build(config: BuildConfig, dask: str | None = None) -> dict[str, Any]:
 
 
 def dry_run(config: BuildConfig) -> dict[str, Any]:
-    """What `build` would read, compute and reuse; opens no scan and writes nothing."""
+    """What `build` would read, compute and reuse; scans are hashed, none is processed."""
     plan = make_plan(config, load_model(config.model, config.embedding))
     return {
         "store": str(config.store),

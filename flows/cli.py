@@ -16,7 +16,6 @@ from pipeline.errors import FacefoldError
 
 app = typer.Typer(
     name="facefold",
-    help="Fold many 3D face scan datasets into one metric, registered, sharded training set.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -52,19 +51,28 @@ def show(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, default=str))
 
 
-@app.callback()
-def version_option(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    if version:
+def print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def facefold(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    """Fold many 3D face scan datasets into one metric, registered, sharded training set."""
 
 
 @app.command()
 def demo(
     out: Folder = Path("demo"),
-    scans: Annotated[int, typer.Option(min=20, help="Scan files to make, broken ones too.")] = 60,
+    scans: Annotated[int, typer.Option(min=24, help="Scan files to make, broken ones too.")] = 60,
     device: Device = Device.auto,
     as_json: Json = False,
 ) -> None:

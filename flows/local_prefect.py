@@ -18,6 +18,7 @@ def use_local_prefect(home: Path) -> None:
         if os.environ.get("PREFECT_HOME"):
             return
         raise RuntimeError("Prefect was imported before its settings were made")
+    home = home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     settings = {
         "PREFECT_HOME": str(home),
