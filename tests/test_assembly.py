@@ -1,0 +1,304 @@
+"""The tables of a version: every file counted, people kept together, heavy losses refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.assembly import (
+    Assembly,
+    assemble,
+    check_limits,
+    published_as,
+    shard_arrays,
+    summarise,
+)
+from pipeline.config import BuildConfig
+from pipeline.errors import FacefoldError
+from pipeline.flame.model import FlameModel
+from pipeline.flame.stand_in import stand_in
+from pipeline.ledger import open_ledger, record, recorded, result_path
+from pipeline.plan import Plan, make_plan
+from pipeline.stages import save_arrays
+from pipeline.store import create_staging, publish, write_shard
+from tests.small_build import build_of, results_of, write_registry, write_source
+from tests.store.random_store import TAG, random_rows
+
+REFUSED = {"lab:p2_neutral": ("read", "cut off"), "clinic:p9_smile": ("quality", "hardly a face")}
+
+
+@pytest.fixture(scope="module")
+def model() -> FlameModel:
+    return stand_in()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """lab: 4 scans of 3 people and files of all other kinds; clinic: 3 of 3, one known to lab."""
+    write_source(
+        *(tmp_path, "lab", "p1_neutral.obj", "p1_smile.obj", "p2_neutral.obj", "p3_neutral.obj"),
+        *("p1_smile.npy", "torn_p4.obj", "Thumbs.db", "notes.txt", "who_is_this.obj"),
+    )
+    same = {"same_as": {"p8": "lab:p1"}}
+    write_source(
+        *(tmp_path, "clinic", "p7_neutral.obj", "p8_neutral.obj", "p9_smile.obj"), subjects=same
+    )
+    return tmp_path
+
+
+Assembled = tuple[BuildConfig, Plan, Assembly]
+
+
+def assembled(
+    folder: Path,
+    model: FlameModel,
+    *sources: str,
+    refused: dict[str, tuple[str, str]] | None = None,
+    **fields: Any,
+) -> Assembled:
+    config = build_of(folder, *(sources or ("lab", "clinic")), **fields)
+    plan = make_plan(config, model)
+    results = results_of(plan, REFUSED if refused is None else refused)
+    return config, plan, assemble(config, plan, results, model)
+
+
+def column(assembly: Assembly, name: str) -> dict[str, Any]:
+    return {row["scan_id"]: row[name] for row in assembly.manifest}
+
+
+def test_every_file_is_counted_once(folder: Path, model: FlameModel) -> None:
+    _, plan, assembly = assembled(folder, model)
+    summary = summarise(plan, assembly)
+    lab = {"found": 8, "kept": 3, "quarantined": 3, "excluded": 2, "companions": 1}
+    clinic = {"found": 3, "kept": 2, "quarantined": 1, "excluded": 0, "companions": 0}
+    assert summary["sources"] == [{"source": "lab", **lab}, {"source": "clinic", **clinic}]
+    assert {name: summary[name] for name in lab} == {name: lab[name] + clinic[name] for name in lab}
+    for row in (summary, *summary["sources"]):
+        assert row["found"] == row["kept"] + row["quarantined"] + row["excluded"]
+    assert summary["found"] + summary["companions"] == sum(
+        path.is_file() for source in ("lab", "clinic") for path in (folder / source).iterdir()
+    )
+
+
+def test_what_is_left_out_says_where_and_why(folder: Path, model: FlameModel) -> None:
+    assembly = assembled(folder, model)[2]
+    rows = [(row["source"], Path(row["path"]).name, row["stage"]) for row in assembly.quarantine]
+    assert rows == [
+        ("clinic", "p9_smile.obj", "quality"),
+        ("lab", "notes.txt", "catalogue"),
+        ("lab", "p2_neutral.obj", "read"),
+        ("lab", "who_is_this.obj", "catalogue"),
+    ]
+    assert [row["reason"] for row in assembly.quarantine][::2] == ["hardly a face", "cut off"]
+    assert all(Path(row["path"]).is_file() for row in assembly.quarantine)
+    assert {(row["path"], row["reason"]) for row in assembly.excluded} == {
+        ("torn_p4.obj", "torn meshes"),
+        ("Thumbs.db", "written by the operating system"),
+    }
+
+
+def test_people_are_one_across_sources_and_stand_together(folder: Path, model: FlameModel) -> None:
+    assembly = assembled(folder, model)[2]
+    assert [(row["identity"], row["scan_id"]) for row in assembly.manifest] == [
+        ("clinic:p7", "clinic:p7_neutral"),
+        ("lab:p1", "clinic:p8_neutral"),
+        ("lab:p1", "lab:p1_neutral"),
+        ("lab:p1", "lab:p1_smile"),
+        ("lab:p3", "lab:p3_neutral"),
+    ]
+    other_way_round = assembled(folder, model, "clinic", "lab")[2]
+    assert other_way_round.manifest == assembly.manifest
+
+
+def test_people_that_are_the_same_in_a_circle_are_refused(folder: Path, model: FlameModel) -> None:
+    write_registry(folder, "lab", subjects={"same_as": {"p1": "clinic:p8"}})
+    with pytest.raises(FacefoldError, match="same_as goes in a circle"):
+        assembled(folder, model)
+
+
+def test_people_of_a_benchmark_are_tested_on_wherever_they_were_scanned(
+    folder: Path, model: FlameModel
+) -> None:
+    everyone = {"splits": {"train": 1.0}}
+    assert set(column(assembled(folder, model, **everyone)[2], "split").values()) == {"train"}
+    subjects = {"same_as": {"p8": "lab:p1", "p9": "lab:p3"}}
+    write_registry(folder, "clinic", benchmark="now", subjects=subjects)
+    # p9's own scan is refused: the person is one of the benchmark all the same
+    assert column(assembled(folder, model, **everyone)[2], "split") == {
+        "clinic:p7_neutral": "test",
+        "clinic:p8_neutral": "test",
+        "lab:p1_neutral": "test",
+        "lab:p1_smile": "test",
+        "lab:p3_neutral": "test",
+    }
+    write_registry(folder, "clinic", benchmark="now", subjects={"same_as": {"p8": "lab:p1"}})
+    assert column(assembled(folder, model, **everyone)[2], "split")["lab:p3_neutral"] == "train"
+
+
+def test_an_added_source_moves_nobody(tmp_path: Path, model: FlameModel) -> None:
+    write_source(tmp_path, "lab", *(f"p{i}_neutral.obj" for i in range(60)))
+    others = {f"p{i}": f"lab:p{i}" for i in range(0, 60, 2)}
+    names = (f"p{i}_smile.obj" for i in range(90))
+    write_source(tmp_path, "clinic", *names, subjects={"same_as": others})
+    before = column(assembled(tmp_path, model, "lab", refused={})[2], "split")
+    after = column(assembled(tmp_path, model, "lab", "clinic", refused={})[2], "split")
+    assert set(before.values()) == {"train", "val", "test"}
+    assert {scan: after[scan] for scan in before} == before
+    assert all(after[f"clinic:p{i}_smile"] == before[f"lab:p{i}_neutral"] for i in range(0, 60, 2))
+    other_seed = assembled(tmp_path, model, "lab", refused={}, seed=1)[2]
+    assert column(other_seed, "split") != before
+
+
+def test_the_registry_of_today_goes_before_what_was_recorded(
+    folder: Path, model: FlameModel
+) -> None:
+    terms = {"name": "research", "url": "x", "redistribution": False, "commercial": False}
+    write_registry(folder, "lab", licence=terms, metric="recoverable", neutral="all")
+    config = build_of(folder, "lab")
+    plan = make_plan(config, model)
+    stale = {"subject": "somebody", "neutral": False, "licence": "old", "verdict": "review"}
+    results = {
+        key: replace(result, summary={**result.summary, **stale})
+        for key, result in results_of(plan).items()
+    }
+    row = next(
+        row
+        for row in assemble(config, plan, results, model).manifest
+        if row["scan_id"] == "lab:p1_smile"
+    )
+    work = next(work for work in plan.works if work.record.scan_id == "lab:p1_smile")
+    assert {name: row[name] for name in ("subject", "neutral", "licence", "commercial")} == {
+        "subject": "p1",
+        "neutral": True,
+        "licence": "research",
+        "commercial": False,
+    }
+    assert (row["metric"], row["redistribution"], row["benchmark"]) == (False, False, None)
+    assert (row["verdict"], row["coverage"]) == ("review", 0.5)
+    assert (row["result_key"], row["content_hash"]) == (work.key, work.record.content_hash)
+
+
+def test_a_source_that_loses_too_much_stops_the_build(folder: Path, model: FlameModel) -> None:
+    # lab loses 3 of 6, clinic 1 of 3; what a rule excludes is not lost
+    def limits(lab: float, clinic: float) -> None:
+        write_registry(folder, "lab", limits={"max_rejected_share": lab})
+        write_registry(folder, "clinic", limits={"max_rejected_share": clinic})
+        _, plan, assembly = assembled(folder, model)
+        check_limits(plan, assembly)
+
+    limits(0.5, 0.34)
+    with pytest.raises(FacefoldError) as caught:
+        limits(0.49, 0.34)
+    assert "lab: 3 of 6 scans are quarantined (2 at catalogue, 1 at read)" in str(caught.value)
+    assert "limits.max_rejected_share 0.49" in str(caught.value)
+    assert "nothing was published" in str(caught.value) and "clinic" not in str(caught.value)
+    with pytest.raises(FacefoldError, match=r"lab: 3 of 6 .*clinic: 1 of 3 .*\(1 at quality\)"):
+        limits(0.2, 0.2)
+
+
+def test_a_source_without_scans_loses_nothing(tmp_path: Path, model: FlameModel) -> None:
+    write_source(tmp_path, "lab", "torn_p1.obj", limits={"max_rejected_share": 0.0})
+    _, plan, assembly = assembled(tmp_path, model, "lab")
+    check_limits(plan, assembly)
+    assert assembly.manifest == [] and summarise(plan, assembly)["found"] == 1
+
+
+def test_equal_builds_have_equal_digests(folder: Path, model: FlameModel) -> None:
+    digest = assembled(folder, model)[2].digest
+    assert digest == assembled(folder, model, workers=1, batch=1, device="cpu")[2].digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: write_registry(folder, "lab", version="2"),
+        lambda folder: write_registry(
+            folder, "lab", limits={"max_rejected_share": 0.3, "extent_mm": [70.0, 600.0]}
+        ),
+        lambda folder: (folder / "lab" / "p1_neutral.obj").write_bytes(b"scanned again"),
+        lambda folder: (folder / "lab" / "p5_neutral.obj").write_bytes(b"one more"),
+        lambda folder: (folder / "lab" / "torn_p5.obj").write_bytes(b"torn"),
+        lambda folder: (folder / "lab" / "what.obj").write_bytes(b"of no name"),
+    ],
+    ids=["version", "limits", "changed scan", "more scans", "more excluded", "more quarantined"],
+)
+def test_digests_follow_the_sources(
+    folder: Path, model: FlameModel, change: Callable[[Path], Any]
+) -> None:
+    before = assembled(folder, model)[2].digest
+    change(folder)
+    assert assembled(folder, model)[2].digest != before
+
+
+def test_digests_follow_settings_model_and_verdicts(folder: Path, model: FlameModel) -> None:
+    found = [
+        assembled(folder, model)[2].digest,
+        assembled(folder, model, seed=1)[2].digest,
+        assembled(folder, model, splits={"train": 1.0})[2].digest,
+        assembled(folder, model, rows_per_shard=64)[2].digest,
+        assembled(folder, model, quality={"coverage": [0.6, 0.3]})[2].digest,
+        assembled(folder, replace(model, name="another"))[2].digest,
+        assembled(folder, model, refused={})[2].digest,
+        assembled(folder, model, refused=REFUSED | {"lab:p2_neutral": ("read", "empty")})[2].digest,
+    ]
+    assert len(set(found)) == len(found)
+
+
+def test_results_from_the_ledger_are_the_same_assembly(folder: Path, model: FlameModel) -> None:
+    config, plan, assembly = assembled(folder, model)
+    results = results_of(plan, REFUSED)
+    with open_ledger(folder / "ledger.sqlite") as ledger:
+        record(ledger, results.values())
+        again = recorded(ledger, list(results))
+    assert assemble(config, plan, again, model).digest == assembly.digest
+
+
+def test_provenance_says_what_the_dataset_is_made_from(folder: Path, model: FlameModel) -> None:
+    assembly = assembled(folder, model, registration={"modes": 40})[2]
+    found = json.loads(json.dumps(assembly.provenance))
+    assert found["model"] == {"name": "stand-in", "digest": model.digest, "is_stand_in": True}
+    assert [(s["id"], s["scans"], s["options"]["modes"]) for s in found["sources"]] == [
+        ("lab", 4, 40),
+        ("clinic", 3, 40),
+    ]
+    assert found["sources"][0]["registry"]["licence"]["name"] == "x"
+    assert str(folder) not in json.dumps(found)
+
+
+def test_a_version_is_found_by_the_assembly_it_was_published_from(tmp_path: Path) -> None:
+    store = tmp_path / "unified.zarr"
+    assert published_as(store, "a" * 64) is None
+    versions = {}
+    for seed, digest in enumerate(("a" * 64, "b" * 64)):
+        staging = create_staging(store, 2, TAG, 16)
+        receipt = write_shard(staging, 0, random_rows(2, seed), TAG.digest)
+        rows = [
+            {"scan_id": f"s:{i}", "source": "s", "subject": str(i), "identity": f"s:{i}"}
+            | {"split": "train", "expression": "", "neutral": True, "verdict": "accept"}
+            for i in range(2)
+        ]
+        versions[digest] = publish(store, staging, [receipt], rows, provenance={"assembly": digest})
+        assert published_as(store, digest) == versions[digest]
+    assert published_as(store, "a" * 64) is None
+    assert published_as(store, "c" * 64) is None
+
+
+def test_the_arrays_of_a_shard_are_in_the_order_of_its_keys(tmp_path: Path) -> None:
+    keys = ["aa", "bb", "cc"]
+    rows = random_rows(3)
+    for i, key in enumerate(keys):
+        row = {name: values[i] for name, values in rows.items()}
+        save_arrays(result_path(tmp_path, key), row)
+    found = shard_arrays(tmp_path, ["cc", "aa"])
+    assert set(found) == set(rows)
+    for name, values in rows.items():
+        np.testing.assert_array_equal(found[name], values[[2, 0]])
+        assert found[name].dtype == values.dtype
+    with pytest.raises(FileNotFoundError, match=r"dd\.npz"):
+        shard_arrays(tmp_path, ["aa", "dd"])
