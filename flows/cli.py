@@ -143,8 +143,6 @@ def register(
 
     Exit status: 0 all registered, 3 some scans failed (their .json says why), 2 wrong use.
     """
-    # before torch is imported: threads win little on one head, and lose much on a busy machine
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from pipeline.flame.assets import load_model
     from pipeline.register_files import register_files
 
@@ -263,6 +261,8 @@ def new_source(source: Annotated[str, typer.Argument(help="Id of the new source.
 
 def main() -> None:
     """Entry point: an error facefold raised on purpose is printed without a traceback."""
+    # before torch is imported: threads win little on one head, and lose much on a busy machine
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         app()
     except FacefoldError as error:

@@ -37,13 +37,12 @@ def fit_coarse(
     """
     basis, penalty, strain = reduced_basis(template)
     vertices = base
-    first, last = options.robust_mm
     longest, shortest = options.coarse_wavelength_mm
     if not template.has_basis:
         shortest *= BARE_SHARE
     for i in range(options.coarse_iterations):
         progress = i / max(options.coarse_iterations - 1, 1)
-        robust = geometric(max(last, first / 2), last, progress)
+        robust = geometric(options.handover_mm, options.robust_mm[1], progress)
         matches = find_matches(
             vertices, surfaces, template, robust, options.min_normal_cosine, at=template.data
         )

@@ -45,7 +45,7 @@ def fit_fine(
             template,
             options.robust_mm[1],
             options.min_normal_cosine,
-            exact=True,
+            on_triangles=True,
             at=template.data,
         )
         gap = on_all_vertices(template, matches.point - base[:, template.data])

@@ -62,19 +62,19 @@ def find_matches(
     template: Template,
     robust_mm: float,
     min_cosine: float,
-    exact: bool = False,
+    on_triangles: bool = False,
     at: Tensor | None = None,
 ) -> Matches:
     """Closest points weighted by distance (Geman–McClure), normals and the scan's border.
 
     vertices (B,V,3); `at` (N,) names those to match, all where None. A vertex without data
-    (`template.areas` 0) gets weight 0. `exact` searches the triangles' surface, else the nearest
-    vertex of the scan stands for its tangent plane.
+    (`template.areas` 0) gets weight 0. `on_triangles` matches points of the scan's triangles, else
+    the scan's nearest vertex stands for its tangent plane, which is faster and enough far away.
     """
     at = torch.arange(vertices.shape[1], device=vertices.device) if at is None else at
     normals = vertex_normals(vertices, template.faces)[:, at]
     vertices = vertices[:, at]
-    found = [_closest(v, surface, exact) for v, surface in zip(vertices, surfaces, strict=True)]
+    found = [_closest(v, s, on_triangles) for v, s in zip(vertices, surfaces, strict=True)]
     point, normal, border = (torch.stack(parts) for parts in zip(*found, strict=True))
     distance = (point - vertices).norm(dim=-1)
     weight = (robust_mm**2 / (robust_mm**2 + distance**2)) ** 2
@@ -84,9 +84,12 @@ def find_matches(
     return Matches(point, normal, weight * trusted, distance)
 
 
-def _closest(vertices: Tensor, surface: ScanSurface, exact: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _closest(
+    vertices: Tensor, surface: ScanSurface, on_triangles: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(N,3) -> matched points (N,3), the scan's normals (N,3) and whether at its border (N,)."""
     index = surface.index
-    if exact and len(index.faces):
+    if on_triangles and len(index.faces):
         point, triangle, barycentric = index.closest(vertices)
         corners = index.faces[triangle]
         normal = (barycentric[..., None] * surface.normals[corners]).sum(1)

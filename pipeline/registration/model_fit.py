@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import torch
 from torch import Tensor
 
 from pipeline.flame.lbs import pose_model
 from pipeline.geometry.rigid import rotation_matrices, rotation_to_axis_angle
 from pipeline.registration.annealing import INDEPENDENT_PATCHES, geometric
+from pipeline.registration.coefficients import (
+    Coefficients,
+    posed_vertices,
+    vertex_rotations,
+    world_rotations,
+)
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import Matches, ScanSurface, find_matches
 from pipeline.registration.options import RegistrationOptions
@@ -33,70 +37,6 @@ LAST_LANDMARK_NOISE = 4.0
 """Times the landmark noise at the end: landmarks lose their say as the surfaces come close."""
 
 
-@dataclass(frozen=True, eq=False)
-class Coefficients:
-    """What the model is told, for B scans; float64."""
-
-    shape: Tensor  # (B,S)
-    expression: Tensor  # (B,E)
-    rotations: Tensor  # (B,max(J,1),3,3) of each joint against its parent
-    translation: Tensor  # (B,3)
-
-    @property
-    def pose(self) -> Tensor:
-        """(B,3J) axis-angle."""
-        return rotation_to_axis_angle(self.rotations).flatten(1)
-
-
-def rest_coefficients(template: Template, count: int) -> Coefficients:
-    """The unposed mean shape, `count` times."""
-    tensors = template.tensors
-    empty = tensors.template.new_zeros
-    joints = max(len(tensors.parents), 1)
-    return Coefficients(
-        shape=empty(count, len(tensors.shape_basis)),
-        expression=empty(count, len(tensors.expression_basis)),
-        rotations=torch.eye(3, dtype=torch.float64, device=template.device).expand(
-            count, joints, 3, 3
-        ),
-        translation=empty(count, 3),
-    )
-
-
-def posed_vertices(template: Template, c: Coefficients) -> Tensor:
-    """(B,V,3) mm."""
-    return pose_model(template.tensors, c.shape, c.expression, c.pose, c.translation).vertices
-
-
-def vertex_rotations(template: Template, c: Coefficients) -> Tensor:
-    """(B,V,3,3): how the pose turns the surface at each vertex (the blended joint rotations)."""
-    world = world_rotations(template, c)
-    if not template.tensors.parents:
-        return world.expand(-1, len(template.areas), 3, 3)
-    return torch.einsum("vj,bjkl->bvkl", template.tensors.weights, world)
-
-
-def world_rotations(template: Template, c: Coefficients) -> Tensor:
-    """(B,max(J,1),3,3) of each joint against the scan's frame."""
-    world = [c.rotations[:, 0]]
-    for joint, parent in enumerate(template.tensors.parents[1:], start=1):
-        world.append(world[parent] @ c.rotations[:, joint])
-    return torch.stack(world, 1)
-
-
-def place(
-    template: Template, c: Coefficients, rotation: Tensor, translation: Tensor
-) -> Coefficients:
-    """Coefficients whose vertices are the unplaced ones moved by v -> R v + t (B,3,3), (B,3)."""
-    moved = replace(
-        c, rotations=torch.cat([rotation[:, None] @ c.rotations[:, :1], c.rotations[:, 1:]], 1)
-    )
-    # the global rotation turns about joint 0: the translation makes up for it
-    before = posed_vertices(template, c) @ rotation.mT + translation[:, None]
-    offset = (before - posed_vertices(template, moved)).mean(1)
-    return replace(moved, translation=moved.translation + offset)
-
-
 def fit_model(
     template: Template,
     surfaces: list[ScanSurface],
@@ -110,8 +50,7 @@ def fit_model(
     their say as the surfaces come close.
     """
     c, system = start, NormalEquations(template, options.model_noise_mm)
-    free = landmarks.present.sum(1) == 0
-    first, last = options.robust_mm
+    free = landmarks.confidence.sum(1) == 0
     for i in range(options.model_iterations):
         progress = i / max(options.model_iterations - 1, 1)
         vertices = posed_vertices(template, c)
@@ -119,7 +58,7 @@ def fit_model(
             vertices,
             surfaces,
             template,
-            geometric(first, max(last, first / 2), progress),
+            geometric(options.robust_mm[0], options.handover_mm, progress),
             options.min_normal_cosine,
             at=system.data_vertices(i < WARM_UP),
         )

@@ -51,6 +51,12 @@ class RegistrationOptions:
                 )
             object.__setattr__(self, name, pair)
 
+    @property
+    def handover_mm(self) -> float:
+        """The robust distance at which the model fit ends and the coarse stage begins."""
+        first, last = self.robust_mm
+        return max(last, first / 2)
+
 
 def options_from(mapping: Mapping[str, Any]) -> RegistrationOptions:
     """Options from a YAML mapping. Raises RegistrationError that names every unknown field."""

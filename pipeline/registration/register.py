@@ -119,7 +119,7 @@ def judge(
         template,
         options.robust_mm[1],
         options.min_normal_cosine,
-        exact=True,
+        on_triangles=True,
     )
     neutral = neutral_vertices(template, fitted)
     errors = landmarks.mean_error(fitted.vertices)
