@@ -16,6 +16,7 @@ from flows.console import note, out, plain, rows_table, summary_table
 from flows.pictures import save_pictures
 from pipeline.config import load_build
 from pipeline.flame.assets import load_model
+from pipeline.flame.model import FlameModel
 from pipeline.loaders import FaceDataset
 from pipeline.store import open_store
 from pipeline.synthetic import SyntheticSource, accuracy, load_truth, write_sources
@@ -33,7 +34,7 @@ def run_demo(folder: Path, scans: int, device: str, quiet: bool) -> dict[str, An
     summary = build(config)
     store = Path(summary["store"])
     note("comparing with the truth, drawing pictures")
-    summary["accuracy"] = accuracy_by_source(folder, store)
+    summary["accuracy"] = accuracy_by_source(folder, store, load_model(config.model))
     summary["surprises"] = surprises(sources, summary["quarantine"])
     summary["pictures"] = save_pictures(folder / "pictures", config, store)
     summary["build"] = str(config_path)
@@ -55,6 +56,7 @@ def write_config(folder: Path, sources: Sequence[SyntheticSource], device: str) 
     path = folder / "build.yaml"
     config = {
         "store": "unified.zarr",
+        "model": "stand-in",
         "sources": [{"registry": s.id, "root": str(s.root.relative_to(folder))} for s in sources],
         "device": device,
     }
@@ -63,9 +65,9 @@ def write_config(folder: Path, sources: Sequence[SyntheticSource], device: str) 
     return path
 
 
-def accuracy_by_source(folder: Path, store: Path) -> list[dict[str, Any]]:
+def accuracy_by_source(folder: Path, store: Path, model: FlameModel) -> list[dict[str, Any]]:
     """Error of the kept scans against their truth, a row a source and one for all."""
-    opened, model = open_store(store), load_model()
+    opened = open_store(store)
     manifest = opened.manifest.select(["source", "scan_id"]).to_pylist()
     vertices = opened.read("vertices_mm", np.arange(len(manifest)))
     frames = opened.read("source_to_canonical", np.arange(len(manifest)))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import RegistryError
+from pipeline.flame.assets import STAND_IN
 from pipeline.registry import load_registry, read_yaml
 
 
@@ -30,7 +31,9 @@ class BuildConfig(Strict):
     store: Path = Field(description="Folder of the dataset; published versions lie below it.")
     sources: tuple[SourceEntry, ...] = Field(min_length=1)
     model: Path | None = Field(
-        None, description="FLAME's model file; without it FACEFOLD_FLAME_MODEL or the stand-in."
+        None,
+        description="FLAME's model file, or `stand-in`; without it FACEFOLD_FLAME_MODEL, and the "
+        "stand-in where that is unset.",
     )
     embedding: Path | None = Field(
         None, description="Landmark embedding of the model, where its file has none."
@@ -80,7 +83,7 @@ def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
         update={
             "store": base / config.store,
             "work": base / config.work,
-            "model": config.model and base / config.model,
+            "model": base / config.model if config.model not in (None, STAND_IN) else config.model,
             "embedding": config.embedding and base / config.embedding,
             "sources": tuple(
                 SourceEntry(
@@ -102,7 +105,7 @@ def _faults(config: BuildConfig) -> Iterator[str]:
         yield f"splits: got {dict(config.splits)}, expected shares ≥ 0 that add up to 1"
     for name in ("model", "embedding"):
         file = getattr(config, name)
-        if file is not None and not file.is_file():
+        if file not in (None, STAND_IN) and not file.is_file():
             yield f"{name}: got {file}, expected a file"
     ids: list[str] = []
     for i, entry in enumerate(config.sources):

@@ -63,3 +63,7 @@ def test_all_faults_at_once(tmp_path: Path, fields: dict[str, Any], words: list[
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"nowhere\.yaml"):
         load_build(tmp_path / "nowhere.yaml")
+
+
+def test_the_stand_in_is_no_file(tmp_path: Path) -> None:
+    assert load_build(written(tmp_path, model="stand-in")).model == Path("stand-in")

@@ -20,6 +20,8 @@ from pipeline.formats.ply import read_ply
 from pipeline.types import N_EXPRESSION, N_SHAPE, Array
 
 MODEL_VARIABLE = "FACEFOLD_FLAME_MODEL"
+STAND_IN = Path("stand-in")
+"""In place of a model's file: the embedded stand-in, whatever the environment names."""
 _KEYS = (
     "v_template",
     "f",
@@ -49,7 +51,8 @@ def load_model(
 
     `path`: a FLAME pickle, an `.npz` with its keys (`n_shape` = how many of `shapedirs` are
     identity; without it the first 300), or a template mesh (`.obj`, `.ply`). None takes the
-    environment's FACEFOLD_FLAME_MODEL, and the embedded stand-in where that is unset.
+    environment's FACEFOLD_FLAME_MODEL, and the embedded stand-in where that is unset; STAND_IN
+    takes the stand-in in any case.
     `embedding`: see `embedding.read_embedding`. `masks`: FLAME_masks.pkl. For a model of FLAME's
     topology both are also taken from beside the model under the names FLAME gives them.
     Raises ModelError when a file is missing, unsafe, incomplete or of no plausible size, and
@@ -57,7 +60,7 @@ def load_model(
     """
     if path is None and os.environ.get(MODEL_VARIABLE):
         path = Path(os.environ[MODEL_VARIABLE])
-    if path is None:
+    if path is None or path == STAND_IN:
         from pipeline.flame.stand_in import stand_in
 
         model = stand_in()

@@ -285,3 +285,10 @@ def test_a_turned_template_is_refused(shared_data: Path, tmp_path: Path) -> None
     shutil.copy(folder / "landmark_embedding.npy", tmp_path)
     with pytest.raises(ModelError, match=r"expected \+y up, \+z out of the face"):
         load_model(turned)
+
+
+def test_the_stand_in_by_name_whatever_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACEFOLD_FLAME_MODEL", "nowhere.pkl")
+    assert load_model(STAND_IN).is_stand_in
+    with pytest.raises(ModelError, match="nowhere"):
+        load_model()
