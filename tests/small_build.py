@@ -62,12 +62,10 @@ def results_of(
     plan: Plan, refused: Mapping[str, tuple[str, str]] | None = None
 ) -> dict[str, Result]:
     """A result for every work of the plan; `refused`: scan id -> stage and reason."""
-    return {
-        work.key: Result(
-            work.key,
-            work.record.scan_id,
-            *(refused or {}).get(work.record.scan_id, ()),
-            summary={"scan_id": work.record.scan_id, "verdict": "accept", "coverage": 0.5},
-        )
-        for work in plan.works
-    }
+    results = {}
+    for work in plan.works:
+        scan_id = work.record.scan_id
+        stage, reason = (refused or {}).get(scan_id, ("", ""))
+        summary = {"scan_id": scan_id, "verdict": "accept", "coverage": 0.5}
+        results[work.key] = Result(work.key, scan_id, stage, reason, summary)
+    return results

@@ -104,12 +104,14 @@ def test_what_is_left_out_says_where_and_why(folder: Path, model: FlameModel) ->
 
 
 def test_people_are_one_across_sources_and_stand_together(folder: Path, model: FlameModel) -> None:
+    subjects = {"same_as": {"p8": "lab:p1", "p7": "lab:p3"}}
+    write_registry(folder, "clinic", subjects=subjects)
     assembly = assembled(folder, model)[2]
     assert [(row["identity"], row["scan_id"]) for row in assembly.manifest] == [
-        ("clinic:p7", "clinic:p7_neutral"),
         ("lab:p1", "clinic:p8_neutral"),
         ("lab:p1", "lab:p1_neutral"),
         ("lab:p1", "lab:p1_smile"),
+        ("lab:p3", "clinic:p7_neutral"),
         ("lab:p3", "lab:p3_neutral"),
     ]
     other_way_round = assembled(folder, model, "clinic", "lab")[2]

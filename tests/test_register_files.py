@@ -187,6 +187,18 @@ def test_what_is_no_face_has_no_mesh(run: Run) -> None:
     assert not (run.out / "ball.ply").exists()
 
 
+def test_a_rejected_registration_shows_its_figures_and_has_no_mesh(
+    scans: Scans, model: FlameModel, tmp_path: Path
+) -> None:
+    lenient = replace(RIGID, max_median_mm=1000.0)
+    [report] = register_files([scans.path("ball")], tmp_path, model, options=lenient)
+    assert (report["status"], report["stage"]) == ("failed", "quality")
+    assert report["quality"]["verdict"] == "reject"
+    assert report["reason"] == "; ".join(report["quality"]["reasons"])
+    assert report["mesh"] is None and report["parameters"] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["ball.json"]
+
+
 def test_the_frame_of_a_turned_scan_is_found_again() -> None:
     random = np.random.default_rng(0)
     ball = trimesh.creation.icosphere(subdivisions=2)

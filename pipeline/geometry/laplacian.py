@@ -12,6 +12,8 @@ from pipeline.types import Array
 
 MAX_COTANGENT = 20.0
 """Cotangents beyond this belong to slivers (below 3°) and would dominate their neighbourhood."""
+SPRING = 0.3
+"""Stiffness of a tie between components; an edge between equilateral triangles has 0.58."""
 
 
 def cotangent_laplacian(vertices: Array, faces: Array) -> csc_array:
@@ -38,7 +40,7 @@ def cotangent_laplacian(vertices: Array, faces: Array) -> csc_array:
         near = main[cKDTree(v[main]).query(v[loose], k=[1, 2, 3])[1]]
         rows.append(np.repeat(loose, 3))
         cols.append(near.ravel())
-        values.append(np.full(near.size, 0.3))
+        values.append(np.full(near.size, SPRING))
     i, j, w = np.concatenate(rows), np.concatenate(cols), np.concatenate(values)
     n = len(v)
     weights = coo_array((np.r_[w, w], (np.r_[i, j], np.r_[j, i])), shape=(n, n)).tocsc()

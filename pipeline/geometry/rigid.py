@@ -11,8 +11,8 @@ from pipeline.errors import RegistrationError
 def umeyama(source: Tensor, target: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The rigid motion (R, t) that minimises Σ w |R source + t − target|², batched.
 
-    (…,N,3), (…,N,3), (…,N) ≥ 0 -> (…,3,3) and (…,3). Umeyama 1991, eq. 40–42 with the scale c = 1:
-    metric size is never fitted. Rotations are proper (determinant +1).
+    (…,N,3), (…,N,3), (…,N) ≥ 0 and not all 0 -> (…,3,3) and (…,3). Umeyama 1991, eq. 40–42 with
+    the scale c = 1: metric size is never fitted. Rotations are proper (determinant +1).
     """
     w = torch.ones_like(source[..., 0]) if weights is None else weights
     w = (w / w.sum(-1, keepdim=True))[..., None]

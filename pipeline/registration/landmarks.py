@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.flame.model import LandmarkEmbedding
 from pipeline.geometry.rigid import check_spread, umeyama
 from pipeline.landmarks.schemes import CONTOUR_68, to_68
 from pipeline.registration.annealing import geometric
@@ -18,6 +19,7 @@ from pipeline.types import Array, Scan
 ROBUST_MM = (40.0, 10.0)
 """A landmark this far from where the model puts it has lost three quarters of its weight; first,
 when an open mouth is far from the model's closed one, and last."""
+NO_LANDMARKS = LandmarkEmbedding(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +29,11 @@ class LandmarkTargets:
     corners: Tensor  # (L,3) vertex indices
     barycentric: Tensor  # (L,3)
     points: Tensor  # (B,L,3) mm, 0 where missing
-    present: Tensor  # (B,L) float64, the confidence where the scan has the landmark, else 0
+    confidence: Tensor  # (B,L) in [0, 1], 0 where missing
 
     def of(self, rows: list[int]) -> LandmarkTargets:
         """The same for some of the scans."""
-        return replace(self, points=self.points[rows], present=self.present[rows])
+        return replace(self, points=self.points[rows], confidence=self.confidence[rows])
 
     def positions(self, vertices: Tensor) -> Tensor:
         """(B,V,3) -> (B,L,3) landmarks of the template."""
@@ -40,14 +42,14 @@ class LandmarkTargets:
     def pull(self, vertices: Tensor, noise_mm: float, progress: float) -> tuple[Tensor, Tensor]:
         """Gap (B,L,3) towards the scan and robust weight (B,L) in 1/mm²."""
         limit = geometric(*ROBUST_MM, progress)
-        gap = (self.points - self.positions(vertices)) * (self.present > 0)[..., None]
+        gap = (self.points - self.positions(vertices)) * (self.confidence > 0)[..., None]
         robust = (limit**2 / (limit**2 + gap.square().sum(-1))) ** 2
-        return gap, self.present * robust / noise_mm**2
+        return gap, self.confidence * robust / noise_mm**2
 
     def mean_error(self, vertices: Tensor) -> list[float | None]:
         """Mean distance of each scan's landmarks to the template's, mm."""
         distance = (self.points - self.positions(vertices)).norm(dim=-1)
-        has = self.present > 0
+        has = self.confidence > 0
         return [
             float(d[h].mean()) if bool(h.any()) else None
             for d, h in zip(distance, has, strict=True)
@@ -56,43 +58,36 @@ class LandmarkTargets:
 
 def landmark_targets(template: Template, scans: Sequence[Scan]) -> LandmarkTargets:
     """Pairs the model's landmarks with each scan's; contour points have no place of their own."""
-    embedding = template.model.landmarks
-    keep = np.zeros(0, np.int64)
-    if embedding is not None:
-        keep = np.flatnonzero(~np.isin(embedding.indices_68, CONTOUR_68))
+    embedding = template.model.landmarks or NO_LANDMARKS
+    keep = np.flatnonzero(~np.isin(embedding.indices_68, CONTOUR_68))
+    names = embedding.indices_68[keep]
     points = np.zeros((len(scans), len(keep), 3))
-    present = np.zeros(points.shape[:2])
+    confidence = np.zeros(points.shape[:2])
     for row, scan in enumerate(scans):
-        if embedding is None or scan.landmarks_mm is None or scan.landmark_scheme is None:
-            continue
-        found = to_68(scan.landmark_scheme, scan.landmarks_mm)[embedding.indices_68[keep]]
-        confidence = confidence_68(scan)[embedding.indices_68[keep]]
-        has = np.isfinite(found).all(axis=1) & (confidence > 0)
-        points[row, has], present[row, has] = found[has], confidence[has]
+        found, trust = landmarks_68(scan)
+        points[row], confidence[row] = np.nan_to_num(found[names]), trust[names]
 
     def real(array: Array) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float64, device=template.device)
 
-    if embedding is None:
-        corners, barycentric = np.zeros((0, 3), np.int64), np.zeros((0, 3))
-    else:
-        corners = template.model.faces[embedding.triangles[keep]]
-        barycentric = embedding.barycentric[keep]
     return LandmarkTargets(
-        torch.as_tensor(corners, device=template.device),
-        real(barycentric),
-        real(points),
-        real(present),
+        corners=template.faces[torch.as_tensor(embedding.triangles[keep], device=template.device)],
+        barycentric=real(embedding.barycentric[keep]),
+        points=real(points),
+        confidence=real(confidence),
     )
 
 
-def confidence_68(scan: Scan) -> Array:
-    """(68,) in [0, 1]; 0 where the scheme has no such point."""
+def landmarks_68(scan: Scan) -> tuple[Array, Array]:
+    """The scan's landmarks (68,3) mm and their confidence (68,) in [0, 1], 0 where missing."""
     if scan.landmarks_mm is None or scan.landmark_scheme is None:
-        return np.zeros(68)
+        return np.full((68, 3), np.nan), np.zeros(68)
+    points = to_68(scan.landmark_scheme, scan.landmarks_mm)
     given = scan.landmark_confidence
     values = np.ones(len(scan.landmarks_mm)) if given is None else np.asarray(given, np.float64)
-    return np.nan_to_num(to_68(scan.landmark_scheme, np.repeat(values[:, None], 3, axis=1))[:, 0])
+    confidence = to_68(scan.landmark_scheme, np.repeat(values[:, None], 3, axis=1))[:, 0]
+    missing = ~np.isfinite(points).all(axis=1) | np.isnan(confidence)
+    return np.where(missing[:, None], np.nan, points), np.where(missing, 0.0, confidence)
 
 
 def rigid_from_landmarks(
@@ -103,9 +98,9 @@ def rigid_from_landmarks(
     Two rounds: the second trusts landmarks less that the first left far away. Raises
     RegistrationError where fewer than three landmarks match or all lie on a line.
     """
-    has = landmarks.present[row] > 0
+    has = landmarks.confidence[row] > 0
     source = landmarks.positions(vertices[None])[0, has]
-    target, weight = landmarks.points[row, has], landmarks.present[row, has]
+    target, weight = landmarks.points[row, has], landmarks.confidence[row, has]
     check_spread(target, f"scan {scan_id}: landmarks")
     rotation, translation = umeyama(source, target, weight)
     gap = (source @ rotation.mT + translation - target).square().sum(-1)

@@ -11,21 +11,29 @@ from torch import Tensor
 
 from pipeline.geometry.rigid import umeyama
 from pipeline.registration.coarse import fit_coarse
+from pipeline.registration.coefficients import Coefficients, place, posed_vertices
 from pipeline.registration.fine import fit_fine
 from pipeline.registration.folds import keep_rigid, unfold
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import ScanSurface, find_matches
-from pipeline.registration.model_fit import (
-    Coefficients,
-    fit_model,
-    place,
-    posed_vertices,
-)
+from pipeline.registration.model_fit import fit_model
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template
 
 
+class Task(NamedTuple):
+    """What a method is given: one template, and B scans with the template placed on each."""
+
+    template: Template
+    surfaces: list[ScanSurface]
+    landmarks: LandmarkTargets
+    start: Coefficients
+    options: RegistrationOptions
+
+
 class Fitted(NamedTuple):
+    """What a method returns for the B scans."""
+
     coefficients: Coefficients
     explained: Tensor  # (B,V,3) mm, what the model alone explains
     vertices: Tensor  # (B,V,3) mm
@@ -33,19 +41,12 @@ class Fitted(NamedTuple):
     iterations: int
 
 
-Method = Callable[
-    [Template, list[ScanSurface], LandmarkTargets, Coefficients, RegistrationOptions], Fitted
-]
+Method = Callable[[Task], Fitted]
 
 
-def fold(
-    template: Template,
-    surfaces: list[ScanSurface],
-    landmarks: LandmarkTargets,
-    start: Coefficients,
-    options: RegistrationOptions,
-) -> Fitted:
+def fold(task: Task) -> Fitted:
     """Model fit, then free-form deformation from smooth to fine; folds are taken out."""
+    template, surfaces, landmarks, start, options = task
     coefficients = fit_model(template, surfaces, landmarks, start, options)
     explained = posed_vertices(template, coefficients)
     coarse = fit_coarse(template, surfaces, landmarks, explained, options)
@@ -56,15 +57,10 @@ def fold(
     return Fitted(coefficients, explained, vertices, change, iterations)
 
 
-def rigid(
-    template: Template,
-    surfaces: list[ScanSurface],
-    landmarks: LandmarkTargets,
-    start: Coefficients,
-    options: RegistrationOptions,
-) -> Fitted:
+def rigid(task: Task) -> Fitted:
     """The rest shape moved as a whole: point-to-point ICP (Besl, McKay 1992), robustly weighted."""
-    coefficients, vertices = start, posed_vertices(template, start)
+    template, surfaces, _, coefficients, options = task
+    vertices = posed_vertices(template, coefficients)
     change = torch.zeros_like(vertices[..., 0])
     for _ in range(options.model_iterations):
         matches = find_matches(

@@ -13,20 +13,21 @@ from torch import Tensor
 
 from pipeline.errors import RegistrationError
 from pipeline.flame.model import FlameModel
+from pipeline.registration.coefficients import (
+    Coefficients,
+    concatenate,
+    place,
+    posed_vertices,
+    rest_coefficients,
+    vertex_rotations,
+)
 from pipeline.registration.landmarks import (
     LandmarkTargets,
     landmark_targets,
     rigid_from_landmarks,
 )
 from pipeline.registration.matches import ScanSurface, find_matches
-from pipeline.registration.methods import METHODS, Fitted
-from pipeline.registration.model_fit import (
-    Coefficients,
-    place,
-    posed_vertices,
-    rest_coefficients,
-    vertex_rotations,
-)
+from pipeline.registration.methods import METHODS, Fitted, Task
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.search import search
 from pipeline.registration.template import Template, prepare_template
@@ -34,7 +35,9 @@ from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Array, Registration, S
 
 Status = Literal["converged", "iteration limit", "failed"]
 DEFAULT_OPTIONS = RegistrationOptions()
+MIN_VERTICES = 100
 MIN_LANDMARKS = 4
+"""With fewer the pose is searched for instead."""
 
 
 def register(
@@ -68,9 +71,9 @@ def register(
     rows = [row for row in range(len(scans)) if row not in faults]
     results = {row: failed(template, scans[row].scan_id, why) for row, why in faults.items()}
     if rows:
-        batch = concatenate(starts)
         marks = landmarks.of(rows)
-        fitted = METHODS[options.method](template, surfaces, marks, batch, options)
+        task = Task(template, surfaces, marks, concatenate(starts), options)
+        fitted = METHODS[options.method](task)
         found = judge(template, [scans[r] for r in rows], surfaces, marks, fitted, options)
         results.update(zip(rows, found, strict=True))
     seconds = (time.perf_counter() - began) / max(len(scans), 1)
@@ -80,28 +83,23 @@ def register(
 def start_of(
     template: Template, scan: Scan, landmarks: LandmarkTargets, row: int
 ) -> tuple[ScanSurface, Coefficients]:
-    """The scan's search structure and the template placed on it, from landmarks or by search."""
-    if len(scan.vertices_mm) < 100:
+    """The scan's search structure and the template placed on it, from landmarks or by search.
+
+    Raises RegistrationError where the scan has too few vertices or neither start can be trusted.
+    """
+    if len(scan.vertices_mm) < MIN_VERTICES:
         raise RegistrationError(
-            f"scan {scan.scan_id}: {len(scan.vertices_mm)} vertices, expected at least 100"
+            f"scan {scan.scan_id}: {len(scan.vertices_mm)} vertices, expected at least "
+            f"{MIN_VERTICES}; is this the whole scan?"
         )
     surface = ScanSurface.of(scan, template.device)
     rest = rest_coefficients(template, 1)
     vertices = posed_vertices(template, rest)
-    if int((landmarks.present[row] > 0).sum()) >= MIN_LANDMARKS:
+    if int((landmarks.confidence[row] > 0).sum()) >= MIN_LANDMARKS:
         motion = rigid_from_landmarks(vertices[0], landmarks, row, scan.scan_id)
     else:
         motion = search(template, scan)
     return surface, place(template, rest, motion[0][None], motion[1][None])
-
-
-def concatenate(parts: Sequence[Coefficients]) -> Coefficients:
-    return Coefficients(
-        *(
-            torch.cat([getattr(part, name) for part in parts])
-            for name in ("shape", "expression", "rotations", "translation")
-        )
-    )
 
 
 def judge(

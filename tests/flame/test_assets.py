@@ -14,7 +14,7 @@ import scipy.sparse
 from ball import sphere
 
 from pipeline.errors import FormatError, ModelError
-from pipeline.flame.assets import MODEL_VARIABLE, load_model
+from pipeline.flame.assets import MODEL_VARIABLE, STAND_IN, load_model
 from pipeline.flame.embedding import read_embedding
 from pipeline.types import Array
 

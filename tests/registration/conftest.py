@@ -7,6 +7,8 @@ import pytest
 
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
+from pipeline.registration import RegistrationOptions
+from pipeline.registration.template import Template, prepare_template
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +28,8 @@ def bare(model: FlameModel) -> FlameModel:
         weights=np.zeros((n, 0)),
         parents=np.zeros(0, np.int64),
     )
+
+
+@pytest.fixture(scope="session")
+def template(model: FlameModel) -> Template:
+    return prepare_template(model, "cpu", RegistrationOptions().modes)
