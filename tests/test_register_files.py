@@ -190,13 +190,24 @@ def test_what_is_no_face_has_no_mesh(run: Run) -> None:
 def test_a_rejected_registration_shows_its_figures_and_has_no_mesh(
     scans: Scans, model: FlameModel, tmp_path: Path
 ) -> None:
-    lenient = replace(RIGID, max_median_mm=1000.0)
-    [report] = register_files([scans.path("ball")], tmp_path, model, options=lenient)
+    # landmarks place the template, so that no search refuses the ball; the gates have to
+    assert model.landmarks is not None
+    places = model.landmarks.positions(model.template_mm, model.faces)
+    points = np.full((68, 3), np.nan)
+    points[model.landmarks.indices_68] = places - model.template_mm.mean(axis=0)
+    points *= 100 / np.linalg.norm(points, axis=1, keepdims=True)
+    points[[36, 45]] = np.nan
+    marks = tmp_path / "marks.npy"
+    np.save(marks, points)
+    lenient = replace(RIGID, max_median_mm=1000.0, valid_distance_mm=1000.0)
+    [report] = register_files(
+        [scans.path("ball")], tmp_path, model, landmarks=str(marks), options=lenient
+    )
     assert (report["status"], report["stage"]) == ("failed", "quality")
     assert report["quality"]["verdict"] == "reject"
     assert report["reason"] == "; ".join(report["quality"]["reasons"])
     assert report["mesh"] is None and report["parameters"] is None
-    assert [path.name for path in tmp_path.iterdir()] == ["ball.json"]
+    assert not (tmp_path / "ball.ply").exists()
 
 
 def test_the_frame_of_a_turned_scan_is_found_again() -> None:
