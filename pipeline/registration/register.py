@@ -50,7 +50,8 @@ def register(
 
     Scans may differ in size and may be point clouds. A scan that cannot be registered gives a
     `Registration` of status "failed" with the reason, and finite arrays (the model at rest); it
-    never disturbs the others. Raises RegistrationError for an unknown method.
+    never disturbs the others. Raises RegistrationError for an unknown method and FacefoldError for
+    landmarks that are not those of their scheme.
     """
     if options.method not in METHODS:
         raise RegistrationError(
@@ -111,14 +112,8 @@ def judge(
     options: RegistrationOptions,
 ) -> list[Registration]:
     """Distances, validity and status of every result of a batch."""
-    matches = find_matches(
-        fitted.vertices,
-        surfaces,
-        template,
-        options.robust_mm[1],
-        options.min_normal_cosine,
-        on_triangles=True,
-    )
+    reach, cosine = options.robust_mm[1], options.min_normal_cosine
+    matches = find_matches(fitted.vertices, surfaces, template, reach, cosine, on_triangles=True)
     neutral = neutral_vertices(template, fitted)
     errors = landmarks.mean_error(fitted.vertices)
     pose = fitted.coefficients.pose
