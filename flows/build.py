@@ -26,7 +26,7 @@ from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.ledger import Result, open_ledger, record
 from pipeline.plan import Plan, batches, ledger_path, make_plan, results_path
-from pipeline.stages import Work, process, refused
+from pipeline.stages import Work, process, refused, torch_device
 from pipeline.store import ModelTag, create_staging, publish, write_shard
 from pipeline.types import ShardReceipt
 
@@ -38,6 +38,8 @@ plain_task = task(cache_policy=NO_CACHE, persist_result=False)
 def build(config: BuildConfig, dask: str | None = None) -> dict[str, Any]:
     """Folds the sources of `config` into its store; returns the summary that `--json` prints."""
     started = time.monotonic()
+    if dask is None:
+        torch_device(config.device)  # a GPU that is not there is told before any work
     model = load_model(config.model, config.embedding)
     note(f"model: {model.name}{', not FLAME: for trying facefold out' * model.is_stand_in}")
     plan = make_plan(config, model)
@@ -114,12 +116,12 @@ def process_shard(
                 # one of them breaks its worker: alone, each can only harm itself
                 running += [submit([work]) for work in batch]
                 continue
-            done = (
-                future.result()
-                if error is None
-                else [refused(batch[0], "worker", f"{type(error).__name__}: {error}")]
-            )
-            record(ledger, done)
+            if error is None:
+                done = future.result()
+                record(ledger, done)
+            else:
+                # not recorded: the next build tries again, the machine may have been at fault
+                done = [refused(batch[0], "worker", f"{type(error).__name__}: {error}")]
             results += done
             advance(len(done))
     return results

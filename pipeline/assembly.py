@@ -19,6 +19,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.identity import assign_splits, identities
 from pipeline.ledger import Result, digest_of, result_path
 from pipeline.plan import Plan, Source
+from pipeline.registry import load_registry, registry_files
 from pipeline.stages import Work
 from pipeline.store import current_version, stack_rows
 from pipeline.store.layout import HEAD
@@ -53,15 +54,9 @@ def assemble(
     }
     records = [work.record for work in plan.works]
     identity = identities(records, same_as)
-    benchmark = {
-        identity[work.record.scan_id]
-        for source in plan.sources
-        if source.registry.benchmark
-        for work in plan.works
-        if work.record.source == source.registry.id
-    }
-    split = assign_splits(set(identity.values()), config.splits, config.seed, benchmark)
     sources = {s.registry.id: s for s in plan.sources}
+    benchmark = _benchmark_people(plan, identity)
+    split = assign_splits(set(identity.values()), config.splits, config.seed, benchmark)
     kept = sorted(
         (w for w in plan.works if results[w.key].kept),
         key=lambda w: (identity[w.record.scan_id], w.record.scan_id),
@@ -79,6 +74,24 @@ def assemble(
         ],
         _provenance(config, plan, model),
     )
+
+
+def _benchmark_people(plan: Plan, identity: Mapping[str, str]) -> set[str]:
+    """Identities with a scan in a benchmark source, or named after one that is not in the build."""
+    registries = {s.registry.id: s.registry for s in plan.sources}
+    people = {
+        identity[work.record.scan_id]
+        for work in plan.works
+        if registries[work.record.source].benchmark
+    }
+    files = registry_files()
+    for person in set(identity.values()) - people:
+        source = person.split(":")[0]
+        if source not in registries and source in files:
+            registries[source] = load_registry(source)
+        if source in registries and registries[source].benchmark:
+            people.add(person)
+    return people
 
 
 def _manifest_row(
@@ -142,13 +155,13 @@ def check_limits(plan: Plan, assembly: Assembly) -> None:
         lost, tried = counts["quarantined"], counts["quarantined"] + counts["kept"]
         limit = source.registry.limits.max_rejected_share
         if tried and lost / tried > limit:
-            stages = Counter(
-                row["stage"] for row in assembly.quarantine if row["source"] == counts["source"]
-            )
+            rows = [row for row in assembly.quarantine if row["source"] == counts["source"]]
+            stages = Counter(row["stage"] for row in rows)
             where = ", ".join(f"{n} at {stage}" for stage, n in stages.most_common())
             faults.append(
                 f"{counts['source']}: {lost} of {tried} scans are quarantined ({where}), more than "
-                f"limits.max_rejected_share {limit:g}"
+                f"limits.max_rejected_share {limit:g}; the first is {rows[0]['scan_id']}: "
+                f"{rows[0]['reason']}"
             )
     if faults:
         raise FacefoldError(

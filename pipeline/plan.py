@@ -67,9 +67,8 @@ def make_plan(config: BuildConfig, model: FlameModel) -> Plan:
         registry = load_registry(entry.registry)
         options = options_from({**config.registration, **registry.registration})
         sources.append(Source(registry, catalogue(registry, entry.root), options))
-    model_key = digest_of(model.digest, _landmarks_key(model), _regions_key(model))
     works = tuple(
-        Work(_key(source, record.scan_id, record.content_hash, gates, model_key), record)
+        Work(_key(source, record.scan_id, record.content_hash, gates, model), record)
         for source in sources
         for record in source.catalogue.records
     )
@@ -94,28 +93,13 @@ def batches(works: Sequence[Work], size: int) -> Iterator[list[Work]]:
             yield group[start : start + size]
 
 
-def _key(source: Source, scan_id: str, content_hash: str, gates: Gates, model_key: str) -> str:
+def _key(source: Source, scan_id: str, content_hash: str, gates: Gates, model: FlameModel) -> str:
     return digest_of(
         scan_id,
         content_hash,
         source.registry.model_dump(mode="json", include=SHAPING_FIELDS),
         asdict(source.options),
         asdict(gates),
-        model_key,
+        model.contents_hash,
         code_digest(),
     )
-
-
-def _landmarks_key(model: FlameModel) -> list[list[float]] | None:
-    embedding = model.landmarks
-    if embedding is None:
-        return None
-    return [
-        embedding.indices_68.tolist(),
-        embedding.triangles.tolist(),
-        embedding.barycentric.ravel().tolist(),
-    ]
-
-
-def _regions_key(model: FlameModel) -> dict[str, list[int]]:
-    return {name: vertices.tolist() for name, vertices in model.regions.items()}

@@ -143,6 +143,15 @@ def test_people_of_a_benchmark_are_tested_on_wherever_they_were_scanned(
     assert column(assembled(folder, model, **everyone)[2], "split")["lab:p3_neutral"] == "train"
 
 
+def test_people_of_a_benchmark_that_is_not_in_the_build_are_kept_out_too(
+    folder: Path, model: FlameModel
+) -> None:
+    write_registry(folder, "lab", subjects={"same_as": {"p1": "stirling:F1001"}})
+    split = column(assembled(folder, model, splits={"train": 1.0})[2], "split")
+    assert split["lab:p1_neutral"] == split["lab:p1_smile"] == "test"
+    assert split["lab:p3_neutral"] == "train"
+
+
 def test_an_added_source_moves_nobody(tmp_path: Path, model: FlameModel) -> None:
     write_source(tmp_path, "lab", *(f"p{i}_neutral.obj" for i in range(60)))
     others = {f"p{i}": f"lab:p{i}" for i in range(0, 60, 2)}

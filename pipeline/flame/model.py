@@ -90,3 +90,15 @@ class FlameModel:
             sha.update(f"{name}{array.shape}{array.dtype}".encode())
             sha.update(np.ascontiguousarray(array).tobytes())
         return sha.hexdigest()
+
+    @cached_property
+    def contents_hash(self) -> str:
+        """SHA-256 over all that a registration depends on: the arrays, landmarks and regions."""
+        sha = hashlib.sha256(self.digest.encode())
+        for name, vertices in sorted(self.regions.items()):
+            sha.update(f"{name} {vertices.shape}".encode())
+            sha.update(np.asarray(vertices, np.int64).tobytes())
+        if self.landmarks is not None:
+            for array in vars(self.landmarks).values():
+                sha.update(np.ascontiguousarray(array).tobytes())
+        return sha.hexdigest()

@@ -23,9 +23,9 @@ WARM_UP = 5
 """Point-to-point iterations before point-to-plane ones, which diverge from 20° or 25 mm off."""
 JOINT_PRIOR_RAD = {1: 0.10, 2: 0.30}
 """Standard deviation of the neck's and the jaw's rotation; eyes leave no trace in the shape."""
-EXPRESSION_PRECISION = 8.0
-"""Of an expression component against identity's 1: expressions that identity can explain are not
-taken for one."""
+EXPRESSION_RMS_MM = 7.0
+"""What the prior expects expressions to move the face by: components of some models are no standard
+deviations, and what identity can explain is not to be taken for an expression."""
 FREE_STIFFNESS = 300.0
 """Times the prior's precision at first where no landmarks hold the start: the pose comes before
 the shape, else an odd face absorbs a tilt."""
@@ -77,6 +77,8 @@ class NormalEquations:
         self.template, tensors = template, template.tensors
         self.precision = INDEPENDENT_PATCHES / noise_mm**2
         self.basis = torch.cat([tensors.shape_basis, tensors.expression_basis]).float()
+        moved = tensors.expression_basis[:, template.face_region].square().sum((0, 2)).mean()
+        self.expression_precision = float(moved) / EXPRESSION_RMS_MM**2
         self.joints = [j for j in (0, 1, 2) if j < max(len(tensors.parents), 1)]
         self.turned = self._subtree_weights()
 
@@ -141,7 +143,7 @@ class NormalEquations:
         s = c.shape.shape[1]
         precision[:, :s], precision[:, s:n] = (
             stiffness[:, :1],
-            EXPRESSION_PRECISION * stiffness[:, 1:],
+            self.expression_precision * stiffness[:, 1:],
         )
         for slot, joint in enumerate(self.joints):
             if joint:

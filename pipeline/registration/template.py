@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -85,23 +84,12 @@ def prepare_template(model: FlameModel, device: str | torch.device, modes: int) 
 
     `modes` Laplacian eigenvectors are kept, without the constant one.
     """
-    key = (contents_hash(model), str(device), modes)
+    key = (model.contents_hash, str(device), modes)
     if key not in _CACHE:
         _CACHE[key] = _prepare(model, torch.device(device), modes)
         while len(_CACHE) > 4:
             _CACHE.popitem(last=False)
     return _CACHE[key]
-
-
-def contents_hash(model: FlameModel) -> str:
-    """Of all that a template depends on: `digest` leaves out regions and landmarks."""
-    sha = hashlib.sha256(model.digest.encode())
-    for name, array in sorted(model.regions.items()):
-        sha.update(f"{name} {array.shape}".encode() + np.asarray(array, np.int64).tobytes())
-    if model.landmarks is not None:
-        for array in vars(model.landmarks).values():
-            sha.update(np.ascontiguousarray(array).tobytes())
-    return sha.hexdigest()
 
 
 def _prepare(model: FlameModel, device: torch.device, modes: int) -> Template:
