@@ -187,6 +187,10 @@ def test_each_fault_stays_with_its_scan(
         assert not fault.validity.any()
     assert [result.scan_id for result in found] == ["line", "few", "test:1", "test:2"]
     assert face_error(model, found[2].vertices_mm, truths[0].vertices_mm) < 0.6
+    alone = register([free], model)[0]
+    assert np.abs(found[2].vertices_mm - alone.vertices_mm).max() <= 1e-3
+    # nothing but landmarks tells an expression from an odd face
+    assert np.linalg.norm(found[2].expression) < 0.6 * np.linalg.norm(results[0].expression)
     assert np.abs(found[3].vertices_mm - results[1].vertices_mm).max() <= 1e-3
 
 
