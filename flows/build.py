@@ -27,7 +27,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.ledger import Result, open_ledger, record
 from pipeline.plan import Plan, batches, ledger_path, make_plan, results_path
 from pipeline.stages import Work, process, refused, torch_device
-from pipeline.store import ModelTag, create_staging, publish, write_shard
+from pipeline.store import ModelTag, check_model, create_staging, publish, write_shard
 from pipeline.types import ShardReceipt
 
 # Prefect's own caching does not see changed helpers or files; the ledger does.
@@ -42,6 +42,7 @@ def build(config: BuildConfig, dask: str | None = None) -> dict[str, Any]:
         torch_device(config.device)  # a GPU that is not there is told before any work
     model = load_model(config.model, config.embedding)
     note(f"model: {model.name}{', not FLAME: for trying facefold out' * model.is_stand_in}")
+    check_model(config.store, ModelTag.of(model))
     plan = make_plan(config, model)
     todo = plan.todo
     note(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(todo)} to compute")

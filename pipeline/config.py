@@ -53,7 +53,9 @@ class BuildConfig(Strict):
     workers: int = Field(2, ge=1, description="Local worker processes, where no cluster is named.")
     batch: int = Field(8, ge=1, description="Scans registered together by one worker.")
     shard: int = Field(256, ge=1, description="Scans of one task of the flow.")
-    rows_per_shard: int = Field(4096, ge=16, description="Rows of one shard of the store.")
+    rows_per_shard: int = Field(
+        4096, ge=16, multiple_of=16, description="Rows of one shard of the store."
+    )
 
 
 def load_build(path: Path) -> BuildConfig:

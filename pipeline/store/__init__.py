@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.store.schema import fields as fields
     from pipeline.store.verification import inspect_store as inspect_store
     from pipeline.store.verification import verify as verify
+    from pipeline.store.writer import check_model as check_model
     from pipeline.store.writer import create_staging as create_staging
     from pipeline.store.writer import write_shard as write_shard
 
@@ -38,6 +39,7 @@ _HOME = {
     "fields": "schema",
     "inspect_store": "verification",
     "verify": "verification",
+    "check_model": "writer",
     "create_staging": "writer",
     "write_shard": "writer",
 }

@@ -57,9 +57,7 @@ def create_staging(
         raise StoreError(
             f"rows_per_shard: got {rows_per_shard}, expected a multiple of {ROWS_PER_CHUNK}"
         )
-    if (store / HEAD).exists():
-        published = group_attributes(current_version(store))["model"]
-        _same_model(store, published["digest"], model.digest, published["name"])
+    check_model(store, model)
     sweep(store)
     staging = new_staging(store)
     for name, field in fields(model.n_vertices).items():
@@ -67,6 +65,14 @@ def create_staging(
         write_file(staging / name / "zarr.json", as_json(metadata))
     write_file(staging / "zarr.json", as_json(group_metadata(n_rows, rows_per_shard, model)))
     return staging
+
+
+def check_model(store: Path | str, model: ModelTag) -> None:
+    """Raises StoreError where `store` is published and was made with another model."""
+    store = Path(store)
+    if (store / HEAD).exists():
+        published = group_attributes(current_version(store))["model"]
+        _same_model(store, published["digest"], model.digest, published["name"])
 
 
 def write_shard(

@@ -90,4 +90,5 @@ def test_a_store_refuses_rows_of_another_model(copy: Path, shared_data: Path) ->
     (copy / "build.yaml").write_text(yaml.safe_dump(config))
     run = facefold("build", copy / "build.yaml")
     assert run.status == 2
-    assert "model" in run.stderr
+    assert "made with the model 'stand-in'" in run.stderr
+    assert "scans registered" not in run.stderr  # told before any work
