@@ -22,7 +22,7 @@ from pipeline.assembly import (
     summarise,
 )
 from pipeline.config import BuildConfig
-from pipeline.flame.assets import load_model
+from pipeline.flame.assets import load_model, model_path
 from pipeline.flame.model import FlameModel
 from pipeline.ledger import Result, open_ledger, record
 from pipeline.plan import Plan, batches, ledger_path, make_plan, results_path
@@ -49,7 +49,8 @@ def build(config: BuildConfig, dask: str | None = None) -> dict[str, Any]:
     results = dict(plan.known)
     if todo:
         with workers(config, dask) as client, counter("scans registered", len(todo)) as advance:
-            shared_model = client.scatter(model, broadcast=True)
+            # a task, not scattered data: Dask can repeat it when the worker that holds it dies
+            shared_model = client.submit(load_model, model_path(config.model), config.embedding)
             for start in range(0, len(todo), config.shard):
                 shard = todo[start : start + config.shard]
                 done = process_shard(plan, shard, config, shared_model, client, advance)

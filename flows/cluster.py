@@ -28,7 +28,14 @@ def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
             yield client
         return
     with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}),
+        dask.config.set(
+            {
+                "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+                # what kills two workers is at fault; one task a worker, so that no other is blamed
+                "distributed.scheduler.allowed-failures": 1,
+                "distributed.scheduler.worker-saturation": 1.0,
+            }
+        ),
         LocalCluster(
             n_workers=config.workers,
             threads_per_worker=1,

@@ -58,9 +58,8 @@ def load_model(
     Raises ModelError when a file is missing, unsafe, incomplete or of no plausible size, and
     FormatError for a damaged template mesh.
     """
-    if path is None and os.environ.get(MODEL_VARIABLE):
-        path = Path(os.environ[MODEL_VARIABLE])
-    if path is None or path == STAND_IN:
+    path = model_path(path)
+    if path == STAND_IN:
         from pipeline.flame.stand_in import stand_in
 
         model = stand_in()
@@ -76,6 +75,11 @@ def load_model(
         regions = read_masks(masks, len(model.template_mm))
         model = replace(model, regions={**model.regions, **regions})
     return complete_regions(model)
+
+
+def model_path(path: Path | None) -> Path:
+    """The file that `path` or the environment names, else STAND_IN."""
+    return path or Path(os.environ.get(MODEL_VARIABLE) or STAND_IN)
 
 
 def _read_model(path: Path) -> FlameModel:
