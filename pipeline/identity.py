@@ -62,14 +62,3 @@ def assign_splits(
         identity: BENCHMARK_SPLIT if identity in benchmark else split_of(identity, shares, seed)
         for identity in sorted(identities)
     }
-
-
-def check_no_leak(rows: Iterable[tuple[str, str]]) -> None:
-    """Raises FacefoldError where (identity, split) rows put an identity into two splits."""
-    found: dict[str, str] = {}
-    for identity, split in rows:
-        if found.setdefault(identity, split) != split:
-            raise FacefoldError(
-                f"identity {identity} is in {found[identity]} and in {split}; every scan of a "
-                "person belongs to one split"
-            )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from pipeline.errors import FacefoldError
-from pipeline.identity import assign_splits, check_no_leak, identities, split_of
+from pipeline.errors import FacefoldError, StoreError
+from pipeline.identity import assign_splits, identities, split_of
+from pipeline.store.tables import identity_rows
 from pipeline.types import ScanRecord
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
@@ -86,6 +88,10 @@ def test_a_split_without_share_gets_nobody() -> None:
 
 
 def test_leaks_are_found() -> None:
-    check_no_leak([("a:1", "train"), ("a:2", "val"), ("a:1", "train")])
-    with pytest.raises(FacefoldError, match="a:1 is in train and in val"):
-        check_no_leak([("a:1", "train"), ("a:2", "val"), ("a:1", "val")])
+    def table(*rows: tuple[str, str]) -> pa.Table:
+        identity, split = zip(*rows, strict=True)
+        return pa.table({"identity": identity, "split": split, "source": ["a"] * len(rows)})
+
+    identity_rows(table(("a:1", "train"), ("a:2", "val"), ("a:1", "train")))
+    with pytest.raises(StoreError, match="'a:1' is in the splits 'train' and 'val'"):
+        identity_rows(table(("a:1", "train"), ("a:2", "val"), ("a:1", "val")))
