@@ -1,126 +1,169 @@
-"""Accuracy and cost of registration against exact truth and on a real scan.
+"""Accuracy, mesh faults and cost of registration against exact truth, peers and a real scan.
 
-python tests/benchmarks/registration.py [--quick] [--json] [--bare] [--shared-data DIR]
-Prints one row a case: mean, median and p95 distance of supported face vertices to their true
-place, triangles turned over against the posed model, CPU seconds. The last row is a real scan:
-its points within 80 mm of the nose tip to the registered mesh.
+python tests/benchmarks/registration.py [--quick] [--json] [--bare | --both]
+    [--peers all|none|NAMES] [--cases NAMES] [--render DIR] [--shared-data DIR]
+Every method gets the same scans on one thread, each in a process of its own, after what it prepares
+once per template. Peers start from the landmarks (Umeyama without scale) even where the case hides
+these from us; their rows can come from an earlier run: `--only-peers --json > peers.json`, then
+`--with peers.json`. Lengths in millimetres.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import pickle
 import sys
-import time
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import trimesh
+from cost import Run, run_method
+from heat_maps import draw_heat_maps
 from ict_cases import CASES, Case, IctModel, make_case, scan_of
+from measures import measures
+from mesh_faults import self_intersecting
+from peers import PEERS, landmark_start, missing, takes_starts
+from table import print_report
 
 from pipeline.flame.assets import load_model
-from pipeline.flame.lbs import pose_vertices, to_tensors
 from pipeline.flame.model import FlameModel
-from pipeline.geometry.closest import SurfaceIndex
-from pipeline.registration import register
-from pipeline.registration.folds import folded_triangles
-from pipeline.types import Array, Registration, Scan
 
 HERE = Path(__file__).resolve()
+QUICK = ("neutral", "jaw wide open", "half face")
+MODELS = {"flame_ict": "flame_ict/flame_ict.npz", "bare": "flame/head_template.obj"}
+REAL = "real scan"
 
 
 def main() -> None:
+    arguments = parsed()
+    data = arguments.shared_data
+    peers = named(arguments.peers, PEERS)
+    notes = [f"{name} skipped: {why}" for name in peers if (why := missing(name))]
+    peers = [name for name in peers if not missing(name)]
+    methods = peers if arguments.only_peers else ["facefold", *peers]
+    cases = QUICK if arguments.quick else named(arguments.cases, CASES)
+    if not takes_starts() and not arguments.only_peers:
+        notes.append("cases with a given start skipped: register() takes no `starts`")
+    rows = [row for path in arguments.with_rows for row in json.loads(path.read_text())["rows"]]
+    models = (
+        ["flame_ict", "bare"] if arguments.both else ["bare" if arguments.bare else "flame_ict"]
+    )
+    for name in models:
+        model = load_model(
+            data / MODELS[name],
+            data / "flame" / "landmark_embedding.npy",
+            data / "flame" / "FLAME_masks.pkl",
+        )
+        rows += rows_of(name, model, data, cases, methods, arguments.cpu_limit, arguments.render)
+    if arguments.json:
+        print(json.dumps({"rows": rows, "notes": notes}))
+    else:
+        print_report(rows, notes)
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="three cases and the real scan")
+    parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--bare", action="store_true", help="register the bare template mesh")
-    parser.add_argument("--turned", action="store_true", help="random poses, no landmarks")
+    parser.add_argument("--bare", action="store_true", help="the template mesh without a basis")
+    parser.add_argument("--both", action="store_true", help="the model, then the bare template")
+    parser.add_argument("--peers", default="all", help=f"all, none or of {','.join(PEERS)}")
+    parser.add_argument("--only-peers", action="store_true", help="leave ours out")
+    parser.add_argument("--cases", default="all", help="names of cases, separated by commas")
+    parser.add_argument("--with", dest="with_rows", type=Path, nargs="*", default=[],
+                        help="JSON of earlier runs whose rows to add")  # fmt: skip
+    parser.add_argument("--cpu-limit", type=int, default=120, help="CPU seconds a method and case")
+    parser.add_argument("--render", type=Path, help="folder for error heat maps of ours")
     default = os.environ.get("FACEFOLD_SHARED_DATA", HERE.parents[3] / "shared" / "data")
     parser.add_argument("--shared-data", type=Path, default=Path(default))
-    arguments = parser.parse_args()
-    data = arguments.shared_data
-    file = "flame/head_template.obj" if arguments.bare else "flame_ict/flame_ict.npz"
-    masks = data / "flame" / "FLAME_masks.pkl"
-    model = load_model(data / file, data / "flame" / "landmark_embedding.npy", masks)
+    return parser.parse_args()
+
+
+def named(given: str, known: tuple[str, ...]) -> list[str]:
+    """The names of a comma-separated list; a name that holds a comma may be given whole."""
+    if given in ("all", "none"):
+        return list(known) if given == "all" else []
+    found = [name for name in known if name == given] or [part.strip() for part in given.split(",")]
+    if unknown := sorted(set(found) - set(known)):
+        sys.exit(f"unknown: {', '.join(unknown)}; known are {', '.join(known)}")
+    return found
+
+
+def rows_of(
+    model_name: str,
+    model: FlameModel,
+    data: Path,
+    names: list[str],
+    methods: list[str],
+    cpu_limit_s: int,
+    pictures: Path | None,
+) -> list[dict[str, Any]]:
+    """One row a method and case, the real scan last."""
     ict = IctModel.load(data)
-    names = CASES[:3] if arguments.quick else CASES
-    rng = np.random.default_rng(0)
+    own = self_intersecting(model.template_mm, model.faces)
+    cases = {name: make_case(ict, name) for name in names}
+    cases[REAL] = real_case(data, len(model.template_mm))
     rows = []
-    register([make_case(ict, "neutral", 0).scan], model)  # the template's own preparation
-    for i, name in enumerate(names):
-        turn = float(rng.uniform(20, 180)) if arguments.turned else 0.0
-        case = make_case(ict, name, 100 + i, turn)
-        result, seconds = timed(case.scan, model)
-        rows.append({"case": name, **errors(case, model, result), "cpu_s": seconds})
-    scan, nose = real_scan(data)
-    result, seconds = timed(scan, model)
-    real = {"case": "real scan", **real_distances(scan, nose, model, result), "cpu_s": seconds}
-    kept = [row["mean_mm"] for row in rows if row["status"] != "failed"]
-    summary = {"model": model.name, "mean_mm": float(np.mean(kept)), "cases": rows, "real": real}
-    if arguments.json:
-        print(json.dumps(summary))
-        return
-    for row in [*rows, real]:
-        print(
-            "  ".join(
-                f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()
-            )
-        )
-    print(f"mean of the cases: {summary['mean_mm']:.3f} mm")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "model.pickle").write_bytes(pickle.dumps(model))
+        for name, case in cases.items():
+            given = case, landmark_start(model, case)
+            (folder / f"{name}.case").write_bytes(pickle.dumps(given))
+        for method in methods:
+            wanted = [n for n, c in cases.items() if can_run(method, c)]
+            runs = run_method(method, folder, wanted, cpu_limit_s)
+            for name, run in runs.items():
+                head = {"model": model_name, "method": method, "case": name}
+                rows.append({**head, **row_of(cases[name], model, run, own)})
+            if method == "facefold" and pictures is not None:
+                found = {n: (cases[n], r.found) for n, r in runs.items() if r.found and n != REAL}
+                draw_heat_maps(found, model, pictures / model_name)
+    return rows
 
 
-def timed(scan: Scan, model: FlameModel) -> tuple[Registration, float]:
-    began = time.process_time()
-    result = register([scan], model)[0]
-    return result, time.process_time() - began
+def can_run(method: str, case: Case) -> bool:
+    return method != "facefold" or case.start_error is None or takes_starts()
 
 
-def errors(case: Case, model: FlameModel, result: Registration) -> dict[str, Any]:
-    face = model.regions["face"]
-    supported = face[case.supported[face]]
-    error = np.linalg.norm(result.vertices_mm[supported] - case.truth_mm[supported], axis=1)
-    return {**summary_of(error), "turned_over": turned_over(model, result), "status": result.status}
+def row_of(case: Case, model: FlameModel, run: Run, own: Any) -> dict[str, Any]:
+    """The figures of one run as plain numbers, None where there is nothing to measure."""
+    status = run.found.status if run.found else "failed"
+    reason = run.found.reason if run.found else run.fault
+    row: dict[str, Any] = {"kind": case.kind, "triangles": len(case.scan.faces)}
+    row |= {"status": status, "reason": reason}
+    row |= {"cpu_s": run.cpu_s, "wall_s": run.wall_s, "peak_mb": run.peak_mb}
+    if run.found is not None and status != "failed":
+        if not np.isfinite(run.found.vertices_mm).all():
+            return row | {"status": "failed", "reason": "vertices that are not finite"}
+        row |= measures(case, model, run.found, own)
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
-def summary_of(distance: Array) -> dict[str, float]:
-    return {
-        "mean_mm": float(distance.mean()),
-        "median_mm": float(np.median(distance)),
-        "p95_mm": float(np.quantile(distance, 0.95)),
-    }
-
-
-def turned_over(model: FlameModel, result: Registration) -> int:
-    """Triangles whose normal points away from the posed model's."""
-    tensors = to_tensors(model, dtype=torch.float64)
-    sizes = (len(tensors.shape_basis), len(tensors.expression_basis), tensors.pose_size, 3)
-    given = (result.shape, result.expression, result.pose, result.translation_mm)
-    trimmed = [x[:n].astype(np.float64) for x, n in zip(given, sizes, strict=True)]
-    posed = pose_vertices(tensors, *(torch.from_numpy(x)[None] for x in trimmed))
-    found = torch.from_numpy(result.vertices_mm.astype(np.float64))[None]
-    return int(folded_triangles(found, posed, tensors.faces, min_cosine=0.0).sum())
-
-
-def real_scan(data: Path) -> tuple[Scan, Array]:
-    """The flame-fitting scan in millimetres, and its nose tip."""
+def real_case(data: Path, n_vertices: int) -> Case:
+    """The flame-fitting scan in millimetres; its truth is not known."""
     folder = data / "scans" / "flame_fitting"
     mesh = trimesh.load(folder / "scan.obj", process=False, maintain_order=True)
     marks = np.full((68, 3), np.nan)
     marks[17:] = np.load(folder / "scan_lmks.npy", allow_pickle=True) * 1000.0
     vertices, faces = np.asarray(mesh.vertices) * 1000.0, np.asarray(mesh.faces, np.int64)
-    return scan_of("real scan", vertices, faces, marks, oriented=True), marks[30]
-
-
-def real_distances(
-    scan: Scan, nose: Array, model: FlameModel, result: Registration
-) -> dict[str, Any]:
-    near = scan.vertices_mm[np.linalg.norm(scan.vertices_mm - nose, axis=1) < 80]
-    distance = SurfaceIndex(result.vertices_mm, model.faces).query(near).distance
-    over = turned_over(model, result)
-    return {**summary_of(distance), "turned_over": over, "status": result.status}
+    nobody = np.zeros(n_vertices, dtype=bool)
+    return Case(
+        name=REAL,
+        kind="real",
+        scan=scan_of(REAL, vertices, faces, marks, oriented=True),
+        truth_mm=np.full((n_vertices, 3), np.nan),
+        supported=nobody,
+        near_border=nobody,
+        clutter=np.zeros(len(vertices), dtype=bool),
+        marks_mm=marks,
+        start_error=None,
+    )
 
 
 if __name__ == "__main__":
