@@ -1,7 +1,7 @@
 """Runs a method on cases, each in a process of its own: result, CPU and wall seconds, memory.
 
-python tests/benchmarks/cost.py METHOD FOLDER CPU_LIMIT_S, where FOLDER holds `model.pickle` and one
-pickled (case, start) a case, `NAME.case`; writes `NAME.METHOD.result`. `run_method` calls it.
+python tests/benchmarks/cost.py METHOD FOLDER CPU_LIMIT_S NAME..., where FOLDER holds `model.pickle`
+and a pickled (case, start) `NAME.case` for each; writes `NAME.METHOD.result`. See `run_method`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,25 +40,29 @@ class Run:
     """Most resident memory beyond what was resident before the call."""
 
 
-def run_method(name: str, folder: Path, cases: list[str], cpu_limit_s: int) -> dict[str, Run]:
-    """One method on the folder's cases, one after the other on one thread."""
-    command = [sys.executable, __file__, name, str(folder), str(cpu_limit_s)]
-    subprocess.run(command, env={**os.environ, **ONE_THREAD}, stdout=sys.stderr, check=False)
-    results = {}
-    for case in cases:
-        path = folder / f"{case}.{name}.result"
-        results[case] = (
-            pickle.loads(path.read_bytes()) if path.is_file() else Run(None, "did not start")
+def run_method(method: str, folder: Path, cases: Sequence[str], cpu_limit_s: int) -> list[Run]:
+    """One method on cases of the folder, one after the other on one thread."""
+    command = [sys.executable, __file__, method, str(folder), str(cpu_limit_s), *cases]
+    log = folder / f"{method}.log"
+    with log.open("w") as stream:
+        subprocess.run(
+            command, env={**os.environ, **ONE_THREAD}, stdout=stream, stderr=stream, check=False
         )
-    return results
+    paths = [folder / f"{case}.{method}.result" for case in cases]
+    never = Run(None, "did not run")
+    runs = [pickle.loads(p.read_bytes()) if p.is_file() else never for p in paths]
+    if any(run.found is None for run in runs):
+        print(f"{method} failed; the end of what it printed:", file=sys.stderr)
+        print(log.read_text(errors="replace")[-3000:], file=sys.stderr)
+    return runs
 
 
-def main(name: str, folder: Path, cpu_limit_s: int) -> None:
+def main(name: str, folder: Path, cpu_limit_s: int, cases: Sequence[str]) -> None:
     model = pickle.loads((folder / "model.pickle").read_bytes())
     prepared = None if name in NOT_FORKED else METHODS[name](model)
     fork = multiprocessing.get_context("fork")
-    for path in sorted(folder.glob("*.case")):
-        result = folder / f"{path.stem}.{name}.result"
+    for case_name in cases:
+        path, result = folder / f"{case_name}.case", folder / f"{case_name}.{name}.result"
 
         def child(path: Path = path, result: Path = result) -> None:
             case, start = pickle.loads(path.read_bytes())
@@ -101,8 +106,8 @@ def memory_mb(field: str) -> float:
 def ending(exit_code: int, cpu_limit_s: int) -> str:
     if exit_code == -signal.SIGXCPU:
         return f"more than {cpu_limit_s} CPU-s"
-    return f"died of signal {-exit_code}" if exit_code < 0 else "raised an error, see above"
+    return f"died of signal {-exit_code}" if exit_code < 0 else "raised an error"
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

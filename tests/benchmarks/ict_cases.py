@@ -246,7 +246,7 @@ def crop(name: str, ict: IctModel, centres: Array, full: Array) -> Array:
     if name == "no back":
         return centres[:, 2] > nose[2] - 110
     if name == "no neck":
-        return centres[:, 1] > chin[1] - 0.4 * (nose[2] - centres[:, 2]) + 25
+        return centres[:, 1] > chin[1] - 12 + 0.15 * (nose[2] - centres[:, 2])
     return np.ones(len(centres), dtype=bool)
 
 

@@ -71,9 +71,7 @@ def meshmonk_pyramid(model: FlameModel) -> Method:
     import meshmonk
 
     def run(case: Case, start: Array) -> Found:
-        result = meshmonk.pyramid_register(
-            floating=placed(model, start), target=mesh_of(case), compute_normals_flag=True
-        )
+        result = meshmonk.pyramid_register(floating=placed(model, start), target=mesh_of(case))
         return Found(np.asarray(result.aligned_vertices, np.float64))
 
     return run

@@ -34,9 +34,9 @@ from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 
 HERE = Path(__file__).resolve()
-QUICK = ("neutral", "jaw wide open", "half face")
-MODELS = {"flame_ict": "flame_ict/flame_ict.npz", "bare": "flame/head_template.obj"}
 REAL = "real scan"
+QUICK = ("neutral", "jaw wide open", "half face", REAL)
+MODELS = {"flame_ict": "flame_ict/flame_ict.npz", "bare": "flame/head_template.obj"}
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     notes = [f"{name} skipped: {why}" for name in peers if (why := missing(name))]
     peers = [name for name in peers if not missing(name)]
     methods = peers if arguments.only_peers else ["facefold", *peers]
-    cases = QUICK if arguments.quick else named(arguments.cases, CASES)
+    cases = list(QUICK) if arguments.quick else named(arguments.cases, (*CASES, REAL))
     if not takes_starts() and not arguments.only_peers:
         notes.append("cases with a given start skipped: register() takes no `starts`")
     rows = [row for path in arguments.with_rows for row in json.loads(path.read_text())["rows"]]
@@ -103,11 +103,11 @@ def rows_of(
     cpu_limit_s: int,
     pictures: Path | None,
 ) -> list[dict[str, Any]]:
-    """One row a method and case, the real scan last."""
+    """One row a method and case."""
     ict = IctModel.load(data)
     own = self_intersecting(model.template_mm, model.faces)
-    cases = {name: make_case(ict, name) for name in names}
-    cases[REAL] = real_case(data, len(model.template_mm))
+    real = real_case(data, len(model.template_mm))
+    cases = {name: real if name == REAL else make_case(ict, name) for name in names}
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -117,13 +117,14 @@ def rows_of(
             (folder / f"{name}.case").write_bytes(pickle.dumps(given))
         for method in methods:
             wanted = [n for n, c in cases.items() if can_run(method, c)]
-            runs = run_method(method, folder, wanted, cpu_limit_s)
+            found = run_method(method, folder, wanted, cpu_limit_s)
+            runs = dict(zip(wanted, found, strict=True))
             for name, run in runs.items():
                 head = {"model": model_name, "method": method, "case": name}
                 rows.append({**head, **row_of(cases[name], model, run, own)})
             if method == "facefold" and pictures is not None:
-                found = {n: (cases[n], r.found) for n, r in runs.items() if r.found and n != REAL}
-                draw_heat_maps(found, model, pictures / model_name)
+                drawn = {n: (cases[n], r.found) for n, r in runs.items() if r.found and n != REAL}
+                draw_heat_maps(drawn, model, pictures / model_name)
     return rows
 
 
