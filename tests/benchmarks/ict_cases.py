@@ -86,7 +86,7 @@ RECIPES: Mapping[str, Recipe] = {
     "no back of head": Recipe("partial", 119, crop="no back"),
     "no neck": Recipe("partial", 120, crop="no neck"),
     "half face right": Recipe("partial", 121, crop="right half"),
-    "open mouth, face only": Recipe("partial", 122, {"jawOpen": 1.0}, crop="face only"),
+    "face only open jaw": Recipe("partial", 122, {"jawOpen": 1.0}, crop="face only"),
     "shoulders": Recipe("clutter", 123, clutter="shoulders"),
     "hair": Recipe("clutter", 124, clutter="hair"),
     "islands": Recipe("clutter", 125, clutter="islands"),
@@ -97,7 +97,7 @@ RECIPES: Mapping[str, Recipe] = {
     "start good": Recipe("start", 130, start="good"),
     "start 20° 25 mm off": Recipe("start", 130, start="off"),
     "no landmarks": Recipe("start", 131, landmarks=False),
-    "turned, no landmarks": Recipe("start", 132, turn_degrees=140.0),
+    "turned without landmarks": Recipe("start", 132, turn_degrees=140.0),
 }
 CASES = tuple(RECIPES)
 
@@ -253,14 +253,22 @@ def crop(name: str, ict: IctModel, centres: Array, full: Array) -> Array:
 def shoulders(
     vertices: Array, faces: Array, rng: np.random.Generator
 ) -> tuple[Array, list[tuple[Array, Array]]]:
-    """A collar and shoulders below the neck, as every head scanner sees them."""
-    bottom = vertices[vertices[:, 1] < vertices[:, 1].min() + 12]
-    centre, radius = bottom.mean(0), np.ptp(bottom[:, [0, 2]], axis=0) / 2
-    angle, share = np.meshgrid(np.linspace(0, 2 * np.pi, 241), np.linspace(0, 1, 40))
-    x = centre[0] + np.cos(angle) * (radius[0] + share * 170)
-    z = centre[2] + np.sin(angle) * (radius[1] + share * 60)
-    y = centre[1] + 5 - 75 * share**1.5
-    return nothing(faces), [grid_mesh(np.stack([x, y, z], -1))]
+    """The collar goes on outwards and down from the rim below the neck."""
+    rim = vertices[boundary_vertices(faces, len(vertices))]
+    rim = rim[rim[:, 1] < vertices[:, 1].min() + 80]
+    centre = rim.mean(0) * [1, 0, 1]
+    angle = np.arctan2(*(rim - centre)[:, [2, 0]].T)
+    even = np.linspace(-np.pi, np.pi, 241)
+    ring = np.stack([np.interp(even, *sorted_by(angle, x), period=2 * np.pi) for x in rim.T], 1)
+    share = np.linspace(0, 1, 40)[:, None, None]
+    points = ring + share * np.array([1.3, 0, 0.5]) * (ring - centre)
+    points[..., 1] -= 110 * share[..., 0] ** 1.5
+    return nothing(faces), [grid_mesh(points)]
+
+
+def sorted_by(key: Array, values: Array) -> tuple[Array, Array]:
+    order = np.argsort(key, kind="stable")
+    return key[order], values[order]
 
 
 def hair(
@@ -270,9 +278,9 @@ def hair(
     top, front = vertices[:, 1].max(), vertices[:, 2].max()
     scalp = (vertices[:, 1] > top - 75) & (vertices[:, 2] < front - 45)
     scalp |= (vertices[:, 1] > top - 160) & (vertices[:, 2] < front - 130)
-    places = np.flatnonzero(scalp)
-    centres = vertices[rng.choice(places, size=120)]
-    radii = rng.uniform(8, 18, size=120)
+    share = np.where(scalp, vertex_areas(vertices, faces), 0)
+    centres = vertices[rng.choice(len(vertices), size=250, p=share / share.sum())]
+    radii = rng.uniform(8, 18, size=len(centres))
     balls = joined([ball(*one) for one in zip(centres, radii, strict=True)])
     owner = np.repeat(np.arange(len(radii)), len(balls[1]) // len(radii))
     shown = ~inside_balls(balls[0][balls[1]].mean(1), centres, radii, owner)
@@ -393,7 +401,11 @@ def remesh(
     # several triangles join the same three cells; each with its smallest corner first, sense kept
     dual = np.take_along_axis(dual, (dual.argmin(1)[:, None] + np.arange(3)) % 3, axis=1)
     key = (dual[:, 0] * len(placed) + dual[:, 1]) * len(placed) + dual[:, 2]
-    return keep_triangles(placed, dual[np.unique(key, return_index=True)[1]], slice(None))
+    dual = dual[np.unique(key, return_index=True)[1]]
+    # three cells that meet twice make a second triangle of the wrong sense
+    outwards = sum_by(owner.ravel(), np.repeat(normals, 3, axis=0))[dual].sum(1)
+    a, b, c = (placed[dual[:, k]] for k in range(3))
+    return keep_triangles(placed, dual, (np.cross(b - a, c - a) * outwards).sum(1) > 0)
 
 
 def bending(vertices: Array, faces: Array, edges: Array, length: Array) -> Array:

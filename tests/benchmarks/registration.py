@@ -1,7 +1,7 @@
 """Accuracy, mesh faults and cost of registration against exact truth, peers and a real scan.
 
 python tests/benchmarks/registration.py [--quick] [--json] [--bare | --both]
-    [--peers all|none|NAMES] [--cases NAMES] [--render DIR] [--shared-data DIR]
+    [--peers all|none|NAMES] [--cases NAMES] [--batch] [--turned] [--render DIR] [--shared-data DIR]
 Every method gets the same scans on one thread, each in a process of its own, after what it prepares
 once per template. Peers start from the landmarks (Umeyama without scale) even where the case hides
 these from us; their rows can come from an earlier run: `--only-peers --json > peers.json`, then
@@ -17,21 +17,24 @@ import os
 import pickle
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import trimesh
 from cost import Run, run_method
 from heat_maps import draw_heat_maps
 from ict_cases import CASES, Case, IctModel, make_case, scan_of
 from measures import measures
 from mesh_faults import self_intersecting
-from peers import PEERS, landmark_start, missing, takes_starts
+from peers import PEERS, Found, landmark_start, missing, takes_starts
 from table import print_report
 
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
+from pipeline.registration import register
 
 HERE = Path(__file__).resolve()
 REAL = "real scan"
@@ -46,7 +49,8 @@ def main() -> None:
     notes = [f"{name} skipped: {why}" for name in peers if (why := missing(name))]
     peers = [name for name in peers if not missing(name)]
     methods = peers if arguments.only_peers else ["facefold", *peers]
-    cases = list(QUICK) if arguments.quick else named(arguments.cases, (*CASES, REAL))
+    names = list(QUICK) if arguments.quick else named(arguments.cases, (*CASES, REAL))
+    cases = cases_of(data, names, arguments.turned)
     if not takes_starts() and not arguments.only_peers:
         notes.append("cases with a given start skipped: register() takes no `starts`")
     rows = [row for path in arguments.with_rows for row in json.loads(path.read_text())["rows"]]
@@ -59,7 +63,17 @@ def main() -> None:
             data / "flame" / "landmark_embedding.npy",
             data / "flame" / "FLAME_masks.pkl",
         )
-        rows += rows_of(name, model, data, cases, methods, arguments.cpu_limit, arguments.render)
+        rows += rows_of(
+            name,
+            model,
+            cases,
+            methods,
+            arguments.cpu_limit,
+            arguments.batch,
+            arguments.render,
+        )
+    # a case measured now replaces its row of an earlier run
+    rows = list({(r["model"], r["method"], r["case"]): r for r in rows}.values())
     if arguments.json:
         print(json.dumps({"rows": rows, "notes": notes}))
     else:
@@ -77,6 +91,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--cases", default="all", help="names of cases, separated by commas")
     parser.add_argument("--with", dest="with_rows", type=Path, nargs="*", default=[],
                         help="JSON of earlier runs whose rows to add")  # fmt: skip
+    parser.add_argument("--batch", action="store_true", help="ours again, all scans in one call")
+    parser.add_argument("--turned", action="store_true", help="random poses, no landmarks")
     parser.add_argument("--cpu-limit", type=int, default=120, help="CPU seconds a method and case")
     parser.add_argument("--render", type=Path, help="folder for error heat maps of ours")
     default = os.environ.get("FACEFOLD_SHARED_DATA", HERE.parents[3] / "shared" / "data")
@@ -85,29 +101,39 @@ def parsed() -> argparse.Namespace:
 
 
 def named(given: str, known: tuple[str, ...]) -> list[str]:
-    """The names of a comma-separated list; a name that holds a comma may be given whole."""
+    """The names of a comma-separated list, "all" or "none"."""
     if given in ("all", "none"):
         return list(known) if given == "all" else []
-    found = [name for name in known if name == given] or [part.strip() for part in given.split(",")]
+    found = [part.strip() for part in given.split(",")]
     if unknown := sorted(set(found) - set(known)):
         sys.exit(f"unknown: {', '.join(unknown)}; known are {', '.join(known)}")
     return found
 
 
+def cases_of(data: Path, names: list[str], turned: bool) -> dict[str, Case]:
+    """The named cases; `turned` gives each a random pose and takes its landmarks away."""
+    ict = IctModel.load(data)
+    turns = np.random.default_rng(0).uniform(20, 180, size=len(CASES))
+    angles = dict(zip(CASES, turns.tolist(), strict=True)) if turned else {}
+    return {
+        name: real_case(data, len(ict.triangle))
+        if name == REAL
+        else make_case(ict, name, turn_degrees=angles.get(name))
+        for name in names
+    }
+
+
 def rows_of(
     model_name: str,
     model: FlameModel,
-    data: Path,
-    names: list[str],
+    cases: dict[str, Case],
     methods: list[str],
     cpu_limit_s: int,
+    batch: bool,
     pictures: Path | None,
 ) -> list[dict[str, Any]]:
     """One row a method and case."""
-    ict = IctModel.load(data)
     own = self_intersecting(model.template_mm, model.faces)
-    real = real_case(data, len(model.template_mm))
-    cases = {name: real if name == REAL else make_case(ict, name) for name in names}
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -122,10 +148,33 @@ def rows_of(
             for name, run in runs.items():
                 head = {"model": model_name, "method": method, "case": name}
                 rows.append({**head, **row_of(cases[name], model, run, own)})
-            if method == "facefold" and pictures is not None:
-                drawn = {n: (cases[n], r.found) for n, r in runs.items() if r.found and n != REAL}
-                draw_heat_maps(drawn, model, pictures / model_name)
+            if method != "facefold":
+                continue
+            done = {n: (cases[n], run.found) for n, run in runs.items() if run.found}
+            if batch:
+                head = {"model": model_name, "method": method, "case": "all in one batch"}
+                rows.append({**head, **batch_row(model, list(done.values()))})
+            if pictures is not None:
+                done.pop(REAL, None)
+                draw_heat_maps(done, model, pictures / model_name)
     return rows
+
+
+def batch_row(model: FlameModel, alone: list[tuple[Case, Found]]) -> dict[str, Any]:
+    """All scans in one call: seconds a scan, and how far results move for their batch mates."""
+    torch.set_num_threads(1)
+    given = [landmark_start(model, c) if c.start_error is not None else None for c, _ in alone]
+    starts = {"starts": given} if takes_starts() else {}
+    cpu, wall = time.process_time(), time.perf_counter()
+    together = register([case.scan for case, _ in alone], model, **starts)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    moved = [
+        np.abs(one.vertices_mm - found.vertices_mm).max()
+        for one, (_, found) in zip(together, alone, strict=True)
+    ]
+    row = {"kind": "batch", "status": "converged", "reason": "", "scans": len(alone)}
+    row |= {"cpu_s": cpu / len(alone), "wall_s": wall / len(alone)}
+    return row | {"batch_difference_mm": float(np.max(moved))}
 
 
 def can_run(method: str, case: Case) -> bool:

@@ -158,6 +158,11 @@ def targets(model: str, peers: Sequence[str]) -> list[Target]:
         Target("mean error without data, each case", 3.0, worst("no_data_mean")),
         Target("start off against good start, mean error", 0.1, start_gap),
         Target("CPU-s, 100k triangles", 0.5, of_case("cpu_s", "100k triangles")),
+        Target(
+            "batch against alone, largest coordinate",
+            1e-3,
+            group_mean("batch_difference_mm", ("batch",)),
+        ),
         Target("CPU of meshmonk over ours", 20, cpu_ratio("meshmonk"), at_least=True),
         Target("peak MB, each case", 600, worst("peak_mb")),
         Target("failed cases", 0, failures),
