@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+import torch
 from ict_cases import Case
 from mesh_faults import flipped, self_intersecting
 from peers import Found
@@ -10,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.closest import SurfaceIndex
+from pipeline.geometry.rigid import umeyama
 from pipeline.types import Array
 
 NOSE_TIP = 30
@@ -19,11 +23,28 @@ MAX_POINTS = 10_000
 """Of the scan's points every n-th is measured, so that about so many are."""
 
 
-def measures(case: Case, model: FlameModel, found: Found, own: Array) -> dict[str, float]:
-    """Figures by name, lengths in millimetres; none where the case has nothing to measure.
+class Own(NamedTuple):
+    """(F,) bool: faults that the template has before any registration, which no method is blamed
+    for."""
 
-    `own` (F,) bool are the triangles of the template that cross others before any registration.
-    """
+    crossing: Array
+    flipped: Array
+    """Against the truth of the mean face: where the two disagree on how the topology lies."""
+
+    @classmethod
+    def of(cls, model: FlameModel, mean_face_mm: Array) -> Own:
+        known = np.isfinite(mean_face_mm).all(1)
+        points = (torch.from_numpy(x[known]).double() for x in (model.template_mm, mean_face_mm))
+        rotation, _ = umeyama(*points)
+        placed = model.template_mm @ rotation.numpy().T
+        return cls(
+            self_intersecting(model.template_mm, model.faces),
+            flipped(placed, mean_face_mm, model.faces),
+        )
+
+
+def measures(case: Case, model: FlameModel, found: Found, own: Own) -> dict[str, float]:
+    """Figures by name, lengths in millimetres; none where the case has nothing to measure."""
     vertices = np.asarray(found.vertices_mm, np.float64)
     row = {
         **scan_to_mesh(case, model, vertices),
@@ -71,22 +92,23 @@ def scan_to_mesh(case: Case, model: FlameModel, vertices: Array) -> dict[str, fl
 
 
 def faults(
-    case: Case, model: FlameModel, found: Found, vertices: Array, own: Array
+    case: Case, model: FlameModel, found: Found, vertices: Array, own: Own
 ) -> dict[str, float]:
     """Flipped triangles, against the truth and the method's own model; new self-intersections."""
-    face = region(model, "face")[model.faces].all(1)
-    references = {"flips_truth": case.truth_mm, "flips_model": found.explained_mm}
-    new = self_intersecting(vertices, model.faces) & ~own
+    new = self_intersecting(vertices, model.faces) & ~own.crossing
     row = {"crossings": int(new.sum())}
+    overs = {}
+    if found.explained_mm is not None:
+        overs["flips_model"] = flipped(vertices, found.explained_mm, model.faces)
     with_truth = case.known[model.faces].all(1)
     if with_truth.any():
         # closed lids and pressed lips of the ICT model pass through each other: rightly found
         new[with_truth] &= ~self_intersecting(case.truth_mm, model.faces[with_truth])
         row["wrong_crossings"] = int(new.sum())
-    for name, reference in references.items():
-        if reference is not None and np.isfinite(reference).any():
-            over = flipped(vertices, reference, model.faces)
-            row |= {f"{name}_face": int(over[face].sum()), f"{name}_head": int(over.sum())}
+        overs["flips_truth"] = flipped(vertices, case.truth_mm, model.faces) & ~own.flipped
+    face = region(model, "face")[model.faces].all(1)
+    for name, over in overs.items():
+        row |= {f"{name}_face": int(over[face].sum()), f"{name}_head": int(over.sum())}
     return row
 
 

@@ -27,8 +27,7 @@ import trimesh
 from cost import Run, run_method
 from heat_maps import draw_heat_maps
 from ict_cases import CASES, Case, IctModel, make_case, scan_of
-from measures import measures
-from mesh_faults import self_intersecting
+from measures import Own, measures
 from peers import PEERS, Found, landmark_start, missing, takes_starts
 from table import print_report
 
@@ -50,7 +49,9 @@ def main() -> None:
     peers = [name for name in peers if not missing(name)]
     methods = peers if arguments.only_peers else ["facefold", *peers]
     names = list(QUICK) if arguments.quick else named(arguments.cases, (*CASES, REAL))
-    cases = cases_of(data, names, arguments.turned)
+    ict = IctModel.load(data)
+    cases = cases_of(ict, data, names, arguments.turned)
+    mean_face = ict.on_flame(ict.neutral)
     if not takes_starts() and not arguments.only_peers:
         notes.append("cases with a given start skipped: register() takes no `starts`")
     rows = [row for path in arguments.with_rows for row in json.loads(path.read_text())["rows"]]
@@ -67,6 +68,7 @@ def main() -> None:
             name,
             model,
             cases,
+            Own.of(model, mean_face),
             methods,
             arguments.cpu_limit,
             arguments.batch,
@@ -110,9 +112,8 @@ def named(given: str, known: tuple[str, ...]) -> list[str]:
     return found
 
 
-def cases_of(data: Path, names: list[str], turned: bool) -> dict[str, Case]:
+def cases_of(ict: IctModel, data: Path, names: list[str], turned: bool) -> dict[str, Case]:
     """The named cases; `turned` gives each a random pose and takes its landmarks away."""
-    ict = IctModel.load(data)
     turns = np.random.default_rng(0).uniform(20, 180, size=len(CASES))
     angles = dict(zip(CASES, turns.tolist(), strict=True)) if turned else {}
     return {
@@ -127,13 +128,13 @@ def rows_of(
     model_name: str,
     model: FlameModel,
     cases: dict[str, Case],
+    own: Own,
     methods: list[str],
     cpu_limit_s: int,
     batch: bool,
     pictures: Path | None,
 ) -> list[dict[str, Any]]:
     """One row a method and case."""
-    own = self_intersecting(model.template_mm, model.faces)
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -181,7 +182,7 @@ def can_run(method: str, case: Case) -> bool:
     return method != "facefold" or case.start_error is None or takes_starts()
 
 
-def row_of(case: Case, model: FlameModel, run: Run, own: Any) -> dict[str, Any]:
+def row_of(case: Case, model: FlameModel, run: Run, own: Own) -> dict[str, Any]:
     """The figures of one run as plain numbers, None where there is nothing to measure."""
     status = run.found.status if run.found else "failed"
     reason = run.found.reason if run.found else run.fault

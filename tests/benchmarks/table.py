@@ -49,7 +49,8 @@ GROUPS = {
 LEGEND = """mean med p95 max: error on supported face vertices, then on the whole supported head
 nodata: mean error of vertices with a truth where the scan has no data; prec rec: of `validity`
 scan p95: scan points of the face to the mesh; real scan: within 80 mm of the nose tip
-flipF flipH: triangles turned over against the truth, in the face and on the head
+flipF flipH: triangles turned over against the truth, in the face and on the head, without those
+  that the template at rest turns over against the truth of the mean face
 modF modH: the same against what the method's own model explains
 cross: self-intersecting triangles that the template has not; wrong: and the truth neither
 cpu s, wall, MB: one scan on one thread, search structure included; memory beyond the inputs
