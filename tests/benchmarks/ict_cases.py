@@ -247,6 +247,8 @@ def crop(name: str, ict: IctModel, centres: Array, full: Array) -> Array:
         return centres[:, 2] > nose[2] - 110
     if name == "no neck":
         return centres[:, 1] > chin[1] - 12 + 0.15 * (nose[2] - centres[:, 2])
+    if name:
+        raise ValueError(f"crop {name!r} is none of those above")
     return np.ones(len(centres), dtype=bool)
 
 

@@ -184,16 +184,16 @@ def can_run(method: str, case: Case) -> bool:
 
 def row_of(case: Case, model: FlameModel, run: Run, own: Own) -> dict[str, Any]:
     """The figures of one run as plain numbers, None where there is nothing to measure."""
-    status = run.found.status if run.found else "failed"
-    reason = run.found.reason if run.found else run.fault
-    row: dict[str, Any] = {"kind": case.kind, "triangles": len(case.scan.faces)}
-    row |= {"status": status, "reason": reason}
-    row |= {"cpu_s": run.cpu_s, "wall_s": run.wall_s, "peak_mb": run.peak_mb}
-    if run.found is not None and status != "failed":
-        if not np.isfinite(run.found.vertices_mm).all():
-            return row | {"status": "failed", "reason": "vertices that are not finite"}
-        row |= measures(case, model, run.found, own)
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    found = run.found
+    status, reason = (found.status, found.reason) if found else ("failed", run.fault)
+    figures = {"cpu_s": run.cpu_s, "wall_s": run.wall_s, "peak_mb": run.peak_mb}
+    if found and not np.isfinite(found.vertices_mm).all():
+        status, reason = "failed", "vertices that are not finite"
+    if found and status != "failed":
+        figures |= measures(case, model, found, own)
+    known = {name: x if math.isfinite(x) else None for name, x in figures.items()}
+    size = len(case.scan.faces)
+    return {"kind": case.kind, "triangles": size, "status": status, "reason": reason, **known}
 
 
 def real_case(data: Path, n_vertices: int) -> Case:
