@@ -110,4 +110,6 @@ def ending(exit_code: int, cpu_limit_s: int) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
+    import cost  # not this script's own namespace: results are pickled as cost.Run
+
+    cost.main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
