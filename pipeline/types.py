@@ -173,7 +173,7 @@ class Registration(Frozen):
     expression: Array  # (100,) float32
     pose: Array  # (15,) float32, axis-angle: global, neck, jaw, left eye, right eye
     translation_mm: Array  # (3,) float32
-    distance_mm: Array  # (V,) float32, unsigned distance of each vertex to the scan's surface
+    distance_mm: Array  # (V,) float32, unsigned distance of each vertex to its match on the scan
     weight: Array  # (V,) float32 in [0, 1], of the last correspondence
     validity: Array  # (V,) bool: the scan has data here
     iterations: int

@@ -24,7 +24,7 @@ from pipeline.synthetic import accuracy, load_truth, write_sources
 from pipeline.types import Array
 
 QUICK = RegistrationOptions(
-    model_iterations=12, coarse_iterations=4, fine_iterations=3, tolerance_mm=1.0
+    model_iterations=12, residual_iterations=4, fine_iterations=3, tolerance_mm=1.0
 )
 GOOD = "synth_ply:s01/session_1/neutral_0097"
 

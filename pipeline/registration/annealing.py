@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 
-INDEPENDENT_PATCHES = 600.0
-"""Pieces of a head's surface (about 15 mm wide) whose misfits are independent of each other."""
-
 
 def geometric(first: float, last: float, progress: float) -> float:
     """From first to last in equal ratios as progress goes from 0 to 1."""

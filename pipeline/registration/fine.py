@@ -12,14 +12,15 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from pipeline.registration.annealing import bending_weight, geometric
-from pipeline.registration.coarse import TANGENTIAL
 from pipeline.registration.matches import Matches, ScanSurface, find_matches
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import SparseOperator, Template
 
-CG_ITERATIONS = 8
+TANGENTIAL = 0.003
+"""Share of point-to-point in the point-to-plane term: enough to stop tangential drift."""
+CG_ITERATIONS = 5
 STAY = 0.003
-"""Pull back to the coarse result: it decides where the scan shows nothing."""
+"""Pull back to the smooth result: it decides where the scan shows nothing."""
 
 
 def fit_fine(
@@ -28,7 +29,7 @@ def fit_fine(
     base: Tensor,
     options: RegistrationOptions,
 ) -> tuple[Tensor, Tensor]:
-    """base (B,V,3), the coarse result -> refined (B,V,3) and the last step's length (B,V).
+    """base (B,V,3), the smooth result -> refined (B,V,3) and the last step's length (B,V).
 
     Each iteration minimises Σ a w [(n·(x + u − q))² + μ |x + u − q|²] + γ uᵀKu + τ |u|² over the
     displacement u of every vertex, K = L M⁻¹ L (thin plate); γ falls.
@@ -45,7 +46,7 @@ def fit_fine(
             template,
             options.robust_mm[1],
             options.min_normal_cosine,
-            on_triangles=True,
+            on_triangles=i >= options.fine_iterations - 3,
             at=template.data,
         )
         gap = on_all_vertices(template, matches.point - base[:, template.data])

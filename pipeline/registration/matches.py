@@ -61,7 +61,7 @@ def find_matches(
     surfaces: list[ScanSurface],
     template: Template,
     robust_mm: float,
-    min_cosine: float,
+    min_cosine: float = 0.5,
     on_triangles: bool = False,
     at: Tensor | None = None,
 ) -> Matches:

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from pipeline.geometry.rigid import umeyama
-from pipeline.registration.coarse import fit_coarse
 from pipeline.registration.coefficients import Coefficients, place, posed_vertices
 from pipeline.registration.fine import fit_fine
 from pipeline.registration.folds import keep_rigid, unfold
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import ScanSurface, find_matches
-from pipeline.registration.model_fit import fit_model
+from pipeline.registration.model_fit import fit_model, fit_with_residual
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template
 
@@ -48,12 +47,12 @@ def fold(task: Task) -> Fitted:
     """Model fit, then free-form deformation from smooth to fine; folds are taken out."""
     template, surfaces, landmarks, start, options = task
     coefficients = fit_model(template, surfaces, landmarks, start, options)
+    coefficients, smooth = fit_with_residual(template, surfaces, landmarks, coefficients, options)
     explained = posed_vertices(template, coefficients)
-    coarse = fit_coarse(template, surfaces, landmarks, explained, options)
-    coarse = unfold(template, coarse, explained, explained)
-    fine, change = fit_fine(template, surfaces, coarse, options)
-    vertices = keep_rigid(template, unfold(template, fine, coarse, explained), explained)
-    iterations = options.model_iterations + options.coarse_iterations + options.fine_iterations
+    smooth = unfold(template, smooth, explained, explained)
+    fine, change = fit_fine(template, surfaces, smooth, options)
+    vertices = keep_rigid(template, unfold(template, fine, smooth, explained), explained)
+    iterations = options.model_iterations + options.residual_iterations + options.fine_iterations
     return Fitted(coefficients, explained, vertices, change, iterations)
 
 

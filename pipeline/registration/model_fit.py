@@ -1,13 +1,26 @@
-"""The model's coefficients that explain a scan: point-to-plane Gauss–Newton with a prior."""
+"""What explains a scan: identity, expression, pose and a smooth residual, by Gauss–Newton.
+
+Each iteration matches template vertices to the scan and minimises
+
+    Σ w (n · (x − q))² / σ²  +  Σ |landmarks|² / σ_l²  +  cᵀ P c  +  Cᵀ D C
+
+over all unknowns at once: model coefficients c with prior precision P, and the coefficients C of
+the residual (`residual.py`) with D. Solved jointly, the residual takes what the model cannot
+explain before its coefficients are bent to it (maximum a posteriori of a Gaussian process
+morphable model, Lüthi et al. 2018; point-to-plane as in Chen, Medioni 1992).
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pipeline.flame.lbs import pose_model
 from pipeline.geometry.rigid import rotation_matrices, rotation_to_axis_angle
-from pipeline.registration.annealing import INDEPENDENT_PATCHES, geometric
+from pipeline.registration.annealing import geometric
 from pipeline.registration.coefficients import (
     Coefficients,
     posed_vertices,
@@ -15,8 +28,9 @@ from pipeline.registration.coefficients import (
     world_rotations,
 )
 from pipeline.registration.landmarks import LandmarkTargets
-from pipeline.registration.matches import Matches, ScanSurface, find_matches
+from pipeline.registration.matches import ScanSurface, find_matches
 from pipeline.registration.options import RegistrationOptions
+from pipeline.registration.residual import residual_basis
 from pipeline.registration.template import Template
 
 WARM_UP = 5
@@ -32,9 +46,32 @@ the shape, else an odd face absorbs a tilt."""
 FREE_LAST = (1.0, 4.0)
 """The same at the end, of identity and of expression: without landmarks nothing tells thick lips
 from an open mouth, and most scans are neutral."""
-MAX_DATA_VERTICES = 2000
-LAST_LANDMARK_NOISE = 4.0
-"""Times the landmark noise at the end: landmarks lose their say as the surfaces come close."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one stage goes from its first iteration to its last; lengths in millimetres."""
+
+    iterations: int
+    modes: int
+    """Of the residual; 0 leaves the model alone."""
+    vertices: int
+    """Template vertices that are matched."""
+    noise_mm: tuple[float, float]
+    """Of a match: scanner, closest point and all that is not in the unknowns."""
+    landmark_noise_mm: tuple[float, float]
+    robust_mm: tuple[float, float]
+    warm_up: int = 0
+    stiffness: tuple[float, float] = (1.0, 1.0)
+    """Times the prior's precision where there are no landmarks, of identity, of expression."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What a stage knows of B scans."""
+
+    coefficients: Coefficients
+    residual: Tensor  # (B,3,K)
 
 
 def fit_model(
@@ -44,51 +81,136 @@ def fit_model(
     start: Coefficients,
     options: RegistrationOptions,
 ) -> Coefficients:
-    """Identity, expression, pose and position by iterated closest points.
+    """Identity, expression, pose and position alone; of a bare template the rigid motion."""
+    schedule = Schedule(
+        iterations=options.model_iterations,
+        modes=0,
+        vertices=1200,
+        noise_mm=(options.model_noise_mm, options.model_noise_mm),
+        landmark_noise_mm=(options.landmark_noise_mm, 4 * options.landmark_noise_mm),
+        robust_mm=(options.robust_mm[0], options.handover_mm),
+        warm_up=WARM_UP,
+        stiffness=(FREE_STIFFNESS, FREE_STIFFNESS),
+    )
+    return _fit(template, surfaces, landmarks, start, schedule).coefficients
 
-    A model without basis gets its rigid motion refined. Robust weights tighten and landmarks lose
-    their say as the surfaces come close.
-    """
-    c, system = start, NormalEquations(template, options.model_noise_mm)
+
+def fit_with_residual(
+    template: Template,
+    surfaces: list[ScanSurface],
+    landmarks: LandmarkTargets,
+    start: Coefficients,
+    options: RegistrationOptions,
+) -> tuple[Coefficients, Tensor]:
+    """All unknowns together: coefficients, and the vertices (B,V,3) with the residual."""
+    bare = not template.has_basis
+    schedule = Schedule(
+        iterations=options.residual_iterations + (BARE_MORE if bare else 0),
+        modes=options.modes,
+        vertices=1800,
+        noise_mm=BARE_NOISE_MM if bare else options.residual_noise_mm,
+        landmark_noise_mm=BARE_LANDMARK_MM if bare else (options.landmark_noise_mm,) * 2,
+        robust_mm=options.robust_mm if bare else (options.handover_mm, options.robust_mm[1] / 2),
+        stiffness=FREE_LAST,
+    )
+    fit = _fit(template, surfaces, landmarks, start, schedule)
+    return fit.coefficients, Equations(template, schedule, landmarks).vertices(fit)
+
+
+BARE_MORE, BARE_NOISE_MM, BARE_LANDMARK_MM = 6, (40.0, 3.0), (1.5, 1.5)
+"""A bare template has further to go: more iterations, and few landmarks lead it at first."""
+
+
+def _fit(
+    template: Template,
+    surfaces: list[ScanSurface],
+    landmarks: LandmarkTargets,
+    start: Coefficients,
+    schedule: Schedule,
+) -> Fit:
+    equations = Equations(template, schedule, landmarks)
+    fit = Fit(start, equations.no_residual(len(start.shape)))
     free = landmarks.confidence.sum(1) == 0
-    for i in range(options.model_iterations):
-        progress = i / max(options.model_iterations - 1, 1)
-        vertices = posed_vertices(template, c)
+    for i in range(schedule.iterations):
+        progress = min(1.0, i / max(schedule.iterations - 2, 1))
+        warm_up = i < schedule.warm_up
+        sites = equations.few if warm_up else equations.sites
+        vertices = equations.vertices(fit)
         matches = find_matches(
             vertices,
             surfaces,
             template,
-            geometric(options.robust_mm[0], options.handover_mm, progress),
-            options.min_normal_cosine,
-            at=system.data_vertices(i < WARM_UP),
+            geometric(*schedule.robust_mm, progress),
+            at=sites.at,
         )
-        noise = options.landmark_noise_mm * geometric(1, LAST_LANDMARK_NOISE, progress)
-        pull = landmarks.pull(vertices, noise, progress)
-        soft = [geometric(FREE_STIFFNESS, last, min(1.0, 1.5 * progress)) for last in FREE_LAST]
-        stiff = torch.where(free[:, None], torch.tensor(soft, device=free.device), 1.0).double()
-        c = system.step(c, vertices, matches, landmarks, pull, stiff, i < WARM_UP)
-    return c
+        gap = matches.point - vertices[:, sites.at]
+        system = equations.at(fit)
+        weight = matches.weight / geometric(*schedule.noise_mm, progress) ** 2
+        for direction in _axes(gap) if warm_up else [matches.normal]:
+            system.add(sites, direction, weight, (direction * gap).sum(-1))
+        noise = geometric(*schedule.landmark_noise_mm, progress)
+        gap, weight = landmarks.pull(vertices, noise, progress)
+        for direction in _axes(gap):
+            system.add(equations.landmarks, direction, weight, (direction * gap).sum(-1))
+        held = [
+            geometric(s, last, min(1.0, 1.5 * progress))
+            for s, last in zip(schedule.stiffness, FREE_LAST, strict=True)
+        ]
+        stiffness = torch.where(free[:, None], torch.tensor(held, device=free.device), 1.0).double()
+        fit = equations.moved(fit, system.solve(stiffness))
+    return fit
 
 
-class NormalEquations:
-    """Gauss–Newton's (JᵀWJ + P) δ = JᵀWr − P x, P the prior's precision, for one template."""
+class Sites(NamedTuple):
+    """n places of the template and how the unknowns move them."""
 
-    def __init__(self, template: Template, noise_mm: float) -> None:
-        self.template, tensors = template, template.tensors
-        self.precision = INDEPENDENT_PATCHES / noise_mm**2
-        self.basis = torch.cat([tensors.shape_basis, tensors.expression_basis]).float()
+    at: Tensor  # (n,) vertex indices, or (n,3) a triangle's
+    share: Tensor | None  # (n,3) barycentric coordinates where `at` is (n,3)
+    basis: Tensor  # (n,3,p) float32, identity and expression
+    turned: Tensor  # (n,joints): the share that turns with a joint or its descendants
+    residual: Tensor  # (n,K) float32
+
+    def of(self, values: Tensor) -> Tensor:
+        """(B,V,…) -> (B,n,…), interpolated."""
+        found = values[:, self.at]
+        if self.share is None:
+            return found
+        return torch.einsum("nk,bnk...->bn...", self.share, found)
+
+
+class Equations:
+    """Unknowns of a stage, in this order: identity, expression, joints, position, residual."""
+
+    def __init__(self, template: Template, schedule: Schedule, landmarks: LandmarkTargets) -> None:
+        self.template, self.schedule = template, schedule
+        tensors = template.tensors
+        self.residual = residual_basis(template, schedule.modes)
+        # a bare template's residual holds rigid motions too
+        self.rigid = template.has_basis or not schedule.modes
+        self.joints = [j for j in (0, 1, 2) if j < max(len(tensors.parents), 1)]
         moved = tensors.expression_basis[:, template.face_region].square().sum((0, 2)).mean()
         self.expression_precision = float(moved) / EXPRESSION_RMS_MM**2
-        self.joints = [j for j in (0, 1, 2) if j < max(len(tensors.parents), 1)]
-        self.turned = self._subtree_weights()
+        self.sites = self._sites(spread_evenly(template.data, schedule.vertices))
+        self.few = self._sites(spread_evenly(template.data, schedule.vertices // 3))
+        self.landmarks = self._sites(landmarks.corners, landmarks.barycentric)
 
-    def data_vertices(self, warm_up: bool) -> Tensor:
-        """(N,) the vertices that are matched: few of them in the warm-up, which needs no detail."""
-        wanted = MAX_DATA_VERTICES // (3 if warm_up else 1)
-        return self.template.data[:: -(-len(self.template.data) // wanted)]
+    def _sites(self, at: Tensor, share: Tensor | None = None) -> Sites:
+        def of(values: Tensor) -> Tensor:
+            found = values[at]
+            return found if share is None else torch.einsum("nk,nk...->n...", share, found)
+
+        tensors = self.template.tensors
+        basis = torch.cat([tensors.shape_basis, tensors.expression_basis]).permute(1, 2, 0)
+        return Sites(
+            at,
+            share,
+            of(basis).float(),
+            of(self._subtree_weights()),
+            of(self.residual.columns).float(),
+        )
 
     def _subtree_weights(self) -> Tensor:
-        """(V, joints): the share of each vertex that turns with a joint or its descendants."""
+        """(V,joints)"""
         tensors = self.template.tensors
         if not tensors.parents:
             return torch.ones_like(self.template.areas)[:, None]
@@ -97,122 +219,120 @@ class NormalEquations:
             share[:, tensors.parents[joint]] += share[:, joint]
         return share[:, self.joints]
 
-    def step(
-        self,
-        c: Coefficients,
-        vertices: Tensor,
-        matches: Matches,
-        landmarks: LandmarkTargets,
-        pull: tuple[Tensor, Tensor],
-        stiffness: Tensor,
-        warm_up: bool,
-    ) -> Coefficients:
-        """One Gauss–Newton step from the matches of the posed `vertices` (B,V,3)."""
-        system = _Sum(len(vertices), self.columns, vertices.device)
-        joints = pose_model(
-            self.template.tensors, c.shape, c.expression, c.pose, c.translation
-        ).joints
-        if not self.template.tensors.parents:
-            joints = c.translation[:, None]
-        jacobian = _Jacobian(self, c, vertices, joints[:, self.joints])
-        at = self.data_vertices(warm_up)
-        areas = self.template.areas[at]
-        weight = self.precision / areas.sum() * areas * matches.weight
-        gap = matches.point - vertices[:, at]
-        directions = _axes(gap) if warm_up else [matches.normal]
-        for direction in directions:
-            system.add(jacobian.rows(at, direction), weight, (direction * gap).sum(-1))
-        gap, weight = pull
-        for direction in _axes(gap):
-            rows = sum(
-                share[:, None].float() * jacobian.rows(at, direction)
-                for at, share in zip(landmarks.corners.T, landmarks.barycentric.T, strict=True)
-            )
-            system.add(rows, weight, (direction * gap).sum(-1))
-        self._add_prior(system, c, stiffness)
-        return self._moved(c, system.solve())
+    def no_residual(self, batch: int) -> Tensor:
+        return self.residual.columns.new_zeros(batch, 3, self.residual.columns.shape[1])
 
-    @property
-    def columns(self) -> int:
-        return len(self.basis) + 3 * len(self.joints) + 3
+    def vertices(self, fit: Fit) -> Tensor:
+        """(B,V,3) mm."""
+        free = self.residual.columns @ fit.residual.mT
+        return posed_vertices(self.template, fit.coefficients) + free
 
-    def _add_prior(self, system: _Sum, c: Coefficients, stiffness: Tensor) -> None:
-        """stiffness (B,2) multiplies the precision of identity, and of expression, neck and jaw."""
-        n = len(self.basis)
-        precision = torch.full_like(system.right, 1e-6)
-        s = c.shape.shape[1]
-        precision[:, :s], precision[:, s:n] = (
-            stiffness[:, :1],
-            self.expression_precision * stiffness[:, 1:],
-        )
-        for slot, joint in enumerate(self.joints):
-            if joint:
-                at = slice(n + 3 * slot, n + 3 * slot + 3)
-                precision[:, at] = stiffness[:, 1:] * JOINT_PRIOR_RAD[joint] ** -2
-        world, bent = world_rotations(self.template, c), [torch.zeros_like(c.translation)]
-        for joint in self.joints[1:]:
-            # steps turn in the scan's frame, so the prior's pull must as well
-            angle = rotation_to_axis_angle(c.rotations[:, joint])[..., None]
-            bent.append((world[:, self.template.tensors.parents[joint]] @ angle)[..., 0])
-        value = torch.cat([c.shape, c.expression, *bent, torch.zeros_like(c.translation)], 1)
-        system.left += torch.diag_embed(precision)
-        system.right -= precision * value
+    def at(self, fit: Fit) -> System:
+        return System(self, fit)
 
-    def _moved(self, c: Coefficients, step: Tensor) -> Coefficients:
-        s, n = c.shape.shape[1], len(self.basis)
+    def moved(self, fit: Fit, step: Tensor) -> Fit:
+        """The fit after a step (B,columns) of all unknowns."""
+        c = fit.coefficients
+        s, n = c.shape.shape[1], self.sites.basis.shape[2]
+        k = 3 * len(self.joints)
+        free = step[:, n + k + 3 :].reshape(fit.residual.shape)
+        if not self.rigid:
+            return replace(fit, residual=fit.residual + free)
         world = world_rotations(self.template, c)
         rotations = c.rotations.clone()
         for slot, joint in enumerate(self.joints):
             turn = rotation_matrices(step[:, n + 3 * slot : n + 3 * slot + 3])
             # the step turns the joint in the scan's frame: bring it into the parent's
-            parent = self.template.tensors.parents[joint] if joint else None
-            if parent is not None:
-                turn = world[:, parent].mT @ turn @ world[:, parent]
+            if joint:
+                parent = world[:, self.template.tensors.parents[joint]]
+                turn = parent.mT @ turn @ parent
             rotations[:, joint] = turn @ c.rotations[:, joint]
-        return Coefficients(
+        moved = Coefficients(
             c.shape + step[:, :s],
             c.expression + step[:, s:n],
             rotations,
-            c.translation + step[:, -3:],
+            c.translation + step[:, n + k : n + k + 3],
         )
+        return Fit(moved, fit.residual + free)
 
 
-class _Jacobian:
-    """∂(direction · vertex) / ∂(coefficients, joint rotations, translation)."""
+class System:
+    """Gauss–Newton's (JᵀWJ + P) δ = JᵀWr − P x at one fit."""
 
-    def __init__(
-        self, system: NormalEquations, c: Coefficients, vertices: Tensor, joints: Tensor
-    ) -> None:
-        self.system, self.vertices, self.joints = system, vertices, joints
-        self.rotations = vertex_rotations(system.template, c)
+    def __init__(self, equations: Equations, fit: Fit) -> None:
+        self.equations, self.fit = equations, fit
+        c, template = fit.coefficients, equations.template
+        posed = pose_model(template.tensors, c.shape, c.expression, c.pose, c.translation)
+        self.vertices = posed.vertices
+        self.joints = c.translation[:, None]  # a model without joints turns about its origin
+        if template.tensors.parents:
+            self.joints = posed.joints[:, equations.joints]
+        self.rotations = vertex_rotations(template, c)
+        self.left, self.right = torch.zeros(()), torch.zeros(())
 
-    def rows(self, at: Tensor, direction: Tensor) -> Tensor:
-        """Vertices (n,), direction (B,n,3) -> (B,n,columns) float32."""
+    def rows(self, sites: Sites, direction: Tensor) -> Tensor:
+        """∂(direction · site) / ∂(unknowns): direction (B,n,3) -> (B,n,columns) float32."""
         # direction · (R_v basis) = (R_vᵀ direction) · basis: the pose bends only the normals
-        rest = torch.einsum("bvkl,bvk->bvl", self.rotations[:, at], direction).float()
-        parts = [torch.einsum("bvd,pvd->bvp", rest, self.system.basis[:, at])]
-        for slot in range(len(self.system.joints)):
-            arm = self.vertices[:, at] - self.joints[:, slot, None]
-            torque = torch.linalg.cross(arm, direction)
-            parts.append((self.system.turned[at, slot, None] * torque).float())
-        return torch.cat([*parts, direction.float()], -1)
+        rest = torch.einsum("bnkl,bnk->bnl", sites.of(self.rotations), direction).float()
+        places = sites.of(self.vertices)
+        parts = [torch.einsum("bnd,ndp->bnp", rest, sites.basis)]
+        for slot in range(self.joints.shape[1]):
+            torque = torch.linalg.cross(places - self.joints[:, slot, None], direction)
+            parts.append((sites.turned[:, slot, None] * torque).float())
+        direction = direction.float()
+        parts.append(direction)
+        parts += [direction[..., axis, None] * sites.residual for axis in range(3)]
+        return torch.cat(parts, -1)
 
-
-class _Sum:
-    """Accumulates the normal equations of weighted rows."""
-
-    def __init__(self, batch: int, columns: int, device: torch.device) -> None:
-        self.left = torch.zeros(batch, columns, columns, dtype=torch.float64, device=device)
-        self.right = torch.zeros(batch, columns, dtype=torch.float64, device=device)
-
-    def add(self, rows: Tensor, weight: Tensor, gap: Tensor) -> None:
-        """rows (B,n,columns), weight (B,n), gap (B,n): Σ w (row · δ − gap)²."""
+    def add(self, sites: Sites, direction: Tensor, weight: Tensor, gap: Tensor) -> None:
+        """Σ w (row · δ − gap)² over (B,n) weights in 1/mm² and gaps in mm."""
+        rows = self.rows(sites, direction)
         weighted = rows * weight[..., None].float()
-        self.left += weighted.mT @ rows
-        self.right += (weighted.mT @ gap[..., None].float())[..., 0]
+        self.left = self.left + (weighted.mT @ rows).double()
+        self.right = self.right + (weighted.mT @ gap[..., None].float())[..., 0].double()
 
-    def solve(self) -> Tensor:
-        return torch.cholesky_solve(self.right[..., None], torch.linalg.cholesky(self.left))[..., 0]
+    def solve(self, stiffness: Tensor) -> Tensor:
+        """(B,columns); stiffness (B,2) multiplies the prior of identity, and of expression."""
+        precision, value = self._prior(stiffness)
+        left = self.left + torch.diag_embed(precision)
+        right = self.right - precision * value
+        return torch.cholesky_solve(right[..., None], torch.linalg.cholesky(left))[..., 0]
+
+    def _prior(self, stiffness: Tensor) -> tuple[Tensor, Tensor]:
+        """Precision of each unknown and its distance from the most likely value, (B,columns)."""
+        equations, c = self.equations, self.fit.coefficients
+        batch = len(c.shape)
+        free = 1e-6 if equations.rigid else 1e12
+        parts = [
+            stiffness[:, :1].expand_as(c.shape),
+            (equations.expression_precision * stiffness[:, 1:]).expand_as(c.expression),
+        ]
+        values = [c.shape, c.expression]
+        world = world_rotations(equations.template, c)
+        for joint in equations.joints:
+            bent = torch.zeros_like(c.translation)
+            precision = torch.full_like(bent, free)
+            if joint:
+                # steps turn in the scan's frame, so the prior's pull must as well
+                angle = rotation_to_axis_angle(c.rotations[:, joint])[..., None]
+                parent = world[:, equations.template.tensors.parents[joint]]
+                bent = (parent @ angle)[..., 0]
+                precision = (free + stiffness[:, 1:] * JOINT_PRIOR_RAD[joint] ** -2).expand_as(bent)
+            parts.append(precision)
+            values.append(bent if equations.rigid else torch.zeros_like(bent))
+        parts.append(torch.full_like(c.translation, free))
+        values.append(torch.zeros_like(c.translation))
+        parts.append(equations.residual.precision.repeat(3).expand(batch, -1))
+        values.append(self.fit.residual.flatten(1))
+        return torch.cat(parts, 1), torch.cat(values, 1)
+
+
+def spread_evenly(indices: Tensor, count: int) -> Tensor:
+    """About `count` of the indices, evenly along their order."""
+    if len(indices) <= count:
+        return indices
+    at = torch.linspace(0, len(indices) - 1, count, device=indices.device).round().long()
+    return indices[at]
 
 
 def _axes(like: Tensor) -> list[Tensor]:

@@ -15,15 +15,15 @@ class RegistrationOptions:
 
     method: str = "fold"
     """A name of METHODS: "fold" (rigid, model fit, coarse, fine) or "rigid"."""
-    model_iterations: int = 24
-    coarse_iterations: int = 12
-    fine_iterations: int = 7
+    model_iterations: int = 16
+    residual_iterations: int = 8
+    fine_iterations: int = 5
     modes: int = 160
-    """Laplacian eigenvectors of the coarse stage."""
-    model_noise_mm: float = 2.0
-    """What the model cannot explain, as a standard deviation: larger keeps coefficients smaller."""
-    coarse_wavelength_mm: tuple[float, float] = (400.0, 100.0)
-    """Free-form waves shorter than this are suppressed; anneals from the first to the second."""
+    """Laplacian eigenvectors of the residual, which carries what the model cannot explain."""
+    model_noise_mm: float = 5.0
+    """Of a match while the model is alone, as a standard deviation: all that it cannot explain."""
+    residual_noise_mm: tuple[float, float] = (3.0, 1.0)
+    """Of a match beside the residual, at first and at last."""
     fine_wavelength_mm: tuple[float, float] = (40.0, 7.0)
     robust_mm: tuple[float, float] = (12.0, 4.0)
     """Distance at which a match loses three quarters of its weight, at the start and at the end."""
@@ -38,12 +38,12 @@ class RegistrationOptions:
     """Failed where half of the face is further from the scan than this."""
 
     def __post_init__(self) -> None:
-        for name in ("model_iterations", "coarse_iterations", "fine_iterations", "modes"):
+        for name in ("model_iterations", "residual_iterations", "fine_iterations", "modes"):
             if getattr(self, name) < 0:
                 raise RegistrationError(
                     f"registration option {name}: {getattr(self, name)}, expected ≥ 0"
                 )
-        for name in ("coarse_wavelength_mm", "fine_wavelength_mm", "robust_mm"):
+        for name in ("residual_noise_mm", "fine_wavelength_mm", "robust_mm"):
             pair = tuple(float(x) for x in getattr(self, name))
             if len(pair) != 2 or min(pair) <= 0:
                 raise RegistrationError(

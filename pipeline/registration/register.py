@@ -120,7 +120,7 @@ def judge(
     results = []
     for row, scan in enumerate(scans):
         vertices = fitted.vertices[row].cpu().numpy()
-        distance = surfaces[row].index.query(vertices).distance
+        distance = matches.distance[row].cpu().numpy()
         valid = (matches.weight[row] > 0).cpu().numpy() & (distance <= options.valid_distance_mm)
         status, reason = status_of(template, distance, valid, fitted.change_mm[row], options)
         results.append(

@@ -1,0 +1,52 @@
+"""What no model explains, as a Gaussian process over the template: smooth, small, stationary.
+
+A Matérn field on a surface is diagonal in the eigenvectors of its Laplacian (Borovitskiy et al.
+2020, eq. 11): the variance of an eigenvector of eigenvalue λ falls as (1 + λ ℓ²)^−ν. As in
+Gaussian process morphable models (Lüthi et al. 2018) its eigenvectors are further columns of the
+model; here with one coefficient an axis each.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipeline.registration.template import Template
+
+SMALL, SMOOTHNESS, LENGTH_MM = 1.0, 1.5, 12.0
+"""Beside a model with a basis: standard deviation an axis (mm), exponent ν, length ℓ. What forty
+components leave of a face is about half of this; the rest is caution for faces unlike them."""
+LARGE, BARE_SMOOTHNESS, BARE_LENGTH_MM = 1.5, 1.9, 46.0
+"""For a bare template, where the field has to explain the whole difference between people."""
+AFFINE_MM = 10.0
+"""Of a bare template besides: expected stretch and shear at 60 mm from its middle."""
+
+
+class ResidualBasis(NamedTuple):
+    """Displacement field Ψ C, C (3,K) with independent normal coefficients."""
+
+    columns: Tensor  # (V,K)
+    precision: Tensor  # (K,) 1/mm² of the coefficients
+
+
+@lru_cache(maxsize=8)
+def residual_basis(template: Template, modes: int) -> ResidualBasis:
+    """The lowest `modes` eigenvectors with their prior; affine fields before them if bare."""
+    vectors, values = template.eigenvectors[:, :modes], template.eigenvalues[:modes]
+    std, nu, length = (
+        (SMALL, SMOOTHNESS, LENGTH_MM)
+        if template.has_basis
+        else (LARGE, BARE_SMOOTHNESS, BARE_LENGTH_MM)
+    )
+    variance = (1 + values * length**2) ** -nu
+    on_face = (variance * vectors[template.face_region].square().mean(0)).sum()
+    precision = on_face / (variance * std**2)
+    if template.has_basis or not modes:
+        return ResidualBasis(vectors, precision)
+    rest = template.tensors.template
+    affine = torch.cat([torch.ones_like(rest[:, :1]), (rest - rest.mean(0)) / 60.0], 1)
+    loose = torch.full_like(affine[0], AFFINE_MM**-2)
+    return ResidualBasis(torch.cat([affine, vectors], 1), torch.cat([loose, precision]))
