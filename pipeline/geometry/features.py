@@ -1,4 +1,4 @@
-"""Thinning of point sets and the descriptors that recognise a place on a surface in any pose."""
+"""Thinning of point sets and the profiles that recognise a place on a surface in any pose."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from scipy.spatial import cKDTree
 
 from pipeline.types import Array
 
-BINS = 11
-MAX_NEIGHBOURS = 60
+RINGS_MM = (12.0, 24.0, 36.0, 48.0, 60.0)
+"""Outer radii of the rings around a point."""
+MIN_COSINE = -0.2
+"""Between a point's normal and its neighbours': what turns further away is another sheet."""
+MAX_IMBALANCE = 0.4
+"""A ring is whole where its mean lies nearer to the axis than this share of its mean radius."""
 
 
 def thin(points: Array, normals: Array, cell: float) -> tuple[Array, Array]:
@@ -34,44 +38,39 @@ def thin(points: Array, normals: Array, cell: float) -> tuple[Array, Array]:
     return centre[kept], normal[kept] / length[kept, None]
 
 
-def smooth_over_radius(points: Array, normals: Array, radius: float) -> Array:
-    """(N,3) unit normals averaged over the neighbours within `radius`: noise tilts single ones."""
-    near, inside, _ = neighbours(points, radius)
-    mean = (normals[near] * inside[..., None]).sum(1) + normals
-    return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+def ring_profiles(points: Array, normals: Array) -> tuple[Array, Array]:
+    """How a surface bends around each of its points: (N,3), (N,3) mm -> (N,R,5), (N,R) bool.
 
-
-def neighbours(points: Array, radius: float) -> tuple[Array, Array, Array]:
-    """Neighbour indices (N,K), whether each is one (N,K), and its distance (N,K)."""
-    k = min(MAX_NEIGHBOURS, len(points))
-    distance, near = cKDTree(points).query(points, k=k, distance_upper_bound=radius)
-    inside = np.isfinite(distance) & (distance > 0)
-    return np.where(inside, near, 0), inside, np.where(inside, distance, 1.0)
-
-
-def fpfh(points: Array, normals: Array, radius: float) -> Array:
-    """Fast point feature histograms (Rusu, Blodow, Beetz 2009): (N,3), (N,3) -> (N,33).
-
-    Invariant to rigid motion: for each point the distribution of three angles between its normal
-    and its neighbours' (eq. 1–4), averaged with its neighbours' own distributions (eq. 6).
+    In each ring of RINGS_MM: mean and deviation of the neighbours' height over the tangent plane
+    (over their distance), mean and deviation of how far their normals lean outwards, and the mean
+    cosine to the point's own normal. Invariant to rigid motion, after the spin images of Johnson
+    and Hebert 1999. The flags tell the rings that lie on the surface all around; the others are
+    cut by its border and say less.
     """
-    near, inside, distance = neighbours(points, radius)
-    towards = (points[near] - points[:, None]) / distance[..., None]
-    u = np.broadcast_to(normals[:, None], towards.shape)
-    other = normals[near]
-    v = np.cross(towards, u)
-    v /= np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
-    w = np.cross(u, v)
-    alpha = (v * other).sum(-1)
-    phi = (u * towards).sum(-1)
-    theta = np.arctan2((w * other).sum(-1), (u * other).sum(-1)) / np.pi
-    row = np.broadcast_to(np.arange(len(points))[:, None], near.shape)[inside]
-    parts = []
-    for angle in (alpha, phi, theta):
-        bin_ = np.clip(((angle[inside] + 1) / 2 * BINS).astype(np.int64), 0, BINS - 1)
-        parts.append(np.bincount(row * BINS + bin_, minlength=len(points) * BINS))
-    simple = np.concatenate([p.reshape(-1, BINS) for p in parts], axis=1)
-    simple = simple / np.maximum(inside.sum(1), 1)[:, None]
-    share = inside / distance
-    share /= np.maximum(share.sum(1, keepdims=True), 1e-12)
-    return simple + np.einsum("nk,nkf->nf", share, simple[near])
+    points, normals = points.astype(np.float32), normals.astype(np.float32)
+    pairs = cKDTree(points).query_pairs(RINGS_MM[-1], output_type="ndarray")
+    cosine = (normals[pairs[:, 0]] * normals[pairs[:, 1]]).sum(1)
+    pairs, cosine = pairs[cosine > MIN_COSINE], np.tile(cosine[cosine > MIN_COSINE], 2)
+    own, other = np.concatenate([pairs, pairs[:, ::-1]]).T
+    gap, normal = points[other] - points[own], normals[own]
+    distance, height = np.linalg.norm(gap, axis=1), (gap * normal).sum(1)
+    aside = gap - height[:, None] * normal
+    radius = np.linalg.norm(aside, axis=1)
+    lean = (normals[other] * aside).sum(1) / np.maximum(radius, 1e-3)
+    steep = height / np.maximum(distance, 1e-3)
+    n_slots = len(points) * len(RINGS_MM)
+    slot = own * len(RINGS_MM) + np.searchsorted(np.array(RINGS_MM, np.float32), distance)
+    slot = np.minimum(slot, n_slots - 1)
+    count = np.bincount(slot, minlength=n_slots)
+
+    def mean(values: Array) -> Array:
+        return np.bincount(slot, values, minlength=n_slots) / np.maximum(count, 1)
+
+    def deviation(values: Array) -> Array:
+        return np.sqrt(np.maximum(mean(values**2) - mean(values) ** 2, 0))
+
+    profile = [mean(steep), deviation(steep), mean(lean), deviation(lean), mean(cosine)]
+    centre = np.linalg.norm([mean(column) for column in aside.T], axis=0)
+    whole = (count >= 3) & (centre < MAX_IMBALANCE * mean(radius))
+    shape = (len(points), len(RINGS_MM))
+    return np.stack(profile, axis=-1).reshape(*shape, -1), whole.reshape(shape)

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 import trimesh
 
-from pipeline.geometry.features import fpfh, smooth_over_radius, thin
+from pipeline.geometry.features import RINGS_MM, ring_profiles, thin
 from pipeline.geometry.rigid import rotation_matrices
 
 
@@ -20,23 +20,35 @@ def test_thinning_leaves_one_mean_a_cell() -> None:
     np.testing.assert_allclose(normal, [up, down])
 
 
-def test_features_recognise_a_place_in_any_pose() -> None:
+def test_profiles_recognise_a_place_in_any_pose() -> None:
     points, normals = ellipsoid()
     points, normals = thin(points, normals, 8.0)
     turn = rotation_matrices(torch.tensor([0.4, -1.1, 0.3], dtype=torch.float64)).numpy()
-    there = fpfh(points, normals, 35.0)
-    turned = fpfh(points @ turn.T + 200, normals @ turn.T, 35.0)
-    assert there.shape == (len(points), 33)
-    # a value on a bin's edge may fall to either side
-    assert np.abs(turned - there).max(1).mean() < 0.01
+    there, whole = ring_profiles(points, normals)
+    turned, _ = ring_profiles(points @ turn.T + 200, normals @ turn.T)
+    assert there.shape == (len(points), len(RINGS_MM), 5)
+    assert whole.mean() > 0.97
+    np.testing.assert_allclose(turned, there, atol=0.02)
     pole, side = points[:, 1].argmax(), points[:, 2].argmax()
     assert np.abs(there[pole] - there[side]).max() > 0.1
 
 
-def test_smoothing_straightens_noisy_normals() -> None:
+def test_profiles_of_a_ball_are_its_curvature() -> None:
+    """On a ball of radius r a neighbour at distance d lies d²/2r below the tangent plane."""
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=80.0)
+    normals = np.asarray(ball.vertex_normals)
+    profiles, _ = ring_profiles(np.asarray(ball.vertices), normals)
+    steep, spread, lean, _, cosine = profiles.mean(0).T
+    middle = np.array(RINGS_MM) - 5.0  # rings are fuller outside
+    np.testing.assert_allclose(steep, -middle / 160, atol=0.02)
+    np.testing.assert_allclose(cosine, 1 - middle**2 / (2 * 80**2), atol=0.03)
+    assert (lean > 0).all() and (spread < 0.04).all()
+
+
+def test_the_border_cuts_rings() -> None:
     points, normals = ellipsoid()
-    noisy = normals + np.random.default_rng(0).normal(scale=0.3, size=normals.shape)
-    noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
-    smooth = smooth_over_radius(points, noisy, 12.0)
-    np.testing.assert_allclose(np.linalg.norm(smooth, axis=1), 1.0)
-    assert (smooth * normals).sum(1).mean() > 0.98 > (noisy * normals).sum(1).mean()
+    half = points[:, 0] > 0
+    _, whole = ring_profiles(points[half], normals[half])
+    inward = points[half][:, 0]
+    assert whole[inward > 50][:, :3].all()
+    assert not whole[inward < 3][:, 2:].any()

@@ -5,15 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import trimesh
 from model_scans import Truth, make_scan, without_landmarks
-from scipy.spatial import cKDTree
 
 from pipeline.errors import RegistrationError
 from pipeline.flame.model import FlameModel
-from pipeline.geometry.rigid import rotation_matrices
-from pipeline.registration.search import Face, chosen, search
-from pipeline.registration.template import Template
-from pipeline.types import Array
+from pipeline.geometry.rigid import rotation_matrices, umeyama
+from pipeline.registration import RegistrationOptions
+from pipeline.registration.coefficients import posed_vertices, rest_coefficients
+from pipeline.registration.search import Verdict, chosen, face_of, modes_of, past_edge, search
+from pipeline.registration.template import Template, prepare_template
+from pipeline.types import Array, Scan
+from tests.benchmarks.ict_cases import keep_triangles, scan_of
 
 TURN = np.array([1.2, -1.9, 0.7])
 
@@ -23,13 +26,52 @@ def turned(model: FlameModel) -> Truth:
     return make_scan(model, 4, turn=TURN)
 
 
-def test_finds_any_pose_and_the_same_each_time(template: Template, turned: Truth) -> None:
+def off_by(model: FlameModel, truth: Truth, found: tuple[torch.Tensor, torch.Tensor]) -> Array:
+    """Degrees and millimetres from the motion that lies closest to the true face."""
+    at = model.regions["face"]
+    source = torch.from_numpy(model.template_mm[at].astype(np.float64))
+    rotation, translation = umeyama(source, torch.from_numpy(truth.vertices_mm[at]))
+    cosine = ((rotation * found[0]).sum() - 1) / 2
+    centre = source.mean(0)
+    shift = (found[0] - rotation) @ centre + found[1] - translation
+    return np.array([float(torch.rad2deg(torch.arccos(cosine.clamp(max=1)))), float(shift.norm())])
+
+
+def cut(scan: Scan, keep: Array) -> Scan:
+    vertices, faces = keep_triangles(scan.vertices_mm, scan.faces, keep)
+    return scan_of(scan.scan_id, vertices, faces, None, oriented=False)
+
+
+def test_finds_any_pose_and_the_same_each_time(
+    model: FlameModel, template: Template, turned: Truth
+) -> None:
     scan = without_landmarks(turned.scan, oriented=False)
-    rotation, translation = search(template, scan)
-    expected = rotation_matrices(torch.from_numpy(TURN))
-    assert torch.linalg.matrix_norm(rotation - expected) < 0.25  # 10°
+    found = search(template, scan)
+    assert (off_by(model, turned, found) < [3, 5]).all()
     again = search(template, scan)
-    assert torch.equal(rotation, again[0]) and torch.equal(translation, again[1])
+    assert torch.equal(found[0], again[0]) and torch.equal(found[1], again[1])
+
+
+def test_a_bare_template_finds_it_as_well(bare: FlameModel, turned: Truth) -> None:
+    template = prepare_template(bare, "cpu", RegistrationOptions().modes)
+    found = search(template, without_landmarks(turned.scan, oriented=False))
+    assert (off_by(bare, turned, found) < [6, 10]).all()
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_half_a_face_is_enough(
+    model: FlameModel, template: Template, turned: Truth, side: int
+) -> None:
+    across = rotation_matrices(torch.from_numpy(TURN)).numpy()[:, 0]
+    x = (turned.scan.vertices_mm - turned.vertices_mm.mean(0)) @ across
+    half = cut(turned.scan, side * x[turned.scan.faces].mean(1) > -5)
+    assert 0.4 < len(half.faces) / len(turned.scan.faces) < 0.6
+    assert (off_by(model, turned, search(template, half)) < [4, 5]).all()
+
+
+def test_past_the_edge_is_beside_the_scan_not_over_it() -> None:
+    height, aside = np.array([0.0, 30.0, 2.0, -30.0]), np.array([20.0, 10.0, 3.0, 40.0])
+    np.testing.assert_array_equal(past_edge(height, aside), [True, False, False, True])
 
 
 def test_declared_axes_are_believed(template: Template, turned: Truth) -> None:
@@ -38,39 +80,66 @@ def test_declared_axes_are_believed(template: Template, turned: Truth) -> None:
 
 
 @pytest.mark.parametrize(
-    ("residuals", "turns", "expected"),
+    ("verdicts", "turns", "expected"),
     [
-        ([0.5, 0.9], [0.0, 2.0], "no pose lays a face on it"),
-        ([0.22, 0.20], [0.0, 2.0], "two poses fit about equally"),
-        ([0.50, 0.20], [0.0, 2.0], 1),
-        ([0.20, 0.21], [0.0, 0.05], 0),  # the same pose twice is no rival
+        ([(0.5, 0.59, 1.0), (0.1, 0.3, 1.0)], [0.0, 2.0], "no pose lays a face on it"),
+        ([(0.5, 0.9, 0.44), (0.1, 0.3, 1.0)], [0.0, 2.0], "no pose lays a face on it"),
+        ([(0.50, 0.9, 1.0), (0.52, 0.9, 1.0)], [0.0, 2.0], "two poses fit about equally"),
+        ([(0.2, 0.5, 1.0), (0.5, 0.9, 1.0)], [0.0, 2.0], 1),
+        ([(0.50, 0.9, 1.0), (0.49, 0.9, 1.0)], [0.0, 0.05], 0),  # the same twice is no rival
     ],
 )
 def test_the_best_pose_must_fit_and_beat_every_other(
-    turned: Truth, residuals: list[float], turns: list[float], expected: str | int
+    template: Template,
+    verdicts: list[tuple[float, float, float]],
+    turns: list[float],
+    expected: str | int,
 ) -> None:
-    points = np.random.default_rng(0).normal(scale=50, size=(200, 3))
-    face = Face(points, points, np.zeros((200, 33)), cKDTree(points))
     axis_angle = torch.tensor([[0.0, turn, 0.0] for turn in turns], dtype=torch.float64)
-    rotations: Array = rotation_matrices(axis_angle).numpy()
-    arguments = (face, rotations, np.zeros((2, 3)), np.array(residuals))
+    motions = rotation_matrices(axis_angle).numpy(), np.zeros((2, 3))
+    given = [Verdict(*v) for v in verdicts]
     if isinstance(expected, str):
         with pytest.raises(RegistrationError, match=expected):
-            chosen(turned.scan, *arguments)
+            chosen("a", face_of(template), given, *motions)
     else:
-        rotation, _ = chosen(turned.scan, *arguments)
-        np.testing.assert_array_equal(rotation, rotations[expected])
+        assert chosen("a", face_of(template), given, *motions) == expected
 
 
-def test_a_ball_is_no_face(template: Template, turned: Truth) -> None:
-    ball = np.random.default_rng(0).normal(size=turned.scan.vertices_mm.shape)
-    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
-    scan = replace(
-        without_landmarks(turned.scan, oriented=False),
-        scan_id="ball",
-        vertices_mm=90 * ball,
-        normals=ball,
-        faces=np.zeros((0, 3), np.int64),
-    )
-    with pytest.raises(RegistrationError, match="scan ball: no landmarks"):
+@pytest.mark.parametrize("kind", ["ball", "box", "plane"])
+def test_what_is_no_face_is_refused(template: Template, kind: str) -> None:
+    shape = {
+        "ball": trimesh.creation.icosphere(subdivisions=5, radius=90),
+        "box": trimesh.creation.box([150, 200, 180]).subdivide_to_size(5.0),
+        "plane": trimesh.creation.box([300, 300, 1]).subdivide_to_size(5.0),
+    }[kind]
+    scan = scan_of(kind, np.asarray(shape.vertices), np.asarray(shape.faces), None, False)
+    with pytest.raises(RegistrationError, match=f"scan {kind}: no landmarks"):
         search(template, scan)
+
+
+def test_a_speck_and_a_face_inside_out_are_refused(template: Template, turned: Truth) -> None:
+    scan = without_landmarks(turned.scan, oriented=False)
+    with pytest.raises(RegistrationError, match="scan test:4: no landmarks"):
+        search(template, replace(scan, normals=-scan.normals))
+    with pytest.raises(RegistrationError, match="scan test:4: no landmarks"):
+        search(template, replace(scan, vertices_mm=scan.vertices_mm / 1000))
+
+
+def test_modes_hold_what_the_model_and_the_jaw_can_do(
+    model: FlameModel, template: Template, bare: FlameModel
+) -> None:
+    at = model.regions["face"][::7]
+    modes = modes_of(template, at).reshape(3 * len(at), -1)
+    identity = template.tensors.shape_basis[0, torch.from_numpy(at)].numpy().ravel()
+    rest = rest_coefficients(template, 1)
+    opened = rest.rotations.clone()
+    opened[:, 2] = rotation_matrices(torch.tensor([0.1, 0.0, 0.0], dtype=torch.float64))
+    moved = posed_vertices(template, replace(rest, rotations=opened))
+    jaw = (moved - posed_vertices(template, rest))[0, torch.from_numpy(at)].numpy().ravel()
+    for motion in (identity, jaw):
+        explained = modes @ np.linalg.lstsq(modes, motion, rcond=None)[0]
+        assert np.linalg.norm(explained - motion) < 0.05 * np.linalg.norm(motion)
+    # a bare template still bends smoothly, by as much everywhere
+    smooth = modes_of(prepare_template(bare, "cpu", RegistrationOptions().modes), at)
+    deviation = np.sqrt(np.square(smooth).sum((1, 2)) / 3)
+    assert np.quantile(deviation, 0.05) > 2.5 and deviation.max() < 4.01
