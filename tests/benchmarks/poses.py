@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 import trimesh
-from ict_cases import IctModel, expression_of, keep_triangles, random_split, scan_of
+from ict_cases import IctModel, both, keep_triangles, random_split, scan_of
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
@@ -63,6 +63,11 @@ ICT_KINDS = (
     "three quarters",
     "face only, open jaw, 1 mm noise",
 )
+EXPRESSIONS = {
+    "smile": both(mouthSmile=0.9, cheekSquint=0.5),
+    "open jaw": {"jawOpen": 0.8},
+    "mixed expression": both(browOuterUp=0.8, mouthStretch=0.5, eyeSquint=0.6) | {"jawOpen": 0.3},
+}
 REAL_PARTS = ("whole", "left half", "right half", "face only", "1 mm noise")
 NOT_FACES = ("ball", "plane", "box", "torso", "back of a head", "scalp", "reversed normals")
 SCALISMO_MARKED = (30, 36, 39, 42, 45, 48, 54)
@@ -216,10 +221,8 @@ def free(scan_id: str, vertices: Array, faces: Array) -> Scan:
 
 
 def ict_face(ict: IctModel, model: FlameModel, kind: str, rng: np.random.Generator) -> Upright:
-    expression = next(
-        (e for e in ("smile", "open jaw", "mixed expression") if e in kind), "neutral"
-    )
-    full = ict.vertices(rng.normal(size=100), expression_of(expression))
+    expression = next((e for name, e in EXPRESSIONS.items() if name in kind), {})
+    full = ict.vertices(rng.normal(size=100), expression)
     skin = (ict.region[ict.triangles] < 2).all(1)
     vertices, faces = keep_triangles(full, ict.triangles, skin)
     if kind == "5k triangles":
@@ -304,9 +307,11 @@ def real_scans(data: Path, model: FlameModel) -> list[Upright]:
         marks[list(SCALISMO_MARKED)] = picked
         path = folder / "scalismo_faces" / f"{name}.stl"
         found.append((f"scalismo {name}", *mesh(path, 1.0), marks))
-    scans = [scan_of(name, v, f, marks, oriented=False) for name, v, f, marks in found]
     results = []
-    for scan in scans:
+    for name, vertices, faces, marks in found:
+        rotation, shift = landmark_motion(model, marks)
+        upright, placed = (vertices - shift) @ rotation, (marks - shift) @ rotation
+        scan = scan_of(name, upright, faces, placed, oriented=True)
         registration = register([scan], model)[0]
         if registration.status == "failed":
             sys.exit(f"{scan.scan_id}: {registration.reason}")
@@ -322,6 +327,16 @@ def real_scans(data: Path, model: FlameModel) -> list[Upright]:
             )
         )
     return results
+
+
+def landmark_motion(model: FlameModel, marks: Array) -> tuple[Array, Array]:
+    """The template's rigid motion onto a scan's landmarks (68,3), NaN where missing."""
+    if model.landmarks is None:
+        sys.exit(f"model {model.name} has no landmarks")
+    at = marks[model.landmarks.indices_68]
+    own = model.landmarks.positions(model.template_mm.astype(np.float64), model.faces)
+    known = np.isfinite(at[:, 0]) & (model.landmarks.indices_68 > 16)  # no contour points
+    return rigid(own[known], at[known])
 
 
 def mesh(path: Path, to_mm: float) -> tuple[Array, Array]:
