@@ -35,7 +35,7 @@ from pipeline.registration.template import Template
 
 WARM_UP = 5
 """Point-to-point iterations before point-to-plane ones, which diverge from 20° or 25 mm off."""
-JOINT_PRIOR_RAD = {1: 0.10, 2: 0.30}
+JOINT_PRIOR_RAD = {1: 0.05, 2: 0.30}
 """Standard deviation of the neck's and the jaw's rotation; eyes leave no trace in the shape."""
 EXPRESSION_RMS_MM = 7.0
 """What the prior expects expressions to move the face by: components of some models are no standard

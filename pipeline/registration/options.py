@@ -22,7 +22,7 @@ class RegistrationOptions:
     """Laplacian eigenvectors of the residual, which carries what the model cannot explain."""
     model_noise_mm: float = 5.0
     """Of a match while the model is alone, as a standard deviation: all that it cannot explain."""
-    residual_noise_mm: tuple[float, float] = (3.0, 1.0)
+    residual_noise_mm: tuple[float, float] = (3.0, 1.5)
     """Of a match beside the residual, at first and at last."""
     fine_wavelength_mm: tuple[float, float] = (40.0, 7.0)
     robust_mm: tuple[float, float] = (12.0, 4.0)
