@@ -1,11 +1,10 @@
-"""Closest points on a triangle surface or a point cloud.
-
-A k-d tree (CPU) or a chunked distance matrix (other devices) finds near vertices or triangle
-centroids; the projection onto the triangles is the same code on every device.
-"""
+"""Closest points on a triangle surface or a point cloud."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +12,11 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from pipeline.geometry.nearest import Nearest, least_of_each, nearest_among, ranges
 from pipeline.types import Array
 
-MAX_INCIDENT = 12
-"""Triangles around a vertex that the fast search looks at."""
+PAIRS = 2**20
+"""Candidate triangles that the exact search holds at once, some 500 bytes each."""
 
 
 class Closest(NamedTuple):
@@ -28,168 +28,187 @@ class Closest(NamedTuple):
     barycentric: Array  # (N,3)
 
 
-class Nearest:
-    """k nearest of (M,3) reference points: a k-d tree on the CPU, brute force elsewhere."""
-
-    def __init__(self, points: Tensor) -> None:
-        self.points = points
-        self.tree = cKDTree(points.cpu().numpy()) if points.device.type == "cpu" else None
-
-    def __call__(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """(N,3) -> distances and indices (N,k), nearest first; k is cut to M."""
-        k = min(k, len(self.points))
-        if self.tree is not None:
-            distance, index = self.tree.query(queries.cpu().numpy(), k=[*range(1, k + 1)])
-            return torch.from_numpy(distance).to(queries.dtype), torch.from_numpy(index)
-        # 2^27 distances at once: half a gigabyte in float32
-        step = max(1, 2**27 // max(len(self.points), 1))
-        found = [
-            torch.topk(torch.cdist(part, self.points), k, largest=False)
-            for part in queries.to(self.points.dtype).split(step)
-        ]
-        return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
-
-
 class SurfaceIndex:
     """Closest-point queries on one triangle mesh, or on a point cloud where F = 0.
 
-    vertices (V,3) and faces (F,3), any unit; distances and points come back in it.
+    vertices (V,3) and faces (F,3), any unit; distances and points come back in it. What a query
+    needs is built when it is first asked. `grid` overrides how the device searches vertices.
     """
 
-    def __init__(self, vertices: Array, faces: Array, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        vertices: Array,
+        faces: Array,
+        device: str | torch.device = "cpu",
+        grid: bool | None = None,
+    ) -> None:
         if len(vertices) == 0:
             raise ValueError("SurfaceIndex: no vertices, expected at least one")
-        self.device = torch.device(device)
-        dtype = torch.float64 if self.device.type == "cpu" else torch.float32
-        self.vertices = torch.as_tensor(np.asarray(vertices), dtype=dtype, device=self.device)
+        self.device, self.grid = torch.device(device), grid
+        self.given = np.asarray(vertices)
+        self.vertices = torch.as_tensor(self.given, dtype=torch.float32, device=self.device)
         self.faces = torch.as_tensor(np.asarray(faces), dtype=torch.int64, device=self.device)
-        used = np.unique(faces) if len(faces) else np.arange(len(vertices))
-        self.used = torch.as_tensor(used, device=self.device)
-        self.nearest_used = Nearest(self.vertices[self.used])
-        self._incident: Tensor | None = None
-        self._classes: list[tuple[float, Tensor, Nearest]] | None = None
 
     def query(self, points: Array) -> Closest:
-        """(N,3) -> the exact closest points on the surface, as numpy arrays."""
-        queries = torch.as_tensor(np.asarray(points), dtype=self.vertices.dtype, device=self.device)
-        point, triangle, barycentric = self.closest(queries, exact=True)
-        distance = (point - queries).norm(dim=-1)
-        return Closest(*(t.cpu().numpy() for t in (distance, point, triangle, barycentric)))
+        """(N,3) -> the exact closest points in float64, found on the CPU whatever the device.
+
+        A triangle whose corners lie within r of its centroid c is at least |q − c| − r away: all
+        centroids within r and the distance of the nearest vertex are looked at.
+        """
+        queries = torch.as_tensor(np.asarray(points), dtype=torch.float64)
+        reach, index = self._exact_nearest(queries)
+        triangle = torch.full_like(index, -1)
+        if len(self.faces) == 0:
+            point = self._exact_vertices[index]
+            barycentric = torch.eye(3, dtype=torch.float64)[torch.zeros_like(index)]
+            return Closest(*(t.numpy() for t in (reach, point, triangle, barycentric)))
+        distance = torch.full_like(reach, torch.inf)
+        barycentric = queries.new_zeros(len(queries), 3)
+        for size in self._size_classes:
+            for rows, owner, candidates in size.within(queries, reach):
+                q, corners = queries[rows], self._exact_vertices[self._exact_faces[candidates]]
+                found, square = closest_on_triangles(q[owner], corners)
+                least, first = least_of_each(square.sqrt(), owner, len(rows))
+                closer = torch.nonzero(least < distance[rows])[:, 0]
+                hit, first = rows[closer], first[closer]
+                distance[hit], triangle[hit] = least[closer], candidates[first]
+                barycentric[hit] = found[first]
+                reach[hit] = torch.minimum(reach[hit], distance[hit])
+        corners = self._exact_vertices[self._exact_faces[triangle]]
+        point = (barycentric[..., None] * corners).sum(1)
+        return Closest(*(t.numpy() for t in (distance, point, triangle, barycentric)))
 
     def nearest_vertex(self, queries: Tensor) -> Tensor:
         """(N,3) -> (N,) index of the nearest vertex that a triangle uses."""
-        return self.used[self.nearest_used(queries, 1)[1][:, 0]]
+        used, nearest = self._nearest
+        return used[nearest(queries)[1]]
 
-    def closest(self, queries: Tensor, exact: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """(N,3) -> closest point (N,3), triangle (N,), barycentric (N,3).
+    def closest(self, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N,3) -> closest point (N,3), triangle (N,), barycentric (N,3), in float32.
 
-        Fast: the best of the triangles around the nearest vertex, exact but for meshes whose
-        triangles differ much in size. Exact: no triangle of the mesh is closer.
+        The best of the triangles around the nearest vertex: exact but for meshes whose triangles
+        differ much in size or shape. Raises ValueError for a point cloud.
         """
-        queries = queries.to(self.vertices.dtype)
-        nearest = self.nearest_vertex(queries)
         if len(self.faces) == 0:
-            corner = torch.zeros_like(queries)
-            corner[:, 0] = 1.0
-            return self.vertices[nearest], torch.full_like(nearest, -1), corner
-        if self._incident is None:
-            self._incident = incident_triangles(self.faces, len(self.vertices))
-        best = self._project(queries, self._incident[nearest])
-        return self._refine(queries, best) if exact else best
+            raise ValueError("SurfaceIndex.closest: no triangles, expected a mesh; see query")
+        triangles, start, count = self._around
+        near = self.nearest_vertex(queries)
+        owner, at = ranges(start[near], count[near])
+        candidates = triangles[at]
+        around = self.faces.index_select(0, candidates).reshape(-1)
+        corners = self.vertices.index_select(0, around).reshape(-1, 3, 3)
+        barycentric, square = closest_on_triangles(queries.float()[owner], corners)
+        best = least_of_each(square, owner, len(queries))[1]
+        barycentric = barycentric[best]
+        point = (barycentric[..., None] * corners[best]).sum(1)
+        return point, candidates[best], barycentric
 
-    def _project(self, queries: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The best of (N,K) candidate triangles for each query."""
-        corners = self.vertices[self.faces[candidates]]
-        point, barycentric = closest_on_triangles(queries[:, None], corners)
-        best = (point - queries[:, None]).square().sum(-1).argmin(1)
-        row = torch.arange(len(queries), device=self.device)
-        return point[row, best], candidates[row, best], barycentric[row, best]
+    @cached_property
+    def _nearest(self) -> tuple[Tensor, Nearest]:
+        """The vertices to find, (U,) indices, and their search."""
+        return self._used, nearest_among(self.vertices[self._used], self.grid)
 
-    def _refine(
-        self, queries: Tensor, best: tuple[Tensor, Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Searches triangle centroids until no unseen triangle can be closer.
+    @cached_property
+    def _used(self) -> Tensor:
+        used = torch.ones(len(self.vertices), dtype=torch.bool, device=self.device)
+        if len(self.faces):
+            used = torch.bincount(self.faces.reshape(-1), minlength=len(self.vertices)) > 0
+        return torch.nonzero(used)[:, 0]
 
-        A triangle whose corners lie within r of its centroid c is at least |q − c| − r away.
-        Classes of similar r keep a few large triangles from widening every search.
+    @cached_property
+    def _around(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Triangles by vertex (3F,); where each vertex's begin (V,) and how many they are (V,)."""
+        corner = self.faces.reshape(-1)
+        count = torch.bincount(corner, minlength=len(self.vertices))
+        order = torch.sort(corner.int(), stable=True).indices
+        return order // 3, torch.cumsum(count, 0) - count, count
+
+    @cached_property
+    def _exact_vertices(self) -> Tensor:
+        return torch.as_tensor(self.given, dtype=torch.float64)
+
+    @cached_property
+    def _exact_faces(self) -> Tensor:
+        return self.faces.cpu()
+
+    @cached_property
+    def _exact_nearest(self) -> Nearest:
+        return nearest_among(self._exact_vertices[self._used.cpu()], grid=False)
+
+    @cached_property
+    def _size_classes(self) -> list[_SizeClass]:
+        """Triangles up to the median's radius, then one class for each further factor of four.
+
+        They keep a few large triangles from widening every search.
         """
-        point, triangle, barycentric = (t.clone() for t in best)
-        for radius, members, nearest in self._size_classes():
-            first = nearest(queries, 1)[0][:, 0]
-            open_ = torch.nonzero(first - radius < (point - queries).norm(dim=-1))[:, 0]
-            k = 8
-            while len(open_):
-                parts = open_.split(max(1, 2**19 // k))
-                still = []
-                for part in parts:
-                    q = queries[part]
-                    centroid_distance, index = nearest(q, k)
-                    p, t, b = self._project(q, members[index])
-                    old = (point[part] - q).norm(dim=-1)
-                    closer = (p - q).norm(dim=-1) < old
-                    hit = part[closer]
-                    point[hit], triangle[hit], barycentric[hit] = p[closer], t[closer], b[closer]
-                    reach = torch.minimum((p - q).norm(dim=-1), old) + radius
-                    still.append(part[centroid_distance[:, -1] < reach])
-                open_ = torch.cat(still) if k < len(members) else open_[:0]
-                k *= 4
-        return point, triangle, barycentric
-
-    def _size_classes(self) -> list[tuple[float, Tensor, Nearest]]:
-        """(largest radius, triangles, their centroids) for each power of four of the radius."""
-        if self._classes is None:
-            corners = self.vertices[self.faces]
-            centroids = corners.mean(1)
-            radius = (corners - centroids[:, None]).norm(dim=-1).amax(1)
-            octave = (radius.clamp_min(1e-9).log2() / 2).ceil()
-            self._classes = []
-            for value in octave.unique().tolist():
-                members = torch.nonzero(octave == value)[:, 0]
-                largest = float(radius[members].max())
-                self._classes.append((largest, members, Nearest(centroids[members])))
-        return self._classes
+        corners = [self._exact_vertices[column].numpy() for column in self._exact_faces.T]
+        centroids = (corners[0] + corners[1] + corners[2]) / 3
+        squares = [np.einsum("fd,fd->f", c - centroids, c - centroids) for c in corners]
+        radius = np.sqrt(np.maximum.reduce(squares))
+        # rounding must not exclude a triangle that touches the bound
+        radius += 1e-12 * (1 + np.abs(centroids).max())
+        octave = np.ceil(np.log2(radius / np.median(radius)) / 2).clip(0)
+        members = [np.flatnonzero(octave == value) for value in np.unique(octave)]
+        return [_SizeClass(m, centroids[m], radius[m]) for m in members]
 
 
-def incident_triangles(faces: Tensor, n_vertices: int) -> Tensor:
-    """(F,3) -> (V,K) triangles around each vertex, K ≤ MAX_INCIDENT, repeated to fill the row."""
-    order = torch.argsort(faces.reshape(-1), stable=True)
-    count = torch.bincount(faces.reshape(-1), minlength=n_vertices)
-    start = torch.cumsum(count, 0) - count
-    width = min(int(count.max()), MAX_INCIDENT)
-    slot = torch.arange(width, device=faces.device)[None] % count.clamp_min(1)[:, None]
-    return order[(start[:, None] + slot).clamp_max(len(order) - 1)] // 3
+class _SizeClass:
+    """Triangles of similar size: indices (M,), centroids (M,3) and radii (M,) about these."""
+
+    def __init__(self, members: Array, centroids: Array, radius: Array) -> None:
+        self.members, self.centroids, self.radius = members, centroids, radius
+        self.tree = cKDTree(centroids, balanced_tree=False)
+
+    def within(self, queries: Tensor, reach: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Triangles that may be within `reach` (N,) of queries (N,3), some queries at a time.
+
+        Yields rows of the queries, and of each candidate its place in `rows` and its index.
+        """
+        points = queries.numpy()
+        balls = reach.numpy() * (1 + 1e-12) + self.radius.max()
+        count = self.tree.query_ball_point(points, balls, return_length=True)
+        rows = np.flatnonzero(count)
+        for part in np.split(rows, np.flatnonzero(np.diff(np.cumsum(count[rows]) // PAIRS)) + 1):
+            found = self.tree.query_ball_point(points[part], balls[part], return_sorted=False)
+            near = np.fromiter(chain.from_iterable(found), np.int64, count[part].sum())
+            owner = np.repeat(np.arange(len(part)), count[part])
+            gap = np.sqrt(np.square(points[part][owner] - self.centroids[near]).sum(1))
+            kept = np.flatnonzero(gap - self.radius[near] <= balls[part][owner] - self.radius.max())
+            candidates = torch.from_numpy(self.members[near[kept]])
+            yield torch.from_numpy(part), torch.from_numpy(owner[kept]), candidates
 
 
 def closest_on_triangles(queries: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
-    """(…,3), (…,3,3) -> closest point (…,3) and its barycentric coordinates (…,3).
+    """(P,3), (P,3,3) -> barycentric coordinates (P,3) of the closest point, squared distance (P,).
 
     The foot of the perpendicular where it falls inside, else the best point of the three edges;
     a triangle without area is treated as its edges.
     """
-    a, b, c = corners.unbind(-2)
-    ab, ac, aq = b - a, c - a, queries - a
-    d_bb, d_bc, d_cc = (ab * ab).sum(-1), (ab * ac).sum(-1), (ac * ac).sum(-1)
-    d_qb, d_qc = (aq * ab).sum(-1), (aq * ac).sum(-1)
-    area = d_bb * d_cc - d_bc * d_bc
-    flat = area <= 1e-14 * d_bb * d_cc
-    safe = torch.where(flat, torch.ones_like(area), area)
-    v, w = (d_cc * d_qb - d_bc * d_qc) / safe, (d_bb * d_qc - d_bc * d_qb) / safe
-    inside = ~flat & (v >= 0) & (w >= 0) & (v + w <= 1)
-    zero, tiny = torch.zeros_like(v), torch.finfo(v.dtype).tiny
-    s = (d_qb / d_bb.clamp_min(tiny)).clamp(0, 1)
-    t = (d_qc / d_cc.clamp_min(tiny)).clamp(0, 1)
-    d_ee = d_bb - 2 * d_bc + d_cc
-    u = ((d_qc - d_qb + d_bb - d_bc) / d_ee.clamp_min(tiny)).clamp(0, 1)
-    on_edges = torch.stack(
-        [torch.stack([s, zero], -1), torch.stack([zero, t], -1), torch.stack([1 - u, u], -1)], -2
-    )  # (…,edge,2)
-    gap = (
-        on_edges[..., :1] * ab[..., None, :]
-        + on_edges[..., 1:] * ac[..., None, :]
-        - aq[..., None, :]
-    )
-    best = gap.square().sum(-1).argmin(-1)[..., None, None].expand(*v.shape, 1, 2)
-    edge = on_edges.gather(-2, best)[..., 0, :]
-    vw = torch.where(inside[..., None], torch.stack([v, w], -1), edge)
-    point = a + vw[..., :1] * ab + vw[..., 1:] * ac
-    return point, torch.cat([1 - vw.sum(-1, keepdim=True), vw], -1)
+    # one row of memory per coordinate: sums over a last dimension of three are slow
+    a, b, c = corners.permute(1, 2, 0).contiguous()
+    q = queries.T.contiguous()
+    ab, ac, aq = b - a, c - a, q - a
+    bb, bc, cc = _dot(ab, ab), _dot(ab, ac), _dot(ac, ac)
+    qb, qc = _dot(aq, ab), _dot(aq, ac)
+    area = bb * cc - bc * bc
+    tiny = torch.finfo(area.dtype).tiny
+    v, w = cc * qb - bc * qc, bb * qc - bc * qb  # times the area
+    flat = area <= 8 * torch.finfo(area.dtype).eps * bb * cc
+    inside = (v >= 0) & (w >= 0) & (v + w <= area) & ~flat
+    area = torch.where(flat, 1.0, area)
+    # along each edge; squared distances less |aq|²
+    s, t = (qb / bb.clamp_min(tiny)).clamp(0, 1), (qc / cc.clamp_min(tiny)).clamp(0, 1)
+    u = ((qc - qb + bb - bc) / (bb - 2 * bc + cc).clamp_min(tiny)).clamp(0, 1)
+    on_ab, on_ac = s * (s * bb - 2 * qb), t * (t * cc - 2 * qc)
+    r = 1 - u
+    on_bc = r * (r * bb + 2 * u * bc - 2 * qb) + u * (u * cc - 2 * qc)
+    is_ab, is_ac = (on_ab <= on_ac) & (on_ab <= on_bc), on_ac <= on_bc
+    v = torch.where(inside, v / area, torch.where(is_ab, s, torch.where(is_ac, 0.0, r)))
+    w = torch.where(inside, w / area, torch.where(is_ab, 0.0, torch.where(is_ac, t, u)))
+    gap = aq - v * ab - w * ac
+    return torch.stack([1 - v - w, v, w], -1), _dot(gap, gap)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """(3,P), (3,P) -> (P,)."""
+    return torch.addcmul(torch.addcmul(a[0] * b[0], a[1], b[1]), a[2], b[2])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from pipeline.geometry.closest import SurfaceIndex
@@ -22,14 +25,14 @@ class ScanSurface:
     """A scan ready to be searched, on a device."""
 
     index: SurfaceIndex
-    normals: Tensor  # (V,3) unit, smoothed
+    normals: Tensor  # (V,3) float32, unit, smoothed
     border: Tensor  # (V,) bool
 
     @classmethod
     def of(cls, scan: Scan, device: str | torch.device) -> ScanSurface:
         """Raises ValueError where the scan has no vertices."""
         index = SurfaceIndex(scan.vertices_mm, scan.faces, device)
-        normals = torch.as_tensor(scan.normals, dtype=index.vertices.dtype, device=index.device)
+        normals = torch.as_tensor(scan.normals, dtype=torch.float32, device=index.device)
         normals = smooth_normals(normals, index.faces)
         border = boundary_vertices(scan.faces, len(scan.vertices_mm))
         return cls(index, normals, torch.as_tensor(border, device=index.device))
@@ -37,14 +40,25 @@ class ScanSurface:
 
 def smooth_normals(normals: Tensor, faces: Tensor) -> Tensor:
     """Averages each normal with its neighbours' (nothing for a point cloud)."""
+    around = sum_around(faces, len(normals))
     for _ in range(SMOOTHING if len(faces) else 0):
-        per_face = normals[faces].sum(1)
-        total = torch.zeros_like(normals)
-        for corner in range(3):
-            total.index_add_(0, faces[:, corner], per_face)
+        total = around(normals)
         lengths = total.norm(dim=-1, keepdim=True)
         normals = torch.where(lengths > 1e-9, total / lengths.clamp_min(1e-9), normals)
     return normals
+
+
+def sum_around(faces: Tensor, n: int) -> Callable[[Tensor], Tensor]:
+    """(n,3) -> (n,3): the sum over a vertex's triangles of the sum over their corners."""
+    if faces.device.type == "cpu":
+        rows = np.arange(0, faces.numel() + 1, 3)
+        has = np.ones(faces.numel(), np.float32), faces.reshape(-1).numpy(), rows
+        corners = csr_array(has, shape=(len(faces), n))
+        return lambda x: torch.from_numpy(corners.T @ (corners @ x.numpy()))
+    order = torch.argsort(faces.reshape(-1), stable=True) // 3
+    count = torch.bincount(faces.reshape(-1), minlength=n)
+    # atomic additions would add in another order each time
+    return lambda x: torch.segment_reduce(x[faces].sum(1)[order], "sum", lengths=count)
 
 
 class Matches(NamedTuple):
@@ -96,6 +110,6 @@ def _closest(
         normal = torch.nn.functional.normalize(normal, dim=-1)
         border = (surface.border[corners] & (barycentric > 1e-3)).any(-1)
         return point.double(), normal.double(), border
-    nearest = index.nearest_vertex(vertices.to(index.vertices.dtype))
+    nearest = index.nearest_vertex(vertices)
     point, normal = index.vertices[nearest], surface.normals[nearest]
     return point.double(), normal.double(), surface.border[nearest]

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 import trimesh
 
 from pipeline.geometry.closest import SurfaceIndex
@@ -50,3 +51,33 @@ def test_point_cloud() -> None:
 def test_nothing_to_search() -> None:
     with pytest.raises(ValueError, match="no vertices"):
         SurfaceIndex(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
+
+
+@pytest.mark.parametrize("grid", [False, True])
+def test_fast_search_is_exact_on_even_meshes(grid: bool) -> None:
+    rng = np.random.default_rng(4)
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=90.0)
+    queries = rng.normal(size=(500, 3))
+    queries *= rng.uniform(60, 130, size=(500, 1)) / np.linalg.norm(queries, axis=1, keepdims=True)
+    loose = np.concatenate([ball.vertices, queries])  # vertices that no triangle uses
+    index = SurfaceIndex(loose, ball.faces, grid=grid)
+    point, triangle, barycentric = (t.numpy() for t in index.closest(torch.from_numpy(queries)))
+    exact = index.query(queries)
+    np.testing.assert_allclose(point, exact.point, atol=1e-3)
+    rebuilt = np.einsum("nk,nkd->nd", barycentric, loose[ball.faces[triangle]])
+    np.testing.assert_allclose(rebuilt, exact.point, atol=1e-3)
+
+
+def test_exact_query_at_equal_distance_of_all() -> None:
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=90.0)
+    found = SurfaceIndex(ball.vertices, ball.faces).query(np.zeros((300, 3)))
+    # the middle of the largest triangle
+    expected = np.linalg.norm(ball.triangles_center, axis=1).min()
+    np.testing.assert_allclose(found.distance, expected, rtol=1e-6)
+    assert len(np.unique(found.triangle)) == 1
+
+
+def test_fast_search_needs_triangles() -> None:
+    cloud = SurfaceIndex(np.zeros((5, 3)), np.zeros((0, 3), np.int64))
+    with pytest.raises(ValueError, match="no triangles"):
+        cloud.closest(torch.zeros(1, 3))
