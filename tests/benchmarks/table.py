@@ -60,7 +60,7 @@ cpu s, wall, MB: one scan on one thread, search structure included; memory beyon
 def print_report(rows: Sequence[Row], notes: Sequence[str]) -> None:
     for model in unique(rows, "model"):
         of_model = [row for row in rows if row["model"] == model]
-        methods = unique(of_model, "method")
+        methods = sorted(unique(of_model, "method"), key=lambda name: name != OURS)
         for method in methods:
             others = [m for m in methods if m != OURS] if method == OURS else []
             print_table(f"{method}, {model}", of_model, method, others)
