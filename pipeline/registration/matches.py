@@ -48,17 +48,24 @@ def smooth_normals(normals: Tensor, faces: Tensor) -> Tensor:
     return normals
 
 
-def sum_around(faces: Tensor, n: int) -> Callable[[Tensor], Tensor]:
-    """(n,3) -> (n,3): the sum over a vertex's triangles of the sum over their corners."""
-    if faces.device.type == "cpu":
-        rows = np.arange(0, faces.numel() + 1, 3)
-        has = np.ones(faces.numel(), np.float32), faces.reshape(-1).numpy(), rows
-        corners = csr_array(has, shape=(len(faces), n))
-        return lambda x: torch.from_numpy(corners.T @ (corners @ x.numpy()))
-    order = torch.argsort(faces.reshape(-1), stable=True) // 3
-    count = torch.bincount(faces.reshape(-1), minlength=n)
-    # atomic additions would add in another order each time
-    return lambda x: torch.segment_reduce(x[faces].sum(1)[order], "sum", lengths=count)
+def sum_around(
+    faces: Tensor, n: int, by_segments: bool | None = None
+) -> Callable[[Tensor], Tensor]:
+    """(n,3) -> (n,3): the sum over a vertex's triangles of the sum over their corners.
+
+    A sparse product on the CPU, sums of segments elsewhere (`by_segments` overrides the device):
+    both add in a fixed order, as atomic additions on a GPU would not.
+    """
+    corner = faces.reshape(-1)
+    if by_segments is None:
+        by_segments = faces.device.type != "cpu"
+    if by_segments:
+        order = torch.sort(corner, stable=True).indices // 3
+        count = torch.bincount(corner, minlength=n)
+        return lambda x: torch.segment_reduce(x[faces].sum(1)[order], "sum", lengths=count)
+    ones, starts = np.ones(len(corner), np.float32), np.arange(0, len(corner) + 1, 3)
+    corners = csr_array((ones, corner.numpy(), starts), shape=(len(faces), n))
+    return lambda x: torch.from_numpy(corners.T @ (corners @ x.numpy()))
 
 
 class Matches(NamedTuple):

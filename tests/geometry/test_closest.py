@@ -3,7 +3,7 @@ import pytest
 import torch
 import trimesh
 
-from pipeline.geometry.closest import SurfaceIndex
+from pipeline.geometry.closest import SurfaceIndex, closest_on_triangles
 
 
 def sphere_with_slivers(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -81,3 +81,14 @@ def test_fast_search_needs_triangles() -> None:
     cloud = SurfaceIndex(np.zeros((5, 3)), np.zeros((0, 3), np.int64))
     with pytest.raises(ValueError, match="no triangles"):
         cloud.closest(torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_triangles_without_area_are_their_edges(dtype: torch.dtype) -> None:
+    line = [[0.0, 0, 0], [1, 0, 0], [3, 0, 0]]
+    corners = torch.tensor([line, line, [[2.0, 0, 0]] * 3], dtype=dtype)
+    queries = torch.tensor([[2.0, 1, 0], [-1, 0, 2], [2, 3, 4]], dtype=dtype)
+    barycentric, square = closest_on_triangles(queries, corners)
+    assert square.tolist() == pytest.approx([1, 5, 25])
+    points = (barycentric[..., None] * corners).sum(1)
+    torch.testing.assert_close(points, torch.tensor([[2.0, 0, 0], [0, 0, 0], [2, 0, 0]]).to(dtype))

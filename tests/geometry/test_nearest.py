@@ -97,3 +97,9 @@ def test_ranges_and_their_least() -> None:
     least, first = least_of_each(values, owner, 3)
     assert least.tolist() == [1, torch.inf, 3]
     assert first.tolist() == [1, 5, 3]
+
+
+def test_a_value_that_is_no_number_has_a_place() -> None:
+    least, first = least_of_each(torch.tensor([1.0, torch.nan]), torch.tensor([0, 0]), 1)
+    assert least.isnan().all()
+    assert first.item() in (0, 1)

@@ -4,8 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from pipeline.registration.matches import Matches, ScanSurface, find_matches
+from pipeline.registration.matches import (
+    Matches,
+    ScanSurface,
+    find_matches,
+    smooth_normals,
+    sum_around,
+)
 from pipeline.registration.template import Template
 from pipeline.types import Scan
 from tests.benchmarks.ict_cases import keep_triangles, scan_of
@@ -63,3 +70,23 @@ def test_nothing_matches_where_the_scan_ends(
     # a fold of the skin may face its counterpart across the cut
     assert (weight[face][x < -5] > 0).mean() < 0.02
     assert (weight[face][x > 10] > 0).mean() > 0.97
+
+
+@pytest.mark.parametrize("by_segments", [True, False])
+def test_sums_around_vertices(by_segments: bool) -> None:
+    faces = torch.tensor([[0, 1, 2], [2, 1, 3]])
+    values = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [5, 0, 0], [7, 7, 7]])
+    around = sum_around(faces, 5, by_segments)(values)
+    first, second = [1.0, 1, 1], [5.0, 1, 1]
+    assert around.tolist() == [first, [6, 2, 2], [6, 2, 2], second, [0, 0, 0]]
+
+
+def test_smoothing_evens_out_one_wrong_normal() -> None:
+    faces = torch.tensor([[0, i, i % 6 + 1] for i in range(1, 7)])  # a fan around vertex 0
+    normals = torch.tensor([[0.0, 0, 1]] * 8)
+    normals[0] = torch.tensor([1.0, 0, 0])
+    smooth = smooth_normals(normals, faces)
+    assert smooth[0, 2] > 0.85
+    torch.testing.assert_close(smooth.norm(dim=1), torch.ones(8))
+    assert smooth[7].tolist() == [0, 0, 1]  # without triangles
+    assert torch.equal(smooth_normals(normals, faces[:0]), normals)
