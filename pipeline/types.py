@@ -173,6 +173,7 @@ class Registration(Frozen):
     expression: Array  # (100,) float32
     pose: Array  # (15,) float32, axis-angle: global, neck, jaw, left eye, right eye
     translation_mm: Array  # (3,) float32
+    offset_mm: Array  # (V,3) float32: the model posed by its coefficients + this = vertices_mm
     distance_mm: Array  # (V,) float32, unsigned distance of each vertex to its match on the scan
     weight: Array  # (V,) float32 in [0, 1], of the last correspondence
     validity: Array  # (V,) bool: the scan has data here
@@ -186,6 +187,7 @@ class Registration(Frozen):
     def __post_init__(self) -> None:
         vertices = self._check("vertices_mm", (None, 3), np.float32)
         self._check("neutral_mm", vertices.shape, np.float32)
+        self._check("offset_mm", vertices.shape, np.float32)
         for name, n in (("shape", N_SHAPE), ("expression", N_EXPRESSION), ("pose", N_POSE)):
             self._check(name, (n,), np.float32)
         self._check("translation_mm", (3,), np.float32)

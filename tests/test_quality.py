@@ -84,6 +84,7 @@ def make(model: FlameModel, seed: int = 0) -> Made:
             expression=expression,
             pose=pose,
             translation_mm=shift,
+            offset_mm=np.zeros((v, 3)),
             distance_mm=np.full(v, 0.1),
             weight=np.ones(v),
             validity=np.ones(v, bool),

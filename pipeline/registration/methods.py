@@ -27,6 +27,7 @@ class Task(NamedTuple):
     surfaces: list[ScanSurface]
     landmarks: LandmarkTargets
     start: Coefficients
+    people: Tensor  # (B,) scans of one number are of one person and share its identity
     options: RegistrationOptions
 
 
@@ -45,9 +46,11 @@ Method = Callable[[Task], Fitted]
 
 def fold(task: Task) -> Fitted:
     """Model fit, then free-form deformation from smooth to fine; folds are taken out."""
-    template, surfaces, landmarks, start, options = task
-    coefficients = fit_model(template, surfaces, landmarks, start, options)
-    coefficients, smooth = fit_with_residual(template, surfaces, landmarks, coefficients, options)
+    template, surfaces, landmarks, start, people, options = task
+    coefficients = fit_model(template, surfaces, landmarks, start, people, options)
+    coefficients, smooth = fit_with_residual(
+        template, surfaces, landmarks, coefficients, people, options
+    )
     explained = posed_vertices(template, coefficients)
     smooth = unfold(template, smooth, explained, explained)
     fine, change = fit_fine(template, surfaces, smooth, options)
@@ -58,7 +61,7 @@ def fold(task: Task) -> Fitted:
 
 def rigid(task: Task) -> Fitted:
     """The rest shape moved as a whole: point-to-point ICP (Besl, McKay 1992), robustly weighted."""
-    template, surfaces, _, coefficients, options = task
+    template, surfaces, _, coefficients, _, options = task
     vertices = posed_vertices(template, coefficients)
     change = torch.zeros_like(vertices[..., 0])
     for _ in range(options.model_iterations):

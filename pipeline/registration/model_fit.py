@@ -79,6 +79,7 @@ def fit_model(
     surfaces: list[ScanSurface],
     landmarks: LandmarkTargets,
     start: Coefficients,
+    people: Tensor,
     options: RegistrationOptions,
 ) -> Coefficients:
     """Identity, expression, pose and position alone; of a bare template the rigid motion."""
@@ -92,7 +93,7 @@ def fit_model(
         warm_up=WARM_UP,
         stiffness=(FREE_STIFFNESS, FREE_STIFFNESS),
     )
-    return _fit(template, surfaces, landmarks, start, schedule).coefficients
+    return _fit(template, surfaces, landmarks, start, people, schedule).coefficients
 
 
 def fit_with_residual(
@@ -100,6 +101,7 @@ def fit_with_residual(
     surfaces: list[ScanSurface],
     landmarks: LandmarkTargets,
     start: Coefficients,
+    people: Tensor,
     options: RegistrationOptions,
 ) -> tuple[Coefficients, Tensor]:
     """All unknowns together: coefficients, and the vertices (B,V,3) with the residual."""
@@ -109,11 +111,11 @@ def fit_with_residual(
         modes=options.modes,
         vertices=1800,
         noise_mm=BARE_NOISE_MM if bare else options.residual_noise_mm,
-        landmark_noise_mm=BARE_LANDMARK_MM if bare else (options.landmark_noise_mm,) * 2,
+        landmark_noise_mm=BARE_LANDMARK_MM if bare else (1.5 * options.landmark_noise_mm,) * 2,
         robust_mm=options.robust_mm if bare else (options.handover_mm, options.robust_mm[1] / 2),
         stiffness=FREE_LAST,
     )
-    fit = _fit(template, surfaces, landmarks, start, schedule)
+    fit = _fit(template, surfaces, landmarks, start, people, schedule)
     return fit.coefficients, Equations(template, schedule, landmarks).vertices(fit)
 
 
@@ -126,6 +128,7 @@ def _fit(
     surfaces: list[ScanSurface],
     landmarks: LandmarkTargets,
     start: Coefficients,
+    people: Tensor,
     schedule: Schedule,
 ) -> Fit:
     equations = Equations(template, schedule, landmarks)
@@ -157,7 +160,7 @@ def _fit(
             for s, last in zip(schedule.stiffness, FREE_LAST, strict=True)
         ]
         stiffness = torch.where(free[:, None], torch.tensor(held, device=free.device), 1.0).double()
-        fit = equations.moved(fit, system.solve(stiffness))
+        fit = equations.moved(fit, system.solve(stiffness, people))
     return fit
 
 
@@ -291,12 +294,30 @@ class System:
         self.left = self.left + (weighted.mT @ rows).double()
         self.right = self.right + (weighted.mT @ gap[..., None].float())[..., 0].double()
 
-    def solve(self, stiffness: Tensor) -> Tensor:
-        """(B,columns); stiffness (B,2) multiplies the prior of identity, and of expression."""
+    def solve(self, stiffness: Tensor, people: Tensor) -> Tensor:
+        """(B,columns); stiffness (B,2) multiplies the prior of identity, and of expression.
+
+        people (B,) numbers the persons from 0: scans of one person get the same step of identity.
+        Each scan's other unknowns are eliminated first (Schur complement), which leaves a small
+        system a person.
+        """
         precision, value = self._prior(stiffness)
+        s = self.fit.coefficients.shape.shape[1]
         left = self.left + torch.diag_embed(precision)
-        right = self.right - precision * value
-        return torch.cholesky_solve(right[..., None], torch.linalg.cholesky(left))[..., 0]
+        right = (self.right - precision * value)[..., None]
+        both = torch.cat([left[:, s:, :s], right[:, s:]], 2)
+        reduced = torch.cholesky_solve(both, torch.linalg.cholesky(left[:, s:, s:]))
+        to_shape, alone = reduced[..., :s], reduced[..., s:]
+        schur = left[:, :s, :s] - left[:, :s, s:] @ to_shape
+        pull = right[:, :s] - left[:, :s, s:] @ alone
+        # the prior of identity counts once a person
+        own = torch.diag_embed(precision[:, :s])
+        pulled = (precision * value)[:, :s, None]
+        count = torch.bincount(people).to(own)[:, None, None]
+        total = _by_person(schur - own, people) + _by_person(own, people) / count
+        pull = _by_person(pull + pulled, people) - _by_person(pulled, people) / count
+        shape = torch.cholesky_solve(pull, torch.linalg.cholesky(total))[people]
+        return torch.cat([shape, alone - to_shape @ shape], 1)[..., 0]
 
     def _prior(self, stiffness: Tensor) -> tuple[Tensor, Tensor]:
         """Precision of each unknown and its distance from the most likely value, (B,columns)."""
@@ -325,6 +346,12 @@ class System:
         parts.append(equations.residual.precision.repeat(3).expand(batch, -1))
         values.append(self.fit.residual.flatten(1))
         return torch.cat(parts, 1), torch.cat(values, 1)
+
+
+def _by_person(values: Tensor, people: Tensor) -> Tensor:
+    """(B,…) -> (persons,…) sums."""
+    total = values.new_zeros(int(people.max()) + 1, *values.shape[1:])
+    return total.index_add_(0, people, values)
 
 
 def spread_evenly(indices: Tensor, count: int) -> Tensor:

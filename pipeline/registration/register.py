@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import RegistrationError
+from pipeline.flame.lbs import pose_vertices
 from pipeline.flame.model import FlameModel
 from pipeline.registration.coefficients import (
     Coefficients,
@@ -29,7 +30,7 @@ from pipeline.registration.landmarks import (
 from pipeline.registration.matches import ScanSurface, find_matches
 from pipeline.registration.methods import METHODS, Fitted, Task
 from pipeline.registration.options import RegistrationOptions
-from pipeline.registration.search import search
+from pipeline.registration.search import search, settle
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Array, Registration, Scan
 
@@ -45,25 +46,102 @@ def register(
     model: FlameModel,
     options: RegistrationOptions = DEFAULT_OPTIONS,
     device: str | torch.device = "cpu",
+    starts: Sequence[Array | None] | None = None,
+    group: Sequence[str | None] | None = None,
 ) -> list[Registration]:
     """The model's topology laid onto each scan, in the scan's own frame and true size.
 
-    Scans may differ in size and may be point clouds. A scan that cannot be registered gives a
-    `Registration` of status "failed" with the reason, and finite arrays (the model at rest); it
-    never disturbs the others. Raises RegistrationError for an unknown method and FacefoldError for
-    landmarks that are not those of their scheme.
+    Scans may differ in size and may be point clouds. `starts` gives a rigid (4,4) transform from
+    the template to the scan in millimetres where it is known; landmarks or a search find it
+    elsewhere. Scans with the same name in `group` are of one person: they share one identity, with
+    an expression and a pose each, and one `neutral_mm`, the mean of what each of them shows.
+
+    A scan that cannot be registered gives a `Registration` of status "failed" with the reason, and
+    finite arrays (the model at rest); it never disturbs the others. Raises RegistrationError for
+    an unknown method, a start that is not rigid, or lists of other lengths than the scans', and
+    FacefoldError for landmarks that are not those of their scheme.
     """
     if options.method not in METHODS:
         raise RegistrationError(
             f"registration method {options.method!r}, expected one of {', '.join(METHODS)}"
         )
-    began = time.perf_counter()
+    starts = check_starts(scans, starts)
     template = prepare_template(model, device, options.modes)
+    results: dict[int, Registration] = {}
+    for rows in batches(scans, group, template.device):
+        began = time.perf_counter()
+        found = register_batch(
+            template,
+            [scans[r] for r in rows],
+            [starts[r] for r in rows],
+            people_of(rows, group),
+            options,
+        )
+        seconds = (time.perf_counter() - began) / len(rows)
+        results.update((r, replace(x, seconds=seconds)) for r, x in zip(rows, found, strict=True))
+    return [results[row] for row in range(len(scans))]
+
+
+def check_starts(
+    scans: Sequence[Scan], starts: Sequence[Array | None] | None
+) -> Sequence[Array | None]:
+    """One start or None a scan. Raises RegistrationError where one is not rigid."""
+    if starts is None:
+        return [None] * len(scans)
+    if len(starts) != len(scans):
+        raise RegistrationError(f"{len(starts)} starts for {len(scans)} scans, expected one each")
+    for scan, start in zip(scans, starts, strict=True):
+        if start is None:
+            continue
+        m = np.asarray(start, np.float64)
+        rigid = m.shape == (4, 4) and np.allclose(m[:3, :3] @ m[:3, :3].T, np.eye(3), atol=1e-5)
+        if not (rigid and np.linalg.det(m[:3, :3]) > 0 and np.allclose(m[3], [0, 0, 0, 1])):
+            raise RegistrationError(
+                f"scan {scan.scan_id}: its start is {m.tolist()}, expected a (4,4) transform from "
+                "template to scan of a rotation and a translation in millimetres, without scale"
+            )
+    return starts
+
+
+def batches(
+    scans: Sequence[Scan], group: Sequence[str | None] | None, device: torch.device
+) -> list[list[int]]:
+    """Rows of scans that are solved together.
+
+    On the CPU one scan or one person each, so that a result cannot depend on what else was asked
+    for; elsewhere all at once.
+    """
+    if group is not None and len(group) != len(scans):
+        raise RegistrationError(f"{len(group)} groups for {len(scans)} scans, expected one each")
+    if device.type != "cpu":
+        return [list(range(len(scans)))] if scans else []
+    persons: dict[str | int, list[int]] = {}
+    for row in range(len(scans)):
+        name = group[row] if group is not None else None
+        persons.setdefault(row if name is None else name, []).append(row)
+    return list(persons.values())
+
+
+def people_of(rows: list[int], group: Sequence[str | None] | None) -> list[int]:
+    """The number of each row's person, from 0 in order of appearance."""
+    names = [row if group is None or group[row] is None else group[row] for row in rows]
+    order = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return [order[name] for name in names]
+
+
+def register_batch(
+    template: Template,
+    scans: Sequence[Scan],
+    given: Sequence[Array | None],
+    people: list[int],
+    options: RegistrationOptions,
+) -> list[Registration]:
+    """Registers scans as one batch of tensors; those without a start are set aside."""
     surfaces, starts, faults = [], [], {}
     landmarks = landmark_targets(template, scans)
     for row, scan in enumerate(scans):
         try:
-            surface, start = start_of(template, scan, landmarks, row)
+            surface, start = start_of(template, scan, landmarks, row, given[row])
         except RegistrationError as fault:
             faults[row] = str(fault)
             continue
@@ -73,18 +151,20 @@ def register(
     results = {row: failed(template, scans[row].scan_id, why) for row, why in faults.items()}
     if rows:
         marks = landmarks.of(rows)
-        task = Task(template, surfaces, marks, concatenate(starts), options)
+        # numbered anew: those of failed scans are gone
+        numbers = people_of(rows, [str(person) for person in people])
+        person = torch.tensor(numbers, device=template.device)
+        task = Task(template, surfaces, marks, concatenate(starts), person, options)
         fitted = METHODS[options.method](task)
-        found = judge(template, [scans[r] for r in rows], surfaces, marks, fitted, options)
+        found = judge(template, [scans[r] for r in rows], surfaces, marks, person, fitted, options)
         results.update(zip(rows, found, strict=True))
-    seconds = (time.perf_counter() - began) / max(len(scans), 1)
-    return [replace(results[row], seconds=seconds) for row in range(len(scans))]
+    return [results[row] for row in range(len(scans))]
 
 
 def start_of(
-    template: Template, scan: Scan, landmarks: LandmarkTargets, row: int
+    template: Template, scan: Scan, landmarks: LandmarkTargets, row: int, given: Array | None
 ) -> tuple[ScanSurface, Coefficients]:
-    """The scan's search structure and the template placed on it, from landmarks or by search.
+    """The scan's search structure and the template placed on it: as given, by landmarks, by search.
 
     Raises RegistrationError where the scan has too few vertices or neither start can be trusted.
     """
@@ -96,11 +176,22 @@ def start_of(
     surface = ScanSurface.of(scan, template.device)
     rest = rest_coefficients(template, 1)
     vertices = posed_vertices(template, rest)
-    if int((landmarks.confidence[row] > 0).sum()) >= MIN_LANDMARKS:
+    if given is not None:
+        motion = settled(template, scan, np.asarray(given, np.float64))
+    elif int((landmarks.confidence[row] > 0).sum()) >= MIN_LANDMARKS:
         motion = rigid_from_landmarks(vertices[0], landmarks, row, scan.scan_id)
     else:
         motion = search(template, scan)
-    return surface, place(template, rest, motion[0][None], motion[1][None])
+    return surface, place(template, rest, *(part[None].to(template.device) for part in motion))
+
+
+def settled(template: Template, scan: Scan, start: Array) -> tuple[Tensor, Tensor]:
+    """A given start, made better where a face fits near it, and taken at its word elsewhere."""
+    rotation, translation = start[:3, :3], start[:3, 3]
+    try:
+        return settle(template, scan, rotation, translation)
+    except RegistrationError:
+        return torch.from_numpy(rotation), torch.from_numpy(translation)
 
 
 def judge(
@@ -108,20 +199,23 @@ def judge(
     scans: Sequence[Scan],
     surfaces: list[ScanSurface],
     landmarks: LandmarkTargets,
+    person: Tensor,
     fitted: Fitted,
     options: RegistrationOptions,
 ) -> list[Registration]:
     """Distances, validity and status of every result of a batch."""
     reach, cosine = options.robust_mm[1], options.min_normal_cosine
     matches = find_matches(fitted.vertices, surfaces, template, reach, cosine, on_triangles=True)
-    neutral = neutral_vertices(template, fitted)
+    posed = posed_as_stored(template, fitted.coefficients)
+    trusted = (matches.weight > 0) & (matches.distance <= options.valid_distance_mm)
+    neutral = shared_by(person, neutral_vertices(template, fitted), trusted)
     errors = landmarks.mean_error(fitted.vertices)
     pose = fitted.coefficients.pose
     results = []
     for row, scan in enumerate(scans):
         vertices = fitted.vertices[row].cpu().numpy()
         distance = matches.distance[row].cpu().numpy()
-        valid = (matches.weight[row] > 0).cpu().numpy() & (distance <= options.valid_distance_mm)
+        valid = trusted[row].cpu().numpy()
         status, reason = status_of(template, distance, valid, fitted.change_mm[row], options)
         results.append(
             Registration(
@@ -135,6 +229,7 @@ def judge(
                 translation_mm=fitted.coefficients.translation[row].cpu().numpy(),
                 distance_mm=distance,
                 weight=matches.weight[row].cpu().numpy(),
+                offset_mm=(fitted.vertices[row] - posed[row]).cpu().numpy(),
                 validity=valid,
                 iterations=fitted.iterations,
                 status=status,
@@ -178,6 +273,22 @@ def neutral_vertices(template: Template, fitted: Fitted) -> Tensor:
     return posed_vertices(template, replace(rest, shape=c.shape)) + back
 
 
+def posed_as_stored(template: Template, c: Coefficients) -> Tensor:
+    """(B,V,3) mm from the coefficients rounded to what a `Registration` keeps of them."""
+    given = [x.float().double() for x in (c.shape, c.expression, c.pose, c.translation)]
+    return pose_vertices(template.tensors, *given)
+
+
+def shared_by(person: Tensor, neutral: Tensor, valid: Tensor) -> Tensor:
+    """(B,V,3) -> each person's mean, in which a guess counts a tenth of what a scan shows."""
+    if len(person.unique()) == len(person):
+        return neutral
+    weight = torch.where(valid, 1.0, 0.1).double()[..., None]
+    total = neutral.new_zeros(int(person.max()) + 1, *neutral.shape[1:])
+    counts = torch.zeros_like(total[..., :1]).index_add_(0, person, weight)
+    return (total.index_add_(0, person, weight * neutral) / counts)[person]
+
+
 def failed(template: Template, scan_id: str, reason: str) -> Registration:
     """A result that is only a reason; its arrays hold the model at rest."""
     rest = template.model.template_mm
@@ -193,6 +304,7 @@ def failed(template: Template, scan_id: str, reason: str) -> Registration:
         translation_mm=np.zeros(3),
         distance_mm=np.zeros(n),
         weight=np.zeros(n),
+        offset_mm=np.zeros_like(rest),
         validity=np.zeros(n, dtype=bool),
         iterations=0,
         status="failed",

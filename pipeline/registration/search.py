@@ -43,6 +43,8 @@ SHORTLIST = (1000, 200, 14, 6)
 MAX_TURN_DEGREES = 50.0
 """From the declared axes, where a source declares them."""
 GRID_MM, MAX_GRID = 8.0, 400_000
+START_DEGREES = 15.0
+"""A known start is tried as it is and turned by this about each axis."""
 ASIDE_MM = 8.0
 """A template point with the scan's nearest this far beside the normal lies past the scan's edge."""
 TOLERANCE_MM, FITTED_TOLERANCE_MM = 8.0, 4.0
@@ -164,12 +166,36 @@ def search(template: Template, scan: Scan) -> tuple[Tensor, Tensor]:
         score = scores(face, surface, rotations, translations, face.every(points))
         best = distinct(face, rotations, translations, score, count, 12 if points == 200 else 0)
         rotations, translations = rotations[best], translations[best]
+    return refined(scan.scan_id, face, surface, rotations, translations)
+
+
+def settle(
+    template: Template, scan: Scan, rotation: Array, translation: Array
+) -> tuple[Tensor, Tensor]:
+    """`search` from one pose (3,3), (3,) that is known to about 20° and 30 mm.
+
+    Raises RegistrationError where no face fits near it.
+    """
+    face = face_of(template)
+    vertices, normals = scan.vertices_mm.astype(np.float64), scan.normals.astype(np.float64)
+    surface = Surface.of(*thin(vertices, normals, SURFACE_CELL_MM))
+    turns = np.concatenate([np.zeros((1, 3)), np.eye(3), -np.eye(3)]) * np.radians(START_DEGREES)
+    rotations = rotation_matrices(torch.from_numpy(turns)).numpy() @ rotation
+    # turned about the face, which stays where the start puts it
+    translations = rotation @ face.centre + translation - rotations @ face.centre
+    return refined(scan.scan_id, face, surface, rotations, translations)
+
+
+def refined(
+    scan_id: str, face: Face, surface: Surface, rotations: Array, translations: Array
+) -> tuple[Tensor, Tensor]:
+    """The best of a few poses after rigid and shaped fits; raises as `search` does."""
     rough = fitted(face, surface, rotations, translations, shaped=False)
     score = scores(face, surface, rough.rotations, rough.translations, face.every(10_000))
     best = distinct(face, rough.rotations, rough.translations, score, SHORTLIST[3], 12)
     fit = fitted(face, surface, rough.rotations[best], rough.translations[best], shaped=True)
     verdicts, motion = judged(face, surface, fit)
-    winner = chosen(scan.scan_id, face, verdicts, *motion)
+    winner = chosen(scan_id, face, verdicts, *motion)
     return torch.from_numpy(motion[0][winner]), torch.from_numpy(motion[1][winner])
 
 

@@ -39,6 +39,7 @@ def row_fields(scan: Scan, registration: Registration, model: FlameModel) -> dic
                 "expression",
                 "pose",
                 "translation_mm",
+                "offset_mm",
                 "distance_mm",
                 "weight",
             )

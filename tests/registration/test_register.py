@@ -149,9 +149,9 @@ def test_the_scan_s_frame_decides_where_not_what(
     )
     result = register([moved], model)[0]
     np.testing.assert_allclose(
-        result.vertices_mm, results[0].vertices_mm @ turn.T + shift, atol=0.01
+        result.vertices_mm, results[0].vertices_mm @ turn.T + shift, atol=0.05
     )
-    np.testing.assert_allclose(result.neutral_mm, results[0].neutral_mm, atol=0.01)
+    np.testing.assert_allclose(result.neutral_mm, results[0].neutral_mm, atol=0.05)
     np.testing.assert_allclose(result.shape, results[0].shape, atol=0.01)
     explained = posed_by(model, result)
     face = model.regions["face"]
@@ -232,3 +232,68 @@ def test_an_unknown_method_lists_the_known(model: FlameModel) -> None:
     with pytest.raises(RegistrationError, match="fold"):
         register([], model, RegistrationOptions(method="nicp"))
     assert RegistrationOptions().method in METHODS
+
+
+def test_the_model_and_the_offset_give_the_vertices(
+    model: FlameModel, results: list[Registration]
+) -> None:
+    for result in results:
+        found = posed_by(model, result) + result.offset_mm
+        np.testing.assert_allclose(found, result.vertices_mm, atol=1e-4)
+
+
+def test_a_given_start_replaces_landmarks_and_search(
+    model: FlameModel, truths: list[Truth]
+) -> None:
+    """20° and 25 mm off, without landmarks: the same result as from the right pose."""
+    scan = without_landmarks(truths[0].scan, oriented=False)
+    start = np.eye(4)
+    start[:3, :3] = rotation_matrices(torch.tensor([0.2, 0.25, 0.1], dtype=torch.float64)).numpy()
+    start[:3, 3] = [15, -12, 16]
+    good, off = register([scan, scan], model, starts=[np.eye(4), start])
+    face = model.regions["face"]
+    assert off.status == good.status == "converged"
+    difference = np.linalg.norm(off.vertices_mm[face] - good.vertices_mm[face], axis=1)
+    assert difference.mean() < 0.1
+    assert face_error(model, good.vertices_mm, truths[0].vertices_mm) < 0.9
+
+
+@pytest.mark.parametrize("start", [np.eye(3), 1.1 * np.eye(4), np.diag([1.0, 1.0, -1.0, 1.0])])
+def test_refuses_a_start_that_is_not_rigid(
+    model: FlameModel, truths: list[Truth], start: Array
+) -> None:
+    with pytest.raises(RegistrationError, match=r"expected a \(4,4\) transform"):
+        register([truths[0].scan], model, starts=[start])
+
+
+@pytest.mark.parametrize("name", ["starts", "group"])
+def test_refuses_lists_of_another_length(model: FlameModel, truths: list[Truth], name: str) -> None:
+    with pytest.raises(RegistrationError, match=r"2 (starts|groups) for 1 scans"):
+        register([truths[0].scan], model, **{name: [None, None]})
+
+
+def test_scans_of_one_person_share_one_identity(model: FlameModel) -> None:
+    truths = [make_scan(model, 5, jaw=jaw, noise_mm=0.5) for jaw in (0.0, 0.2, 0.3)]
+    scans = [truth.scan for truth in truths]
+    alone = register(scans, model)
+    *together, other = register(
+        [*scans, make_scan(model, 6).scan], model, group=["anna", "anna", "anna", None]
+    )
+    for result in together:
+        np.testing.assert_array_equal(result.shape, together[0].shape)
+        np.testing.assert_array_equal(result.neutral_mm, together[0].neutral_mm)
+    assert np.abs(other.shape - together[0].shape).max() > 0.1
+    assert together[2].pose[6] - together[0].pose[6] > 0.15  # each keeps its own jaw
+
+    def neutral_error(result: Registration) -> float:
+        truth = truths[0].neutral_mm + drift(result, truths[0])
+        return face_error(model, result.neutral_mm, truth)
+
+    assert neutral_error(together[0]) < np.mean([neutral_error(r) for r in alone])
+
+
+def test_a_result_does_not_depend_on_what_else_is_asked_for(
+    model: FlameModel, truths: list[Truth], results: list[Registration]
+) -> None:
+    alone = register([truths[1].scan], model)[0]
+    np.testing.assert_array_equal(alone.vertices_mm, results[1].vertices_mm)
