@@ -28,7 +28,7 @@ from cost import Run, run_method
 from heat_maps import draw_heat_maps
 from ict_cases import CASES, Case, IctModel, make_case, scan_of
 from measures import Own, measures
-from peers import PEERS, Found, landmark_start, missing, takes_starts
+from peers import PEERS, Found, facefold, landmark_start, missing, takes_starts
 from table import print_report
 
 from pipeline.flame.assets import load_model
@@ -164,6 +164,7 @@ def rows_of(
 def batch_row(model: FlameModel, alone: list[tuple[Case, Found]]) -> dict[str, Any]:
     """All scans in one call: seconds a scan, and how far results move for their batch mates."""
     torch.set_num_threads(1)
+    facefold(model)  # what is prepared once per template
     given = [landmark_start(model, c) if c.start_error is not None else None for c, _ in alone]
     starts = {"starts": given} if takes_starts() else {}
     cpu, wall = time.process_time(), time.perf_counter()
