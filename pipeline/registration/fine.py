@@ -18,7 +18,7 @@ from pipeline.registration.template import SparseOperator, Template
 
 TANGENTIAL = 0.003
 """Share of point-to-point in the point-to-plane term: enough to stop tangential drift."""
-CG_ITERATIONS = 5
+CG_ITERATIONS = 4
 STAY = 0.003
 """Pull back to the smooth result: it decides where the scan shows nothing."""
 

@@ -115,7 +115,9 @@ def _closest(
         corners = index.faces[triangle]
         normal = (barycentric[..., None] * surface.normals[corners]).sum(1)
         normal = torch.nn.functional.normalize(normal, dim=-1)
-        border = (surface.border[corners] & (barycentric > 1e-3)).any(-1)
+        # past the border the closest point lies on it: on an edge whose ends are border vertices
+        off = barycentric <= 1e-3
+        border = off.any(-1) & (surface.border[corners] | off).all(-1)
         return point.double(), normal.double(), border
     nearest = index.nearest_vertex(vertices)
     point, normal = index.vertices[nearest], surface.normals[nearest]

@@ -13,6 +13,7 @@ morphable model, Lüthi et al. 2018; point-to-plane as in Chen, Medioni 1992).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -93,7 +94,7 @@ def fit_model(
         warm_up=WARM_UP,
         stiffness=(FREE_STIFFNESS, FREE_STIFFNESS),
     )
-    return _fit(template, surfaces, landmarks, start, people, schedule).coefficients
+    return _fit(template, surfaces, landmarks, start, people, schedule)[0].coefficients
 
 
 def fit_with_residual(
@@ -115,8 +116,8 @@ def fit_with_residual(
         robust_mm=options.robust_mm if bare else (options.handover_mm, options.robust_mm[1] / 2),
         stiffness=FREE_LAST,
     )
-    fit = _fit(template, surfaces, landmarks, start, people, schedule)
-    return fit.coefficients, Equations(template, schedule, landmarks).vertices(fit)
+    fit, free = _fit(template, surfaces, landmarks, start, people, schedule)
+    return fit.coefficients, posed_vertices(template, fit.coefficients) + free
 
 
 BARE_MORE, BARE_NOISE_MM, BARE_LANDMARK_MM = 6, (40.0, 3.0), (1.5, 1.5)
@@ -130,7 +131,8 @@ def _fit(
     start: Coefficients,
     people: Tensor,
     schedule: Schedule,
-) -> Fit:
+) -> tuple[Fit, Tensor]:
+    """The fit, and its residual as (B,V,3) mm."""
     equations = Equations(template, schedule, landmarks)
     fit = Fit(start, equations.no_residual(len(start.shape)))
     free = landmarks.confidence.sum(1) == 0
@@ -138,7 +140,8 @@ def _fit(
         progress = min(1.0, i / max(schedule.iterations - 2, 1))
         warm_up = i < schedule.warm_up
         sites = equations.few if warm_up else equations.sites
-        vertices = equations.vertices(fit)
+        system = System(equations, fit)
+        vertices = system.vertices + equations.free(fit)
         matches = find_matches(
             vertices,
             surfaces,
@@ -147,21 +150,22 @@ def _fit(
             at=sites.at,
         )
         gap = matches.point - vertices[:, sites.at]
-        system = equations.at(fit)
         weight = matches.weight / geometric(*schedule.noise_mm, progress) ** 2
-        for direction in _axes(gap) if warm_up else [matches.normal]:
-            system.add(sites, direction, weight, (direction * gap).sum(-1))
+        if warm_up:
+            system.add(sites.three_times(), *_all_axes(gap, weight))
+        else:
+            system.add(sites, matches.normal, weight, (matches.normal * gap).sum(-1))
         noise = geometric(*schedule.landmark_noise_mm, progress)
         gap, weight = landmarks.pull(vertices, noise, progress)
-        for direction in _axes(gap):
-            system.add(equations.landmarks, direction, weight, (direction * gap).sum(-1))
+        if gap.shape[1]:
+            system.add(equations.landmarks.three_times(), *_all_axes(gap, weight))
         held = [
             geometric(s, last, min(1.0, 1.5 * progress))
             for s, last in zip(schedule.stiffness, FREE_LAST, strict=True)
         ]
         stiffness = torch.where(free[:, None], torch.tensor(held, device=free.device), 1.0).double()
         fit = equations.moved(fit, system.solve(stiffness, people))
-    return fit
+    return fit, equations.free(fit)
 
 
 class Sites(NamedTuple):
@@ -180,6 +184,48 @@ class Sites(NamedTuple):
             return found
         return torch.einsum("nk,bnk...->bn...", self.share, found)
 
+    def three_times(self) -> Sites:
+        """The sites once for each axis."""
+        share = None if self.share is None else self.share.repeat(3, 1)
+        basis, turned, residual = (torch.cat([x] * 3) for x in self[2:])
+        return Sites(torch.cat([self.at] * 3), share, basis, turned, residual)
+
+
+@lru_cache(maxsize=16)
+def matched_sites(template: Template, count: int, modes: int) -> Sites:
+    """About `count` of the vertices that may carry data, the same for every scan."""
+    return sites_of(template, modes, spread_evenly(template.data, count))
+
+
+def sites_of(template: Template, modes: int, at: Tensor, share: Tensor | None = None) -> Sites:
+    """Vertices (n,), or points (n,3) of triangles by barycentric coordinates (n,3)."""
+
+    def of(values: Tensor) -> Tensor:
+        found = values[at]
+        return found if share is None else torch.einsum("nk,nk...->n...", share, found)
+
+    tensors = template.tensors
+    basis = torch.cat([tensors.shape_basis, tensors.expression_basis]).permute(1, 2, 0)
+    columns = residual_basis(template, modes).columns
+    turned = subtree_weights(template)
+    return Sites(at, share, of(basis).float(), of(turned), of(columns).float())
+
+
+def moving_joints(template: Template) -> list[int]:
+    """Of whole, neck and jaw those that the model has."""
+    return [j for j in (0, 1, 2) if j < max(len(template.tensors.parents), 1)]
+
+
+def subtree_weights(template: Template) -> Tensor:
+    """(V,joints): the share of each vertex that turns with a joint or its descendants."""
+    tensors = template.tensors
+    if not tensors.parents:
+        return torch.ones_like(template.areas)[:, None]
+    share = tensors.weights.clone()
+    for joint in range(len(tensors.parents) - 1, 0, -1):
+        share[:, tensors.parents[joint]] += share[:, joint]
+    return share[:, moving_joints(template)]
+
 
 class Equations:
     """Unknowns of a stage, in this order: identity, expression, joints, position, residual."""
@@ -190,48 +236,21 @@ class Equations:
         self.residual = residual_basis(template, schedule.modes)
         # a bare template's residual holds rigid motions too
         self.rigid = template.has_basis or not schedule.modes
-        self.joints = [j for j in (0, 1, 2) if j < max(len(tensors.parents), 1)]
+        self.joints = moving_joints(template)
         moved = tensors.expression_basis[:, template.face_region].square().sum((0, 2)).mean()
         self.expression_precision = float(moved) / EXPRESSION_RMS_MM**2
-        self.sites = self._sites(spread_evenly(template.data, schedule.vertices))
-        self.few = self._sites(spread_evenly(template.data, schedule.vertices // 3))
-        self.landmarks = self._sites(landmarks.corners, landmarks.barycentric)
-
-    def _sites(self, at: Tensor, share: Tensor | None = None) -> Sites:
-        def of(values: Tensor) -> Tensor:
-            found = values[at]
-            return found if share is None else torch.einsum("nk,nk...->n...", share, found)
-
-        tensors = self.template.tensors
-        basis = torch.cat([tensors.shape_basis, tensors.expression_basis]).permute(1, 2, 0)
-        return Sites(
-            at,
-            share,
-            of(basis).float(),
-            of(self._subtree_weights()),
-            of(self.residual.columns).float(),
+        self.sites = matched_sites(template, schedule.vertices, schedule.modes)
+        self.few = matched_sites(template, schedule.vertices // 3, schedule.modes)
+        self.landmarks = sites_of(
+            template, schedule.modes, landmarks.corners, landmarks.barycentric
         )
-
-    def _subtree_weights(self) -> Tensor:
-        """(V,joints)"""
-        tensors = self.template.tensors
-        if not tensors.parents:
-            return torch.ones_like(self.template.areas)[:, None]
-        share = tensors.weights.clone()
-        for joint in range(len(tensors.parents) - 1, 0, -1):
-            share[:, tensors.parents[joint]] += share[:, joint]
-        return share[:, self.joints]
 
     def no_residual(self, batch: int) -> Tensor:
         return self.residual.columns.new_zeros(batch, 3, self.residual.columns.shape[1])
 
-    def vertices(self, fit: Fit) -> Tensor:
-        """(B,V,3) mm."""
-        free = self.residual.columns @ fit.residual.mT
-        return posed_vertices(self.template, fit.coefficients) + free
-
-    def at(self, fit: Fit) -> System:
-        return System(self, fit)
+    def free(self, fit: Fit) -> Tensor:
+        """(B,V,3) mm of the residual alone."""
+        return self.residual.columns @ fit.residual.mT
 
     def moved(self, fit: Fit, step: Tensor) -> Fit:
         """The fit after a step (B,columns) of all unknowns."""
@@ -362,6 +381,8 @@ def spread_evenly(indices: Tensor, count: int) -> Tensor:
     return indices[at]
 
 
-def _axes(like: Tensor) -> list[Tensor]:
-    """Unit vectors along x, y and z, shaped as (B,n,3)."""
-    return [axis.expand_as(like) for axis in torch.eye(3, dtype=like.dtype, device=like.device)]
+def _all_axes(gap: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B,n,3), (B,n) -> directions (B,3n,3) along x, y, z, weights and gaps (B,3n)."""
+    axes = torch.eye(3, dtype=gap.dtype, device=gap.device)
+    directions = axes.repeat_interleave(gap.shape[1], 0).expand(len(gap), -1, -1)
+    return directions, weight.repeat(1, 3), gap.mT.flatten(1)

@@ -15,9 +15,9 @@ class RegistrationOptions:
 
     method: str = "fold"
     """A name of METHODS: "fold" (rigid, model fit, coarse, fine) or "rigid"."""
-    model_iterations: int = 16
-    residual_iterations: int = 8
-    fine_iterations: int = 5
+    model_iterations: int = 12
+    residual_iterations: int = 7
+    fine_iterations: int = 4
     modes: int = 160
     """Laplacian eigenvectors of the residual, which carries what the model cannot explain."""
     model_noise_mm: float = 5.0
