@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.flame.model import FlameModel
+from pipeline.registration.coefficients import concatenate, rest_coefficients
+from pipeline.registration.landmarks import landmark_targets
+from pipeline.registration.model_fit import Equations, Fit, Schedule, System, spread_evenly
+from pipeline.registration.template import Template, prepare_template
+
+SCHEDULE = Schedule(
+    iterations=1,
+    modes=12,
+    vertices=80,
+    noise_mm=(1.0, 1.0),
+    landmark_noise_mm=(3.0, 3.0),
+    robust_mm=(10.0, 10.0),
+)
+
+
+@pytest.fixture(scope="module")
+def template(model: FlameModel) -> Template:
+    """Without pose correctives, which the rows leave out: they are small and follow the pose."""
+    plain = replace(model, pose_basis_mm=model.pose_basis_mm[..., :0])
+    return prepare_template(plain, "cpu", SCHEDULE.modes)
+
+
+@pytest.fixture(scope="module")
+def equations(template: Template) -> Equations:
+    return Equations(template, SCHEDULE, landmark_targets(template, []))
+
+
+@pytest.fixture(scope="module")
+def fit(template: Template, equations: Equations) -> Fit:
+    """A posed person with an expression and a residual."""
+    generator = torch.Generator().manual_seed(1)
+
+    def random(like: Tensor, size: float) -> Tensor:
+        return size * torch.randn(like.shape, generator=generator, dtype=torch.float64)
+
+    rest = rest_coefficients(template, 1)
+    c = replace(rest, shape=random(rest.shape, 0.5), expression=random(rest.expression, 0.2))
+    start = Fit(c, random(equations.no_residual(1), 0.3))
+    step = torch.zeros(1, columns_of(equations, start), dtype=torch.float64)
+    n = equations.sites.basis.shape[2]
+    step[:, n : n + 12] = torch.linspace(-0.3, 0.4, 12, dtype=torch.float64)
+    return equations.moved(start, step)
+
+
+def columns_of(equations: Equations, fit: Fit) -> int:
+    joints = 3 * len(equations.joints)
+    return equations.sites.basis.shape[2] + joints + 3 + fit.residual[0].numel()
+
+
+def positions(equations: Equations, fit: Fit) -> Tensor:
+    vertices = System(equations, fit).vertices + equations.free(fit)
+    return vertices[:, equations.sites.at]
+
+
+def test_rows_are_the_derivatives_of_the_vertices(equations: Equations, fit: Fit) -> None:
+    """Against central differences of every unknown, along each axis."""
+    sites = equations.sites
+    n = columns_of(equations, fit)
+    for axis in range(3):
+        direction = torch.zeros(1, len(sites.at), 3, dtype=torch.float64)
+        direction[..., axis] = 1.0
+        rows = System(equations, fit).rows(sites, direction)[0].double()
+        for column in range(0, n, 7):
+            step = torch.zeros(1, n, dtype=torch.float64)
+            step[0, column] = 1e-5
+            ahead = positions(equations, equations.moved(fit, step))
+            behind = positions(equations, equations.moved(fit, -step))
+            slope = (ahead - behind)[0, :, axis] / 2e-5
+            error = rows[:, column] - slope
+            # identity also moves the joints, and with them all that turns as one piece: the
+            # rows leave it out, the unknown position makes up for it
+            error -= error.median()
+            assert error.abs().quantile(0.9) < 0.02 + 0.05 * slope.abs().max(), column
+
+
+def test_one_person_s_scans_are_solved_as_one_system(equations: Equations, fit: Fit) -> None:
+    """Eliminating each scan's own unknowns gives what the whole system gives at once."""
+    both = Fit(
+        concatenate([fit.coefficients, fit.coefficients]), torch.cat([fit.residual, fit.residual])
+    )
+    system = System(equations, both)
+    generator = torch.Generator().manual_seed(2)
+    n, s = columns_of(equations, fit), both.coefficients.shape.shape[1]
+    root = torch.randn(2, n, n, generator=generator, dtype=torch.float64)
+    system.left, system.right = root @ root.mT, root[..., 0]
+    stiffness = torch.ones(2, 2, dtype=torch.float64)
+    found = system.solve(stiffness, torch.tensor([0, 0]))
+
+    precision, value = system._prior(stiffness)
+    size = s + 2 * (n - s)
+    left = torch.zeros(size, size, dtype=torch.float64)
+    right = torch.zeros(size, dtype=torch.float64)
+    for scan in range(2):
+        own = torch.arange(s + scan * (n - s), s + (scan + 1) * (n - s))
+        at = torch.cat([torch.arange(s), own])
+        prior = precision[scan].clone()
+        if scan:
+            prior[:s] = 0  # the person's, once
+        left[at[:, None], at] += system.left[scan] + torch.diag(prior)
+        right[at] += system.right[scan] - prior * value[scan]
+    whole = torch.linalg.solve(left, right)
+    torch.testing.assert_close(found[0], whole[:n], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found[1, s:], whole[n:], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found[0, :s], found[1, :s])
+
+
+def test_strangers_are_solved_apart(equations: Equations, fit: Fit) -> None:
+    both = Fit(
+        concatenate([fit.coefficients, fit.coefficients]), torch.cat([fit.residual, fit.residual])
+    )
+    system = System(equations, both)
+    generator = torch.Generator().manual_seed(3)
+    n = columns_of(equations, fit)
+    root = torch.randn(2, n, n, generator=generator, dtype=torch.float64)
+    system.left, system.right = root @ root.mT, root[..., 0]
+    stiffness = torch.ones(2, 2, dtype=torch.float64)
+    precision, value = system._prior(stiffness)
+    wanted = torch.linalg.solve(
+        system.left + torch.diag_embed(precision), system.right - precision * value
+    )
+    found = system.solve(stiffness, torch.tensor([0, 1]))
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_spreads_evenly() -> None:
+    assert spread_evenly(torch.arange(10), 20).tolist() == list(range(10))
+    found = spread_evenly(torch.arange(0, 1000, 10), 11)
+    assert found.tolist() == [0, 100, 200, 300, 400, 500, 590, 690, 790, 890, 990]
