@@ -237,6 +237,10 @@ class Equations:
         # a bare template's residual holds rigid motions too
         self.rigid = template.has_basis or not schedule.modes
         self.joints = moving_joints(template)
+        basis = torch.cat([tensors.shape_basis, tensors.expression_basis])
+        self.root_moves = basis.new_zeros(len(basis), 3)
+        if tensors.parents:
+            self.root_moves = torch.einsum("v,pvd->pd", tensors.joint_regressor[0], basis)
         moved = tensors.expression_basis[:, template.face_region].square().sum((0, 2)).mean()
         self.expression_precision = float(moved) / EXPRESSION_RMS_MM**2
         self.sites = matched_sites(template, schedule.vertices, schedule.modes)
@@ -269,11 +273,14 @@ class Equations:
                 parent = world[:, self.template.tensors.parents[joint]]
                 turn = parent.mT @ turn @ parent
             rotations[:, joint] = turn @ c.rotations[:, joint]
+        # the head turns about a joint that identity moves: the rows take it as fixed
+        root = step[:, :n] @ self.root_moves
+        drift = (c.rotations[:, 0] @ root[..., None])[..., 0] - root
         moved = Coefficients(
             c.shape + step[:, :s],
             c.expression + step[:, s:n],
             rotations,
-            c.translation + step[:, n + k : n + k + 3],
+            c.translation + step[:, n + k : n + k + 3] + drift,
         )
         return Fit(moved, fit.residual + free)
 

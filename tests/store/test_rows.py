@@ -84,6 +84,7 @@ def registration(model: FlameModel) -> Registration:
         random.normal(size=100),
         random.normal(size=15),
         random.normal(size=3),
+        random.normal(size=(V, 3)),
         random.random(V),
         random.random(V),
         random.random(V) > 0.5,
@@ -97,7 +98,15 @@ def test_a_row(scan: Scan, registration: Registration, model: FlameModel) -> Non
     for name, field in fields(V).items():
         assert row[name].shape == field.shape, name
         assert row[name].dtype == np.dtype(field.dtype), name
-    for name in ("vertices_mm", "neutral_mm", "shape", "pose", "distance_mm", "weight"):
+    for name in (
+        "vertices_mm",
+        "neutral_mm",
+        "shape",
+        "pose",
+        "offset_mm",
+        "distance_mm",
+        "weight",
+    ):
         assert row[name].tobytes() == getattr(registration, name).tobytes()
     assert (unpack_validity(row["validity"], V) == registration.validity).all()
     assert row["unit_factor_mm"] == 10
