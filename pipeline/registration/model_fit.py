@@ -120,7 +120,7 @@ def fit_with_residual(
     return fit.coefficients, posed_vertices(template, fit.coefficients) + free
 
 
-BARE_MORE, BARE_NOISE_MM, BARE_LANDMARK_MM = 6, (40.0, 3.0), (1.5, 1.5)
+BARE_MORE, BARE_NOISE_MM, BARE_LANDMARK_MM = 10, (40.0, 1.5), (1.5, 1.5)
 """A bare template has further to go: more iterations, and few landmarks lead it at first."""
 
 

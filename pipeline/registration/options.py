@@ -18,13 +18,13 @@ class RegistrationOptions:
     model_iterations: int = 12
     residual_iterations: int = 7
     fine_iterations: int = 4
-    modes: int = 160
+    modes: int = 220
     """Laplacian eigenvectors of the residual, which carries what the model cannot explain."""
     model_noise_mm: float = 5.0
     """Of a match while the model is alone, as a standard deviation: all that it cannot explain."""
-    residual_noise_mm: tuple[float, float] = (3.0, 1.5)
+    residual_noise_mm: tuple[float, float] = (3.0, 1.2)
     """Of a match beside the residual, at first and at last."""
-    fine_wavelength_mm: tuple[float, float] = (40.0, 7.0)
+    fine_wavelength_mm: tuple[float, float] = (40.0, 5.0)
     robust_mm: tuple[float, float] = (12.0, 4.0)
     """Distance at which a match loses three quarters of its weight, at the start and at the end."""
     min_normal_cosine: float = 0.5
