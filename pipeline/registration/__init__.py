@@ -1,4 +1,4 @@
-"""Lays a model's topology onto scans: rigid -> model fit -> coarse -> fine, in batches."""
+"""Lays a model's topology onto scans: start -> model -> residual -> fine, in batches."""
 
 from pipeline.registration.methods import METHODS
 from pipeline.registration.options import RegistrationOptions, options_from

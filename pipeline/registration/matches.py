@@ -82,7 +82,7 @@ def find_matches(
     surfaces: list[ScanSurface],
     template: Template,
     robust_mm: float,
-    min_cosine: float = 0.5,
+    min_cosine: float,
     on_triangles: bool = False,
     at: Tensor | None = None,
 ) -> Matches:

@@ -48,6 +48,13 @@ FREE_LAST = (1.0, 4.0)
 """The same at the end, of identity and of expression: without landmarks nothing tells thick lips
 from an open mouth, and most scans are neutral."""
 
+MODEL_VERTICES, RESIDUAL_VERTICES = 1200, 1800
+"""Of the template that are matched: enough for a hundred coefficients, and for the residual's."""
+BARE_MORE = 10
+"""Iterations more for a bare template, which has further to go."""
+BARE_NOISE_MM, BARE_LANDMARK_MM = (40.0, 1.5), 1.5
+"""Its matches count little at first, when landmarks alone lead it."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -62,6 +69,7 @@ class Schedule:
     """Of a match: scanner, closest point and all that is not in the unknowns."""
     landmark_noise_mm: tuple[float, float]
     robust_mm: tuple[float, float]
+    min_normal_cosine: float = 0.5
     warm_up: int = 0
     stiffness: tuple[float, float] = (1.0, 1.0)
     """Times the prior's precision where there are no landmarks, of identity, of expression."""
@@ -87,10 +95,11 @@ def fit_model(
     schedule = Schedule(
         iterations=options.model_iterations,
         modes=0,
-        vertices=1200,
+        vertices=MODEL_VERTICES,
         noise_mm=(options.model_noise_mm, options.model_noise_mm),
         landmark_noise_mm=(options.landmark_noise_mm, 4 * options.landmark_noise_mm),
         robust_mm=(options.robust_mm[0], options.handover_mm),
+        min_normal_cosine=options.min_normal_cosine,
         warm_up=WARM_UP,
         stiffness=(FREE_STIFFNESS, FREE_STIFFNESS),
     )
@@ -110,18 +119,15 @@ def fit_with_residual(
     schedule = Schedule(
         iterations=options.residual_iterations + (BARE_MORE if bare else 0),
         modes=options.modes,
-        vertices=1800,
+        vertices=RESIDUAL_VERTICES,
         noise_mm=BARE_NOISE_MM if bare else options.residual_noise_mm,
-        landmark_noise_mm=BARE_LANDMARK_MM if bare else (1.5 * options.landmark_noise_mm,) * 2,
+        landmark_noise_mm=(BARE_LANDMARK_MM if bare else 1.5 * options.landmark_noise_mm,) * 2,
         robust_mm=options.robust_mm if bare else (options.handover_mm, options.robust_mm[1] / 2),
+        min_normal_cosine=options.min_normal_cosine,
         stiffness=FREE_LAST,
     )
     fit, free = _fit(template, surfaces, landmarks, start, people, schedule)
     return fit.coefficients, posed_vertices(template, fit.coefficients) + free
-
-
-BARE_MORE, BARE_NOISE_MM, BARE_LANDMARK_MM = 10, (40.0, 1.5), (1.5, 1.5)
-"""A bare template has further to go: more iterations, and few landmarks lead it at first."""
 
 
 def _fit(
@@ -147,6 +153,7 @@ def _fit(
             surfaces,
             template,
             geometric(*schedule.robust_mm, progress),
+            schedule.min_normal_cosine,
             at=sites.at,
         )
         gap = matches.point - vertices[:, sites.at]

@@ -11,12 +11,18 @@ from pipeline.errors import RegistrationError
 
 @dataclass(frozen=True)
 class RegistrationOptions:
-    """Lengths in millimetres. The defaults suit faces and heads of any scanner."""
+    """Lengths in millimetres. The defaults suit faces and heads of any scanner.
+
+    Unless a source is named, a default was chosen on ICT-FaceKit faces that
+    `tests/benchmarks/registration.py` does not use.
+    """
 
     method: str = "fold"
-    """A name of METHODS: "fold" (rigid, model fit, coarse, fine) or "rigid"."""
+    """A name of METHODS: "fold" (model, residual, fine deformation) or "rigid"."""
     model_iterations: int = 12
+    """Of the model alone; five of them are point-to-point."""
     residual_iterations: int = 7
+    """Of the model and the smooth residual together."""
     fine_iterations: int = 4
     modes: int = 220
     """Laplacian eigenvectors of the residual, which carries what the model cannot explain."""
@@ -25,11 +31,14 @@ class RegistrationOptions:
     residual_noise_mm: tuple[float, float] = (3.0, 1.2)
     """Of a match beside the residual, at first and at last."""
     fine_wavelength_mm: tuple[float, float] = (40.0, 5.0)
+    """Waves shorter than this are suppressed in the fine deformation, at first and at last."""
     robust_mm: tuple[float, float] = (12.0, 4.0)
-    """Distance at which a match loses three quarters of its weight, at the start and at the end."""
+    """Distance at which a match loses three quarters of its weight (Geman–McClure), at the start
+    and in the fine deformation; the residual goes down to half of the second."""
     min_normal_cosine: float = 0.5
+    """Matches of surfaces that face further apart than 60° are dropped."""
     landmark_noise_mm: float = 3.0
-    """What landmarks of one name differ by between annotators and the template's definition."""
+    """What landmarks of one name differ by: annotators are 1–2 mm apart, definitions 2–3 mm."""
     tolerance_mm: float = 0.2
     """Converged where the last step moves supported vertices less than this on average."""
     valid_distance_mm: float = 2.0
@@ -53,7 +62,7 @@ class RegistrationOptions:
 
     @property
     def handover_mm(self) -> float:
-        """The robust distance at which the model fit ends and the coarse stage begins."""
+        """The robust distance at which the model's own fit ends and the residual's begins."""
         first, last = self.robust_mm
         return max(last, first / 2)
 
