@@ -177,6 +177,7 @@ class Registration(Frozen):
     distance_mm: Array  # (V,) float32, unsigned distance of each vertex to its match on the scan
     weight: Array  # (V,) float32 in [0, 1], of the last correspondence
     validity: Array  # (V,) bool: the scan has data here
+    expected_error_mm: Array  # (V,) float32: mean length of the error to expect of each vertex
     iterations: int
     status: Literal["converged", "iteration limit", "failed"]
     reason: str = ""
@@ -191,7 +192,7 @@ class Registration(Frozen):
         for name, n in (("shape", N_SHAPE), ("expression", N_EXPRESSION), ("pose", N_POSE)):
             self._check(name, (n,), np.float32)
         self._check("translation_mm", (3,), np.float32)
-        for name in ("distance_mm", "weight"):
+        for name in ("distance_mm", "weight", "expected_error_mm"):
             self._check(name, (len(vertices),), np.float32)
         self._check("validity", (len(vertices),), np.bool_)
 

@@ -88,6 +88,7 @@ def make(model: FlameModel, seed: int = 0) -> Made:
             distance_mm=np.full(v, 0.1),
             weight=np.ones(v),
             validity=np.ones(v, bool),
+            expected_error_mm=np.full(v, 0.5),
             iterations=1,
             status="converged",
             landmark_error_mm=2.0,

@@ -18,6 +18,7 @@ from pipeline.registration.matches import ScanSurface, find_matches
 from pipeline.registration.model_fit import fit_model, fit_with_residual
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template
+from pipeline.registration.uncertainty import error_of_people, expected_error
 
 
 class Task(NamedTuple):
@@ -38,6 +39,7 @@ class Fitted(NamedTuple):
     explained: Tensor  # (B,V,3) mm, what the model alone explains
     vertices: Tensor  # (B,V,3) mm
     change_mm: Tensor  # (B,V) length of the last step
+    expected_error_mm: Tensor  # (B,V)
     iterations: int
 
 
@@ -48,7 +50,7 @@ def fold(task: Task) -> Fitted:
     """Model fit, then free-form deformation from smooth to fine; folds are taken out."""
     template, surfaces, landmarks, start, people, options = task
     coefficients = fit_model(template, surfaces, landmarks, start, people, options)
-    coefficients, smooth = fit_with_residual(
+    coefficients, smooth, system = fit_with_residual(
         template, surfaces, landmarks, coefficients, people, options
     )
     explained = posed_vertices(template, coefficients)
@@ -56,7 +58,7 @@ def fold(task: Task) -> Fitted:
     fine, change = fit_fine(template, surfaces, smooth, options)
     vertices = keep_rigid(template, unfold(template, fine, smooth, explained), explained)
     iterations = options.model_iterations + options.residual_iterations + options.fine_iterations
-    return Fitted(coefficients, explained, vertices, change, iterations)
+    return Fitted(coefficients, explained, vertices, change, expected_error(system), iterations)
 
 
 def rigid(task: Task) -> Fitted:
@@ -73,7 +75,8 @@ def rigid(task: Task) -> Fitted:
         coefficients = place(template, coefficients, rotation, translation)
         moved = posed_vertices(template, coefficients)
         change, vertices = (moved - vertices).norm(dim=-1), moved
-    return Fitted(coefficients, vertices, vertices, change, options.model_iterations)
+    expected = error_of_people(template, options.modes).expand_as(change)
+    return Fitted(coefficients, vertices, vertices, change, expected, options.model_iterations)
 
 
 METHODS: Mapping[str, Method] = MappingProxyType({"fold": fold, "rigid": rigid})

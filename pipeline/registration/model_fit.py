@@ -113,8 +113,11 @@ def fit_with_residual(
     start: Coefficients,
     people: Tensor,
     options: RegistrationOptions,
-) -> tuple[Coefficients, Tensor]:
-    """All unknowns together: coefficients, and the vertices (B,V,3) with the residual."""
+) -> tuple[Coefficients, Tensor, System]:
+    """All unknowns together: coefficients, the vertices (B,V,3) with the residual, the last system.
+
+    The inverse of its `information` is the covariance of the unknowns (`uncertainty.py`).
+    """
     bare = not template.has_basis
     schedule = Schedule(
         iterations=options.residual_iterations + (BARE_MORE if bare else 0),
@@ -126,8 +129,8 @@ def fit_with_residual(
         min_normal_cosine=options.min_normal_cosine,
         stiffness=FREE_LAST,
     )
-    fit, free = _fit(template, surfaces, landmarks, start, people, schedule)
-    return fit.coefficients, posed_vertices(template, fit.coefficients) + free
+    fit, free, system = _fit(template, surfaces, landmarks, start, people, schedule)
+    return fit.coefficients, posed_vertices(template, fit.coefficients) + free, system
 
 
 def _fit(
@@ -137,10 +140,11 @@ def _fit(
     start: Coefficients,
     people: Tensor,
     schedule: Schedule,
-) -> tuple[Fit, Tensor]:
-    """The fit, and its residual as (B,V,3) mm."""
+) -> tuple[Fit, Tensor, System]:
+    """The fit, its residual as (B,V,3) mm, and the system of its last step."""
     equations = Equations(template, schedule, landmarks)
     fit = Fit(start, equations.no_residual(len(start.shape)))
+    system = System(equations, fit)
     free = landmarks.confidence.sum(1) == 0
     for i in range(schedule.iterations):
         progress = min(1.0, i / max(schedule.iterations - 2, 1))
@@ -172,7 +176,7 @@ def _fit(
         ]
         stiffness = torch.where(free[:, None], torch.tensor(held, device=free.device), 1.0).double()
         fit = equations.moved(fit, system.solve(stiffness, people))
-    return fit, equations.free(fit)
+    return fit, equations.free(fit), system
 
 
 class Sites(NamedTuple):
@@ -305,6 +309,7 @@ class System:
             self.joints = posed.joints[:, equations.joints]
         self.rotations = vertex_rotations(template, c)
         self.left, self.right = torch.zeros(()), torch.zeros(())
+        self.information = self.left  # (B,columns,columns), JᵀWJ + P once solved
 
     def rows(self, sites: Sites, direction: Tensor) -> Tensor:
         """∂(direction · site) / ∂(unknowns): direction (B,n,3) -> (B,n,columns) float32."""
@@ -336,7 +341,7 @@ class System:
         """
         precision, value = self._prior(stiffness)
         s = self.fit.coefficients.shape.shape[1]
-        left = self.left + torch.diag_embed(precision)
+        left = self.information = self.left + torch.diag_embed(precision)
         right = (self.right - precision * value)[..., None]
         both = torch.cat([left[:, s:, :s], right[:, s:]], 2)
         reduced = torch.cholesky_solve(both, torch.linalg.cholesky(left[:, s:, s:]))

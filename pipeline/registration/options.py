@@ -47,10 +47,11 @@ class RegistrationOptions:
     """Failed where half of the face is further from the scan than this."""
 
     def __post_init__(self) -> None:
-        for name in ("model_iterations", "residual_iterations", "fine_iterations", "modes"):
-            if getattr(self, name) < 0:
+        least = {"model_iterations": 0, "residual_iterations": 1, "fine_iterations": 0, "modes": 0}
+        for name, limit in least.items():
+            if getattr(self, name) < limit:
                 raise RegistrationError(
-                    f"registration option {name}: {getattr(self, name)}, expected ≥ 0"
+                    f"registration option {name}: {getattr(self, name)}, expected ≥ {limit}"
                 )
         for name in ("residual_noise_mm", "fine_wavelength_mm", "robust_mm"):
             pair = tuple(float(x) for x in getattr(self, name))

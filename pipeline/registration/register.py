@@ -32,6 +32,7 @@ from pipeline.registration.methods import METHODS, Fitted, Task
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.search import search, settle
 from pipeline.registration.template import Template, prepare_template
+from pipeline.registration.uncertainty import UNKNOWN_MM
 from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Array, Registration, Scan
 
 Status = Literal["converged", "iteration limit", "failed"]
@@ -231,6 +232,7 @@ def judge(
                 weight=matches.weight[row].cpu().numpy(),
                 offset_mm=(fitted.vertices[row] - posed[row]).cpu().numpy(),
                 validity=valid,
+                expected_error_mm=fitted.expected_error_mm[row].cpu().numpy(),
                 iterations=fitted.iterations,
                 status=status,
                 reason=reason,
@@ -306,6 +308,7 @@ def failed(template: Template, scan_id: str, reason: str) -> Registration:
         weight=np.zeros(n),
         offset_mm=np.zeros_like(rest),
         validity=np.zeros(n, dtype=bool),
+        expected_error_mm=np.full(n, UNKNOWN_MM),
         iterations=0,
         status="failed",
         reason=reason,

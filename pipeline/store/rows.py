@@ -42,6 +42,7 @@ def row_fields(scan: Scan, registration: Registration, model: FlameModel) -> dic
                 "offset_mm",
                 "distance_mm",
                 "weight",
+                "expected_error_mm",
             )
         },
         "validity": pack_validity(registration.validity),

@@ -74,6 +74,8 @@ def fields(n_vertices: int = N_VERTICES) -> dict[str, Field]:
               "weight in [0, 1] of each vertex's last correspondence", "register"),
         Field("validity", "|u1", (bits,), ("validity_byte",), "bit",
               "the scan has data at vertex 8j+k: bit k, lowest first, of byte j", "register"),
+        Field("expected_error_mm", "<f4", (v,), ("vertex",), "mm",
+              "mean length of the error to expect of each vertex of vertices_mm", "register"),
         Field("landmarks_mm", "<f4", (68, 3), ("landmark", "xyz"), "mm",
               "the scan's own landmarks in iBUG-68 order, canonical frame; NaN where absent",
               "landmarks", optional=True),

@@ -88,6 +88,7 @@ def registration(model: FlameModel) -> Registration:
         random.random(V),
         random.random(V),
         random.random(V) > 0.5,
+        random.random(V),
         7,
         "converged",
     )
