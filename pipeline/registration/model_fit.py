@@ -50,6 +50,8 @@ from an open mouth, and most scans are neutral."""
 
 MODEL_VERTICES, RESIDUAL_VERTICES = 1200, 1800
 """Of the template that are matched: enough for a hundred coefficients, and for the residual's."""
+LONG_WAVES, LAST_ITERATIONS = 60, 3
+"""Eigenvectors of the residual until the last iterations, which have all of them."""
 BARE_MORE = 10
 """Iterations more for a bare template, which has further to go."""
 BARE_NOISE_MM, BARE_LANDMARK_MM = (40.0, 1.5), 1.5
@@ -119,17 +121,27 @@ def fit_with_residual(
     The inverse of its `information` is the covariance of the unknowns (`uncertainty.py`).
     """
     bare = not template.has_basis
-    schedule = Schedule(
-        iterations=options.residual_iterations + (BARE_MORE if bare else 0),
+    last = Schedule(
+        iterations=min(LAST_ITERATIONS, options.residual_iterations),
         modes=options.modes,
         vertices=RESIDUAL_VERTICES,
-        noise_mm=BARE_NOISE_MM if bare else options.residual_noise_mm,
+        noise_mm=(BARE_NOISE_MM if bare else options.residual_noise_mm)[1:] * 2,
         landmark_noise_mm=(BARE_LANDMARK_MM if bare else 1.5 * options.landmark_noise_mm,) * 2,
-        robust_mm=options.robust_mm if bare else (options.handover_mm, options.robust_mm[1] / 2),
+        robust_mm=(options.robust_mm[1] / (1 if bare else 2),) * 2,
         min_normal_cosine=options.min_normal_cosine,
         stiffness=FREE_LAST,
     )
-    fit, free, system = _fit(template, surfaces, landmarks, start, people, schedule)
+    first = replace(
+        last,
+        iterations=options.residual_iterations - last.iterations + (BARE_MORE if bare else 0),
+        modes=min(LONG_WAVES, options.modes),
+        noise_mm=BARE_NOISE_MM if bare else options.residual_noise_mm,
+        robust_mm=options.robust_mm if bare else (options.handover_mm, options.robust_mm[1] / 2),
+    )
+    fit, _, _ = _fit(template, surfaces, landmarks, start, people, first)
+    fit, free, system = _fit(
+        template, surfaces, landmarks, fit.coefficients, people, last, fit.residual
+    )
     return fit.coefficients, posed_vertices(template, fit.coefficients) + free, system
 
 
@@ -140,10 +152,13 @@ def _fit(
     start: Coefficients,
     people: Tensor,
     schedule: Schedule,
+    residual: Tensor | None = None,
 ) -> tuple[Fit, Tensor, System]:
     """The fit, its residual as (B,V,3) mm, and the system of its last step."""
     equations = Equations(template, schedule, landmarks)
     fit = Fit(start, equations.no_residual(len(start.shape)))
+    if residual is not None:
+        fit.residual[..., : residual.shape[-1]] = residual
     system = System(equations, fit)
     free = landmarks.confidence.sum(1) == 0
     for i in range(schedule.iterations):
