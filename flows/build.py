@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, Future
+from distributed import Client, Future, KilledWorker
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -30,6 +30,8 @@ from pipeline.stages import Work, process, refused, torch_device
 from pipeline.store import ModelTag, check_model, create_staging, publish, write_shard
 from pipeline.types import ShardReceipt
 
+MODEL_RELOADS = 3
+"""Times a shard's model is loaded anew after scans that broke the workers which held it."""
 # Prefect's own caching does not see changed helpers or files; the ledger does.
 plain_task = task(cache_policy=NO_CACHE, persist_result=False)
 
@@ -50,7 +52,7 @@ def build(config: BuildConfig, dask: str | None = None) -> dict[str, Any]:
     if todo:
         with workers(config, dask) as client, counter("scans registered", len(todo)) as advance:
             # a task, not scattered data: Dask can repeat it when the worker that holds it dies
-            shared_model = client.submit(load_model, model_path(config.model), config.embedding)
+            shared_model = model_task(client, config)
             for start in range(0, len(todo), config.shard):
                 shard = todo[start : start + config.shard]
                 done = process_shard(plan, shard, config, shared_model, client, advance)
@@ -92,6 +94,11 @@ def dry_run(config: BuildConfig) -> dict[str, Any]:
     }
 
 
+def model_task(client: Client, config: BuildConfig) -> Future:
+    """The model as a Dask task of its own, which Dask repeats when its worker dies."""
+    return client.submit(load_model, model_path(config.model), config.embedding, pure=False)
+
+
 @plain_task
 def process_shard(
     plan: Plan,
@@ -109,11 +116,20 @@ def process_shard(
         return batch, client.submit(process, batch, *arguments, config.device, pure=False)
 
     results: list[Result] = []
+    models = {str(model.key)}
     with open_ledger(ledger_path(config)) as ledger:
         running = [submit(batch) for batch in batches(works, config.batch)]
         while running:
             batch, future = running.pop(0)
             error = future.exception()
+            if isinstance(error, KilledWorker) and str(error.task) in models:
+                # the model was on workers that another scan broke: not this one's fault
+                if error.task == model.key and len(models) <= MODEL_RELOADS:
+                    model = model_task(client, config)
+                    models.add(str(model.key))
+                if error.task != model.key:
+                    running.append(submit(batch))
+                    continue
             if error is not None and len(batch) > 1:
                 # one of them breaks its worker: alone, each can only harm itself
                 running += [submit([work]) for work in batch]

@@ -25,6 +25,8 @@ def use_local_prefect(home: Path) -> None:
         "PREFECT_LOCAL_STORAGE_PATH": str(home / "storage"),
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # a busy machine takes longer than Prefect's twenty seconds to start its server
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",
         "PREFECT_CLI_WRAP_LINES": "false",
