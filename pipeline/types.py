@@ -87,26 +87,34 @@ class ScanRecord:
 
 @dataclass(frozen=True, eq=False)
 class RawLandmarks(Frozen):
-    """Landmarks as a file states them: either points or vertex indices of the scan.
+    """Landmarks as a file states them: points, vertex indices of the scan, or pixels of its image.
 
     points (L,3) float64 in the source's unit and axes, NaN rows missing; or
-    indices (L,) int64 into the scan's vertices, -1 missing. Exactly one of them is given.
+    indices (L,) int64 into the scan's vertices, -1 missing; or
+    pixels (L,2) float64, column and row from the top left corner pixel's middle, NaN rows missing.
+    Exactly one of them is given.
     """
 
     points: Array | None = None
     indices: Array | None = None
+    pixels: Array | None = None
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.points is None) == (self.indices is None):
-            raise ValueError("RawLandmarks: give either points or indices, not both or neither")
+        given = [x for x in (self.points, self.indices, self.pixels) if x is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"RawLandmarks: got {len(given)} of points, indices and pixels, expected one"
+            )
         if self.points is not None:
             self._check("points", (None, 3), np.float64, finite=False)
         if self.indices is not None:
             self._check("indices", (None,), np.int64)
+        if self.pixels is not None:
+            self._check("pixels", (None, 2), np.float64, finite=False)
 
     def __len__(self) -> int:
-        return len(self.points if self.points is not None else self.indices)  # type: ignore[arg-type]
+        return next(len(x) for x in (self.points, self.indices, self.pixels) if x is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +125,14 @@ class RawScan(Frozen):
     faces: Array  # (F,3) int64
     colours: Array | None = None  # (V,3) uint8
     texture_path: Path | None = None
+    pixels: Array | None = None
+    """(V,2) float32, of a range image: column and row of each point, from the top left."""
 
     def __post_init__(self) -> None:
         vertices = self._check("vertices", (None, 3), np.float32)
         self._check_faces(len(vertices))
+        if self.pixels is not None:
+            self._check("pixels", (len(vertices), 2), np.float32)
         if self.colours is not None:
             self._check("colours", (len(vertices), 3), np.uint8)
 
