@@ -1,14 +1,18 @@
 """Scan files: one reader a format, all with one contract.
 
 A reader takes a path and returns a whole RawScan in the file's own unit, axes and vertex order, or
-raises FormatError. To add a format, write `<format>.py` beside the others and a line in READERS.
+raises FormatError. What a file does not say about itself, such as a camera, is a keyword-only
+parameter of its reader: an option. To add a format, write `<format>.py` beside the others and a
+line in READERS.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, get_type_hints
 
 from pipeline.errors import FormatError
 from pipeline.formats.abs import read_abs
@@ -20,7 +24,7 @@ from pipeline.formats.stl import read_stl
 from pipeline.formats.wrl import read_wrl
 from pipeline.types import RawScan
 
-Reader = Callable[[Path], RawScan]
+Reader = Callable[..., RawScan]
 
 READERS: Mapping[str, Reader] = MappingProxyType(
     {
@@ -40,16 +44,64 @@ READERS: Mapping[str, Reader] = MappingProxyType(
 def format_of(path: Path) -> str:
     """The format that the suffix names. Raises FormatError where it is none of READERS."""
     name = Path(path).name.lower()
-    found = next((form for form in READERS if name.endswith("." + form)), None)
-    if found is None:
+    found = [form for form in READERS if name.endswith("." + form)]
+    if not found:
         known = ", ".join("." + form for form in READERS)
         raise FormatError(path, f"no reader for this suffix, expected one of {known}", "convert it")
-    return found
+    return max(found, key=len)
 
 
-def read_scan(path: Path, format: str) -> RawScan:
-    """The scan in the file's unit and axes. Raises FormatError for an unknown format as well."""
+def reader_options(format: str) -> Mapping[str, Any]:
+    """Name → type of what the format's reader must or may be told; most need nothing."""
+    hints = get_type_hints(READERS[format])
+    return {name: hints[name] for name in keyword_only(format)}
+
+
+def keyword_only(format: str) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(READERS[format]).parameters
+    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def option_faults(format: str, options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the options of a known format: unknown, missing, of another type."""
+    types, parameters = reader_options(format), keyword_only(format)
+    known = ", ".join(types) or "none"
+    faults = [f"unknown option {name!r}, {format} has: {known}" for name in options.keys() - types]
+    faults += [
+        f"no option {name!r}, expected {readable(types[name])}"
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and name not in options
+    ]
+    faults += [
+        f"option {name!r} is {value!r}, expected {readable(types[name])}"
+        for name, value in options.items()
+        if name in types and not is_a(value, types[name])
+    ]
+    return sorted(faults)
+
+
+def is_a(value: Any, wanted: Any) -> bool:
+    """Whether the value fits the annotation; an integer is also a float, a bool is no number."""
+    if isinstance(value, bool):
+        return wanted is bool
+    return isinstance(value, wanted) or (isinstance(value, int) and isinstance(0.0, wanted))
+
+
+def readable(annotation: Any) -> str:
+    """The annotation as a user would write it."""
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+def read_scan(path: Path, format: str, **options: Any) -> RawScan:
+    """The scan in the file's unit and axes; `options` are the reader's (`reader_options`).
+
+    Raises FormatError for an unknown format and for wrong options as well.
+    """
     if format not in READERS:
         known = ", ".join(READERS)
         raise FormatError(path, f"unknown format {format!r}", f"use one of {known}")
-    return READERS[format](Path(path))
+    faults = option_faults(format, options)
+    if faults:
+        remedy = "give them as `reader:` in the source's registry"
+        raise FormatError(path, f"{format}: " + "; ".join(faults), remedy)
+    return READERS[format](Path(path), **options)
