@@ -50,11 +50,11 @@ def fold(task: Task) -> Fitted:
     """Model fit, then free-form deformation from smooth to fine; folds are taken out."""
     template, surfaces, landmarks, start, people, options = task
     coefficients = fit_model(template, surfaces, landmarks, start, people, options)
-    coefficients, smooth, system = fit_with_residual(
+    coefficients, residual, system = fit_with_residual(
         template, surfaces, landmarks, coefficients, people, options
     )
     explained = posed_vertices(template, coefficients)
-    smooth = unfold(template, smooth, explained, explained)
+    smooth = unfold(template, explained + residual, explained, explained)
     fine, change = fit_fine(template, surfaces, smooth, options)
     vertices = keep_rigid(template, unfold(template, fine, smooth, explained), explained)
     iterations = options.model_iterations + options.residual_iterations + options.fine_iterations

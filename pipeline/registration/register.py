@@ -22,6 +22,7 @@ from pipeline.registration.coefficients import (
     rest_coefficients,
     vertex_rotations,
 )
+from pipeline.registration.equations import sum_by_person
 from pipeline.registration.landmarks import (
     LandmarkTargets,
     landmark_targets,
@@ -153,8 +154,8 @@ def register_batch(
     if rows:
         marks = landmarks.of(rows)
         # numbered anew: those of failed scans are gone
-        numbers = people_of(rows, [str(person) for person in people])
-        person = torch.tensor(numbers, device=template.device)
+        left = torch.tensor([people[row] for row in rows], device=template.device)
+        person = torch.unique(left, return_inverse=True)[1]
         task = Task(template, surfaces, marks, concatenate(starts), person, options)
         fitted = METHODS[options.method](task)
         found = judge(template, [scans[r] for r in rows], surfaces, marks, person, fitted, options)
@@ -286,9 +287,7 @@ def shared_by(person: Tensor, neutral: Tensor, valid: Tensor) -> Tensor:
     if len(person.unique()) == len(person):
         return neutral
     weight = torch.where(valid, 1.0, 0.1).double()[..., None]
-    total = neutral.new_zeros(int(person.max()) + 1, *neutral.shape[1:])
-    counts = torch.zeros_like(total[..., :1]).index_add_(0, person, weight)
-    return (total.index_add_(0, person, weight * neutral) / counts)[person]
+    return (sum_by_person(weight * neutral, person) / sum_by_person(weight, person))[person]
 
 
 def failed(template: Template, scan_id: str, reason: str) -> Registration:

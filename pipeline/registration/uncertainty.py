@@ -16,7 +16,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from pipeline.registration.model_fit import EXPRESSION_RMS_MM, System, spread_evenly
+from pipeline.registration.equations import System, expression_precision, spread_evenly
 from pipeline.registration.residual import residual_basis
 from pipeline.registration.template import Template
 
@@ -60,8 +60,9 @@ def error_of_people(template: Template, modes: int) -> Tensor:
     variance = 3 * (residual.columns.square() / residual.precision).sum(1)
     variance = variance + tensors.shape_basis.square().sum((0, 2))
     expression = tensors.expression_basis.square().sum((0, 2))
-    moved = expression[template.face_region].mean().clamp_min(1e-12)
-    return (variance + expression * EXPRESSION_RMS_MM**2 / moved).sqrt()
+    if len(tensors.expression_basis):
+        variance = variance + expression / expression_precision(template)
+    return variance.sqrt()
 
 
 def standard_deviation(system: System) -> Tensor:

@@ -16,9 +16,10 @@ from pipeline.registration.coefficients import (
     posed_vertices,
     rest_coefficients,
 )
+from pipeline.registration.equations import Fit, System
 from pipeline.registration.landmarks import landmark_targets, rigid_from_landmarks
 from pipeline.registration.matches import ScanSurface
-from pipeline.registration.model_fit import Fit, System, fit_with_residual
+from pipeline.registration.model_fit import fit_with_residual
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registration.uncertainty import (
     UNKNOWN_MM,

@@ -8,30 +8,23 @@ from torch import Tensor
 
 from pipeline.flame.model import FlameModel
 from pipeline.registration.coefficients import concatenate, rest_coefficients
+from pipeline.registration.equations import Equations, Fit, System, spread_evenly
 from pipeline.registration.landmarks import landmark_targets
-from pipeline.registration.model_fit import Equations, Fit, Schedule, System, spread_evenly
 from pipeline.registration.template import Template, prepare_template
 
-SCHEDULE = Schedule(
-    iterations=1,
-    modes=12,
-    vertices=80,
-    noise_mm=(1.0, 1.0),
-    landmark_noise_mm=(3.0, 3.0),
-    robust_mm=(10.0, 10.0),
-)
+MODES, VERTICES = 12, 80
 
 
 @pytest.fixture(scope="module")
 def template(model: FlameModel) -> Template:
     """Without pose correctives, which the rows leave out: they are small and follow the pose."""
     plain = replace(model, pose_basis_mm=model.pose_basis_mm[..., :0])
-    return prepare_template(plain, "cpu", SCHEDULE.modes)
+    return prepare_template(plain, "cpu", MODES)
 
 
 @pytest.fixture(scope="module")
 def equations(template: Template) -> Equations:
-    return Equations(template, SCHEDULE, landmark_targets(template, []))
+    return Equations(template, MODES, VERTICES, landmark_targets(template, []))
 
 
 @pytest.fixture(scope="module")
