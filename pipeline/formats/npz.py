@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from tokenize import TokenError
 
@@ -21,12 +22,27 @@ KINDS = {"vertices": "fiu", "faces": "iu", "colours": "u"}
 
 def read_npz(path: Path) -> RawScan:
     """Raises FormatError for a damaged archive, and an array that is missing or misshapen."""
+    found = arrays(path, KINDS)
+    for name in ("vertices", "faces"):
+        if name not in found:
+            raise FormatError(path, f"no array {name!r}", "save it with vertices= and faces=")
+    for name, array in found.items():
+        refuse_misshapen(path, name, array)
+    colours = found.get("colours")
+    if colours is not None and len(colours) != len(arrays["vertices"]):
+        fault = f"{len(colours)} colours for {len(found['vertices'])} vertices"
+        raise FormatError(path, fault, "save one colour a vertex")
+    return checked_scan(path, found["vertices"], found["faces"], colours)
+
+
+def arrays(path: Path, names: Iterable[str]) -> dict[str, Array]:
+    """Those of `names` that the archive holds. Raises FormatError for a damaged one."""
     data = read_bytes(path)
     if not data.startswith(b"PK"):
         raise FormatError(path, f"starts with {data[:4]!r}, expected b'PK'", "check the format")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in KINDS if name in archive.files}
+            return {name: archive[name] for name in names if name in archive.files}
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -36,16 +52,6 @@ def read_npz(path: Path) -> RawScan:
         TokenError,
     ) as error:
         raise FormatError(path, f"not a whole NPZ of plain arrays: {error}", COPY_AGAIN) from error
-    for name in ("vertices", "faces"):
-        if name not in arrays:
-            raise FormatError(path, f"no array {name!r}", "save it with vertices= and faces=")
-    for name, array in arrays.items():
-        refuse_misshapen(path, name, array)
-    colours = arrays.get("colours")
-    if colours is not None and len(colours) != len(arrays["vertices"]):
-        fault = f"{len(colours)} colours for {len(arrays['vertices'])} vertices"
-        raise FormatError(path, fault, "save one colour a vertex")
-    return checked_scan(path, arrays["vertices"], arrays["faces"], colours)
 
 
 def refuse_misshapen(path: Path, name: str, array: Array) -> None:
