@@ -178,8 +178,8 @@ def read_request(request: Request) -> Scan:
     if request.landmarks is not None:
         with in_stage("landmarks"):
             found = read_landmarks(request.landmarks, landmark_format_of(request.landmarks))
-            points = resolve(found, raw, request.landmarks)
             scheme = scheme or scheme_of(found).name
+            points = resolve(found, raw, request.landmarks, scheme)
             to_68(scheme, points)
     with in_stage("normalise"):
         return normalise(

@@ -1,4 +1,4 @@
-"""Landmark files: one reader a format, and what their points mean (`schemes.py`).
+"""Landmark files: one reader a format, and what their points mean (`schemes`).
 
 A reader takes a path and returns RawLandmarks, points or vertex indices, in the file's own unit,
 axes and order, or raises FormatError. To add a format, write `<format>.py` beside the others and a
@@ -19,6 +19,7 @@ from pipeline.landmarks.ljson import read_ljson
 from pipeline.landmarks.lnd import read_lnd
 from pipeline.landmarks.npy import read_npy
 from pipeline.landmarks.pp import read_pp
+from pipeline.landmarks.schemes import in_order
 from pipeline.landmarks.txt import read_txt, read_txt1
 from pipeline.types import Array, RawLandmarks, RawScan
 
@@ -57,12 +58,19 @@ def read_landmarks(path: Path, format: str) -> RawLandmarks:
     return LANDMARK_READERS[format](Path(path))
 
 
-def resolve(raw: RawLandmarks, scan: RawScan, path: Path) -> Array:
+def resolve(raw: RawLandmarks, scan: RawScan, path: Path, scheme: str | None = None) -> Array:
     """(L,3) float64 points in the scan's unit and axes; NaN rows are missing landmarks.
 
-    `path` is the landmark file, for the message. Raises FormatError for an infinite coordinate and
-    for an index of a vertex that the scan does not have.
+    They are in the order of `scheme`, else of the file. `path` is the landmark file, for the
+    message. Raises FormatError for an infinite coordinate and for an index of a vertex that the
+    scan does not have, FacefoldError for names that are not the scheme's (`in_order`).
     """
+    points = _points(raw, scan, path)
+    return points if scheme is None else in_order(scheme, raw.names, points)
+
+
+def _points(raw: RawLandmarks, scan: RawScan, path: Path) -> Array:
+    """(L,3) in the file's order. Raises FormatError as `resolve` does."""
     if raw.points is not None:
         if np.isinf(raw.points).any():
             row = int(np.flatnonzero(np.isinf(raw.points).any(axis=1))[0])

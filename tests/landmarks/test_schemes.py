@@ -15,12 +15,13 @@ from pipeline.landmarks import read_landmarks, resolve
 from pipeline.landmarks.schemes import (
     OUTER_EYES_68,
     SCHEMES,
+    in_order,
     named_scheme,
     scheme_by_count,
     scheme_of,
     to_68,
 )
-from pipeline.types import RawLandmarks
+from pipeline.types import RawLandmarks, RawScan
 
 
 @pytest.mark.parametrize("name", SCHEMES)
@@ -29,19 +30,83 @@ def test_each_point_is_named_once(name: str) -> None:
     known = indices[indices >= 0]
     assert indices.min() >= -1 and indices.max() < 68
     assert len(set(known.tolist())) == len(known)
-    assert set(OUTER_EYES_68) <= set(known.tolist()), "the size gate needs the outer eye corners"
+    if name != "frgc4":  # centres of the eyes, which are no iBUG points
+        assert set(OUTER_EYES_68) <= set(known.tolist()), "the size gate needs the outer eyes"
     assert len(SCHEMES[name].groups) in (0, len(indices))
+    assert len(set(SCHEMES[name].point_names)) == len(indices)
+    assert SCHEMES[name].title and SCHEMES[name].sources
 
 
-@pytest.mark.parametrize(("n", "name"), [(68, "ibug68"), (51, "ibug51"), (7, "fg7"), (83, "bu83")])
+def test_a_face_in_the_mirror_has_the_other_eye() -> None:
+    """iBUG's pairs, written out once; every other scheme must agree with them."""
+    runs = ((0, 17), (17, 27), (31, 36), (48, 55), (60, 65))  # each runs from right to left
+    pairs = [(a + i, b - 1 - i) for a, b in runs for i in range((b - a) // 2)]
+    pairs += [(36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46)]
+    pairs += [(55, 59), (56, 58), (65, 67)]
+    expected = np.arange(68)
+    for right, left in pairs:
+        expected[[right, left]] = left, right
+    np.testing.assert_array_equal(SCHEMES["ibug68"].mirror, expected)
+    for scheme in SCHEMES.values():
+        known = scheme.indices_68 >= 0
+        mirrored = scheme.indices_68[scheme.mirror]
+        np.testing.assert_array_equal(mirrored[known], expected[scheme.indices_68[known]])
+        np.testing.assert_array_equal(scheme.mirror[scheme.mirror], np.arange(len(scheme)))
+
+
+def test_mirror_pairs_of_points_that_are_no_ibug_points() -> None:
+    for name, right, left in [
+        ("bu83", "right upper lid 2", "left upper lid 2"),
+        ("bosphorus22", "Nose saddle right", "Nose saddle left"),
+        ("frgc4", "RightEyeCenter", "LeftEyeCenter"),
+    ]:
+        scheme = SCHEMES[name]
+        a, b = scheme.point_names.index(right), scheme.point_names.index(left)
+        assert scheme.mirror[a] == b and scheme.mirror[b] == a
+
+
+def test_points_that_a_file_names_in_any_order() -> None:
+    names = ("Nose tip", "Left ear lobe", "Outer left eye corner")
+    raw = RawLandmarks(points=np.arange(9.0).reshape(3, 3), names=names)
+    scan = RawScan(np.zeros((1, 3), np.float32), np.empty((0, 3), np.int64))
+    points = resolve(raw, scan, Path("a.lm3"), "bosphorus22")
+    assert points.shape == (22, 3) and np.isfinite(points).all(axis=1).sum() == 2
+    in_68 = to_68("bosphorus22", points)
+    assert in_68[30].tolist() == [0, 1, 2]
+    assert in_68[36].tolist() == [6, 7, 8], "the left of Bosphorus is the viewer's"
+    assert raw.points is not None
+    np.testing.assert_array_equal(resolve(raw, scan, Path("a.lm3")), raw.points)
+    unnamed = RawLandmarks(points=np.zeros((22, 3)))
+    assert resolve(unnamed, scan, Path("a.lm3"), "bosphorus22").shape == (22, 3)
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [(("a", "b"), "none of its names but a, b"), (("Nose tip", "Nose tip"), "Nose tip twice")],
+)
+def test_names_that_are_not_the_schemes(names: tuple[str, ...], fault: str) -> None:
+    with pytest.raises(FacefoldError, match=rf"scheme bosphorus22: got {fault}, expected Outer"):
+        in_order("bosphorus22", names, np.zeros((2, 3)))
+
+
+def test_names_tell_the_scheme() -> None:
+    names = tuple(reversed(SCHEMES["bosphorus22"].point_names[:7]))
+    assert scheme_of(RawLandmarks(points=np.zeros((7, 3)), names=names)).name == "bosphorus22"
+    assert scheme_of(RawLandmarks(points=np.zeros((7, 3)), names=("",) * 7)).name == "fg7"
+
+
+@pytest.mark.parametrize(
+    ("n", "name"),
+    [(68, "ibug68"), (51, "ibug51"), (7, "fg7"), (83, "bu83"), (8, "bu8"), (85, "realy85")],
+)
 def test_scheme_by_count(n: int, name: str) -> None:
     assert scheme_by_count(n).name == name
 
 
 def test_unknown_schemes_list_the_known() -> None:
-    with pytest.raises(FacefoldError, match=r"has 12 points; known are ibug68 \(68\), ibug51"):
+    with pytest.raises(FacefoldError, match=r"has 12 points; known are bu83 \(83\), ibug68 \(68\)"):
         scheme_by_count(12)
-    with pytest.raises(FacefoldError, match=r"'ibug86'; use one of ibug68"):
+    with pytest.raises(FacefoldError, match=r"'ibug86'; use one of bu83, ibug68"):
         named_scheme("ibug86")
     with pytest.raises(FacefoldError, match=r"got shape \(68, 3\), expected \(51, 3\)"):
         to_68("ibug51", np.zeros((68, 3)))
@@ -111,7 +176,7 @@ def test_schemes_need_numpy_only() -> None:
     """Registration imports them on machines that have no mesh library."""
     code = (
         "import sys; import pipeline.landmarks.schemes;"
-        "heavy = {'trimesh', 'scipy', 'torch', 'pydantic', 'zarr', 'pandas', 'PIL'};"
+        "heavy = {'trimesh', 'scipy', 'torch', 'pydantic', 'yaml', 'zarr', 'PIL'};"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
