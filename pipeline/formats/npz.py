@@ -29,7 +29,7 @@ def read_npz(path: Path) -> RawScan:
     for name, array in found.items():
         refuse_misshapen(path, name, array)
     colours = found.get("colours")
-    if colours is not None and len(colours) != len(arrays["vertices"]):
+    if colours is not None and len(colours) != len(found["vertices"]):
         fault = f"{len(colours)} colours for {len(found['vertices'])} vertices"
         raise FormatError(path, fault, "save one colour a vertex")
     return checked_scan(path, found["vertices"], found["faces"], colours)
