@@ -23,6 +23,7 @@ from pipeline.registry import load_registry, registry_files
 from pipeline.stages import Work
 from pipeline.store import current_version, stack_rows
 from pipeline.store.layout import HEAD
+from pipeline.store.schema import NON_METRIC
 from pipeline.types import Array
 
 Row = dict[str, Any]
@@ -110,14 +111,14 @@ def _manifest_row(
         "source": record.source,
         "subject": record.subject,
         "identity": person,
-        "split": split[person],
+        "split": split[person] + ("" if registry.is_metric else NON_METRIC),
         "session": record.session,
         "expression": record.expression,
         "neutral": record.neutral,
         "licence": registry.licence.name,
         "commercial": registry.licence.commercial,
         "redistribution": registry.licence.redistribution,
-        "metric": registry.metric is True,
+        "metric": registry.is_metric,
         "benchmark": registry.benchmark,
         "content_hash": record.content_hash,
         "result_key": result.key,

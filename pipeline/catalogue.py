@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.errors import FacefoldError
+from pipeline.errors import FacefoldError, FormatError
 from pipeline.registry import SourceRegistry
 from pipeline.registry.naming import any_path, fill, glob_regex, without_suffix
+from pipeline.registry.tables import scale_factor, subject_rows
 from pipeline.types import Quarantine, ScanRecord
 
 SYSTEM_FILES = ("**/.DS_Store", "**/._*", "**/Thumbs.db", "**/desktop.ini")
@@ -38,7 +39,7 @@ class Catalogue:
     companions: tuple[str, ...] = ()
     """Relative paths of files that belong to scans: landmarks, images, materials …"""
     subjects: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Subject -> what the file names tell of it, as {"sex": "female"}."""
+    """Subject -> what file names and tables tell of it, as {"sex": "female"}."""
 
     @property
     def n_files(self) -> int:
@@ -50,8 +51,9 @@ class Catalogue:
 def catalogue(registry: SourceRegistry, root: Path | str, *, hashes: bool = True) -> Catalogue:
     """Every file under `root` in the class that `registry` gives it, in an order that repeats.
 
-    The first that fits counts: an exclusion, scans.include, a companion. Without `hashes` no file
-    is opened and the records' content hashes are empty. FacefoldError where `root` is no folder.
+    The first that fits counts: an exclusion, scans.include, a companion. Without `hashes` only the
+    source's tables are opened and the records' content hashes are empty. FacefoldError where
+    `root` is no folder.
     """
     root = Path(root)
     if not root.is_dir():
@@ -63,6 +65,9 @@ def catalogue(registry: SourceRegistry, root: Path | str, *, hashes: bool = True
     records, quarantined = _name_scans(registry, root, scans, companions)
     rule = "no rule explains this file: add it to scans.include, .companions or .exclude"
     quarantined += [_row(registry, root, path, rule) for path in unexplained]
+    subjects, unreadable_tables = _subjects(registry, root, records, companions)
+    quarantined += unreadable_tables
+    refused = {row.path for row in unreadable_tables}
     if hashes:
         records, unreadable = _hashed(records)
         quarantined += unreadable
@@ -72,8 +77,8 @@ def catalogue(registry: SourceRegistry, root: Path | str, *, hashes: bool = True
         records=tuple(sorted(records, key=lambda record: record.scan_id)),
         excluded=tuple(excluded),
         quarantined=tuple(sorted(quarantined, key=lambda row: row.path)),
-        companions=tuple(companions),
-        subjects=_subjects(registry, root, records),
+        companions=tuple(path for path in companions if str(root / path) not in refused),
+        subjects=subjects,
     )
 
 
@@ -102,6 +107,7 @@ def _classify(
     system = [glob_regex(pattern) for pattern in SYSTEM_FILES]
     include = [glob_regex(pattern) for pattern in registry.scans.include]
     templates = [*registry.images, *([registry.landmarks.file] if registry.landmarks else [])]
+    templates += [t.file for t in (registry.scale, registry.subjects.table) if t and t.file]
     belonging = [glob_regex(pattern) for pattern in registry.scans.companions]
     belonging += [any_path(template) for template in templates]
     scans, excluded, companions, unexplained = [], [], [], []
@@ -137,7 +143,10 @@ def _name_scans(
             fault = f"scan id {scan_id} is already that of {records[scan_id].path}"
             quarantined.append(_row(registry, root, path, fault))
         else:
-            records[scan_id] = _record(registry, root, path, groups, beside)
+            try:
+                records[scan_id] = _record(registry, root, path, groups, beside)
+            except FormatError as error:
+                quarantined.append(_row(registry, root, path, str(error)))
     return list(records.values()), quarantined
 
 
@@ -156,6 +165,9 @@ def _record(
         # a required file keeps its place in the record, so that reading the scan reports it
         if there or registry.landmarks.required:
             landmark_path = root / (there or wanted)
+    factors = None
+    if registry.scale is not None and registry.scale.file is not None:
+        factors = beside.at(fill(registry.scale.file, path, groups))
     images = [image for text in registry.images for image in beside.images(text, path, groups)]
     return ScanRecord(
         source=registry.id,
@@ -170,6 +182,7 @@ def _record(
         landmark_path=landmark_path,
         image_paths=tuple(root / image for image in images),
         content_hash="",
+        scale=scale_factor(registry.scale, root / factors if factors else None, groups),
     )
 
 
@@ -237,15 +250,33 @@ def _file_digest(path: Path) -> bytes:
 
 
 def _subjects(
-    registry: SourceRegistry, root: Path, records: Iterable[ScanRecord]
-) -> dict[str, dict[str, str]]:
-    """Subject -> metadata as the groups of its first scan give it."""
+    registry: SourceRegistry,
+    root: Path,
+    records: Iterable[ScanRecord],
+    companions: Sequence[str],
+) -> tuple[dict[str, dict[str, str]], list[Quarantine]]:
+    """Subject -> metadata as its first scan's name and the table give it; unreadable tables."""
+    table, metadata = registry.subjects.table, registry.subjects.metadata
+    beside = _Companions(companions)
+    known: dict[str, Mapping[str, Mapping[str, str]]] = {}
+    unreadable: dict[str, Quarantine] = {}
     found: dict[str, dict[str, str]] = {}
     for record in sorted(records, key=lambda record: (record.subject, record.scan_id)):
-        if record.subject not in found:
-            groups = registry.groups(record.path.relative_to(root).as_posix()) or {}
-            found[record.subject] = {
-                name: meaning.get(groups[name], groups[name])
-                for name, meaning in registry.subjects.metadata.items()
-            }
-    return found
+        if record.subject in found:
+            continue
+        path = record.path.relative_to(root).as_posix()
+        told = registry.groups(path) or {}
+        for file in beside.images(table.file, path, told)[:1] if table else ():
+            try:
+                if file not in known and table:
+                    known[file] = subject_rows(table, root / file)
+            except FormatError as error:
+                known[file] = {}
+                unreadable[file] = _row(registry, root, file, str(error))
+            key = record.subject if table and table.subject else ""
+            told = {**told, **known[file].get(key, {})}
+        found[record.subject] = {
+            name: metadata.get(name, {}).get(told.get(name, ""), told.get(name, ""))
+            for name in dict.fromkeys([*metadata, *(table.fields if table else ())])
+        }
+    return found, list(unreadable.values())

@@ -16,9 +16,10 @@ from pipeline.quality import Gates, gates_from
 from pipeline.registration import RegistrationOptions, options_from
 from pipeline.registry import SourceRegistry, load_registry
 from pipeline.stages import Work
+from pipeline.types import ScanRecord
 
 SHAPING_FIELDS: dict[str, Any] = {
-    **dict.fromkeys(("format", "unit", "axes", "landmarks", "registration"), True),
+    **dict.fromkeys(("format", "reader", "unit", "axes", "landmarks", "registration"), True),
     "limits": {"outer_eye_mm", "extent_mm"},
 }
 """Registry fields that a scan's result depends on; the others only say where and whose it is."""
@@ -68,7 +69,7 @@ def make_plan(config: BuildConfig, model: FlameModel) -> Plan:
         options = options_from({**config.registration, **registry.registration})
         sources.append(Source(registry, catalogue(registry, entry.root), options))
     works = tuple(
-        Work(_key(source, record.scan_id, record.content_hash, gates, model), record)
+        Work(_key(source, record, gates, model), record)
         for source in sources
         for record in source.catalogue.records
     )
@@ -93,10 +94,11 @@ def batches(works: Sequence[Work], size: int) -> Iterator[list[Work]]:
             yield group[start : start + size]
 
 
-def _key(source: Source, scan_id: str, content_hash: str, gates: Gates, model: FlameModel) -> str:
+def _key(source: Source, record: ScanRecord, gates: Gates, model: FlameModel) -> str:
     return digest_of(
-        scan_id,
-        content_hash,
+        record.scan_id,
+        record.content_hash,
+        record.scale,
         source.registry.model_dump(mode="json", include=SHAPING_FIELDS),
         asdict(source.options),
         asdict(gates),

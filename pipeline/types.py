@@ -83,6 +83,8 @@ class ScanRecord:
     image_paths: tuple[Path, ...]
     content_hash: str
     """SHA-256 over the scan file and its landmark file."""
+    scale: float = 1.0
+    """What the registry's scale rule multiplies raw coordinates by to reach `unit`."""
 
 
 @dataclass(frozen=True, eq=False)

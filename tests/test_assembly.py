@@ -27,6 +27,8 @@ from pipeline.ledger import open_ledger, record, recorded, result_path
 from pipeline.plan import Plan, make_plan
 from pipeline.stages import save_arrays
 from pipeline.store import create_staging, publish, write_shard
+from pipeline.store.schema import TABLES
+from pipeline.store.tables import identity_rows, table
 from tests.small_build import build_of, results_of, write_registry, write_source
 from tests.store.random_store import TAG, random_rows
 
@@ -152,6 +154,43 @@ def test_people_of_a_benchmark_that_is_not_in_the_build_are_kept_out_too(
     assert split["lab:p3_neutral"] == "train"
 
 
+def test_rows_without_true_size_stand_in_splits_of_their_own(
+    folder: Path, model: FlameModel
+) -> None:
+    same = {"same_as": {"p8": "lab:p1"}}
+    write_registry(folder, "clinic", metric=False, subjects=same)
+    assembly = assembled(folder, model, splits={"train": 1.0})[2]
+    assert column(assembly, "split") == {
+        "clinic:p7_neutral": "train_non_metric",
+        "clinic:p8_neutral": "train_non_metric",
+        "lab:p1_neutral": "train",
+        "lab:p1_smile": "train",
+        "lab:p3_neutral": "train",
+    }
+    assert not any(row["metric"] for row in assembly.manifest if row["split"] == "train_non_metric")
+    # p1 is of both: one split, metric or not
+    assert {
+        row["identity"]: row["split"]
+        for row in identity_rows(
+            table(
+                "manifest",
+                [
+                    dict.fromkeys((c.name for c in TABLES["manifest"] if c.required), "x") | row
+                    for row in assembly.manifest
+                ],
+            )
+        )
+    }["lab:p1"] == "train"
+    write_registry(folder, "clinic", metric=False, benchmark="now", subjects=same)
+    split = column(assembled(folder, model, splits={"train": 1.0})[2], "split")
+    assert split["clinic:p8_neutral"] == "test_non_metric" and split["lab:p1_smile"] == "test"
+    recovered = {"metric": "recoverable", "scale": {"factor": 0.25}}
+    write_registry(folder, "clinic", **recovered, subjects=same)
+    assembly = assembled(folder, model, splits={"train": 1.0})[2]
+    assert set(column(assembly, "split").values()) == {"train"}
+    assert all(column(assembly, "metric").values())
+
+
 def test_an_added_source_moves_nobody(tmp_path: Path, model: FlameModel) -> None:
     write_source(tmp_path, "lab", *(f"p{i}_neutral.obj" for i in range(60)))
     others = {f"p{i}": f"lab:p{i}" for i in range(0, 60, 2)}
@@ -170,7 +209,7 @@ def test_the_registry_of_today_goes_before_what_was_recorded(
     folder: Path, model: FlameModel
 ) -> None:
     terms = {"name": "research", "url": "x", "redistribution": False, "commercial": False}
-    write_registry(folder, "lab", licence=terms, metric="recoverable", neutral="all")
+    write_registry(folder, "lab", licence=terms, metric=False, neutral="all")
     config = build_of(folder, "lab")
     plan = make_plan(config, model)
     stale = {"subject": "somebody", "neutral": False, "licence": "old", "verdict": "review"}

@@ -94,8 +94,8 @@ def test_every_fault_at_once(tmp_path: Path) -> None:
         "limits.max_rejected_share: got 2, expected less than or equal to 1",
         "limits.outer_eye_mm: got [105, 80], expected two positive numbers, the smaller first",
         "licnse: got an unknown field, expected one of access, axes, benchmark, citation, format, "
-        "id, images, landmarks, licence, limits, metric, neutral, registration, scans, subjects, "
-        "title, unconfirmed, unit, verified, version; did you mean licence?",
+        "id, images, landmarks, licence, limits, metric, neutral, reader, registration, scale, "
+        "scans, subjects, title, unconfirmed, unit, verified, version; did you mean licence?",
     ]
 
 

@@ -30,8 +30,10 @@ def normalise(
     landmarks: Array | None = None,
     scheme: str | None = None,
     limits: Limits | None = None,
+    scale: float = 1.0,
 ) -> Scan:
-    """The scan in millimetres and canonical axes, cleaned; only the unit's factor scales it.
+    """The scan in millimetres and canonical axes, cleaned; only the unit's factor and the source's
+    own `scale`, which brings raw coordinates into `unit`, change its size.
 
     `axes` None means an unknown pose: the file's axes are kept and the scan is not `oriented`.
     landmarks (L,3) in the file's unit and axes, NaN rows missing, of `scheme` (else its count
@@ -44,11 +46,11 @@ def normalise(
     eyes = None
     if landmarks is not None:
         scheme = scheme or scheme_by_count(len(landmarks)).name
-        eyes = to_68(scheme, landmarks)[list(OUTER_EYES_68)]
+        eyes = to_68(scheme, landmarks)[list(OUTER_EYES_68)] * scale
     sizes = {"outer_eye_mm": limits.outer_eye_mm, "extent_mm": limits.extent_mm}
-    found = find_unit(unit, raw.vertices, eyes, **sizes)
+    found = find_unit(unit, raw.vertices * np.float64(scale), eyes, **sizes)
     matrix = np.eye(4)
-    matrix[:3, :3] = found.mm * (np.eye(3) if axes is None else axes.rotation())
+    matrix[:3, :3] = scale * found.mm * (np.eye(3) if axes is None else axes.rotation())
     vertices, faces = _surface(scan_id, raw, matrix)
     landmarks_mm = confidence = None
     if landmarks is not None:
@@ -63,7 +65,7 @@ def normalise(
         source_to_canonical=matrix,
         unit=found.unit,
         unit_factor_mm=found.mm,
-        unit_evidence=found.evidence,
+        unit_evidence=found.evidence + (f"; file scaled by {scale:g}" if scale != 1 else ""),
         landmarks_mm=landmarks_mm,
         landmark_scheme=scheme,
         landmark_confidence=confidence,
@@ -110,12 +112,12 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
     """
     points = scheme = None
     with in_stage("read"):
-        raw = read_scan(record.path, record.format)
+        raw = read_scan(record.path, record.format, **registry.reader)
     if record.landmark_path is not None and registry.landmarks is not None:
         scheme = registry.landmarks.scheme
         with in_stage("landmarks"):
             found = read_landmarks(record.landmark_path, registry.landmarks.format)
-            points = resolve(found, raw, record.landmark_path)
+            points = resolve(found, raw, record.landmark_path, scheme)
             to_68(scheme, points)
     with in_stage("normalise"):
         return normalise(
@@ -126,6 +128,7 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
             landmarks=points,
             scheme=scheme,
             limits=registry.limits,
+            scale=record.scale,
         )
 
 

@@ -177,6 +177,64 @@ class Landmarks(Section):
     )
 
 
+class Scale(Section):
+    """What raw coordinates are multiplied by, before the unit: a number, or a table's value."""
+
+    factor: Annotated[Number, Field(gt=0)] | None = Field(
+        default=None, description="One factor for all scans: 0.25."
+    )
+    file: PathTemplate | None = Field(
+        default=None,
+        description="Or a table of factors, relative to the root: .json, .npy, .csv (the first "
+        "column names the row), or .txt with one number a row.",
+    )
+    key: PathTemplate | None = Field(
+        default=None,
+        description="Where a scan's factor stands in the table: names and numbers of lists, "
+        "`/`-separated, with the groups of scans.name in braces: `{subject}/{take}/0`.",
+    )
+    first: Literal[0, 1] = Field(default=0, description="Number of the first item of a list.")
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Scale:
+        if (self.factor is None) == (self.file is None) or (self.file is None) != (
+            self.key is None
+        ):
+            raise ValueError("either `factor`, or `file` and `key`")
+        return self
+
+
+class SubjectTable(Section):
+    """Demographics from files: a table of all subjects, or a text beside each scan."""
+
+    file: PathTemplate = Field(
+        description="As landmarks.file; `*` and `?` may stand in the name of a text."
+    )
+    format: Literal["csv", "columns", "text"] = Field(
+        description="`csv`: a row a subject, commas between; `columns`: the same, blanks between; "
+        "`text`: `key: value` rows, one file a subject or scan."
+    )
+    columns: tuple[Text, ...] = Field(
+        default=(), description="Names of a table's columns, where its first row does not say them."
+    )
+    subject: Text | None = Field(default=None, description="A table's column that names subjects.")
+    fields: dict[str, Text] = Field(
+        min_length=1,
+        description="What is kept under which name: {sex: gender} keeps `gender` as sex.",
+    )
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> SubjectTable:
+        if (self.format == "text") == (self.subject is not None):
+            raise ValueError("`subject` for a table of all subjects, and for no text")
+        named = {self.subject, *self.fields.values()}
+        if self.columns and (self.format == "text" or not named <= {*self.columns}):
+            raise ValueError("`columns` of a table, with all that `subject` and `fields` name")
+        if self.format == "columns" and not self.columns:
+            raise ValueError("names in `columns`")
+        return self
+
+
 class Subjects(Section):
     case: Literal["keep", "upper", "lower"] = Field(
         default="keep", description="Case of the groups, where file names mix it."
@@ -184,8 +242,11 @@ class Subjects(Section):
     same_as: dict[str, Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*:.+$")]] = Field(
         default={}, description="Subject -> `source:subject`, the same person in another source."
     )
+    table: SubjectTable | None = Field(default=None, description="What files tell of them.")
     metadata: dict[str, dict[str, str]] = Field(
-        default={}, description="Group of scans.name -> what its values mean: {sex: {F: female}}."
+        default={},
+        description="Group of scans.name, or field of the table -> what its values mean: "
+        "{sex: {F: female}}.",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, StrictBool
 
-from pipeline.formats import READERS
+from pipeline.formats import READERS, option_faults
 from pipeline.registry.naming import glob_regex, name_regex, placeholders
 from pipeline.registry.sections import (
     Axes,
@@ -16,6 +16,7 @@ from pipeline.registry.sections import (
     Licence,
     Limits,
     PathTemplate,
+    Scale,
     Scans,
     Section,
     Subjects,
@@ -63,10 +64,17 @@ class SourceRegistry(Section):
     citation: Text = Field(description="The paper to cite.")
     access: Text = Field(description="How to get the data.")
     metric: Literal[True, False, "recoverable"] = Field(
-        description="Do the files keep true size? `recoverable`: with a factor given elsewhere."
+        description="Have the scans true size? `recoverable`: once `scale` is applied."
+    )
+    scale: Scale | None = Field(
+        default=None,
+        description="The factor that brings the files into `unit`, where that needs one.",
     )
     scans: Scans = Field(description="Which files are scans, and what their names say.")
     format: Format = Field(description="The scans' reader.")
+    reader: dict[str, StrictBool | int | float | str] = Field(
+        default={}, description="What the reader must be told: a camera, a part of the file."
+    )
     unit: Unit = Field(
         description="The scans' unit; `auto` measures it and refuses where two units fit."
     )
@@ -99,6 +107,11 @@ class SourceRegistry(Section):
 
     def is_neutral(self, expression: str) -> bool:
         return self.neutral is None or expression in self.neutral
+
+    @property
+    def is_metric(self) -> bool:
+        """Whether scans have true size once read, so that training on size may see them."""
+        return self.metric is not False
 
     def excluded_by(self, relative: str) -> str | None:
         """The reason of the first exclusion that takes the path."""
@@ -134,30 +147,53 @@ def _unconfirmed(parts: Any) -> Iterator[Fault]:
         yield Fault("unconfirmed", "nothing", "what is not confirmed, as verified is false")
 
 
+def _path_templates(parts: Any) -> dict[str, str]:
+    """Field -> template, of all that a scan's groups fill in."""
+    templates = {f"images.{i}": text for i, text in enumerate(parts.images)}
+    if parts.landmarks is not None:
+        templates["landmarks.file"] = parts.landmarks.file
+    if parts.subjects.table is not None:
+        templates["subjects.table.file"] = parts.subjects.table.file
+    if parts.scale is not None and parts.scale.file is not None:
+        templates |= {"scale.file": parts.scale.file, "scale.key": parts.scale.key}
+    return templates
+
+
 def _templates(parts: Any) -> Iterator[Fault]:
-    scans, landmarks, images = parts.scans, parts.landmarks, parts.images
-    allowed = {*PLACES, *name_regex(scans.name).groupindex}
-    templates = {f"images.{i}": text for i, text in enumerate(images)}
-    if landmarks is not None:
-        templates["landmarks.file"] = landmarks.file
-    for field, text in templates.items():
+    allowed = {*PLACES, *name_regex(parts.scans.name).groupindex}
+    table = parts.subjects.table
+    wild = {f"images.{i}" for i in range(len(parts.images))}
+    wild |= {"subjects.table.file"} if table and table.format == "text" else set()
+    for field, text in _path_templates(parts).items():
         for name in sorted(placeholders(text) - allowed):
             yield Fault(field, f"{{{name}}}", one_of(name, sorted(allowed)))
-        exact = text if field == "landmarks.file" else posixpath.dirname(text)
-        if set("*?[") & set(exact):
-            yield Fault(field, text, "wildcards nowhere but in the name of an image")
+        if set("*?[") & set(posixpath.dirname(text) if field in wild else text):
+            yield Fault(field, text, "wildcards nowhere but in the name of an image or a text")
 
 
 def _group_use(parts: Any) -> Iterator[Fault]:
-    landmarks, images, subjects = parts.landmarks, parts.images, parts.subjects
+    subjects = parts.subjects
     groups = set(name_regex(parts.scans.name).groupindex)
-    for name in sorted(set(subjects.metadata) - groups):
-        yield Fault(f"subjects.metadata.{name}", name, one_of(name, sorted(groups)))
-    templates = [*images, *([landmarks.file] if landmarks else [])]
+    told = groups | set(subjects.table.fields if subjects.table else ())
+    for name in sorted(set(subjects.metadata) - told):
+        yield Fault(f"subjects.metadata.{name}", name, one_of(name, sorted(told)))
+    templates = _path_templates(parts).values()
     used = {*FREE_GROUPS, *subjects.metadata}.union(*(placeholders(text) for text in templates))
     for name in sorted(groups - used):
         what = f"{one_of(name, FREE_GROUPS)}, or a group that another field uses"
         yield Fault("scans.name", f"(?P<{name}>…)", what)
+
+
+def _reader(parts: Any) -> Iterator[Fault]:
+    for fault in option_faults(parts.format, parts.reader):
+        yield Fault("reader", fault, f"the options of the reader of {parts.format}")
+
+
+def _scale(parts: Any) -> Iterator[Fault]:
+    if parts.metric is True and parts.scale is not None:
+        yield Fault("scale", "a factor", "none where metric is true: the unit is the only factor")
+    if parts.metric == "recoverable" and parts.scale is None:
+        yield Fault("scale", "nothing", "how true size is recovered; metric: false where it is not")
 
 
 def _neutral(parts: Any) -> Iterator[Fault]:
@@ -190,8 +226,10 @@ def _examples(parts: Any) -> Iterator[Fault]:
 Check = Callable[[Any], Iterator[Fault]]
 CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("verified", "unconfirmed"), _unconfirmed),
-    (("scans", "landmarks", "images"), _templates),
-    (("scans", "landmarks", "images", "subjects"), _group_use),
+    (("scans", "landmarks", "images", "subjects", "scale"), _templates),
+    (("scans", "landmarks", "images", "subjects", "scale"), _group_use),
+    (("format", "reader"), _reader),
+    (("metric", "scale"), _scale),
     (("scans", "neutral"), _neutral),
     (("id", "subjects"), _same_as),
     (("scans", "subjects"), _examples),

@@ -103,13 +103,18 @@ class Column:
     required: bool = False
 
 
+NON_METRIC = "_non_metric"
+"""Ends the split of rows without true size, so that nothing that asks for "train" sees them."""
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "manifest": (
         Column("scan_id", "string", "source: and the path within the source", True),
         Column("source", "string", "the registry's id", True),
         Column("subject", "string", "as the source names it", True),
         Column("identity", "string", "one name a person, namespaced by source", True),
-        Column("split", "string", "train, val or test; one an identity", True),
+        Column(
+            "split", "string", "train, val or test; one an identity; else train_non_metric …", True
+        ),
         Column("session", "string", "as the source names it"),
         Column("expression", "string", "as the source names it", True),
         Column("neutral", "bool", "the source counts the expression as neutral"),
@@ -132,7 +137,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("licence", "string", "of the source"),
         Column("commercial", "bool", "the licence allows commercial use"),
         Column("redistribution", "bool", "the licence allows redistribution"),
-        Column("metric", "bool", "the source's scans have true size"),
+        Column("metric", "bool", "the scan has true size"),
         Column("benchmark", "string", "the benchmark the subject belongs to, or null"),
         Column("content_hash", "string", "SHA-256 of the scan's files"),
         Column("result_key", "string", "the ledger's key of the result"),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
 from pipeline.store.layout import write_file
-from pipeline.store.schema import TABLES
+from pipeline.store.schema import NON_METRIC, TABLES
 from pipeline.types import ShardReceipt
 
 Rows = Sequence[Any]
@@ -88,7 +88,8 @@ def identity_rows(manifest: pa.Table, facts: Rows = ()) -> list[dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     columns = (manifest[name].to_pylist() for name in ("identity", "split", "source"))
-    for identity, split, source in zip(*columns, strict=True):
+    for identity, row_split, source in zip(*columns, strict=True):
+        split = row_split.removesuffix(NON_METRIC)
         row = found.setdefault(identity, {"split": split, "scans": 0, "sources": set()})
         if row["split"] != split:
             raise StoreError(

@@ -1,0 +1,100 @@
+"""Tables that come with a source: factors that recover true size, and what is told of subjects."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import FormatError
+from pipeline.formats.content import floats, read_text
+from pipeline.registry.sections import Scale, SubjectTable
+
+SUFFIXES = (".json", ".npy", ".csv", ".txt")
+
+
+def scale_factor(scale: Scale | None, table: Path | None, groups: Mapping[str, str]) -> float:
+    """What a scan's raw coordinates are multiplied by; 1 without a rule.
+
+    `table` is the file that `scale.file` stands for, None where the source lacks it; `groups` are
+    those of the scan's name. Raises FormatError where no table or no positive number is there.
+    """
+    if scale is None or scale.file is None or scale.key is None:
+        return 1.0 if scale is None or scale.factor is None else scale.factor
+    steps = scale.key.format(**groups)
+    if table is None:
+        raise FormatError(Path(scale.file), "is not there", "add it: it holds the scans' factors")
+    found = _number_table(table, table.stat().st_mtime_ns)
+    for step in steps.split("/"):
+        try:
+            found = found[_position(step, scale.first) if isinstance(found, list) else step]
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            fault = f"holds nothing at {steps}, where the scan's factor should stand"
+            raise FormatError(table, fault, "add it, or exclude the scan") from error
+    factor = _number(found)
+    if not 0 < factor < np.inf:
+        raise FormatError(table, f"holds {found!r} at {steps}", "give a positive factor")
+    return factor
+
+
+def _position(step: str, first: int) -> int:
+    position = int(step) - first
+    if position < 0:
+        raise IndexError(step)
+    return position
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+@lru_cache(maxsize=4)
+def _number_table(path: Path, changed: int) -> Any:
+    """Nested lists and mappings, whatever the file's format; read anew once the file `changed`."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".json":
+            return json.loads(read_text(path))
+        if suffix == ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False).tolist()
+    except (ValueError, RecursionError, EOFError) as error:
+        raise FormatError(path, f"cannot be read: {error}", "copy it again") from error
+    if suffix == ".csv":
+        return {
+            next(iter(row.values())): row for row in csv.DictReader(read_text(path).splitlines())
+        }
+    if suffix == ".txt":
+        return floats(path, read_text(path).split(), "factors").tolist()
+    known = ", ".join(SUFFIXES)
+    raise FormatError(path, f"no reader for this table, expected {known}", "convert it")
+
+
+def subject_rows(table: SubjectTable, path: Path) -> dict[str, dict[str, str]]:
+    """Subject -> the table's fields under the registry's names; FormatError where it is unreadable.
+
+    A text, which names no subject, gives its fields for "".
+    """
+    text = read_text(path)
+    if table.format == "text":
+        pairs = (re.split(r"[:=]", line, maxsplit=1) for line in text.splitlines())
+        row = {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
+        return {"": _fields(table, row)}
+    lines = [line for line in text.splitlines() if line.strip()]
+    words = csv.reader(lines) if table.format == "csv" else (line.split() for line in lines)
+    rows = [[word.strip() for word in row] for row in words]
+    columns = list(table.columns) or rows.pop(0) if rows else []
+    found = [dict(zip(columns, row, strict=False)) for row in rows]
+    return {row.get(table.subject or "", ""): _fields(table, row) for row in found}
+
+
+def _fields(table: SubjectTable, row: Mapping[str, str]) -> dict[str, str]:
+    return {name: row.get(column, "") for name, column in table.fields.items()}
