@@ -35,8 +35,8 @@ OUTER_EYES_68 = (36, 45)
 CONTOUR_68 = tuple(range(17))
 """Points of the face contour as a photo shows it: they slide over the surface with the view."""
 
-USUAL = ("ibug68", "bu83")
-"""What a file of 68 or 83 landmarks holds where nothing says which scheme it is of."""
+USUAL = ("ibug68", "ibug51", "fg7", "bu83")
+"""What a file of so many landmarks holds where nothing says which scheme it is of."""
 
 SIDES = re.compile("left|right", re.IGNORECASE)
 
@@ -91,8 +91,8 @@ def _read(path: Path) -> Scheme:
     )
 
 
-def _usual_first(path: Path) -> tuple[bool, str]:
-    return path.stem not in USUAL, path.stem
+def _usual_first(path: Path) -> tuple[int, str]:
+    return USUAL.index(path.stem) if path.stem in USUAL else len(USUAL), path.stem
 
 
 SCHEMES: Mapping[str, Scheme] = MappingProxyType(
