@@ -121,6 +121,7 @@ def _manifest_row(
         "metric": registry.is_metric,
         "benchmark": registry.benchmark,
         "content_hash": record.content_hash,
+        "images": json.dumps([source.catalogue.images[p]._asdict() for p in record.image_paths]),
         "result_key": result.key,
     }
 

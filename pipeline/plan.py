@@ -67,7 +67,8 @@ def make_plan(config: BuildConfig, model: FlameModel) -> Plan:
     for entry in config.sources:
         registry = load_registry(entry.registry)
         options = options_from({**config.registration, **registry.registration})
-        sources.append(Source(registry, catalogue(registry, entry.root), options))
+        found = catalogue(registry, entry.root, hash_cache=config.work / "hashes.sqlite")
+        sources.append(Source(registry, found, options))
     works = tuple(
         Work(_key(source, record, gates, model), record)
         for source in sources

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -72,6 +73,15 @@ def assembled(
 
 def column(assembly: Assembly, name: str) -> dict[str, Any]:
     return {row["scan_id"]: row[name] for row in assembly.manifest}
+
+
+def test_images_are_referenced_in_the_manifest(folder: Path, model: FlameModel) -> None:
+    write_source(folder, "lab", "p1_neutral.jpg", images=["{stem}.jpg"])
+    found = column(assembled(folder, model)[2], "images")
+    [image] = json.loads(found["lab:p1_neutral"])
+    assert image["path"] == "p1_neutral.jpg" and image["bytes"] == len("lab/p1_neutral.jpg")
+    assert image["sha256"] == hashlib.sha256(b"lab/p1_neutral.jpg").hexdigest()
+    assert found["lab:p1_smile"] == "[]"
 
 
 def test_every_file_is_counted_once(folder: Path, model: FlameModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from pipeline.catalogue import Catalogue, catalogue
-from pipeline.errors import FacefoldError
+from pipeline.errors import FacefoldError, RegistryError
 from pipeline.registry import SourceRegistry, load_registry
 
 FILES = {
@@ -141,33 +142,163 @@ def test_a_required_landmark_file_keeps_its_place(tmp_path: Path) -> None:
 def test_the_hash_follows_the_scan_and_its_landmarks(tmp_path: Path) -> None:
     source, root = registry(tmp_path), deliver(tmp_path / "root")
 
-    def hashes() -> dict[str, str]:
-        return {record.scan_id: record.content_hash for record in catalogue(source, root).records}
-
-    before = hashes()
+    before = hashes(catalogue(source, root))
     assert len(set(before.values())) == len(before) and all(map(len, before.values()))
     (root / "scans/F01_n.mtl").write_bytes(b"newmtl")
-    assert hashes() == before
+    assert hashes(catalogue(source, root)) == before
     (root / "lmk/F/f01_N.lnd").write_bytes(b"moved")
     (root / "scans/M02_n.OBJ").write_bytes(b"changed")
-    changed = {name for name, value in hashes().items() if value != before[name]}
+    changed = {
+        name for name, value in hashes(catalogue(source, root)).items() if value != before[name]
+    }
     assert changed == {"lab:scans/F01_n", "lab:scans/M02_n"}
     unopened = catalogue(source, root, hashes=False)
     assert {record.content_hash for record in unopened.records} == {""}
+
+
+def hashes(found: Catalogue) -> dict[str, str]:
+    return {record.scan_id: record.content_hash for record in found.records}
+
+
+def rewrite(path: Path, content: bytes, seconds: int) -> None:
+    """New content with a time of change that many seconds after the old one."""
+    before = path.stat().st_mtime_ns
+    path.write_bytes(content)
+    os.utime(path, ns=(0, before + seconds * 10**9))
+
+
+def test_hashes_are_kept_until_size_or_time_change(tmp_path: Path) -> None:
+    source, root = registry(tmp_path), deliver(tmp_path / "root")
+    cache = tmp_path / "work" / "hashes.sqlite"
+    before = catalogue(source, root, hash_cache=cache)
+    assert before == catalogue(source, root)
+    rewrite(root / "scans/F01_n.obj", b"SCAN 1", seconds=0)
+    assert hashes(catalogue(source, root, hash_cache=cache)) == hashes(before), "a file was opened"
+    rewrite(root / "scans/M02_n.OBJ", b"SCAN 3 AGAIN", seconds=1)
+    rewrite(root / "lmk/F/f01_N.lnd", b"landmarks", seconds=0)
+    rewrite(root / "scans/F01_n_left.jpg", b"another photo", seconds=0)
+    after = catalogue(source, root, hash_cache=cache)
+    changed = {name for name, value in hashes(after).items() if value != hashes(before)[name]}
+    assert changed == {"lab:scans/F01_n", "lab:scans/M02_n"}
+    photo = root / "scans/F01_n_left.jpg"
+    assert after.images[photo].bytes == 13 and after.images[photo] != before.images[photo]
+    (root / "scans/F01_n.obj").unlink()
+    assert "lab:scans/F01_n" not in hashes(catalogue(source, root, hash_cache=cache))
+
+
+def test_one_cache_serves_several_sources(tmp_path: Path) -> None:
+    source, cache = registry(tmp_path), tmp_path / "hashes.sqlite"
+    here, there = deliver(tmp_path / "here"), deliver(tmp_path / "there")
+    rewrite(there / "scans/F01_n.obj", b"SCAN 1", seconds=0)
+    time = (here / "scans/F01_n.obj").stat().st_mtime_ns
+    os.utime(there / "scans/F01_n.obj", ns=(0, time))
+    found = [hashes(catalogue(source, root, hash_cache=cache)) for root in (here, there)]
+    assert found[0]["lab:scans/F01_n"] != found[1]["lab:scans/F01_n"]
+
+
+def test_a_foreign_file_in_the_place_of_the_cache_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "hashes.sqlite").write_text("not a database, but long enough to look at" * 9)
+    with pytest.raises(FacefoldError, match=r"hashes\.sqlite: no usable cache .* delete it"):
+        catalogue(
+            registry(tmp_path), deliver(tmp_path / "root"), hash_cache=tmp_path / "hashes.sqlite"
+        )
+
+
+def test_images_are_referenced(found: Catalogue) -> None:
+    [left, _] = next(r for r in found.records if r.scan_id == "lab:scans/F01_n").image_paths
+    photo = found.images[left]
+    assert photo.path == "scans/F01_n_left.jpg" and photo.bytes == 5
+    assert photo.sha256 == hashlib.sha256(b"photo").hexdigest()
 
 
 def test_two_runs_agree(tmp_path: Path, found: Catalogue) -> None:
     assert catalogue(registry(tmp_path), found.root) == found
 
 
-def test_links_are_followed_once_and_broken_ones_are_quarantined(tmp_path: Path) -> None:
+def reasons(found: Catalogue) -> dict[str, str]:
+    return {
+        Path(row.path).relative_to(found.root).as_posix(): row.reason for row in found.quarantined
+    }
+
+
+def test_links_are_followed_below_the_root_only(tmp_path: Path) -> None:
     root = deliver(tmp_path / "root")
-    (root / "scans/again").symlink_to(root / "scans", target_is_directory=True)
+    outside = deliver(tmp_path / "outside")
+    (root / "again").symlink_to(root / "scans", target_is_directory=True)
+    (root / "scans/up").symlink_to(root, target_is_directory=True)
+    (root / "scans/F05_n.obj").symlink_to(root / "scans/F01_n.obj")
     (root / "scans/F09_n.obj").symlink_to(tmp_path / "gone.obj")
+    (root / "scans/F08_n.obj").symlink_to(root / "scans/F08_n.obj")
+    (root / "scans/F07_n.obj").symlink_to(outside / "scans/F01_n.obj")
+    (root / "scans/more").symlink_to(outside / "scans", target_is_directory=True)
+    (root / "torn/M05_n.obj").symlink_to(outside / "scans/F01_n.obj")
     found = catalogue(registry(tmp_path), root)
-    assert found.n_files == len(FILES) + 1
-    [row] = [row for row in found.quarantined if row.path.endswith("F09_n.obj")]
-    assert "cannot be opened: No such file" in row.reason
+    assert found.n_files == len(FILES) + 6
+    assert "lab:scans/F05_n" in hashes(found)
+    assert dict(found.excluded)["torn/M05_n.obj"] == "torn meshes"
+    why = reasons(found)
+    assert "cannot be opened: No such file" in why["scans/F09_n.obj"]
+    assert "cannot be opened: Too many levels" in why["scans/F08_n.obj"]
+    assert "a link out of the source's root, to" in why["scans/F07_n.obj"]
+    assert "a link out of the source's root, to" in why["scans/more"]
+    assert not any("outside" in str(record.path) for record in found.records)
+
+
+def test_a_root_that_is_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(deliver(tmp_path / "root"), target_is_directory=True)
+    found = catalogue(registry(tmp_path), tmp_path / "link")
+    assert found.n_files == len(FILES)
+    assert found.records[0].path == tmp_path / "link/scans/F01_n.obj"
+
+
+def test_landmarks_behind_a_link_out_of_the_root_are_not_read(tmp_path: Path) -> None:
+    landmarks = {"file": "lmk/{sex}/{stem}.lnd", "format": "lnd", "scheme": "fg7"}
+    root = deliver(tmp_path / "root")
+    (root / "lmk/F/f01_N.lnd").unlink()
+    (root / "lmk/F/f01_N.lnd").symlink_to(deliver(tmp_path / "outside") / "lmk/F/f01_N.lnd")
+    kept = catalogue(registry(tmp_path, landmarks=landmarks), root)
+    assert kept.records[0].scan_id == "lab:scans/F01_n" and kept.records[0].landmark_path is None
+    found = catalogue(registry(tmp_path, landmarks=landmarks | {"required": True}), root)
+    assert "lab:scans/F01_n" not in hashes(found)
+    assert "its landmark file lmk/F/F01_n.lnd: a link out" in reasons(found)["scans/F01_n.obj"]
+
+
+def test_what_is_no_file_or_has_no_text_for_a_name_is_quarantined(tmp_path: Path) -> None:
+    root = deliver(tmp_path / "root")
+    os.mkfifo(root / "scans/F06_n.obj")
+    (Path(os.fsdecode(bytes(root) + b"/scans/F\xff_n.obj"))).write_bytes(b"scan")
+    found = catalogue(registry(tmp_path), root)
+    assert found.n_files == len(FILES) + 2
+    assert reasons(found)["scans/F06_n.obj"] == "neither a file nor a folder: remove it"
+    assert reasons(found)["scans/F\\xff_n.obj"] == "its name is not UTF-8: rename it"
+    for row in found.quarantined:
+        assert (row.path + row.scan_id).encode()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_files_and_folders_are_quarantined(tmp_path: Path) -> None:
+    root = deliver(tmp_path / "root")
+    closed = [root / "scans/F01_n.obj", root / "scans/M02_n_left.jpg", root / "lmk/M"]
+    for path in closed:
+        path.chmod(0)
+    found = catalogue(registry(tmp_path), root)
+    for path in closed:
+        path.chmod(0o700)
+    assert found.n_files == len(FILES)
+    why = reasons(found)
+    assert "cannot be opened: Permission denied" in why["scans/F01_n.obj"]
+    assert "cannot be opened: Permission denied" in why["scans/M02_n_left.jpg"]
+    assert "cannot be listed: Permission denied" in why["lmk/M"]
+    assert "scans/M02_n_left.jpg" not in found.companions
+
+
+@pytest.mark.parametrize("file", ["/etc/{stem}.lnd", "{dir}/../{stem}.lnd", "..\\{stem}.lnd"])
+def test_templates_stay_below_the_root(tmp_path: Path, file: str) -> None:
+    expected = "expected a path relative to the root"
+    with pytest.raises(RegistryError, match=rf"landmarks\.file: got .*{expected}"):
+        registry(tmp_path, landmarks={"file": file, "format": "lnd", "scheme": "fg7"})
+    with pytest.raises(RegistryError, match=rf"images\.0: got .*{expected}"):
+        registry(tmp_path, images=[file])
 
 
 def test_a_missing_root_is_a_clear_error(tmp_path: Path) -> None:

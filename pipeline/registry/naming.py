@@ -6,7 +6,6 @@ import posixpath
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import PurePosixPath
 from string import Formatter
 
 
@@ -52,10 +51,8 @@ def name_regex(pattern: str) -> re.Pattern[str]:
 
 def without_suffix(relative: str) -> str:
     """The path without its suffix; `.abs.gz` and the like lose both parts."""
-    path = PurePosixPath(relative)
-    if path.suffix.lower() == ".gz":
-        path = path.with_suffix("")
-    return str(path.with_suffix(""))
+    stem, suffix = posixpath.splitext(relative)
+    return posixpath.splitext(stem)[0] if suffix.lower() == ".gz" else stem
 
 
 def placeholders(template: str) -> set[str]:
@@ -67,11 +64,17 @@ def placeholders(template: str) -> set[str]:
     return {name for _, name, _, _ in fields if name is not None}
 
 
+def path_template(template: str) -> set[str]:
+    """`placeholders` of a path that stays below the root; ValueError where it may not."""
+    if template.startswith("/") or "\\" in template or ".." in template.split("/"):
+        raise ValueError("a path relative to the root, `/`-separated, without `..`")
+    return placeholders(template)
+
+
 def fill(template: str, relative: str, groups: Mapping[str, str]) -> str:
     """A path template with the groups, folder and stem of the scan at `relative`."""
-    stem = PurePosixPath(without_suffix(relative)).name
-    folder = str(PurePosixPath(relative).parent)
-    return posixpath.normpath(template.format(**{**groups, "stem": stem, "dir": folder}))
+    folder, stem = posixpath.split(without_suffix(relative))
+    return posixpath.normpath(template.format(**{**groups, "stem": stem, "dir": folder or "."}))
 
 
 def any_path(template: str) -> re.Pattern[str]:

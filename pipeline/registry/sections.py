@@ -22,7 +22,7 @@ from pydantic import Strict as StrictType
 
 from pipeline.landmarks import LANDMARK_READERS
 from pipeline.landmarks.schemes import SCHEMES
-from pipeline.registry.naming import glob_regex, name_regex, placeholders
+from pipeline.registry.naming import glob_regex, name_regex, path_template
 from pipeline.types import Array
 from pipeline.units import EXTENT_MM, OUTER_EYE_MM
 
@@ -68,7 +68,7 @@ def _ascending(value: tuple[float, float]) -> tuple[float, float]:
 
 Text = Annotated[str, Field(min_length=1), AfterValidator(_filled_in)]
 Glob = Annotated[str, accepted_by(glob_regex)]
-PathTemplate = Annotated[str, Field(min_length=1), accepted_by(placeholders)]
+PathTemplate = Annotated[str, Field(min_length=1), accepted_by(path_template)]
 Number = Annotated[float, StrictType()]
 Interval = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
 LandmarkFormat = Annotated[

@@ -140,6 +140,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("metric", "bool", "the scan has true size"),
         Column("benchmark", "string", "the benchmark the subject belongs to, or null"),
         Column("content_hash", "string", "SHA-256 of the scan's files"),
+        Column("images", "string", "JSON: path in the source, bytes and SHA-256 of each image"),
         Column("result_key", "string", "the ledger's key of the result"),
     ),
     "quarantine": (

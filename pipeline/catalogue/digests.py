@@ -1,0 +1,112 @@
+"""SHA-256 of files; what a cache knows with the same size and time of change is not opened."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.errors import FacefoldError
+
+BATCH = 256
+"""Files hashed between two writes to the cache: an interrupted run loses no more."""
+THREADS = 4
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS digests (
+    root TEXT NOT NULL,
+    path TEXT NOT NULL,       -- relative to the root
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    sha256 BLOB NOT NULL,
+    PRIMARY KEY (root, path)
+) WITHOUT ROWID
+"""
+
+
+class Digest(NamedTuple):
+    """A file's digest and the state that it was read in."""
+
+    size: int
+    mtime_ns: int
+    sha256: bytes
+
+
+def file_digests(
+    root: Path, paths: Sequence[str], cache: Path | None
+) -> dict[str, Digest | OSError]:
+    """Relative path -> its digest, or why it cannot be read.
+
+    `cache` is an SQLite file, made where it is missing. FacefoldError where it is another file.
+    """
+    base = os.path.realpath(root)
+    if cache is None:
+        return dict(_hashed(base, paths))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with closing(sqlite3.connect(cache, timeout=60)) as database:
+            return _cached(database, base, paths)
+    except sqlite3.DatabaseError as error:
+        raise FacefoldError(f"{cache}: no usable cache of hashes ({error}); delete it") from error
+
+
+def _cached(
+    database: sqlite3.Connection, base: str, paths: Sequence[str]
+) -> dict[str, Digest | OSError]:
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute(_SCHEMA)
+    rows = database.execute(
+        "SELECT path, size, mtime_ns, sha256 FROM digests WHERE root = ?", (base,)
+    )
+    known = {path: Digest(*digest) for path, *digest in rows}
+    found: dict[str, Digest | OSError] = {
+        path: known[path] for path in paths if path in known and _unchanged(base, path, known[path])
+    }
+    fresh: list[tuple[str, str, int, int, bytes]] = []
+    todo = [path for path in paths if path not in found]
+    for n, (path, digest) in enumerate(_hashed(base, todo), 1):
+        found[path] = digest
+        if isinstance(digest, Digest) and _unchanged(base, path, digest):
+            fresh.append((base, path, *digest))
+        if n % BATCH == 0 or n == len(todo):
+            with database:
+                database.executemany("REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", fresh)
+            fresh.clear()
+    return found
+
+
+def _unchanged(base: str, path: str, digest: Digest) -> bool:
+    try:
+        status = os.stat(f"{base}/{path}")  # noqa: PTH116 - for every file of a source
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == digest[:2]
+
+
+def _hashed(base: str, paths: Sequence[str]) -> Iterator[tuple[str, Digest | OSError]]:
+    batches = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for batch in pool.map(lambda some: list(_digests(base, some)), batches):
+            yield from batch
+
+
+def _digests(base: str, paths: Iterable[str]) -> Iterator[tuple[str, Digest | OSError]]:
+    for path in paths:
+        try:
+            yield path, _digest(f"{base}/{path}")
+        except OSError as error:
+            yield path, error
+
+
+def _digest(path: str) -> Digest:
+    sha = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - for every file of a source
+        status = os.fstat(file.fileno())
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return Digest(status.st_size, status.st_mtime_ns, sha.digest())
