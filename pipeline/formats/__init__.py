@@ -16,12 +16,19 @@ from typing import Any, get_type_hints
 
 from pipeline.errors import FormatError
 from pipeline.formats.abs import read_abs
+from pipeline.formats.bnt import read_bnt
+from pipeline.formats.bs import read_bs
+from pipeline.formats.depth import read_depth_npz, read_png
+from pipeline.formats.mat import read_mat
 from pipeline.formats.npz import read_npz
 from pipeline.formats.obj import read_obj
 from pipeline.formats.off import read_off
+from pipeline.formats.pcd import read_pcd
 from pipeline.formats.ply import read_ply
 from pipeline.formats.stl import read_stl
+from pipeline.formats.vtk import read_vtk
 from pipeline.formats.wrl import read_wrl
+from pipeline.formats.xyz import read_csv, read_xyz
 from pipeline.types import RawScan
 
 Reader = Callable[..., RawScan]
@@ -36,6 +43,15 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "abs": read_abs,
         "abs.gz": read_abs,
         "npz": read_npz,
+        "bnt": read_bnt,
+        "vtk": read_vtk,
+        "pcd": read_pcd,
+        "xyz": read_xyz,
+        "csv": read_csv,
+        "mat": read_mat,
+        "png": read_png,
+        "depth.npz": read_depth_npz,
+        "bs": read_bs,
     }
 )
 """Format name, which is also the file's suffix, to its reader."""

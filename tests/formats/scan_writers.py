@@ -9,9 +9,11 @@ from __future__ import annotations
 import gzip
 import io
 import struct
+import zlib
 from collections.abc import Callable
 
 import numpy as np
+from scipy.io import savemat
 
 ROWS, COLUMNS = 6, 5
 
@@ -108,6 +110,106 @@ def npz(vertices: np.ndarray, faces: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def bnt(vertices: np.ndarray, faces: np.ndarray, valid: np.ndarray | None = None) -> bytes:
+    """As `abs_text`, row 0 of `vertices` the bottom one."""
+    n, background = ROWS * COLUMNS, -1e9
+    points = vertices.astype(float)
+    if valid is not None:
+        points = np.where(valid.reshape(-1, 1), points, background)
+    head = (
+        struct.pack("<HHdH", ROWS, COLUMNS, background, 9) + b"photo.png" + struct.pack("<I", 5 * n)
+    )
+    return head + points.T.tobytes() + np.linspace(0, 1, 2 * n).tobytes()
+
+
+def vtk_head(encoding: str, title: str = "a sheet") -> bytes:
+    return f"# vtk DataFile Version 3.0\n{title}\n{encoding}\nDATASET POLYDATA\n".encode()
+
+
+def vtk(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    body = f"POINTS {len(vertices)} float\n".encode()
+    body += b"".join(struct.pack(">3f", *v) for v in vertices.tolist())
+    body += f"\nPOLYGONS {len(faces)} {4 * len(faces)}\n".encode()
+    body += b"".join(struct.pack(">4i", 3, *f) for f in faces.tolist())
+    return vtk_head("BINARY") + body + b"\n"
+
+
+def vtk_ascii(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    rows = [f"POINTS {len(vertices)} float"]
+    rows += [f"{x!r} {y!r} {z!r}" for x, y, z in vertices.tolist()]
+    rows += [f"POLYGONS {len(faces)} {4 * len(faces)}"]
+    rows += [f"3 {a} {b} {c}" for a, b, c in faces.tolist()]
+    return vtk_head("ASCII") + "\n".join(rows).encode() + b"\n"
+
+
+def pcd_head(n: int, encoding: str, width: int = COLUMNS) -> bytes:
+    """An organised cloud seen from +z."""
+    return (
+        "# .PCD v.7 - Point Cloud Data file format\nVERSION .7\nFIELDS x y z\nSIZE 4 4 4\n"
+        f"TYPE F F F\nCOUNT 1 1 1\nWIDTH {width}\nHEIGHT {n // width}\n"
+        f"VIEWPOINT 0 0 1000 1 0 0 0\nPOINTS {n}\nDATA {encoding}\n"
+    ).encode()
+
+
+def pcd(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    body = b"".join(struct.pack("<3f", *v) for v in vertices.tolist())
+    return pcd_head(len(vertices), "binary") + body
+
+
+def pcd_ascii(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    rows = "".join(f"{x!r} {y!r} {z!r}\n" for x, y, z in vertices.tolist())
+    return pcd_head(len(vertices), "ascii") + rows.encode()
+
+
+def xyz(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    return "".join(f"{x!r} {y!r} {z!r}\n" for x, y, z in vertices.tolist()).encode()
+
+
+def csv(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    rows = "".join(f"{x!r},{y!r},{z!r}\n" for x, y, z in vertices.tolist())
+    return b"x,y,z\n" + rows.encode()
+
+
+def mat(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    savemat(buffer, {"vertices": vertices, "faces": faces + 1.0})
+    return buffer.getvalue()
+
+
+def distances(vertices: np.ndarray) -> np.ndarray:
+    """(ROWS, COLUMNS) of the depth images: z in steps of 0.01."""
+    return np.rint(100 * vertices[:, 2].astype(float)).reshape(ROWS, COLUMNS)
+
+
+def png(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        body = name + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    if not len(vertices):
+        return b""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in distances(vertices))
+    head = struct.pack(">IIBBBBB", COLUMNS, ROWS, 16, 0, 0, 0, 0)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def depth_npz(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    if not len(vertices):
+        return b""
+    buffer = io.BytesIO()
+    c = CAMERA
+    matrix = [[c["fx"], 0, c["cx"]], [0, c["fy"], c["cy"]], [0, 0, 1]]
+    np.savez(buffer, depth=distances(vertices), intrinsics=np.array(matrix))
+    return buffer.getvalue()
+
+
+def bs(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    """The sheet as shape 0, and another shape."""
+    shapes = np.stack([vertices, vertices + 1]).astype("<f4")
+    return struct.pack("<3i", 1, len(vertices), -7) + shapes.tobytes()
+
+
 WRITERS: dict[str, Callable[[np.ndarray, np.ndarray], bytes]] = {
     "obj": obj,
     "ply": ply_binary,
@@ -117,5 +219,38 @@ WRITERS: dict[str, Callable[[np.ndarray, np.ndarray], bytes]] = {
     "abs": range_image,
     "abs.gz": zipped,
     "npz": npz,
+    "bnt": bnt,
+    "vtk": vtk,
+    "pcd": pcd,
+    "xyz": xyz,
+    "csv": csv,
+    "mat": mat,
+    "png": png,
+    "depth.npz": depth_npz,
+    "bs": bs,
 }
-STATES_NO_INDICES = {"stl", "abs", "abs.gz"}
+CAMERA = {"fx": 60.0, "fy": 64.0, "cx": 2.5, "cy": 1.5}
+OPTIONS: dict[str, dict[str, float]] = {
+    "png": {**CAMERA, "step": 0.01},
+    "depth.npz": {"step": 0.01},
+}
+BESIDE = {"bs": ("shape_0.obj", obj)}
+"""Another file that the format needs, and its writer."""
+DEPTH_IMAGES = {"png", "depth.npz"}
+GRIDS = {"abs", "abs.gz", "bnt", "pcd", *DEPTH_IMAGES}
+POINT_CLOUDS = {"xyz", "csv"}
+STATES_NO_INDICES = {"stl", "bs", *GRIDS, *POINT_CLOUDS}
+MARKS_HOLES = {"pcd", *DEPTH_IMAGES}
+"""A value that is no number means no reading."""
+
+
+def expected(form: str) -> tuple[np.ndarray, np.ndarray]:
+    """The surface as the format can hold it."""
+    vertices, faces = surface()
+    if form in DEPTH_IMAGES:
+        row, column = np.mgrid[:ROWS, :COLUMNS]
+        depth = distances(vertices) / 100
+        x = (column - CAMERA["cx"]) / CAMERA["fx"] * depth
+        y = (row - CAMERA["cy"]) / CAMERA["fy"] * depth
+        vertices = np.stack([x, -y, -depth], axis=-1).reshape(-1, 3).astype(np.float32)
+    return vertices, faces[:0] if form in POINT_CLOUDS else faces
