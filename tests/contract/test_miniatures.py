@@ -1,0 +1,176 @@
+"""Every registry over the miniature of its dataset: files, names, units, frames, registration.
+
+A registry without a miniature fails: write `tests/miniatures/<id>.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from pipeline.catalogue import Catalogue, catalogue
+from pipeline.errors import FacefoldError
+from pipeline.geometry.closest import SurfaceIndex
+from pipeline.landmarks.schemes import to_68
+from pipeline.normalise import read_record
+from pipeline.registration import RegistrationOptions, register
+from pipeline.registry import SourceRegistry, load_registry, registries_dir
+from pipeline.types import Array, Registration, Scan, ScanRecord
+from tests.miniatures import Miniature, build_miniature, covered
+from tests.miniatures.build import SYNTHETIC
+from tests.miniatures.heads import model
+
+SHIPPED = {file.stem for file in registries_dir().glob("*.yaml")}
+IDS = sorted(SHIPPED - {id for id in SHIPPED if id.startswith(SYNTHETIC)})
+every_registry = pytest.mark.parametrize("id", IDS)
+
+SURFACE_MM = 2.0
+"""Registered face vertices lie this near to the true surface, on average."""
+
+
+class Built(NamedTuple):
+    miniature: Miniature
+    registry: SourceRegistry
+    catalogue: Catalogue
+
+    def relative(self, path: Path | str) -> str:
+        return Path(path).relative_to(self.miniature.root).as_posix()
+
+    @property
+    def records(self) -> dict[str, ScanRecord]:
+        return {self.relative(record.path): record for record in self.catalogue.records}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
+    found = {}
+    for id in IDS:
+        if id in covered():
+            miniature = build_miniature(id, tmp_path_factory.mktemp(id))
+            registry = load_registry(registries_dir() / f"{id}.yaml")
+            found[id] = Built(miniature, registry, catalogue(registry, miniature.root))
+    return found
+
+
+@pytest.fixture(scope="module")
+def registered(built: dict[str, Built]) -> dict[str, tuple[Scan, Registration]]:
+    """The whole scan of each miniature, all as one batch."""
+    scans = {id: read_record(b.records[b.miniature.whole], b.registry) for id, b in built.items()}
+    results = register(list(scans.values()), model(), RegistrationOptions(), "cpu")
+    return {id: (scan, result) for (id, scan), result in zip(scans.items(), results, strict=True)}
+
+
+def test_every_registry_has_a_miniature() -> None:
+    assert covered() == set(IDS), "write tests/miniatures/<id>.py for each registry, and no other"
+
+
+@every_registry
+def test_every_file_is_in_its_class(id: str, built: dict[str, Built]) -> None:
+    miniature, _, found = built[id]
+    assert built[id].records.keys() == miniature.scans.keys()
+    assert set(found.companions) == miniature.companions
+    excluded = dict(found.excluded)
+    assert excluded.keys() == miniature.excluded.keys()
+    quarantined = {built[id].relative(row.path): row.reason for row in found.quarantined}
+    assert quarantined.keys() == miniature.quarantined.keys()
+    for reasons, words in (
+        (excluded, miniature.excluded),
+        (quarantined, miniature.quarantined),
+    ):
+        assert [path for path, word in words.items() if word not in reasons[path]] == []
+    assert found.n_files == sum(path.is_file() for path in miniature.root.rglob("*"))
+    # the miniature shows what the dataset's users meet
+    assert miniature.quarantined, "add a file that no rule explains"
+
+
+@every_registry
+def test_names_say_who_and_what(id: str, built: dict[str, Built]) -> None:
+    miniature, registry, found = built[id]
+    for path, record in built[id].records.items():
+        expected = miniature.scans[path]
+        told = (record.subject, record.session, record.expression, record.neutral)
+        wanted = (expected.subject, expected.session, expected.expression, expected.neutral)
+        assert told == wanted, path
+        landmarks = record.landmark_path and built[id].relative(record.landmark_path)
+        assert landmarks == expected.landmarks, path
+    assert found.subjects == miniature.subjects
+    assert (
+        (
+            len(found.subjects) > 1
+            and any(not expected.neutral for expected in [*miniature.scans.values()])
+        )
+        or registry.neutral is None
+        or registry.benchmark
+    )
+
+
+@every_registry
+def test_scans_have_their_true_size_and_frame(id: str, built: dict[str, Built]) -> None:
+    miniature, registry, _ = built[id]
+    for path, record in built[id].records.items():
+        expected = miniature.scans[path]
+        if path in miniature.refused:
+            with pytest.raises(FacefoldError, match=miniature.refused[path]):
+                read_record(record, registry)
+            continue
+        scan = read_record(record, registry)
+        if expected.head is None or expected.vertices_file is None:
+            continue
+        truth = in_scan_frame(expected.vertices_file, scan)
+        if scan.oriented:
+            np.testing.assert_allclose(truth, expected.head.truth_mm, atol=1e-3, err_msg=path)
+        else:
+            # any pose, yet the same size and no mirror image
+            np.testing.assert_allclose(shape_of(truth), shape_of(expected.head.truth_mm), rtol=1e-5)
+        shown = SurfaceIndex(truth, model().faces).query(scan.vertices_mm).distance
+        assert np.median(shown) < 0.7, path
+        if scan.landmarks_mm is not None and scan.landmark_scheme is not None:
+            turn, shift = rigid(expected.head.truth_mm, truth)
+            marks = expected.head.landmarks_mm @ turn.T + shift
+            error = np.linalg.norm(to_68(scan.landmark_scheme, scan.landmarks_mm) - marks, axis=1)
+            assert np.nanmedian(error) < 3.0, path
+
+
+@every_registry
+def test_scans_register_to_the_truth(
+    id: str, built: dict[str, Built], registered: dict[str, tuple[Scan, Registration]]
+) -> None:
+    expected = built[id].miniature.scans[built[id].miniature.whole]
+    assert expected.head is not None and expected.vertices_file is not None
+    scan, registration = registered[id]
+    assert registration.status != "failed", registration.reason
+    truth = in_scan_frame(expected.vertices_file, scan)
+    face = np.zeros(len(truth), dtype=bool)
+    face[np.setdiff1d(model().regions["face"], model().regions["eyeballs"])] = True
+    shown = registration.vertices_mm[face & expected.head.supported].astype(np.float64)
+    distance = SurfaceIndex(truth, model().faces).query(shown).distance
+    assert distance.mean() <= SURFACE_MM
+    # right way up and not turned: vertices are where they belong, not only on the surface
+    error = np.linalg.norm(shown - truth[face & expected.head.supported], axis=1)
+    assert np.median(error) < 2 * SURFACE_MM
+
+
+def in_scan_frame(vertices_file: Array, scan: Scan) -> Array:
+    """(V,3) of the file -> the frame of the scan, millimetres."""
+    matrix = scan.source_to_canonical
+    return np.asarray(vertices_file @ matrix[:3, :3].T + matrix[:3, 3])
+
+
+def shape_of(points: Array) -> Array:
+    """What no turn and no shift changes: the distances of a few points, and their handedness."""
+    few = points[:: len(points) // 40] - points.mean(axis=0)
+    volume = np.cbrt(np.linalg.det(few[[3, 11, 23]]))
+    return np.append(
+        np.linalg.norm(few[:, None] - few, axis=-1)[np.triu_indices(len(few), 1)], volume
+    )
+
+
+def rigid(points: Array, moved: Array) -> tuple[Array, Array]:
+    """The turn (3,3) and the shift (3,) that bring points (V,3) onto the moved ones."""
+    a, b = points - points.mean(axis=0), moved - moved.mean(axis=0)
+    u, _, vt = np.linalg.svd(a.T @ b)
+    turn = (u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt).T
+    return turn, moved.mean(axis=0) - turn @ points.mean(axis=0)
