@@ -1,8 +1,8 @@
 """Landmark files: one reader a format, and what their points mean (`schemes`).
 
-A reader takes a path and returns RawLandmarks, points or vertex indices, in the file's own unit,
-axes and order, or raises FormatError. To add a format, write `<format>.py` beside the others and a
-line in LANDMARK_READERS. Needs numpy only.
+A reader takes a path and returns RawLandmarks, points, vertex indices or pixels, in the file's own
+unit, axes and order, or raises FormatError. To add a format, write `<format>.py` beside the others
+and a line in LANDMARK_READERS. Needs numpy only.
 """
 
 from __future__ import annotations
@@ -15,10 +15,16 @@ import numpy as np
 
 from pipeline.errors import FormatError
 from pipeline.landmarks.bnd import read_bnd
+from pipeline.landmarks.bndplus import read_bndplus
+from pipeline.landmarks.csv import read_csv
+from pipeline.landmarks.land import read_land
 from pipeline.landmarks.ljson import read_ljson
+from pipeline.landmarks.lm import read_lm2, read_lm3
 from pipeline.landmarks.lnd import read_lnd
 from pipeline.landmarks.npy import read_npy
 from pipeline.landmarks.pp import read_pp
+from pipeline.landmarks.pse import read_pse
+from pipeline.landmarks.pts import read_pts
 from pipeline.landmarks.schemes import in_order
 from pipeline.landmarks.txt import read_txt, read_txt1
 from pipeline.types import Array, RawLandmarks, RawScan
@@ -30,10 +36,17 @@ LANDMARK_READERS: Mapping[str, LandmarkReader] = MappingProxyType(
         "npy": read_npy,
         "txt": read_txt,
         "txt1": read_txt1,
+        "csv": read_csv,
         "bnd": read_bnd,
+        "bndplus": read_bndplus,
+        "pse": read_pse,
+        "lm3": read_lm3,
+        "lm2": read_lm2,
         "pp": read_pp,
         "ljson": read_ljson,
         "lnd": read_lnd,
+        "pts": read_pts,
+        "land": read_land,
     }
 )
 """Format name to its reader. All but txt1 (indices that count from 1) are the file's suffix."""
@@ -58,12 +71,20 @@ def read_landmarks(path: Path, format: str) -> RawLandmarks:
     return LANDMARK_READERS[format](Path(path))
 
 
+NEAR_PIXELS = 5.0
+"""A landmark this far from the nearest valid pixel lies over a hole. Range images of faces have
+about half a millimetre to a millimetre a pixel: nearer than this the point is as good as a mark set
+by hand."""
+
+
 def resolve(raw: RawLandmarks, scan: RawScan, path: Path, scheme: str | None = None) -> Array:
     """(L,3) float64 points in the scan's unit and axes; NaN rows are missing landmarks.
 
     They are in the order of `scheme`, else of the file. `path` is the landmark file, for the
-    message. Raises FormatError for an infinite coordinate and for an index of a vertex that the
-    scan does not have, FacefoldError for names that are not the scheme's (`in_order`).
+    message. Pixels are lifted onto the nearest valid pixel of a range image, missing where there is
+    none within NEAR_PIXELS. Raises FormatError for an infinite coordinate, an index of a vertex
+    that the scan does not have, and pixels where the scan is no range image or none is near it;
+    FacefoldError for names that are not the scheme's (`in_order`).
     """
     points = _points(raw, scan, path)
     return points if scheme is None else in_order(scheme, raw.names, points)
@@ -76,7 +97,9 @@ def _points(raw: RawLandmarks, scan: RawScan, path: Path) -> Array:
             row = int(np.flatnonzero(np.isinf(raw.points).any(axis=1))[0])
             raise FormatError(path, f"landmark {row} is infinite", "write nan for a missing one")
         return raw.points.copy()
-    assert raw.indices is not None  # RawLandmarks holds one or the other
+    if raw.pixels is not None:
+        return _lifted(raw.pixels, scan, path)
+    assert raw.indices is not None  # RawLandmarks holds one of the three
     n = len(scan.vertices)
     outside = np.flatnonzero((raw.indices < -1) | (raw.indices >= n))
     if outside.size:
@@ -89,3 +112,27 @@ def _points(raw: RawLandmarks, scan: RawScan, path: Path) -> Array:
     points = scan.vertices[raw.indices].astype(np.float64)
     points[raw.indices == -1] = np.nan
     return points
+
+
+def _lifted(pixels: Array, scan: RawScan, path: Path) -> Array:
+    """(L,2) pixels -> (L,3) the scan's nearest valid points, NaN where it has none so near."""
+    if scan.pixels is None:
+        fault = "its landmarks are pixels of an image, but the scan is no range image"
+        raise FormatError(path, fault, "give landmarks as points or vertex indices")
+    points = np.full((len(pixels), 3), np.nan)
+    for i in np.flatnonzero(np.isfinite(pixels).all(axis=1)):
+        distance = np.hypot(*(scan.pixels - pixels[i]).T)
+        if len(distance) and distance.min() <= NEAR_PIXELS:
+            points[i] = scan.vertices[distance.argmin()]
+    if np.isfinite(pixels).all(axis=1).any() and np.isnan(points).all():
+        fault = f"landmarks in {_span(pixels)}, the range image in {_span(scan.pixels)}: none near"
+        raise FormatError(path, fault, "check that both are of one image; a photo has other pixels")
+    return points
+
+
+def _span(pixels: Array) -> str:
+    known = pixels[np.isfinite(pixels).all(axis=1)]
+    if not len(known):
+        return "no pixels"
+    (left, top), (right, bottom) = known.min(axis=0), known.max(axis=0)
+    return f"columns {left:.0f} … {right:.0f} and rows {top:.0f} … {bottom:.0f}"

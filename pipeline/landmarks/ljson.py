@@ -20,13 +20,13 @@ def read_ljson(path: Path) -> RawLandmarks:
     """
     try:
         document = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise FormatError(path, f"not whole JSON: {error}", COPY_AGAIN) from error
     group = only_group(path, document)
     try:
         points = np.array(group["landmarks"]["points"], np.float64)
         names = point_labels(group, len(points))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         fault = f"no landmarks.points, or labels without mask: {type(error).__name__} {error}"
         raise FormatError(path, fault, "export it again with menpo") from error
     if points.ndim != 2 or points.shape[1] != 3 or not len(points):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from tokenize import TokenError
 
@@ -20,8 +19,9 @@ def read_npy(path: Path) -> RawLandmarks:
         fault = f"starts with {data[:6]!r}, expected b'\\x93NUMPY'"
         raise FormatError(path, fault, "check the format")
     try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, TokenError) as error:
+        # mapped, a header that promises more than the file holds costs no memory
+        array = np.array(np.lib.format.open_memmap(path, mode="r"))
+    except (ValueError, EOFError, OverflowError, TypeError, SyntaxError, TokenError) as error:
         raise FormatError(path, f"not a whole plain array: {error}", COPY_AGAIN) from error
     if array.ndim == 1 and array.dtype.kind in "iu" and len(array):
         return RawLandmarks(indices=array)

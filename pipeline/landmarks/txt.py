@@ -1,4 +1,4 @@
-"""Text: vertex indices (one a row, or all in one row), or rows `x y z`."""
+"""Text: vertex indices (one a row, or all in one row), or rows `x y z`; a name may come first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pipeline.types import RawLandmarks
 def read_txt(path: Path) -> RawLandmarks:
     """Points, or vertex indices that count from 0; -1 or a row of `nan` is missing.
 
-    One row of three values is a point. Raises FormatError for rows of another form.
+    One row of three values is a point. Where every row starts with a word that is no number, it is
+    the landmark's name. Raises FormatError for rows of another form.
     """
     return read_rows(path, first=0)
 
@@ -25,13 +26,25 @@ def read_txt1(path: Path) -> RawLandmarks:
 
 def read_rows(path: Path, first: int) -> RawLandmarks:
     rows = word_rows(path)
+    names: tuple[str, ...] = ()
+    if all(len(row) > 1 and not _is_number(row[0]) for row in rows):
+        names = tuple(row[0] for row in rows)
+        rows = [row[1:] for row in rows]
     one_a_row = all(len(row) == 1 for row in rows)
     if not one_a_row and (len(rows) > 1 or len(rows[0]) == 3):
-        return RawLandmarks(points=number_table(path, rows, 3, "x y z"))
+        return RawLandmarks(points=number_table(path, rows, 3, "x y z"), names=names)
     indices = integers(path, (word for row in rows for word in row), "vertex indices")
     outside = indices[(indices < first) & (indices != -1)]
     if len(outside):
         fault = f"vertex index {outside[0]}, but indices count from {first}"
         raise FormatError(path, fault, "name the format txt (from 0) or txt1 (from 1)")
     indices[indices != -1] -= first
-    return RawLandmarks(indices=indices)
+    return RawLandmarks(indices=indices, names=names)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable
@@ -9,11 +10,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.errors import FormatError
 from pipeline.landmarks import LANDMARK_READERS, landmark_format_of, read_landmarks
+from pipeline.types import RawLandmarks
 
-COUNTS = {"bnd": 83, "lnd": 7}
+COUNTS = {"bnd": 83, "bndplus": 83, "pse": 8, "lnd": 7}
+FLAT = ("lm2", "pts", "land")
+PHOTO = (64, 48)
+"""Width and height of the photo that the rows of a `.land` are shares of."""
+
+
+def expected(form: str, raw: RawLandmarks) -> np.ndarray:
+    """What a file of `points_for(form)` should give, as the reader names it."""
+    points = points_for(form)
+    if form not in FLAT:
+        assert raw.points is not None
+        return points
+    assert raw.pixels is not None
+    if form == "land":  # rows from the bottom, and a pixel's middle is half a pixel in
+        return np.stack([points[:, 0] * PHOTO[0], (1 - points[:, 1]) * PHOTO[1]], 1) - 0.5
+    return points[:, :2] - (form == "pts")
 
 
 def points_for(form: str) -> np.ndarray:
@@ -43,11 +61,48 @@ def ljson(points: np.ndarray) -> bytes:
     return json.dumps({"version": 3, "groups": {"LJSON": group}}, indent=1).encode()
 
 
+def lm3(points: np.ndarray) -> bytes:
+    rows = [f"Point {i}\n{x!r} {y!r} {z!r}" for i, (x, y, z) in enumerate(points.tolist())]
+    return "\n".join(["# 3D", f"{len(points)} landmarks:", "", *rows, ""]).encode()
+
+
+def lm2(points: np.ndarray) -> bytes:
+    names = [f"Point {i}" for i in range(len(points))]
+    rows = [f"{x!r} {y!r}" for x, y, _ in points.tolist()]
+    head = ["# 2D", f"{len(points)} landmarks", "Labels:"]
+    return "\n".join([*head, *names, "2D Image coordinates:", *rows, ""]).encode()
+
+
+def pts(points: np.ndarray) -> bytes:
+    rows = [f"{x!r} {y!r}" for x, y, _ in points.tolist()]
+    return "\n".join(["version: 1", f"n_points: {len(points)}", "{", *rows, "}"]).encode()
+
+
+def land(points: np.ndarray) -> bytes:
+    return "\n".join([str(len(points)), *(f"{x!r} {y!r}" for x, y, _ in points.tolist())]).encode()
+
+
+def csv(points: np.ndarray) -> bytes:
+    rows = [f"Point {i},{x!r},{y!r},{z!r}" for i, (x, y, z) in enumerate(points.tolist())]
+    return "\n".join(["name,x,y,z", *rows]).encode()
+
+
+def pse(points: np.ndarray) -> bytes:
+    return b"n 0 0 1\nnormal 0.1 0.2 0.97\n" + rows(points, first=1)
+
+
 WRITERS: dict[str, Callable[[np.ndarray], bytes]] = {
     "npy": npy,
     "txt": rows,
     "txt1": rows,
     "bnd": lambda points: rows(points, first=100),
+    "bndplus": lambda points: rows(points).replace(b" ", b","),
+    "pse": pse,
+    "lm3": lm3,
+    "lm2": lm2,
+    "pts": pts,
+    "land": land,
+    "csv": csv,
     "pp": pp,
     "ljson": ljson,
     "lnd": lambda points: rows(points, first=0),
@@ -70,15 +125,16 @@ def form(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def path(form: str, tmp_path: Path) -> Path:
+    Image.new("L", PHOTO).save(tmp_path / "scan.png")
     return tmp_path / f"scan.{form}"
 
 
 def test_reads_the_points_in_order(form: str, path: Path) -> None:
-    points = points_for(form)
-    path.write_bytes(WRITERS[form](points))
+    path.write_bytes(WRITERS[form](points_for(form)))
     raw = read_landmarks(path, landmark_format_of(path))
-    assert raw.indices is None and len(raw) == len(points)
-    np.testing.assert_array_equal(raw.points, points)
+    found = raw.pixels if form in FLAT else raw.points
+    np.testing.assert_allclose(found, expected(form, raw), rtol=1e-12)
+    assert not raw.names or raw.names[3] in ("Point 3", "3", "4")
 
 
 def test_missing_file(form: str, path: Path) -> None:
@@ -93,8 +149,8 @@ def test_empty_file(form: str, path: Path) -> None:
 def test_truncated_file(form: str, path: Path, share: float) -> None:
     content = WRITERS[form](points_for(form))
     cut = content[: int(share * len(content))]
-    if form in ("txt", "txt1"):  # states no count: only a cut inside a row shows
-        cut = cut[: cut.rindex(b" ")]
+    if form in ("txt", "txt1", "csv"):  # states no count: only a cut inside a row shows
+        cut = cut[: max(cut.rfind(b" "), cut.rfind(b","))]
     refused(path, form, cut)
 
 
@@ -113,11 +169,51 @@ def test_another_kind_of_file(form: str, path: Path, content: bytes) -> None:
 
 
 def test_unknown_formats_list_the_known() -> None:
-    with pytest.raises(FormatError, match=r"a\.csv.*npy, txt, txt1, bnd, pp, ljson, lnd"):
-        landmark_format_of(Path("a.csv"))
-    with pytest.raises(FormatError, match=r"unknown landmark format 'csv'.*npy, txt, txt1, bnd"):
-        read_landmarks(Path("a.csv"), "csv")
+    known = ", ".join(LANDMARK_READERS)
+    with pytest.raises(FormatError, match=rf"a\.doc.*{known}"):
+        landmark_format_of(Path("a.doc"))
+    with pytest.raises(FormatError, match=rf"unknown landmark format 'doc'.*{known}"):
+        read_landmarks(Path("a.doc"), "doc")
 
 
 def test_every_reader_has_a_writer_here() -> None:
     assert set(WRITERS) == set(LANDMARK_READERS)
+
+
+N_MUTATIONS = 150
+
+
+def test_damaged_files_are_refused_or_read_never_more(form: str, path: Path) -> None:
+    """Bytes flipped, cut, doubled and put in, from a fixed seed: FormatError is the only error."""
+    rng = np.random.default_rng(len(form))
+    whole = WRITERS[form](points_for(form))
+    extra = [
+        b"nan",
+        b"-1",
+        b"1e999",
+        b"9" * 400,
+        b"\xff",
+        b"\x00",
+        b"{",
+        b'"',
+        b",",
+        b"\n",
+        b"[" * 3000,
+    ]
+    for _ in range(N_MUTATIONS):
+        data = bytearray(whole)
+        for _ in range(rng.integers(1, 4)):
+            a, b = np.sort(rng.integers(0, len(data) + 1, 2))
+            b = min(b, a + 20)
+            kind = rng.integers(4)
+            if kind == 0 and a < len(data):
+                data[a] = rng.integers(256)
+            elif kind == 1:
+                del data[a:b]
+            elif kind == 2:
+                data[a:a] = data[a:b]
+            else:
+                data[a:a] = extra[rng.integers(len(extra))]
+        path.write_bytes(bytes(data))
+        with contextlib.suppress(FormatError):
+            read_landmarks(path, form)

@@ -48,12 +48,22 @@ def test_txt1_counts_from_1(tmp_path: Path) -> None:
         ("3\n-2\n", "vertex index -2"),
         ("3\n1.5\n", "vertex indices: .*1.5"),
         ("1 2 3\n4 5\n", "row 2 has 2 values, expected 3: x y z"),
-        ("nose 4\n", "vertex indices: .*nose"),
+        ("nose 4\n5\n", "row 1 has 2 values, expected 3: x y z"),
+        ("nose tip\n", "vertex indices: .*tip"),
     ],
 )
 def test_bad_txt(tmp_path: Path, text: str, fault: str) -> None:
     with pytest.raises(FormatError, match=fault):
         read_landmarks(written(tmp_path, "a.txt", text), "txt")
+
+
+def test_txt_of_names_before_indices_or_points(tmp_path: Path) -> None:
+    raw = read_landmarks(written(tmp_path, "a.txt", "nose_tip 4\nchin -1\n"), "txt")
+    assert raw.indices is not None and raw.indices.tolist() == [4, -1]
+    assert raw.names == ("nose_tip", "chin")
+    raw = read_landmarks(written(tmp_path, "b.txt", "nose_tip, 4, 5, 6\nchin, 1, 2, nan\n"), "txt")
+    assert raw.points is not None and raw.points[0].tolist() == [4, 5, 6]
+    assert raw.names == ("nose_tip", "chin")
 
 
 @pytest.mark.parametrize("text", ["1 2 3\nnan nan nan\n", "1,2,3\nnan,nan,nan\n"])
@@ -170,3 +180,87 @@ def test_ljson_of_version_1_with_missing_points_and_labels(tmp_path: Path) -> No
 def test_bad_ljson(tmp_path: Path, document: object, fault: str) -> None:
     with pytest.raises(FormatError, match=fault):
         read_landmarks(written(tmp_path, "a.ljson", json.dumps(document)), "ljson")
+
+
+def test_bndplus_and_pse_of_another_count(tmp_path: Path) -> None:
+    rows = "\n".join("1,2,3" for _ in range(82))
+    with pytest.raises(FormatError, match="82 rows, expected 83"):
+        read_landmarks(written(tmp_path, "a.bndplus", rows), "bndplus")
+    for n in (7, 9):
+        rows = "n 0 0 1\n" + "\n".join(f"{i} 1 2 3" for i in range(n))
+        with pytest.raises(FormatError, match=f"{n} points, expected 8"):
+            read_landmarks(written(tmp_path, "a.pse", rows), "pse")
+
+
+def test_lm3_of_a_profile_has_fewer_points(tmp_path: Path) -> None:
+    text = "# made by hand\n2 landmarks:\nNose tip\n1 2 3\nLeft mouth corner\n-4 5e0 6\n"
+    raw = read_landmarks(written(tmp_path, "a.lm3", text), "lm3")
+    assert raw.names == ("Nose tip", "Left mouth corner")
+    assert raw.points is not None and raw.points.tolist() == [[1, 2, 3], [-4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("a.lm3", "3 landmarks:\nNose tip\n1 2 3\n", "2 lines for 3 landmarks, expected 6"),
+        ("a.lm3", "Nose tip\n1 2 3\n", "starts with 'Nose tip', expected '22 landmarks'"),
+        ("a.lm3", "0 landmarks:\n", "starts with '0 landmarks:'"),
+        ("a.lm2", "1 landmarks\nLabels:\nNose tip\n1 2\n", "expected 'Labels:', 1 names"),
+        ("a.pts", "version: 1\nn_points: 2\n{\n1 2\n}\n", "1 rows for 2 points"),
+        ("a.pts", "1 2\n3 4\n", "expected version: 1"),
+        ("a.land", "3\n0.1 0.2\n", "starts with '3' before 1 rows"),
+        ("a.land", "1\n0.1 0.2\n", "a.png beside it is no PNG"),
+        ("a.csv", "x,y\n1,2\n", "header 'x,y', 1 rows"),
+        ("a.csv", "x,y,z\n1,2,3\n1,2\n", "row 2 of another length"),
+        ("a.csv", "x,y,z\n", "header 'x,y,z', 0 rows"),
+    ],
+)
+def test_stated_counts_and_layouts(tmp_path: Path, name: str, text: str, fault: str) -> None:
+    with pytest.raises(FormatError, match=fault):
+        read_landmarks(written(tmp_path, name, text), name[2:])
+
+
+def test_pts_of_points_is_not_shifted(tmp_path: Path) -> None:
+    text = "version: 1\nn_points: 2\n{\n1.5 2 3\n4 5 6\n}\n"
+    raw = read_landmarks(written(tmp_path, "a.pts", text), "pts")
+    assert raw.points is not None and raw.points.tolist() == [[1.5, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    "text", ["Index;Name\n3;chin\n;nose\n", "id,name,index\nq,chin,3\nr,nose,-1\n"]
+)
+def test_csv_of_indices(tmp_path: Path, text: str) -> None:
+    raw = read_landmarks(written(tmp_path, "a.csv", text), "csv")
+    assert raw.indices is not None and raw.indices.tolist() == [3, -1]
+    assert raw.names == ("chin", "nose")
+
+
+def test_csv_with_a_missing_point(tmp_path: Path) -> None:
+    raw = read_landmarks(written(tmp_path, "a.csv", "x\ty\tz\n1\t2\t3\n\t\t\n"), "csv")
+    np.testing.assert_array_equal(raw.points, [[1, 2, 3], [np.nan] * 3])
+
+
+def range_image() -> RawScan:
+    """A plane of 20 rows and 30 columns, 2 mm a pixel, with a hole of 14 pixels round (15, 10)."""
+    rows, columns = np.mgrid[:20, :30]
+    pixels = np.stack([columns.ravel(), rows.ravel()], 1).astype(np.float32)
+    pixels = pixels[np.hypot(*(pixels - [15, 10]).T) > 7]
+    vertices = np.stack([2 * pixels[:, 0], -2 * pixels[:, 1], pixels[:, 0] + 100], 1)
+    return RawScan(vertices, np.empty((0, 3), np.int64), pixels=pixels)
+
+
+def test_pixels_are_lifted_onto_the_nearest_valid_point() -> None:
+    pixels = np.array([[3.2, 4.4], [15.0, 10.0], [9.2, 10.0], [np.nan, 4.0], [-4.0, 0.0], [-6, 0]])
+    points = resolve(RawLandmarks(pixels=pixels), range_image(), Path("a.pts"))
+    missing = [np.nan] * 3
+    expected = [[6, -8, 103], missing, [16, -18, 108], missing, [0, 0, 100], missing]
+    np.testing.assert_array_equal(points, expected)
+
+
+def test_pixels_of_no_image_or_of_another(tmp_path: Path) -> None:
+    raw = RawLandmarks(pixels=np.array([[700.0, 900.0], [750.0, 950.0]]))
+    with pytest.raises(FormatError, match=r"pixels of an image, but the scan is no range image"):
+        resolve(raw, SCAN, Path("a.pts"))
+    fault = r"columns 700 … 750 and rows 900 … 950, the range image in columns 0 … 29 and rows 0"
+    with pytest.raises(FormatError, match=fault):
+        resolve(raw, range_image(), Path("a.pts"))
