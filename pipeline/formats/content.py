@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -14,16 +19,39 @@ from pipeline.types import Array
 COPY_AGAIN = "copy it again from its source"
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's content. Raises FormatError where it is missing, unreadable or of zero length."""
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, open for reading.
+
+    Raises FormatError where it is missing, unreadable, of zero length, or no file at all: a named
+    pipe would be waited for, a device read without end.
+    """
     try:
-        data = Path(path).read_bytes()
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            raise FormatError(path, f"cannot be read: it is {kind}", "check the path")
+        with Path(path).open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise FormatError(path, "the file is empty (0 bytes)", COPY_AGAIN)
+            yield file
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise FormatError(path, f"cannot be read: {reason}", "check the path") from error
-    if not data:
-        raise FormatError(path, "the file is empty (0 bytes)", COPY_AGAIN)
-    return data
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content. Raises FormatError as `opened` does."""
+    with opened(path) as file:
+        return file.read()
+
+
+def most_unpacked(size: int) -> int:
+    """The bytes that an archive of `size` bytes may unpack to.
+
+    Scans shrink to a third or a tenth; what unpacks to far more was made to fill the memory.
+    """
+    return 20 * size + (1 << 24)
 
 
 def decoded(path: Path, data: bytes) -> str:
@@ -59,11 +87,33 @@ def integers(path: Path, words: Iterable[str] | Iterable[bytes], what: str) -> A
         raise FormatError(path, f"{what}: {error}", COPY_AGAIN) from error
 
 
+def floats_of_text(path: Path, text: bytes, what: str) -> Array:
+    """(N,) float64 of a long text: as `floats`, in a tenth of the memory."""
+    return parsed(path, text, what, np.float64, floats)
+
+
 def integers_of_text(path: Path, text: bytes, what: str) -> Array:
-    """(N,) int64 of a long text of words; the same as `integers`, ten times as fast."""
+    """(N,) int64 of a long text: as `integers`, ten times as fast and in a tenth of the memory."""
+    return parsed(path, text, what, np.int64, integers)
+
+
+def parsed(
+    path: Path,
+    text: bytes,
+    what: str,
+    kind: type,
+    slowly: Callable[[Path, Iterable[bytes], str], Array],
+) -> Array:
+    """(N,) numbers of all words of the text; `slowly` has the last word on what is no number."""
+    letters = np.frombuffer(text, np.uint8)
+    is_word = letters > ord(" ")
+    n_words = np.count_nonzero(is_word[1:] & ~is_word[:-1]) + is_word[:1].sum()
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # how numpy says: no number
         try:
-            return np.fromstring(text, np.int64, sep=" ")
+            values: Array = np.fromstring(text, kind, sep=" ")
         except (DeprecationWarning, ValueError):
-            return integers(path, text.split(), what)
+            values = np.empty(0, kind)
+    if len(values) == n_words:  # numpy parts "1-2", which is no number, into two
+        return values
+    return slowly(path, (match[0] for match in re.finditer(rb"\S+", text)), what)

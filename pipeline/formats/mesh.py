@@ -52,17 +52,18 @@ def checked_scan(
     if not len(vertices):
         raise FormatError(path, "holds no vertices", "leave it out or copy it again")
     with np.errstate(over="ignore"):
-        single = vertices.astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(single).all(axis=1))
-    if bad.size:
+        single = vertices.astype(np.float32, order="C")
+    if not np.isfinite(single).all():
+        bad = np.flatnonzero(~np.isfinite(single).all(axis=1))
         fault = (
             f"{bad.size} of {len(vertices)} vertices are not finite, the first is vertex {bad[0]}"
             f" (counted from 0): {vertices[bad[0]].tolist()}"
         )
         raise FormatError(path, fault, "export the scan again without these points")
-    faces = faces.astype(np.int64).reshape(-1, 3)
-    outside = np.flatnonzero(((faces < 0) | (faces >= len(vertices))).any(axis=1))
-    if outside.size:
+    faces = np.ascontiguousarray(faces, np.int64).reshape(-1, 3)
+    # as unsigned numbers the negative ones are the largest
+    if faces.size and faces.view(np.uint64).max() >= len(vertices):
+        outside = np.flatnonzero(((faces < 0) | (faces >= len(vertices))).any(axis=1))
         fault = (
             f"{outside.size} of {len(faces)} triangles name a vertex outside"
             f" 0 … {len(vertices) - 1}, the first is {faces[outside[0]].tolist()} (counted from 0)"

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-import io
+import math
+import os
 import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from tokenize import TokenError
 
-import numpy as np
+from numpy.lib import format as npy
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, read_bytes
+from pipeline.formats.content import COPY_AGAIN, most_unpacked, opened
 from pipeline.formats.mesh import checked_scan
 from pipeline.types import Array, RawScan
 
 KINDS = {"vertices": "fiu", "faces": "iu", "colours": "u"}
 """The numpy kinds each array may have."""
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OverflowError,
+    RecursionError,
+    RuntimeError,
+    SyntaxError,
+    TokenError,
+    TypeError,
+    ValueError,
+)
+"""What zipfile and numpy raise on the way through a damaged archive."""
 
 
 def read_npz(path: Path) -> RawScan:
@@ -37,21 +52,44 @@ def read_npz(path: Path) -> RawScan:
 
 def arrays(path: Path, names: Iterable[str]) -> dict[str, Array]:
     """Those of `names` that the archive holds. Raises FormatError for a damaged one."""
-    data = read_bytes(path)
-    if not data.startswith(b"PK"):
-        raise FormatError(path, f"starts with {data[:4]!r}, expected b'PK'", "check the format")
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in names if name in archive.files}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        ValueError,
-        EOFError,
-        RuntimeError,
-        TokenError,
-    ) as error:
-        raise FormatError(path, f"not a whole NPZ of plain arrays: {error}", COPY_AGAIN) from error
+    with opened(path) as file:
+        start = file.read(4)
+        if not start.startswith(b"PK"):
+            raise FormatError(path, f"starts with {start!r}, expected b'PK'", "check the format")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = {info.filename: info for info in archive.infolist()}
+                found = {name: members.get(f"{name}.npy") for name in names}
+                size = os.fstat(file.fileno()).st_size
+                return {
+                    name: plain_array(archive, info, most_unpacked(size))
+                    for name, info in found.items()
+                    if info is not None
+                }
+        except DAMAGED as error:
+            fault = f"not a whole NPZ of plain arrays: {error}"
+            raise FormatError(path, fault, COPY_AGAIN) from error
+
+
+def plain_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> Array:
+    """The array of one member, once its header states what the member holds.
+
+    numpy makes room for whatever a header states before it looks at the data.
+    """
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{info.filename} is compressed by method {info.compress_type}")
+    if info.file_size > limit:
+        raise ValueError(f"{info.filename} unpacks to {info.file_size} bytes, at most {limit}")
+    with archive.open(info) as member:
+        version = npy.read_magic(member)
+        if version not in HEADERS:
+            raise ValueError(f"{info.filename} is of version {version}")
+        shape, _, dtype = HEADERS[version](member)
+        stated = member.tell() + math.prod(shape) * dtype.itemsize
+        if min(shape, default=1) < 0 or stated != info.file_size:
+            raise ValueError(f"{info.filename} states {dtype} {shape} in {info.file_size} bytes")
+        member.seek(0)
+        return npy.read_array(member, allow_pickle=False)
 
 
 def refuse_misshapen(path: Path, name: str, array: Array) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, floats, read_bytes
+from pipeline.formats.content import COPY_AGAIN, floats_of_text, read_bytes
 from pipeline.formats.mesh import checked_scan, colours_uint8, fan_triangles
 from pipeline.formats.texture import texture_beside
 from pipeline.types import Array, RawScan
@@ -37,7 +37,7 @@ class Element:
 
 @dataclass(frozen=True)
 class Lists:
-    """A list property of N rows: values one after another, sizes (N,)."""
+    """A list property of N rows: values one after another, in any shape, sizes (N,)."""
 
     values: Array
     sizes: Array
@@ -53,15 +53,14 @@ def read_ply(path: Path) -> RawScan:
     without vertices.
     """
     data = read_bytes(path)
-    lines, body = header_lines(path, data)
+    lines, offset = header_lines(path, data)
     order, elements = parse_header(path, lines)
     if order == "=":
-        words = floats(path, body.split(), "body")
-        body, elements = words.tobytes(), [as_doubles(element) for element in elements]
+        words = floats_of_text(path, data[offset:], "body")
+        data, offset, elements = words.tobytes(), 0, [as_doubles(e) for e in elements]
     table: dict[str, Columns] = {}
-    offset = 0
     for element in elements:
-        table[element.name], offset = columns(path, element, body, offset, order)
+        table[element.name], offset = columns(path, element, data, offset, order)
     vertices = stacked(table.get("vertex", {}), ("x", "y", "z"))
     if vertices is None:
         raise FormatError(path, "no element vertex with x, y, z", "export it again as a mesh")
@@ -71,15 +70,15 @@ def read_ply(path: Path) -> RawScan:
     return checked_scan(path, vertices, faces, colours, texture_beside(path, named))
 
 
-def header_lines(path: Path, data: bytes) -> tuple[list[str], bytes]:
-    """The header's lines and the bytes after it."""
+def header_lines(path: Path, data: bytes) -> tuple[list[str], int]:
+    """The header's lines and where the body starts."""
     if not data.startswith(b"ply"):
         raise FormatError(path, f"starts with {data[:8]!r}, expected b'ply'", "check the format")
-    head, end, body = data.partition(b"end_header")
-    newline = body.find(b"\n")
-    if not end or newline < 0:
+    end = data.find(b"end_header")
+    newline = data.find(b"\n", end)
+    if end < 0 or newline < 0:
         raise FormatError(path, "the header has no end_header", COPY_AGAIN)
-    return [line.strip() for line in head.decode("latin-1").splitlines()], body[newline + 1 :]
+    return [line.strip() for line in data[:end].decode("latin-1").splitlines()], newline + 1
 
 
 def parse_header(path: Path, lines: list[str]) -> tuple[str, list[Element]]:
@@ -146,12 +145,14 @@ def uniform_columns(
     element: Element, data: bytes, offset: int, order: str, sizes: dict[str, int]
 ) -> tuple[Columns, int] | None:
     """All rows at once, where every row's lists are as long as the first row's; else None."""
-    fields: list[tuple[str, str, int]] = []
+    fields: list[tuple[str, str] | tuple[str, str, tuple[int]]] = []
     for p in element.properties:
         if p.count_type:
-            fields.append((f"size of {p.name}", order + p.count_type, 1))
-        fields.append((p.name, order + p.type, sizes.get(p.name, 1)))
-    dtype = np.dtype([(name, (kind, (n,))) for name, kind, n in fields])
+            fields.append((f"size of {p.name}", order + p.count_type))
+            fields.append((p.name, order + p.type, (sizes.get(p.name, 1),)))
+        else:
+            fields.append((p.name, order + p.type))
+    dtype = np.dtype(fields)
     end = offset + element.count * dtype.itemsize
     if end > len(data):
         if sizes:
@@ -162,9 +163,8 @@ def uniform_columns(
         return None
     found: Columns = {}
     for p in element.properties:
-        values = rows[p.name].ravel()
-        lengths = np.full(element.count, sizes.get(p.name, 1), np.int64)
-        found[p.name] = Lists(values, lengths) if p.count_type else values
+        lengths = np.broadcast_to(np.int64(sizes.get(p.name, 1)), element.count)
+        found[p.name] = Lists(rows[p.name], lengths) if p.count_type else rows[p.name]
     return found, end
 
 
@@ -184,7 +184,7 @@ def ragged_columns(element: Element, data: bytes, offset: int, order: str) -> tu
 
 def triangles(path: Path, table: dict[str, Columns]) -> Array:
     """(F,3) triangles of the faces and the triangle strips; none in a point cloud."""
-    parts = [np.empty((0, 3), np.int64)]
+    parts = []
     for element, convert in (("face", fan_triangles), ("tristrips", strip_triangles)):
         found = table.get(element, {})
         lists = found.get("vertex_indices", found.get("vertex_index"))
@@ -192,11 +192,20 @@ def triangles(path: Path, table: dict[str, Columns]) -> Array:
             parts.append(convert(path, whole_numbers(path, lists.values), lists.sizes))
         elif found:
             raise FormatError(path, f"element {element} has no vertex_indices", COPY_AGAIN)
-    return np.concatenate(parts)
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([np.empty((0, 3), np.int64), *parts])
 
 
 def whole_numbers(path: Path, values: Array) -> Array:
-    """The values as int64. Raises FormatError where a text says something else than an integer."""
+    """(N,) int64. Raises FormatError where a text says something else than an integer."""
+    if values.ndim == 2 and values.shape[1] == 3 and values.dtype.kind in "iu":
+        # column by column is six times as fast as row by row
+        triangles = np.empty(values.shape, np.int64)
+        for k in range(3):
+            triangles[:, k] = values[:, k]
+        return triangles.ravel()
+    values = values.ravel()
     with np.errstate(invalid="ignore"):
         whole = values.astype(np.int64)
     odd = np.flatnonzero(whole != values)
@@ -221,7 +230,7 @@ def stacked(columns: Columns, names: tuple[str, str, str]) -> Array | None:
     """(N,3) of three scalar properties; None where one is missing."""
     found = [columns.get(name) for name in names]
     arrays = [column for column in found if isinstance(column, np.ndarray)]
-    return np.stack(arrays, axis=1) if len(arrays) == 3 else None
+    return np.stack(arrays).T if len(arrays) == 3 else None
 
 
 def vertex_colours(vertex: Columns) -> Array | None:
