@@ -57,7 +57,8 @@ class Frozen:
 
     def _check_faces(self, n_vertices: int) -> None:
         faces = self._check("faces", (None, 3), np.int64)
-        if len(faces) and (faces.min() < 0 or faces.max() >= n_vertices):
+        # as unsigned numbers the negative ones are the largest
+        if len(faces) and faces.view(np.uint64).max() >= n_vertices:
             bad = int(faces.max() if faces.max() >= n_vertices else faces.min())
             raise ValueError(
                 f"{type(self).__name__}.faces: vertex index {bad}, expected 0 … {n_vertices - 1}"
