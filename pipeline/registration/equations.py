@@ -175,7 +175,10 @@ class System:
         self.information = self.left  # (B,columns,columns), JᵀWJ + P once solved
 
     def rows(self, sites: Sites, direction: Tensor) -> Tensor:
-        """∂(direction · site) / ∂(unknowns): direction (B,n,3) -> (B,n,columns) float32."""
+        """∂(direction · site) / ∂(unknowns but the residual's): (B,n,3) -> (B,n,p) float32.
+
+        The residual's columns along axis d are direction[..., d] times `sites.residual`.
+        """
         # direction · (R_v basis) = (R_vᵀ direction) · basis: the pose bends only the normals
         rest = torch.einsum("bnkl,bnk->bnl", sites.of(self.rotations), direction).float()
         places = sites.of(self.vertices)
@@ -183,17 +186,34 @@ class System:
         for slot in range(self.joints.shape[1]):
             torque = torch.linalg.cross(places - self.joints[:, slot, None], direction)
             parts.append((sites.turned[:, slot, None] * torque).float())
-        direction = direction.float()
-        parts.append(direction)
-        parts += [direction[..., axis, None] * sites.residual for axis in range(3)]
+        parts.append(direction.float())
         return torch.cat(parts, -1)
 
     def add(self, sites: Sites, direction: Tensor, weight: Tensor, gap: Tensor) -> None:
         """Σ w (row · δ − gap)² over (B,n) weights in 1/mm² and gaps in mm."""
-        rows = self.rows(sites, direction)
-        weighted = rows * weight[..., None].float()
-        self.left = self.left + (weighted.mT @ rows).double()
-        self.right = self.right + (weighted.mT @ gap[..., None].float())[..., 0].double()
+        rows, columns = self.rows(sites, direction), sites.residual
+        weight, direction = weight[..., None].float(), direction.float()
+        weighted = rows * weight
+        pull = weight * gap[..., None].float()
+        if not columns.shape[1]:
+            self.left = self.left + (weighted.mT @ rows).double()
+            self.right = self.right + (rows.mT @ pull)[..., 0].double()
+            return
+        p, k = rows.shape[2], columns.shape[1]
+        left = rows.new_zeros(len(rows), p + 3 * k, p + 3 * k)
+        left[:, :p, :p] = weighted.mT @ rows
+        at = [slice(p + axis * k, p + (axis + 1) * k) for axis in range(3)]
+        for i in range(3):
+            along = direction[..., i, None]
+            left[:, at[i], :p] = columns.mT @ (weighted * along)
+            left[:, :p, at[i]] = left[:, at[i], :p].mT
+            # the blocks of two axes are symmetric and the same both ways
+            for j in range(i + 1):
+                block = columns.mT @ (weight * along * direction[..., j, None] * columns)
+                left[:, at[i], at[j]] = left[:, at[j], at[i]] = block
+        free = (columns.mT @ (pull * direction)).mT.flatten(1)
+        self.left = self.left + left.double()
+        self.right = self.right + torch.cat([(rows.mT @ pull)[..., 0], free], 1).double()
 
     def solve(self, stiffness: Tensor, people: Tensor) -> Tensor:
         """(B,columns); stiffness (B,2) multiplies the prior of identity, and of expression.

@@ -38,7 +38,7 @@ from an open mouth, and most scans are neutral."""
 
 MODEL_VERTICES, RESIDUAL_VERTICES = 1200, 1800
 """Of the template that are matched: enough for a hundred coefficients, and for the residual's."""
-LONG_WAVES, LAST_ITERATIONS = 60, 3
+LONG_WAVES, LAST_ITERATIONS = 60, 2
 """Eigenvectors of the residual until the last iterations, which have all of them."""
 BARE_MORE = 10
 """Iterations more for a bare template, which has further to go."""

@@ -19,9 +19,9 @@ class RegistrationOptions:
 
     method: str = "fold"
     """A name of METHODS: "fold" (model, residual, fine deformation) or "rigid"."""
-    model_iterations: int = 12
+    model_iterations: int = 10
     """Of the model alone; five of them are point-to-point."""
-    residual_iterations: int = 7
+    residual_iterations: int = 4
     """Of the model and the smooth residual together."""
     fine_iterations: int = 4
     modes: int = 220

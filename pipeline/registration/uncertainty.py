@@ -82,7 +82,7 @@ def standard_deviation(system: System) -> Tensor:
         at = slice(first + axis * k, first + (axis + 1) * k)
         direction = system.vertices.new_zeros(*variance.shape, 3)
         direction[..., axis] = 1.0
-        rows = system.rows(sites._replace(residual=columns[:, :0]), direction)
+        rows = system.rows(sites, direction)
         variance += ((rows @ covariance[:, :first, :first]) * rows).sum(-1)
         variance += 2 * ((rows @ covariance[:, :first, at]) * columns).sum(-1)
         shared += covariance[:, at, at]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.flame.model import FlameModel
 from pipeline.registration.coefficients import concatenate, rest_coefficients
-from pipeline.registration.equations import Equations, Fit, System, spread_evenly
+from pipeline.registration.equations import Equations, Fit, Sites, System, spread_evenly
 from pipeline.registration.landmarks import landmark_targets
 from pipeline.registration.template import Template, prepare_template
 
@@ -54,6 +54,12 @@ def positions(equations: Equations, fit: Fit) -> Tensor:
     return vertices[:, equations.sites.at]
 
 
+def all_columns(system: System, sites: Sites, direction: Tensor) -> Tensor:
+    """The whole Jacobian (B,n,columns) of direction · site, the residual's columns written out."""
+    free = [direction[..., axis, None] * sites.residual for axis in range(3)]
+    return torch.cat([system.rows(sites, direction), *free], -1).double()
+
+
 def test_rows_are_the_derivatives_of_the_vertices(equations: Equations, fit: Fit) -> None:
     """Against central differences of every unknown, along each axis."""
     sites = equations.sites
@@ -61,7 +67,7 @@ def test_rows_are_the_derivatives_of_the_vertices(equations: Equations, fit: Fit
     for axis in range(3):
         direction = torch.zeros(1, len(sites.at), 3, dtype=torch.float64)
         direction[..., axis] = 1.0
-        rows = System(equations, fit).rows(sites, direction)[0].double()
+        rows = all_columns(System(equations, fit), sites, direction)[0]
         for column in range(0, n, 7):
             step = torch.zeros(1, n, dtype=torch.float64)
             step[0, column] = 1e-5
@@ -73,6 +79,22 @@ def test_rows_are_the_derivatives_of_the_vertices(equations: Equations, fit: Fit
             # rows leave it out, the unknown position makes up for it
             error -= error.median()
             assert error.abs().quantile(0.9) < 0.02 + 0.05 * slope.abs().max(), column
+
+
+def test_sums_are_those_of_the_whole_jacobian(equations: Equations, fit: Fit) -> None:
+    generator = torch.Generator().manual_seed(4)
+    sites = equations.sites
+    direction, weight, gap = (
+        torch.rand(1, len(sites.at), *more, generator=generator, dtype=torch.float64)
+        for more in ((3,), (), ())
+    )
+    system = System(equations, fit)
+    system.add(sites, direction, weight, gap)
+    jacobian = all_columns(system, sites, direction)
+    left = jacobian.mT @ (weight[..., None] * jacobian)
+    right = (jacobian.mT @ (weight * gap)[..., None])[..., 0]
+    torch.testing.assert_close(system.left, left, rtol=1e-4, atol=1e-5 * float(left.max()))
+    torch.testing.assert_close(system.right, right, rtol=1e-4, atol=1e-5 * float(right.max()))
 
 
 def test_one_person_s_scans_are_solved_as_one_system(equations: Equations, fit: Fit) -> None:
