@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
+from pipeline.registration.folds import folded_triangles
 from pipeline.types import Array
 
 
@@ -12,13 +14,8 @@ def flipped(vertices: Array, reference: Array, faces: Array) -> Array:
 
     False where the reference is not finite.
     """
-    now, before = normals(vertices[faces]), normals(reference[faces])
-    return (now * before).sum(1) < 0
-
-
-def normals(corners: Array) -> Array:
-    """(F,3,3) -> (F,3), twice the triangle's area long."""
-    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    now, before = (torch.from_numpy(np.asarray(x, np.float64))[None] for x in (vertices, reference))
+    return folded_triangles(now, before, torch.from_numpy(faces), min_cosine=0.0)[0].numpy()
 
 
 def self_intersecting(vertices: Array, faces: Array) -> Array:

@@ -8,7 +8,6 @@ what it found. The peers run with their default parameters, in millimetres, with
 from __future__ import annotations
 
 import importlib.util
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -17,11 +16,10 @@ import torch
 import trimesh
 from ict_cases import Case, scan_of
 
-from pipeline.flame.lbs import pose_vertices, to_tensors
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import umeyama
 from pipeline.registration import register
-from pipeline.types import Array, Registration
+from pipeline.types import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,19 +49,10 @@ def facefold(model: FlameModel) -> Method:
     def run(case: Case, start: Array) -> Found:
         given = {} if case.start_error is None else {"starts": [start]}
         result = register([case.scan], model, **given)[0]
-        explained = posed(model, result)
+        explained = result.vertices_mm - result.offset_mm
         return Found(result.vertices_mm, result.validity, explained, result.status, result.reason)
 
     return run
-
-
-def posed(model: FlameModel, result: Registration) -> Array:
-    """(V,3) the model with the coefficients of a registration."""
-    tensors = to_tensors(model, dtype=torch.float64)
-    sizes = (len(tensors.shape_basis), len(tensors.expression_basis), tensors.pose_size, 3)
-    given = (result.shape, result.expression, result.pose, result.translation_mm)
-    trimmed = [x[:n].astype(np.float64) for x, n in zip(given, sizes, strict=True)]
-    return pose_vertices(tensors, *(torch.from_numpy(x)[None] for x in trimmed))[0].numpy()
 
 
 def meshmonk_pyramid(model: FlameModel) -> Method:
@@ -134,11 +123,6 @@ def missing(name: str) -> str:
     except (ImportError, OSError) as fault:  # open3d needs libraries of a desktop system
         return f"{module} cannot be imported: {fault}"
     return ""
-
-
-def takes_starts() -> bool:
-    """Whether `register` can be told where to start."""
-    return "starts" in inspect.signature(register).parameters
 
 
 def landmark_start(model: FlameModel, case: Case) -> Array:

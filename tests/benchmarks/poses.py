@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -29,11 +28,11 @@ import numpy as np
 import torch
 import trimesh
 from ict_cases import IctModel, both, keep_triangles, random_split, scan_of
+from open_models import add_shared_data, open_model
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from pipeline.errors import RegistrationError
-from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
 from pipeline.geometry.closest import SurfaceIndex
@@ -44,7 +43,6 @@ from pipeline.registration.search import search
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import Array, Scan
 
-HERE = Path(__file__).resolve()
 MAX_DEGREES, MAX_SHIFT_MM = 3.0, 5.0
 ICT_KINDS = (
     "whole head",
@@ -129,8 +127,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--first-seed", type=int, default=20_000, help="other identities and poses")
     parser.add_argument("--bare", action="store_true", help="search with the bare template mesh")
-    default = os.environ.get("FACEFOLD_SHARED_DATA", HERE.parents[3] / "shared" / "data")
-    parser.add_argument("--shared-data", type=Path, default=Path(default))
+    add_shared_data(parser)
     arguments = parser.parse_args()
     trials = 20 if arguments.quick else arguments.trials
     rows = run(arguments.shared_data, trials, arguments.first_seed, arguments.bare)
@@ -147,10 +144,7 @@ def main() -> None:
 def run(data: Path, trials: int, first_seed: int, bare: bool) -> list[dict[str, Any]]:
     """One row a trial; every fourth is a real scan, and the things that are no face come last."""
     ict = IctModel.load(data)
-    file = "flame/head_template.obj" if bare else "flame_ict/flame_ict.npz"
-    model = load_model(
-        data / file, data / "flame" / "landmark_embedding.npy", data / "flame" / "FLAME_masks.pkl"
-    )
+    model = open_model(data, "bare" if bare else "flame_ict")
     template = prepare_template(model, "cpu", RegistrationOptions().modes)
     real = real_scans(data, model)
     rows = []

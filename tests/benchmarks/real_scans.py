@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import numpy as np
 import trimesh
 import yaml
 from ict_cases import IctModel, keep_triangles, random_split
+from open_models import MODELS, add_shared_data, open_model
 
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
@@ -31,7 +31,6 @@ from pipeline.store import open_store
 from pipeline.types import Array
 from pipeline.views import View, render, save_grid
 
-HERE = Path(__file__).resolve()
 SCALISMO = ("01", "02", "06", "14")
 EXPRESSIONS: tuple[dict[str, float], ...] = (
     {},
@@ -47,15 +46,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one model, 8 ICT faces")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "facefold_real")
-    default = os.environ.get("FACEFOLD_SHARED_DATA", HERE.parents[3] / "shared" / "data")
-    parser.add_argument("--shared-data", type=Path, default=Path(default))
+    add_shared_data(parser)
     arguments = parser.parse_args()
     data, out = arguments.shared_data.resolve(), arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    models = {"flame_ict": data / "flame_ict" / "flame_ict.npz"}
-    if not arguments.quick:
-        models["bare"] = data / "flame" / "head_template.obj"
-    rows = [row for name, path in models.items() for row in register_all(data, out, name, path)]
+    names = ["flame_ict"] if arguments.quick else list(MODELS)
+    rows = [row for n in names for row in register_all(data, out, n, data / MODELS[n])]
     built = build_all(data, out, 8 if arguments.quick else 40)
     if arguments.json:
         print(json.dumps({"register": rows, "build": built}))
@@ -247,9 +243,7 @@ def write_ict_faces(data: Path, folder: Path, n: int) -> dict[str, Array]:
 
 def ict_errors(store: Path, truth: dict[str, Array], data: Path) -> dict[str, Any]:
     opened = open_store(store)
-    model = load_model(
-        data / "flame_ict" / "flame_ict.npz", data / "flame" / "landmark_embedding.npy"
-    )
+    model = open_model(data, "flame_ict")
     face = model.regions["face"]
     errors = []
     for row, scan_id in enumerate(opened.manifest["scan_id"].to_pylist()):

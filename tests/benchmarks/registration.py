@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import pickle
 import sys
 import tempfile
@@ -28,17 +27,15 @@ from cost import Run, run_method
 from heat_maps import draw_heat_maps
 from ict_cases import CASES, Case, IctModel, make_case, scan_of
 from measures import Own, measures
-from peers import PEERS, Found, facefold, landmark_start, missing, takes_starts
+from open_models import add_shared_data, open_model
+from peers import PEERS, Found, facefold, landmark_start, missing
 from table import print_report
 
-from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.registration import register
 
-HERE = Path(__file__).resolve()
 REAL = "real scan"
 QUICK = ("neutral", "jaw wide open", "half face", REAL)
-MODELS = {"flame_ict": "flame_ict/flame_ict.npz", "bare": "flame/head_template.obj"}
 
 
 def main() -> None:
@@ -52,18 +49,12 @@ def main() -> None:
     ict = IctModel.load(data)
     cases = cases_of(ict, data, names, arguments.turned)
     mean_face = ict.on_flame(ict.neutral)
-    if not takes_starts() and not arguments.only_peers:
-        notes.append("cases with a given start skipped: register() takes no `starts`")
     rows = [row for path in arguments.with_rows for row in json.loads(path.read_text())["rows"]]
     models = (
         ["flame_ict", "bare"] if arguments.both else ["bare" if arguments.bare else "flame_ict"]
     )
     for name in models:
-        model = load_model(
-            data / MODELS[name],
-            data / "flame" / "landmark_embedding.npy",
-            data / "flame" / "FLAME_masks.pkl",
-        )
+        model = open_model(data, name)
         rows += rows_of(
             name,
             model,
@@ -97,8 +88,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--turned", action="store_true", help="random poses, no landmarks")
     parser.add_argument("--cpu-limit", type=int, default=120, help="CPU seconds a method and case")
     parser.add_argument("--render", type=Path, help="folder for error heat maps of ours")
-    default = os.environ.get("FACEFOLD_SHARED_DATA", HERE.parents[3] / "shared" / "data")
-    parser.add_argument("--shared-data", type=Path, default=Path(default))
+    add_shared_data(parser)
     return parser.parse_args()
 
 
@@ -143,9 +133,8 @@ def rows_of(
             given = case, landmark_start(model, case)
             (folder / f"{name}.case").write_bytes(pickle.dumps(given))
         for method in methods:
-            wanted = [n for n, c in cases.items() if can_run(method, c)]
-            found = run_method(method, folder, wanted, cpu_limit_s)
-            runs = dict(zip(wanted, found, strict=True))
+            found = run_method(method, folder, list(cases), cpu_limit_s)
+            runs = dict(zip(cases, found, strict=True))
             for name, run in runs.items():
                 head = {"model": model_name, "method": method, "case": name}
                 rows.append({**head, **row_of(cases[name], model, run, own)})
@@ -166,9 +155,8 @@ def batch_row(model: FlameModel, alone: list[tuple[Case, Found]]) -> dict[str, A
     torch.set_num_threads(1)
     facefold(model)  # what is prepared once per template
     given = [landmark_start(model, c) if c.start_error is not None else None for c, _ in alone]
-    starts = {"starts": given} if takes_starts() else {}
     cpu, wall = time.process_time(), time.perf_counter()
-    together = register([case.scan for case, _ in alone], model, **starts)
+    together = register([case.scan for case, _ in alone], model, starts=given)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     moved = [
         np.abs(one.vertices_mm - found.vertices_mm).max()
@@ -177,10 +165,6 @@ def batch_row(model: FlameModel, alone: list[tuple[Case, Found]]) -> dict[str, A
     row = {"kind": "batch", "status": "converged", "reason": "", "scans": len(alone)}
     row |= {"cpu_s": cpu / len(alone), "wall_s": wall / len(alone)}
     return row | {"batch_difference_mm": float(np.max(moved))}
-
-
-def can_run(method: str, case: Case) -> bool:
-    return method != "facefold" or case.start_error is None or takes_starts()
 
 
 def row_of(case: Case, model: FlameModel, run: Run, own: Own) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,12 +19,12 @@ import numpy as np
 import torch
 from ict_cases import CASES, IctModel, make_case
 from measures import region
+from open_models import MODELS, add_shared_data, open_model
 from peers import landmark_start
 from PIL import Image, ImageDraw
-from registration import HERE, MODELS, QUICK, REAL, named
+from registration import QUICK, REAL, named
 from scipy.optimize import least_squares
 
-from pipeline.flame.assets import load_model
 from pipeline.registration import register
 from pipeline.registration.uncertainty import (
     BARE_CALIBRATION,
@@ -89,18 +88,13 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--cases", default="all", help="names of cases, separated by commas")
     parser.add_argument("--seeds", type=int, help="the first case's, then counted up; own if none")
     parser.add_argument("--fit", action="store_true", help="print the constants that fit best")
-    default = os.environ.get("FACEFOLD_SHARED_DATA", HERE.parents[3] / "shared" / "data")
-    parser.add_argument("--shared-data", type=Path, default=Path(default))
+    add_shared_data(parser)
     return parser.parse_args()
 
 
 def measured(name: str, cases: list[str], seeds: int | None, data: Path) -> dict[str, Pairs]:
     """Every group's vertices; registrations that failed claim nothing and are left out."""
-    model = load_model(
-        data / MODELS[name],
-        data / "flame" / "landmark_embedding.npy",
-        data / "flame" / "FLAME_masks.pkl",
-    )
+    model = open_model(data, name)
     ict = IctModel.load(data)
     face = region(model, "face")
     parts: dict[str, list[Pairs]] = {group: [] for group in GROUPS}
