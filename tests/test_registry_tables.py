@@ -140,7 +140,7 @@ def test_scans_are_scaled_once_before_their_unit(tmp_path: Path) -> None:
 
 
 def test_a_missing_table_stops_each_of_its_scans(tmp_path: Path) -> None:
-    rule = {"metric": False, "scale": {"file": "../factors.json", "key": "{subject}"}}
+    rule = {"metric": False, "scale": {"file": "factors.json", "key": "{subject}"}}
     root = source(tmp_path, **rule)
     # what lies outside of the source's folder is none of its files
     table_of(tmp_path, "factors.json", {"p1": 1, "p2": 1, "p3": 1})
