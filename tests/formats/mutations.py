@@ -1,0 +1,708 @@
+"""Damaged and hostile files of every format, the same for the same seed.
+
+A `Target` is one reader with whole files of its format; `mutated` spoils one of them. Formats that
+pack their content (gzip, ZIP, PNG chunks) are also spoilt inside and packed anew: checksums would
+otherwise stop nearly every mutation at the door.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import random
+import re
+import resource
+import signal
+import struct
+import sys
+import time
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "landmarks")]
+import scan_writers
+import test_landmark_contract as landmark_writers
+
+from pipeline.errors import FormatError, RegistryError
+from pipeline.formats import READERS, read_scan
+from pipeline.landmarks import LANDMARK_READERS, read_landmarks
+from pipeline.registry import load_registry, registries_dir
+
+Random = random.Random
+OUTSIDE = "outside"
+"""The folder beside the scan's own that no reader may look into."""
+MEMORY_BYTES = 200 << 20
+HANG_SECONDS = 20
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Target:
+    name: str
+    file_name: str
+    read: Callable[[Path], Any]
+    wholes: tuple[bytes, ...]
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+    refusal: type[Exception] = FormatError
+
+
+def targets() -> list[Target]:
+    """Every registered reader, and the reader of registries."""
+    vertices, faces = scan_writers.surface()
+    found = []
+    for form in READERS:
+        kin = {name for name in dir(scan_writers) if name.startswith(f"{form}_") and name != "obj"}
+        writers = [scan_writers.WRITERS[form]]
+        writers += [getattr(scan_writers, name) for name in sorted(kin & OTHER_WRITERS)]
+        options = scan_writers.OPTIONS.get(form, {})
+        beside = {}
+        if form in scan_writers.BESIDE:
+            name, write = scan_writers.BESIDE[form]
+            beside[name] = write(vertices, faces)
+        if form == "obj":
+            beside["scan.mtl"] = b"newmtl face\nmap_Kd -s 1 1 1 scan.png\n"
+        wholes = [write(vertices, faces) for write in writers]
+        wholes += [make(vertices, faces) for make in RICHER.get(form, ())]
+        read = partial(read_scan, format=form, **options)
+        found.append(Target(form, f"scan.{form}", read, tuple(wholes), beside))
+    for form in LANDMARK_READERS:
+        whole = landmark_writers.WRITERS[form](landmark_writers.points_for(form))
+        photo = {"scan.png": scan_writers.png(vertices, faces)}
+        read = partial(read_landmarks, format=form)
+        found.append(Target(f"landmarks {form}", f"scan.{form}", read, (whole,), photo))
+    registries = sorted(registries_dir().glob("*.yaml"))
+    wholes = tuple(file.read_bytes() for file in registries)
+    found.append(Target("registry", "lab.yaml", load_registry, wholes, refusal=RegistryError))
+    return found
+
+
+def rich_obj(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    """With a material, texture seams, polygons, negative indices and a continued row."""
+    rows = ["mtllib scan.mtl"]
+    rows += [f"v {x!r} {y!r} {z!r} 0.1 0.2 0.9" for x, y, z in vertices.tolist()]
+    rows += ["vt 0.5 0.5", "vn 0 0 1", "usemtl face"]
+    rows += [f"f {a}/1/1 {b}//1 {c}/1" for a, b, c in (faces[:-2] + 1).tolist()]
+    return "\n".join([*rows, "f -1 -2 \\", " -7 -6", ""]).encode()
+
+
+def rich_ply(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    """With strips, colours, a texture and an element no one knows."""
+    header = (
+        "ply\nformat binary_big_endian 1.0\ncomment TextureFile scan.png\n"
+        f"element camera 1\nproperty list uchar short pose\nelement vertex {len(vertices)}\n"
+        "property double x\nproperty double y\nproperty double z\nproperty uchar red\n"
+        "property uchar green\nproperty uchar blue\nelement tristrips 2\n"
+        "property list int int vertex_indices\nend_header\n"
+    )
+    body = struct.pack(">B2h", 2, 7, 9)
+    body += b"".join(struct.pack(">3d3B", *row, 9, 99, 199) for row in vertices.tolist())
+    strip = [0, 5, 1, 6, 2, -1, 10, 15, 11]
+    body += struct.pack(f">i{len(strip)}i", len(strip), *strip) + struct.pack(">i3i", 3, 1, 2, 7)
+    return header.encode() + body
+
+
+def rich_wrl(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    image = b'appearance Appearance { texture ImageTexture { url "scan.png" } }\n geometry'
+    return scan_writers.wrl(vertices, faces).replace(b"geometry", image, 1)
+
+
+OTHER_WRITERS = {"ply_ascii", "stl_ascii", "vtk_ascii", "pcd_ascii"}
+RICHER: dict[str, tuple[Callable[[np.ndarray, np.ndarray], bytes], ...]] = {
+    "obj": (rich_obj,),
+    "ply": (rich_ply,),
+    "wrl": (rich_wrl,),
+}
+
+
+# spoiling
+
+
+def mutated(target: Target, seed: int) -> dict[str, bytes]:
+    """File name → content: the file `target.file_name`, spoilt, and those beside it."""
+    rng = Random(f"{target.name} {seed}")
+    whole = rng.choice(target.wholes)
+    files = dict(target.beside)
+    kind = rng.random()
+    if kind < 0.002:
+        content = rng.choice((*BOMBS, *OWN_BOMBS.get(target.name, ())))(whole)
+    elif kind < 0.05:
+        content = hostile_names(rng, whole)
+        files = {name: hostile_names(rng, old) for name, old in files.items()}
+    elif kind < 0.07:
+        content = rng.choice(STRANGERS)
+    elif kind < 0.6 and (packing := packing_of(whole)) is not None:
+        content = packing(rng, whole)
+    else:
+        content = spoilt(rng, whole)
+    if files and rng.random() < 0.05:
+        name = rng.choice(sorted(files))
+        files[name] = spoilt(rng, files[name])
+    return files | {target.file_name: content}
+
+
+def spoilt(rng: Random, content: bytes) -> bytes:
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        content = rng.choice(SPOILERS)(rng, content)
+    return content
+
+
+def cut(rng: Random, content: bytes) -> bytes:
+    return content[: rng.randrange(len(content) + 1)]
+
+
+def flip_bits(rng: Random, content: bytes) -> bytes:
+    data = bytearray(content)
+    for _ in range(rng.choice((1, 1, 2, 8, 64)) if data else 0):
+        data[place(rng, data)] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
+def place(rng: Random, data: bytes | bytearray) -> int:
+    """Anywhere, but every other time near the start, where headers are."""
+    end = len(data) if rng.random() < 0.5 else min(len(data), 200)
+    return rng.randrange(end) if end else 0
+
+
+def drop(rng: Random, content: bytes) -> bytes:
+    a = place(rng, content)
+    return content[:a] + content[a + rng.choice((1, 2, 4, 8, 100, 1000)) :]
+
+
+def repeat(rng: Random, content: bytes) -> bytes:
+    a, n = place(rng, content), rng.choice((1, 2, 8, 100, 1000))
+    return content[:a] + content[a : a + n] * rng.choice((2, 3, 50)) + content[a + n :]
+
+
+def insert(rng: Random, content: bytes) -> bytes:
+    a = place(rng, content)
+    return content[:a] + rng.choice((rng.randbytes(rng.randrange(1, 20)), *WORDS)) + content[a:]
+
+
+def swap(rng: Random, content: bytes) -> bytes:
+    a, b, c = sorted(place(rng, content) for _ in range(3))
+    return content[:a] + content[b:c] + content[a:b] + content[c:]
+
+
+def other_number(rng: Random, content: bytes) -> bytes:
+    """One number of a text replaced by one that is huge, negative, not finite or none."""
+    near = content if rng.random() < 0.6 else content[:400]
+    found = list(re.finditer(rb"-?\d[\d.eE+-]*", near[:20_000]))
+    if not found:
+        return insert(rng, content)
+    match = rng.choice(found)
+    return content[: match.start()] + rng.choice(NUMBERS) + content[match.end() :]
+
+
+def other_integer(rng: Random, content: bytes) -> bytes:
+    """Some bytes of a binary file replaced by a huge or negative integer, NaN or infinity."""
+    kind = rng.choice(("<H", "<I", ">I", "<Q", ">Q", "<f", "<d", ">d", ">H"))
+    value: float = rng.choice((float("nan"), float("inf"), 1e300 if kind[1] == "d" else 1e30))
+    if kind[1] in "HIQ":
+        bits = 8 * struct.calcsize(kind)
+        value = rng.choice((0, 1, 1 << (bits - 1), (1 << bits) - 1, (1 << bits - 1) - 1, 1 << 14))
+    a, data = place(rng, content), struct.pack(kind, value)
+    return content[:a] + data + content[a + len(data) :]
+
+
+def other_word(rng: Random, content: bytes) -> bytes:
+    """A word of the header replaced by another word of the file."""
+    found = list(re.finditer(rb"[^\s{}\[\]<>=\"',:]+", content[:2000]))
+    if len(found) < 2:
+        return flip_bits(rng, content)
+    a, b = rng.choice(found), rng.choice(found)
+    return content[: a.start()] + b[0] + content[a.end() :]
+
+
+SPOILERS = (
+    cut,
+    flip_bits,
+    drop,
+    repeat,
+    insert,
+    swap,
+    other_number,
+    other_number,
+    other_integer,
+    other_integer,
+    other_word,
+)
+NUMBERS = [
+    *(
+        b"-1",
+        b"0",
+        b"1",
+        b"-0.0",
+        b"3",
+        b"255",
+        b"65536",
+        b"2147483647",
+        b"2147483648",
+        b"-2147483648",
+    ),
+    *(b"4294967295", b"9223372036854775807", b"9223372036854775808", b"99999999999999999999999"),
+    *(
+        b"1000000",
+        b"999999999",
+        b"nan",
+        b"NaN",
+        b"inf",
+        b"-inf",
+        b"1e400",
+        b"1e39",
+        b"1e-400",
+        b"1.5",
+    ),
+    *(b"", b"1_000", b"0x10", b"1-2", b"--1", b"1/0", b".", b"1e", "٣".encode(), b"9" * 5000, b"-"),
+]
+WORDS = [
+    *(b"\0", b"\n", b"\r", b"\n\n\n", b"\\\n", b"#", b'"', b"'", b"{" * 99, b"[" * 99, b"]", b"}"),
+    *(
+        b"<!--",
+        b"<a>" * 99,
+        b"&amp;",
+        b"\xff\xfe",
+        b"\xef\xbb\xbf",
+        b"/" * 50,
+        b"-" * 99,
+        b"," * 50,
+    ),
+    *(b"f 1 2 3\n", b"v 1 2 3\n", b"\x1a", b"\xe2\x80\xa8", b"\x0b", b" " * 999, b"null", b"true"),
+]
+STRANGERS = [
+    *(b"\x89PNG\r\n\x1a\n" + bytes(64), b"\x1f\x8b\x08" + bytes(64), b"PK\x03\x04" + bytes(64)),
+    *(
+        b"<?xml version='1.0'?><a/>",
+        b"{}",
+        b"[]",
+        b"null",
+        b"0",
+        b"\0",
+        b"\n",
+        b"ply\n",
+        b"#VRML V2.0",
+    ),
+    *(b"OFF", b"glTF" + bytes(64), b"\x93NUMPY" + bytes(64), b"%PDF-1.7", b"\x7fELF" + bytes(99)),
+    *(
+        b"PK\x05\x06" + bytes(18),
+        b"MATLAB 5.0 MAT-file" + bytes(300),
+        b"# vtk DataFile Version 5.1\n",
+    ),
+]
+
+
+# packed formats, spoilt inside
+
+
+def packing_of(content: bytes) -> Callable[[Random, bytes], bytes] | None:
+    """What spoils the inside of such a file; None where it is not packed."""
+    found = [pack for magic, pack in PACKINGS.items() if content.startswith(magic)]
+    return found[0] if found else None
+
+
+def in_gzip(rng: Random, content: bytes) -> bytes:
+    return gzip.compress(spoilt(rng, gzip.decompress(content)), 1)
+
+
+def in_zip(rng: Random, content: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    chosen = rng.choice(sorted(members))
+    members[chosen] = spoilt(rng, members[chosen])
+    return zipped(members, rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)))
+
+
+def zipped(members: Mapping[str, bytes], method: int) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def in_png(rng: Random, content: bytes) -> bytes:
+    chunks, at = [], 8
+    while at < len(content):
+        size = int.from_bytes(content[at : at + 4], "big")
+        chunks.append((content[at + 4 : at + 8], content[at + 8 : at + 8 + size]))
+        at += size + 12
+    i = rng.randrange(len(chunks))
+    name, data = chunks[i]
+    if name == b"IDAT" and rng.random() < 0.7:
+        data = zlib.compress(spoilt(rng, zlib.decompress(data)))
+    else:
+        data = spoilt(rng, data)
+    chunks[i] = (name, data)
+    rows = (
+        struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks
+    )
+    return content[:8] + b"".join(rows)
+
+
+def in_glb(rng: Random, content: bytes) -> bytes:
+    size = int.from_bytes(content[12:16], "little")
+    text, rest = spoilt(rng, content[20 : 20 + size]), content[20 + size :]
+    if rng.random() < 0.3 and len(rest) > 8:
+        data = spoilt(rng, rest[8:])
+        rest = struct.pack("<I", len(data)) + rest[4:8] + data
+    text += b" " * (-len(text) % 4)
+    head = struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON")
+    return head + text + rest
+
+
+def in_mat(rng: Random, content: bytes) -> bytes:
+    """With the first element packed."""
+    data = spoilt(rng, content[128:])
+    if rng.random() < 0.5:
+        data = zlib.compress(data)
+        data = struct.pack("<II", 15, len(data)) + data
+    return content[:128] + data
+
+
+PACKINGS = {
+    b"\x1f\x8b": in_gzip,
+    b"PK": in_zip,
+    b"\x89PNG": in_png,
+    b"glTF": in_glb,
+    b"MATLAB": in_mat,
+}
+
+
+# names that lead elsewhere
+
+
+def hostile_names(rng: Random, content: bytes) -> bytes:
+    """Every name of a file in the text replaced by one that leads out of the folder."""
+    hostile = rng.choice(HOSTILE).encode()
+    found = NAME.sub(lambda _: hostile, content)
+    return found if found != content else NAMING.sub(lambda m: m[1] + hostile, content)
+
+
+NAME = re.compile(rb"[\w.{}/*]+\.(?:mtl|png|jpg|bmp|bin|txt|lnd|obj|ply|wrl)\b")
+NAMING = re.compile(rb"(mtllib |map_Kd |TextureFile |\"uri\": ?\"|url \"|file: \"?)[^\s\"]*")
+HOSTILE = [
+    *("../outside/secret.png", "../outside/secret.mtl", "../outside/secret.bin", "leads_out.png"),
+    *("leads_out.mtl", "out/secret.png", "out/secret.mtl", "out/secret.bin", "/etc/passwd", "pipe"),
+    *(
+        "/dev/zero",
+        "/dev/stdin",
+        "..",
+        ".",
+        "/",
+        "~",
+        "~root/.profile",
+        "a" * 5000,
+        "a/" * 2000,
+        "\0",
+    ),
+    *(
+        r"..\outside\secret.png",
+        r"C:\windows\win.ini",
+        "file:///etc/passwd",
+        "%2e%2e/outside/secret.bin",
+    ),
+    *(
+        "http://localhost:9/x.png",
+        "data:,x",
+        "data:;base64,!!!!",
+        "scan.png/../../outside/secret.png",
+    ),
+    *(
+        "{subject}/../../outside/x",
+        "/{stem}.lnd",
+        "*",
+        "a\nb",
+        "con",
+        " ",
+        "",
+        "zero.png",
+        "out/*.png",
+    ),
+]
+
+
+def prepare(root: Path) -> Path:
+    """The folder for scans within `root`, with links out of it, a pipe and a device."""
+    folder, outside = root / "scans", root / OUTSIDE
+    folder.mkdir(parents=True)
+    outside.mkdir()
+    for name in ("secret.png", "secret.mtl", "secret.bin"):
+        (outside / name).write_bytes(b"map_Kd secret.png\n" * 9)
+    (folder / "leads_out.png").symlink_to(outside / "secret.png")
+    (folder / "leads_out.mtl").symlink_to(outside / "secret.mtl")
+    (folder / "out").symlink_to(outside, target_is_directory=True)
+    (folder / "zero.png").symlink_to("/dev/zero")
+    (folder / "loop.png").symlink_to("loop.png")
+    os.mkfifo(folder / "pipe")
+    return folder
+
+
+# little files that ask for much
+
+
+@cache
+def gzip_bomb(whole: bytes) -> bytes:
+    head = gzip.decompress(whole) if whole.startswith(b"\x1f\x8b") else whole
+    text = re.sub(rb"^\d+ rows\n\d+", b"2048 rows\n2048", head[:40])
+    return gzip.compress(text + b"0 " * (50 << 20), 1)
+
+
+@cache
+def zip_bomb(whole: bytes) -> bytes:
+    shape = (8 << 20, 3)
+    data = np.lib.format.header_data_from_array_1_0(np.empty((0, 3), np.float32))
+    members = {}
+    for name in ("vertices", "faces", "depth", "intrinsics"):
+        buffer = io.BytesIO()
+        kind = "<i8" if name == "faces" else "<f4"
+        np.lib.format.write_array_header_1_0(buffer, data | {"shape": shape, "descr": kind})
+        members[f"{name}.npy"] = buffer.getvalue() + bytes(3 * shape[0] * int(kind[2]))
+    return zipped(members, zipfile.ZIP_DEFLATED)
+
+
+def lying_array(whole: bytes) -> bytes:
+    """An array whose header announces much more than follows."""
+    buffer = io.BytesIO()
+    header = {"shape": (10**9, 3), "descr": "<f4", "fortran_order": False}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    array = buffer.getvalue() + bytes(120)
+    if whole.startswith(b"PK"):
+        return zipped({"vertices.npy": array, "faces.npy": array, "depth.npy": array}, 0)
+    return array
+
+
+def nested_array(whole: bytes) -> bytes:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': " + b"-" * 9000 + b"1}\n"
+    array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    return zipped({"vertices.npy": array}, 0) if whole.startswith(b"PK") else array
+
+
+@cache
+def big_png(whole: bytes) -> bytes:
+    """An image of 60 000 · 60 000 pixels of nothing."""
+    rows = zlib.compress(bytes(60_000 * 2 * 500), 9)
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 16, 0, 0, 0, 0)), (b"IDAT", rows))
+    body = (
+        struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+
+
+@cache
+def mat_bomb(whole: bytes) -> bytes:
+    packed = zlib.compress(struct.pack("<II", 14, 300 << 20) + bytes(200 << 20), 1)
+    return whole[:128].ljust(128, b"\0") + struct.pack("<II", 15, len(packed)) + packed
+
+
+def laughs(whole: bytes) -> bytes:
+    """Ten entities, each ten of the one before (Klein, "Billion laughs", 2002)."""
+    rows = "".join(f'<!ENTITY l{i + 1} "{f"&l{i};" * 10}">' for i in range(9))
+    text = '<point active="1" name="&l9;" x="1" y="2" z="3"/>'
+    head = f'<?xml version="1.0"?><!DOCTYPE PickedPoints [<!ENTITY l0 "ha">{rows}]>'
+    return f"{head}<PickedPoints>{text}</PickedPoints>".encode()
+
+
+def foreign_entity(whole: bytes) -> bytes:
+    head = '<!DOCTYPE PickedPoints [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
+    text = '<PickedPoints><point name="1" x="1" y="2" z="3"/>&x;</PickedPoints>'
+    return (head + text).encode()
+
+
+def deep(opening: bytes, closing: bytes, n: int) -> Callable[[bytes], bytes]:
+    return lambda whole: opening * n + closing * n
+
+
+def deep_inside(whole: bytes) -> bytes:
+    """Deep brackets where a JSON document has its first list."""
+    return whole.replace(b"[", b"[" * 50_000, 1) if b"[" in whole else whole + b"[" * 50_000
+
+
+def long_line(whole: bytes) -> bytes:
+    return whole + b"9" * (2 << 20)
+
+
+def many_words(whole: bytes) -> bytes:
+    return whole + b" 1" * (1 << 20)
+
+
+def many_rows(whole: bytes) -> bytes:
+    return whole + b"\n" * (1 << 20) + b"v\n" * (1 << 18)
+
+
+def yaml_laughs(whole: bytes) -> bytes:
+    rows = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    return "\n".join(["a0: &a0 ha", *rows, "title: *a11", ""]).encode() + whole
+
+
+def json_numbers(whole: bytes) -> bytes:
+    group = {"landmarks": {"points": [[1e400, -1e400, 10**4000]]}, "labels": []}
+    return json.dumps({"version": 3, "groups": {"LJSON": group}}).encode()
+
+
+BOMBS: tuple[Callable[[bytes], bytes], ...] = (
+    deep(b"[", b"]", 200_000),
+    deep(b'{"a":', b"}", 200_000),
+    deep(b"<a>", b"</a>", 200_000),
+    deep(b"{", b"}", 200_000),
+    deep_inside,
+    long_line,
+    many_words,
+    many_rows,
+)
+"""For every format."""
+OWN_BOMBS: dict[str, tuple[Callable[[bytes], bytes], ...]] = {
+    "abs.gz": (gzip_bomb,) * 4,
+    "npz": (zip_bomb, zip_bomb, lying_array, nested_array),
+    "depth.npz": (zip_bomb, zip_bomb, lying_array, nested_array),
+    "png": (big_png,) * 4,
+    "mat": (mat_bomb,) * 4,
+    "landmarks npy": (lying_array, nested_array) * 2,
+    "landmarks pp": (laughs, foreign_entity) * 4,
+    "landmarks ljson": (json_numbers,) * 2,
+    "registry": (yaml_laughs,) * 4,
+}
+
+
+# reading under guard
+
+
+@dataclass(frozen=True)
+class Outcome:
+    kind: Literal["refused", "accepted", "failed"]
+    detail: str = ""
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    """Resident memory above what the process had before."""
+
+
+def outcome(target: Target, folder: Path, seed: int) -> Outcome:
+    """What the reader does with a mutated file, in a folder made by `prepare`."""
+    files = mutated(target, seed)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    path = folder / target.file_name
+    allowed = MEMORY_BYTES + len(files[target.file_name])
+    with limited(allowed), watched(folder) as touched:
+        reset_peak()
+        before, start = resident("VmRSS"), time.perf_counter()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", RuntimeWarning)
+                found = target.read(path)
+            kind, detail = "accepted", leak(found, folder)
+        except target.refusal as error:
+            kind, detail = "refused", "" if str(error) else "an error without a word"
+        except Hang:
+            kind, detail = "failed", f"no end after {HANG_SECONDS} s"
+        except BaseException as error:
+            kind, detail = "failed", f"{type(error).__name__}: {error}"[:200]
+        seconds = time.perf_counter() - start
+    peak = resident("VmHWM") - before
+    if touched:
+        kind, detail = "failed", f"touched {touched[0]}"
+    for name in files:
+        (folder / name).unlink()
+    return Outcome("failed" if detail else kind, detail, seconds, peak)
+
+
+def leak(found: Any, folder: Path) -> str:
+    """What an accepted scan says about files outside of its folder."""
+    image = getattr(found, "texture_path", None)
+    inside = image is None or image.resolve().is_relative_to(folder.resolve())
+    return "" if inside else f"texture {image} outside of the folder"
+
+
+class Hang(BaseException):
+    """Raised in a reader that does not come to an end; no `except Exception` stops it."""
+
+
+@contextmanager
+def limited(n_bytes: int) -> Iterator[None]:
+    """Address space and time are short inside."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (resident("VmSize") + n_bytes, hard))
+    handler = signal.signal(signal.SIGALRM, out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def out_of_time(*_: Any) -> None:
+    raise Hang
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[list[str]]:
+    """The list that every file opened outside of the folder is written to, and worse deeds."""
+    if not WATCH:
+        sys.addaudithook(audit)
+    touched: list[str] = []
+    WATCH[:] = [(folder.resolve(), touched)]
+    try:
+        yield touched
+    finally:
+        WATCH[:] = [None]
+
+
+WATCH: list[tuple[Path, list[str]] | None] = []
+"""Empty until the audit hook, which cannot be taken back, is there."""
+PYTHON = tuple(
+    str(Path(folder).resolve()) for folder in (sys.base_prefix, sys.prefix, os.__file__ + "/..")
+)
+DEEDS = (
+    "socket.",
+    "subprocess.",
+    "os.system",
+    "os.exec",
+    "os.fork",
+    "pickle.",
+    "urllib.",
+    "shutil.",
+)
+
+
+def audit(event: str, arguments: tuple[Any, ...]) -> None:
+    watch = WATCH[0]
+    if watch is None:
+        return
+    folder, touched = watch
+    if event in ("open", "os.listdir", "os.scandir"):
+        opened = arguments[0]
+        if isinstance(opened, int) or opened is None:
+            return
+        WATCH[0] = None  # resolving must not be audited
+        place = str(Path(os.fsdecode(opened)).absolute())
+        real = os.path.realpath(place)
+        WATCH[0] = watch
+        of_python = place.startswith((*PYTHON, "/proc/self/", str(REPOSITORY / "pipeline")))
+        if not of_python and not Path(real).is_relative_to(folder):
+            touched.append(f"{event} {place}")
+    elif event.startswith(DEEDS):
+        touched.append(f"{event} {arguments!r}"[:200])
+
+
+def resident(name: str) -> int:
+    """Bytes of a line of /proc/self/status."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) << 10
+    raise LookupError(name)
+
+
+def reset_peak() -> None:
+    """VmHWM starts anew at the memory held now."""
+    Path("/proc/self/clear_refs").write_text("5")
