@@ -51,7 +51,8 @@ def assemble(
     same_as = {
         f"{s.registry.id}:{subject}": other
         for s in plan.sources
-        for subject, other in s.registry.subjects.same_as.items()
+        for subject in {*s.catalogue.subjects, *s.registry.subjects.same_as} - {"*"}
+        if (other := s.registry.same_as(subject))
     }
     records = [work.record for work in plan.works]
     identity = identities(records, same_as)

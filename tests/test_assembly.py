@@ -130,6 +130,16 @@ def test_people_are_one_across_sources_and_stand_together(folder: Path, model: F
     assert other_way_round.manifest == assembly.manifest
 
 
+def test_one_line_says_that_two_sources_number_their_people_alike(
+    folder: Path, model: FlameModel
+) -> None:
+    write_registry(folder, "clinic", subjects={"same_as": {"*": "lab:{subject}", "p8": "lab:p1"}})
+    assembly = assembled(folder, model)[2]
+    people = column(assembly, "identity")
+    assert people["clinic:p7_neutral"] == "lab:p7" and people["clinic:p8_neutral"] == "lab:p1"
+    assert people["lab:p3_neutral"] == "lab:p3"
+
+
 def test_people_that_are_the_same_in_a_circle_are_refused(folder: Path, model: FlameModel) -> None:
     write_registry(folder, "lab", subjects={"same_as": {"p1": "clinic:p8"}})
     with pytest.raises(FacefoldError, match="same_as goes in a circle"):

@@ -240,7 +240,9 @@ class Subjects(Section):
         default="keep", description="Case of the groups, where file names mix it."
     )
     same_as: dict[str, Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*:.+$")]] = Field(
-        default={}, description="Subject -> `source:subject`, the same person in another source."
+        default={},
+        description="Subject -> `source:subject`, the same person in another source. The subject "
+        '"*" stands for all others: {"*": "other:{subject}"}.',
     )
     table: SubjectTable | None = Field(default=None, description="What files tell of them.")
     metadata: dict[str, dict[str, str]] = Field(

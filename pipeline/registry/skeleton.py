@@ -1,58 +1,144 @@
-"""The file that `facefold sources new ID` starts a source with."""
+"""The text of a new source file: what is known of a folder, and FILL for what only people know."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.errors import RegistryError
 
-_TEMPLATE = """\
-# yaml-language-server: $schema=schema.json
-# Replace every FILL and check the rest; `facefold sources check {id}.yaml --root FOLDER` helps.
-id: {id}
-title: FILL
-version: "FILL"
-verified: false # true once every fact below was checked on the data
-unconfirmed: [all of it]
-
-licence:
-  name: FILL
-  url: FILL
-  redistribution: false
-  commercial: false
-citation: FILL
-access: FILL # how to get the data
-
-metric: true # false: rescaled; recoverable: true size needs a factor given elsewhere
-
-scans:
-  include: ["**/*.obj"] # globs relative to the root
-  # The whole relative path. Other groups: session, expression, frame, or any that is used below.
-  name: '(?P<subject>[^/]+)/(?P<expression>[^/]+)\\.obj'
-  exclude: [] # - {{pattern: "broken/**", reason: why}}
-  companions: ["**/*.mtl", "**/*.jpg", "**/*.png"] # files that belong to scans
-  examples:
-    anna/neutral.obj: {{subject: anna, expression: neutral}}
-
-format: obj
-unit: FILL # mm, cm, m, inch, or auto
-axes: {{up: +y, forward: +z}} # of the file: up the head, out of the face; or: unknown
-
-landmarks: none
-# landmarks: {{file: "{{dir}}/{{stem}}.pp", format: pp, scheme: FILL, required: false}}
-images: [] # ["{{dir}}/{{stem}}.jpg"]
-
-neutral: [neutral] # values of the group expression; or: all
-benchmark: null # the benchmark its people belong to, which keeps them out of training
-subjects:
-  same_as: {{}} # anna: other_source:a17
-"""
+FILL = "FILL"
+ID = re.compile(r"[a-z][a-z0-9_]*")
 
 
-def new_registry(id: str) -> str:
+@dataclass(frozen=True)
+class Draft:
+    """What a source file says of a folder; the defaults show the form and stand for nothing.
+
+    Values are as the registry has them, FILL where one is open; `notes` go as comments to the
+    fields that they are named after, those of "" to the top of the file.
+    """
+
+    include: Sequence[str] = ("**/*.obj",)
+    name: str = r"(?P<subject>[^/]+)/(?P<expression>[^/]+)\.obj"
+    exclude: Sequence[Mapping[str, str]] = ()
+    companions: Sequence[str] = ("**/*.mtl", "**/*.jpg", "**/*.png")
+    examples: Mapping[str, Mapping[str, str]] = field(
+        default_factory=lambda: {"anna/neutral.obj": {"subject": "anna", "expression": "neutral"}}
+    )
+    format: str = "obj"
+    reader: str = ""
+    """FILL where the format's reader must be told something."""
+    unit: str = FILL
+    axes: Any = field(default_factory=lambda: {"up": "+y", "forward": "+z"})
+    landmarks: Mapping[str, Any] | None = None
+    images: Sequence[str] = ()
+    neutral: Any = ("neutral",)
+    case: str = "keep"
+    metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def new_registry(id: str, draft: Draft | None = None) -> str:
     """A commented source file that loads once every FILL is replaced; RegistryError: a bad id."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", id):
+    if not ID.fullmatch(id):
         raise RegistryError(
             [f"{id}.yaml: id: got {id!r}, expected small letters, digits and _, a letter first"]
         )
-    return _TEMPLATE.format(id=id)
+    return "".join(_lines(id, draft or Draft()))
+
+
+def _lines(id: str, draft: Draft) -> list[str]:
+    def noted(name: str, indent: str = "") -> str:
+        return "".join(f"{indent}# {note}\n" for note in draft.notes.get(name, ()))
+
+    return [
+        "# yaml-language-server: $schema=schema.json\n",
+        "# Replace every FILL and check the rest; ",
+        f"`facefold sources check {id}.yaml --root FOLDER` helps.\n",
+        noted(""),
+        f"id: {id}\n",
+        'title: FILL\nversion: "FILL"\n',
+        "verified: false # true once every fact below was checked on the data\n",
+        "unconfirmed: [all of it]\n\n",
+        "licence:\n  name: FILL\n  url: FILL\n  redistribution: false\n  commercial: false\n",
+        "citation: FILL\naccess: FILL # how to get the data\n\n",
+        noted("metric"),
+        "metric: FILL # true, or false: rescaled; recoverable: by a factor that `scale` gives\n\n",
+        "scans:\n",
+        f"  include: {flow(draft.include)} # globs relative to the root\n",
+        "  # The whole relative path. Groups: subject, session, expression, frame, or any that is\n",
+        "  # used below.\n",
+        noted("name", "  "),
+        f"  name: {_quoted(draft.name)}\n",
+        *_exclusions(draft),
+        noted("companions", "  "),
+        f"  companions: {flow(draft.companions)} # files that belong to scans\n",
+        "  examples:\n",
+        *(f"    {flow(path)}: {flow(groups)}\n" for path, groups in draft.examples.items()),
+        "\n",
+        noted("format"),
+        f"format: {draft.format}\n",
+        *([noted("reader"), f"reader: {draft.reader}\n"] if draft.reader else []),
+        noted("unit"),
+        f"unit: {draft.unit} # mm, cm, m, inch, or auto\n",
+        noted("axes"),
+        f"axes: {flow(draft.axes)} # of the file: up the head, out of the face; or: unknown\n\n",
+        noted("landmarks"),
+        *_landmarks(draft),
+        noted("images"),
+        f'images: {flow(draft.images)} # as "{{dir}}/{{stem}}.jpg"\n\n',
+        noted("neutral"),
+        f"neutral: {flow(draft.neutral)} # values of the group expression; or: all\n",
+        "benchmark: null # the benchmark its people belong to, which keeps them out of training\n",
+        "subjects:\n",
+        *(
+            [f"  case: {draft.case} # names mix capital and small letters\n"]
+            * (draft.case != "keep")
+        ),
+        *([f"  metadata: {flow(draft.metadata)}\n"] if draft.metadata else []),
+        "  same_as: {} # anna: other_source:a17\n",
+    ]
+
+
+def _exclusions(draft: Draft) -> list[str]:
+    if not draft.exclude:
+        return ['  exclude: [] # - {pattern: "broken/**", reason: why}\n']
+    notes = draft.notes.get("exclude", ("",) * len(draft.exclude))
+    return [
+        "  exclude:\n",
+        *(
+            f"    - {flow(rule)}{note and ' # ' + note}\n"
+            for rule, note in zip(draft.exclude, notes, strict=True)
+        ),
+    ]
+
+
+def _landmarks(draft: Draft) -> list[str]:
+    if draft.landmarks is not None:
+        fields = (f"  {name}: {flow(value)}\n" for name, value in draft.landmarks.items())
+        return ["landmarks:\n", *fields]
+    form = '# landmarks: {file: "{dir}/{stem}.pp", format: pp, scheme: FILL, required: false}\n'
+    return ["landmarks: none\n", form]
+
+
+def flow(value: Any) -> str:
+    """A value as YAML on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{flow(k)}: {flow(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[+-]?[A-Za-z][\w/+-]*(\.[A-Za-z]\w*)?", value)
+        words = ("yes", "no", "on", "off", "true", "false", "null", "none", "y", "n")
+        keep = plain and value.isascii() and value.lower() not in words
+        return value if keep else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    return json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    """Single quotes keep the backslashes of a regular expression."""
+    return "'" + text.replace("'", "''") + "'"

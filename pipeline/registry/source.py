@@ -108,6 +108,11 @@ class SourceRegistry(Section):
     def is_neutral(self, expression: str) -> bool:
         return self.neutral is None or expression in self.neutral
 
+    def same_as(self, subject: str) -> str | None:
+        """`source:subject` of the same person in another source, where one is known."""
+        known = self.subjects.same_as
+        return known.get(subject, known.get("*", "").replace("{subject}", subject)) or None
+
     @property
     def is_metric(self) -> bool:
         """Whether scans have true size once read, so that training on size may see them."""
