@@ -19,6 +19,7 @@ from pipeline.formats.abs import read_abs
 from pipeline.formats.bnt import read_bnt
 from pipeline.formats.bs import read_bs
 from pipeline.formats.depth import read_depth_npz, read_png
+from pipeline.formats.gltf import read_glb, read_gltf
 from pipeline.formats.mat import read_mat
 from pipeline.formats.npz import read_npz
 from pipeline.formats.obj import read_obj
@@ -43,6 +44,8 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "abs": read_abs,
         "abs.gz": read_abs,
         "npz": read_npz,
+        "glb": read_glb,
+        "gltf": read_gltf,
         "bnt": read_bnt,
         "vtk": read_vtk,
         "pcd": read_pcd,

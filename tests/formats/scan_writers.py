@@ -6,11 +6,14 @@ same surface with one vertex or one corner replaced.
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
+import json
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.io import savemat
@@ -210,6 +213,44 @@ def bs(vertices: np.ndarray, faces: np.ndarray) -> bytes:
     return struct.pack("<3i", 1, len(vertices), -7) + shapes.tobytes()
 
 
+def gltf_document(vertices: np.ndarray, faces: np.ndarray) -> tuple[dict[str, Any], bytes]:
+    """One mesh in one buffer without a name, and the buffer."""
+    points, corners = vertices.astype("<f4").tobytes(), (faces % 2**32).astype("<u4").tobytes()
+    views = [(0, len(points)), (len(points), len(corners))]
+    document = {
+        "asset": {"version": "2.0"},
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
+        "accessors": [
+            {"bufferView": 0, "componentType": 5126, "count": len(vertices), "type": "VEC3"},
+            {"bufferView": 1, "componentType": 5125, "count": faces.size, "type": "SCALAR"},
+        ],
+        "bufferViews": [{"buffer": 0, "byteOffset": o, "byteLength": n} for o, n in views],
+        "buffers": [{"byteLength": len(points) + len(corners)}],
+    }
+    return document, points + corners
+
+
+def glb_file(document: dict[str, Any], binary: bytes) -> bytes:
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    parts = struct.pack("<I", len(text)) + b"JSON" + text
+    parts += struct.pack("<I", len(binary)) + b"BIN\0" + binary
+    return b"glTF" + struct.pack("<II", 2, 12 + len(parts)) + parts
+
+
+def glb(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    return glb_file(*gltf_document(vertices, faces))
+
+
+def gltf(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    document, binary = gltf_document(vertices, faces)
+    content = base64.b64encode(binary).decode()
+    document["buffers"][0]["uri"] = "data:application/octet-stream;base64," + content
+    return json.dumps(document).encode()
+
+
 WRITERS: dict[str, Callable[[np.ndarray, np.ndarray], bytes]] = {
     "obj": obj,
     "ply": ply_binary,
@@ -219,6 +260,8 @@ WRITERS: dict[str, Callable[[np.ndarray, np.ndarray], bytes]] = {
     "abs": range_image,
     "abs.gz": zipped,
     "npz": npz,
+    "glb": glb,
+    "gltf": gltf,
     "bnt": bnt,
     "vtk": vtk,
     "pcd": pcd,
