@@ -15,13 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, decoded, floats, read_bytes
-from pipeline.formats.grid import MAX_PIXELS, grid_scan, refuse_size
+from pipeline.formats.content import COPY_AGAIN, decoded, floats, most_unpacked, read_bytes
+from pipeline.formats.grid import grid_scan, refuse_size
 from pipeline.types import RawScan
 
 HEADER = re.compile(r"\s*(\d{1,6})\s+rows\s+(\d{1,6})\s+columns\s+pixels\s*\(flag X Y Z\):")
-MAX_UNPACKED = 4 * 10 * MAX_PIXELS
-"""Bytes of text, ten a value; real ones have 10 MB and no archive may fill the memory."""
 
 
 def read_abs(path: Path) -> RawScan:
@@ -54,12 +52,13 @@ def unzipped(path: Path) -> bytes:
         return data
     if not data.startswith(b"\x1f\x8b"):
         raise FormatError(path, "not a gzip archive", "copy it again, or drop .gz from its name")
+    limit = most_unpacked(len(data))
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as archive:
-            content = archive.read(MAX_UNPACKED + 1)
+            content = archive.read(limit + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise FormatError(path, f"damaged gzip archive: {error}", COPY_AGAIN) from error
-    if len(content) > MAX_UNPACKED:
-        fault = f"the archive holds more than {MAX_UNPACKED} bytes"
+    if len(content) > limit:
+        fault = f"the archive holds more than {limit} bytes"
         raise FormatError(path, fault, COPY_AGAIN)
     return content

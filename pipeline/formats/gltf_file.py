@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, decoded, read_bytes
 from pipeline.formats.gltf_schema import Accessor, Document
+from pipeline.formats.texture import beside
 from pipeline.types import Array
 
 JSON_CHUNK, BINARY_CHUNK = b"JSON", b"BIN\0"
@@ -152,13 +153,8 @@ def linked(path: Path, uri: str) -> bytes:
             return base64.b64decode(uri.partition(";base64,")[2], validate=True)
         except (binascii.Error, ValueError) as error:
             raise FormatError(path, f"a buffer's base64: {error}", COPY_AGAIN) from error
-    name = unquote(uri)
-    try:
-        file = (path.parent / name).resolve()
-        inside = file.is_relative_to(path.parent.resolve())
-    except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, a zero byte
-        raise FormatError(path, f"buffer {name[:60]!r}: {error}", COPY_AGAIN) from error
-    if not inside:
-        fault = f"buffer {name[:60]!r} lies outside the scan's folder"
+    file = beside(path, unquote(uri))
+    if file is None:
+        fault = f"no buffer {unquote(uri)[:60]!r} in its folder"
         raise FormatError(path, fault, "put it beside the scan, or save one .glb")
     return read_bytes(file)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, read_bytes
+from pipeline.formats.content import COPY_AGAIN, most_unpacked, read_bytes
 from pipeline.formats.mesh import checked_scan, fan_triangles
 from pipeline.types import Array, RawScan
 
@@ -37,7 +37,6 @@ NUMBERS = {
 }
 MATRIX, COMPRESSED = 14, 15
 STRUCT, NUMERIC_CLASSES = 2, range(6, 16)
-MAX_UNPACKED = 1 << 26
 SAVE_AGAIN = "save it in MATLAB with -v7, or as NPZ or PLY"
 
 Element = tuple[int, memoryview]
@@ -125,13 +124,13 @@ def elements(path: Path, data: memoryview, order: str) -> Iterator[Element]:
 
 def unpacked(path: Path, content: memoryview) -> memoryview:
     """A compressed element's content."""
-    stream = zlib.decompressobj()
+    stream, limit = zlib.decompressobj(), most_unpacked(len(content))
     try:
-        data = stream.decompress(content, MAX_UNPACKED)
+        data = stream.decompress(content, limit)
     except zlib.error as error:
         raise FormatError(path, f"damaged compressed data: {error}", COPY_AGAIN) from error
     if not stream.eof:
-        fault = f"compressed data without end, or of more than {MAX_UNPACKED} bytes"
+        fault = f"compressed data without end, or of more than {limit} bytes"
         raise FormatError(path, fault, COPY_AGAIN + ", or save it without compression")
     return memoryview(data)
 
