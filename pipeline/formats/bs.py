@@ -14,6 +14,7 @@ from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, read_bytes
 from pipeline.formats.mesh import checked_scan
 from pipeline.formats.obj import read_obj
+from pipeline.formats.texture import beside
 from pipeline.types import RawScan
 
 HEAD = 12
@@ -33,7 +34,10 @@ def read_bs(path: Path, *, shape: int = 0) -> RawScan:
         raise FormatError(path, fault, "the file is cut off or no shape.bs: " + COPY_AGAIN)
     if not 0 <= shape <= n:
         raise FormatError(path, f"shape {shape}, expected 0 … {n}", "name another shape")
-    topology = read_obj(path.parent / "shape_0.obj")
+    neutral = beside(path, "shape_0.obj")
+    if neutral is None:
+        raise FormatError(path, "no shape_0.obj in its folder", "put it there, it has the faces")
+    topology = read_obj(neutral)
     if len(topology.vertices) != n_vertices:
         fault = f"{n_vertices} points, but shape_0.obj has {len(topology.vertices)} vertices"
         raise FormatError(path, fault, "put the subject's own shape_0.obj beside it")

@@ -46,7 +46,7 @@ def grid_scan(
     rows, columns = np.nonzero(valid)
     if bottom_up:
         rows = len(valid) - 1 - rows
-    faces = grid_triangles(scan.vertices, valid, camera_side)
+    faces = grid_triangles(scan.vertices.astype(np.float64), valid, camera_side)
     return replace(scan, faces=faces, pixels=np.stack([columns, rows], axis=1))
 
 

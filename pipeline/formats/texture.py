@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from pipeline.formats.content import opened
+
+MAX_LIBRARY = 1 << 20
+"""Bytes of a material library that are read; real ones have some hundreds."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".PNG", ".JPG", ".JPEG", ".BMP")
 
 
 def beside(path: Path, name: str) -> Path | None:
-    """The file `name` means, relative to the folder of `path`; None where there is none.
+    """The file `name` means in the folder of `path` or below; None where there is none.
 
-    Names often keep the folders of the machine that wrote them; then the bare name counts.
+    Names often keep the folders of the machine that wrote them; then the bare name counts, and
+    always where the name or a link leads out of the folder: a scan opens nothing elsewhere.
     """
     name = name.strip().strip('"').replace("\\", "/")
-    if not name:
-        return None
-    candidates = (path.parent / name, path.parent / Path(name).name)
-    return next((file for file in candidates if file.is_file()), None)
+    whole = PurePosixPath(name)
+    below = [] if whole.is_absolute() or ".." in whole.parts else [name]
+    found = (path.parent / candidate for candidate in (*below, whole.name) if candidate)
+    return next((file for file in found if is_within(file, path.parent)), None)
+
+
+def is_within(file: Path, folder: Path) -> bool:
+    """Whether it is a file that lies in the folder or below, all links followed."""
+    try:
+        return file.is_file() and file.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError):  # a name that is too long or holds a zero byte
+        return False
 
 
 def texture_beside(path: Path, names: Iterable[str]) -> Path | None:
@@ -37,7 +50,8 @@ def material_images(path: Path, libraries: Iterable[str]) -> list[str]:
     library = next((file for file in tried if file is not None), None)
     if library is None:
         return []
-    lines = library.read_text(encoding="utf-8", errors="replace").splitlines()
+    with opened(library) as file:
+        lines = file.read(MAX_LIBRARY).decode("utf-8", errors="replace").splitlines()
     rows = [row for row in (line.split(None, 1) for line in lines) if len(row) == 2]
     named = [value.strip() for key, value in rows if key.lower() == "map_kd"]
     # options such as "-s 1 1 1" may stand before the name

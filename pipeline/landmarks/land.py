@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN
+from pipeline.formats.content import COPY_AGAIN, opened
+from pipeline.formats.texture import beside
 from pipeline.landmarks.rows import number_table, word_rows
 from pipeline.types import RawLandmarks
 
@@ -30,19 +31,18 @@ def read_land(path: Path) -> RawLandmarks:
         )
         raise FormatError(path, fault, COPY_AGAIN)
     share = number_table(path, rows, 2, "x y")
-    width, height = png_size(path, path.with_suffix(".png"))
+    width, height = png_size(path, path.with_suffix(".png").name)
     return RawLandmarks(pixels=np.stack([share[:, 0] * width, (1 - share[:, 1]) * height], 1) - 0.5)
 
 
-def png_size(path: Path, image: Path) -> tuple[int, int]:
+def png_size(path: Path, name: str) -> tuple[int, int]:
     """Width and height, from the image's header. Raises FormatError of `path` without it."""
-    try:
-        with image.open("rb") as stream:
+    image, header = beside(path, name), b""
+    if image is not None:
+        with opened(image) as stream:
             header = stream.read(24)
-    except OSError:
-        header = b""
     if len(header) < 24 or not header.startswith(PNG_START):
-        fault = f"its rows are shares of the size of a photo, and {image.name} beside it is no PNG"
-        raise FormatError(path, fault, f"put {image.name} beside it")
+        fault = f"its rows are shares of the size of a photo, and {name} beside it is no PNG"
+        raise FormatError(path, fault, f"put {name} beside it")
     width, height = struct.unpack(">II", header[16:])
     return width, height

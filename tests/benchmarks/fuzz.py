@@ -92,6 +92,7 @@ def outcomes(target: Target, n: int) -> Iterator[tuple[int, Outcome]]:
     """(seed, outcome) of each input; a process that dies is one failure, and another goes on."""
     context = multiprocessing.get_context("fork")
     seed = 0
+    read_whole(target)
     while seed < n:
         receiver, sender = context.Pipe(duplex=False)
         worker = context.Process(target=work, args=(target, range(seed, n), sender))
@@ -112,16 +113,17 @@ def outcomes(target: Target, n: int) -> Iterator[tuple[int, Outcome]]:
 def work(target: Target, seeds: range, sender: Connection) -> None:
     with tempfile.TemporaryDirectory(prefix="facefold-fuzz-") as root:
         folder = prepare(Path(root))
-        warm_up(target, folder)
         for seed in seeds:
             sender.send((seed, outcome(target, folder, seed)))
 
 
-def warm_up(target: Target, folder: Path) -> None:
-    """What the reader imports on first use is not the input's doing."""
-    for name, content in {**target.beside, target.file_name: target.wholes[0]}.items():
-        (folder / name).write_bytes(content)
-    target.read(folder / target.file_name)
+def read_whole(target: Target) -> None:
+    """The reader must read a whole file; what it imports for that is not an input's doing."""
+    with tempfile.TemporaryDirectory(prefix="facefold-fuzz-") as folder:
+        for whole in target.wholes:
+            for name, content in {**target.beside, target.file_name: whole}.items():
+                (Path(folder) / name).write_bytes(content)
+            target.read(Path(folder) / target.file_name)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from pipeline.registry import load_registry, registries_dir
 Random = random.Random
 OUTSIDE = "outside"
 """The folder beside the scan's own that no reader may look into."""
+LINK = b"a link that leads out of the folder"
 MEMORY_BYTES = 200 << 20
 HANG_SECONDS = 20
 REPOSITORY = Path(__file__).parents[2]
@@ -82,9 +83,14 @@ def targets() -> list[Target]:
         read = partial(read_landmarks, format=form)
         found.append(Target(f"landmarks {form}", f"scan.{form}", read, (whole,), photo))
     registries = sorted(registries_dir().glob("*.yaml"))
-    wholes = tuple(file.read_bytes() for file in registries)
+    wholes = tuple(renamed(file.read_bytes()) for file in registries)
     found.append(Target("registry", "lab.yaml", load_registry, wholes, refusal=RegistryError))
     return found
+
+
+def renamed(registry: bytes) -> bytes:
+    """With the id that the file's name demands."""
+    return re.sub(rb"^id: .*", b"id: lab", registry, count=1, flags=re.MULTILINE)
 
 
 def rich_obj(vertices: np.ndarray, faces: np.ndarray) -> bytes:
@@ -145,9 +151,9 @@ def mutated(target: Target, seed: int) -> dict[str, bytes]:
         content = packing(rng, whole)
     else:
         content = spoilt(rng, whole)
-    if files and rng.random() < 0.05:
-        name = rng.choice(sorted(files))
-        files[name] = spoilt(rng, files[name])
+    if rng.random() < 0.05:
+        name = rng.choice(["scan.png", *sorted(files)])
+        files[name] = LINK if rng.random() < 0.3 else spoilt(rng, files.get(name, b"\x89PNG"))
     return files | {target.file_name: content}
 
 
@@ -589,7 +595,10 @@ def outcome(target: Target, folder: Path, seed: int) -> Outcome:
     """What the reader does with a mutated file, in a folder made by `prepare`."""
     files = mutated(target, seed)
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        if content is LINK:
+            (folder / name).symlink_to(folder.parent / OUTSIDE / "secret.png")
+        else:
+            (folder / name).write_bytes(content)
     path = folder / target.file_name
     allowed = MEMORY_BYTES + len(files[target.file_name])
     with limited(allowed), watched(folder) as touched:
