@@ -252,11 +252,32 @@ def schema() -> None:
 
 
 @sources_app.command("new")
-def new_source(source: Annotated[str, typer.Argument(help="Id of the new source.")]) -> None:
-    """Print a commented registry to fill in."""
+def new_source(
+    source: Annotated[str, typer.Argument(help="Id of the new source.")],
+    root: Annotated[
+        Path | None, typer.Option(help="The delivered folder: what it shows is filled in.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write, named as the id; stdout without it.")
+    ] = None,
+) -> None:
+    """Write a commented registry to fill in: drafted from a folder with --root, blank without."""
     from pipeline.registry import new_registry
 
-    typer.echo(new_registry(source), nl=False)
+    if out is not None and (out.exists() or out.name != f"{source}.yaml"):
+        fault = "is there already" if out.exists() else "is not called as its source"
+        raise FacefoldError(f"{out}: {fault}; name a new file {source}.yaml")
+    draft = None
+    if root is not None:
+        from pipeline.sources import draft_source
+
+        draft = draft_source(root)
+    text = new_registry(source, draft)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+        say(f"{out}: replace every FILL, then: facefold sources check {out} --root {root or 'DIR'}")
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ class Draft:
     examples: Mapping[str, Mapping[str, str]] = field(
         default_factory=lambda: {"anna/neutral.obj": {"subject": "anna", "expression": "neutral"}}
     )
+    metric: Any = True
     format: str = "obj"
     reader: str = ""
     """FILL where the format's reader must be told something."""
@@ -67,11 +68,11 @@ def _lines(id: str, draft: Draft) -> list[str]:
         "licence:\n  name: FILL\n  url: FILL\n  redistribution: false\n  commercial: false\n",
         "citation: FILL\naccess: FILL # how to get the data\n\n",
         noted("metric"),
-        "metric: FILL # true, or false: rescaled; recoverable: by a factor that `scale` gives\n\n",
+        f"metric: {flow(draft.metric)} # false: rescaled; recoverable: by `scale`\n\n",
         "scans:\n",
         f"  include: {flow(draft.include)} # globs relative to the root\n",
-        "  # The whole relative path. Groups: subject, session, expression, frame, or any that is\n",
-        "  # used below.\n",
+        "  # The whole relative path. Groups: subject, session, expression, frame, or any\n",
+        "  # that is used below.\n",
         noted("name", "  "),
         f"  name: {_quoted(draft.name)}\n",
         *_exclusions(draft),
@@ -90,7 +91,7 @@ def _lines(id: str, draft: Draft) -> list[str]:
         noted("landmarks"),
         *_landmarks(draft),
         noted("images"),
-        f'images: {flow(draft.images)} # as "{{dir}}/{{stem}}.jpg"\n\n',
+        f'images: {flow(draft.images)} # ["{{dir}}/{{stem}}.jpg"]\n\n',
         noted("neutral"),
         f"neutral: {flow(draft.neutral)} # values of the group expression; or: all\n",
         "benchmark: null # the benchmark its people belong to, which keeps them out of training\n",

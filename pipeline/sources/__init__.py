@@ -1,0 +1,5 @@
+"""Getting to know a source: a first registry from its folder, and a look at its scans."""
+
+from pipeline.sources.draft import draft_source
+
+__all__ = ["draft_source"]

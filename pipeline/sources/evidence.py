@@ -1,0 +1,273 @@
+"""What a few scans of an unknown source say of its unit, its axes and its landmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from itertools import permutations, product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from pipeline.errors import FacefoldError, RegistrationError, UnitError
+from pipeline.flame.stand_in import stand_in
+from pipeline.landmarks import read_landmarks, resolve
+from pipeline.landmarks.schemes import (
+    CONTOUR_68,
+    OUTER_EYES_68,
+    SCHEMES,
+    Scheme,
+    scheme_of,
+    to_68,
+)
+from pipeline.normalise import normalise
+from pipeline.normalise.scan import LANDMARK_DISTANCE_MM
+from pipeline.registration.search import search
+from pipeline.registration.template import Template, prepare_template
+from pipeline.registry.skeleton import FILL
+from pipeline.types import Array, RawScan, Scan
+from pipeline.units import UNITS, UnitFinding, find_unit
+
+MAX_RESIDUAL_MM = 8.0
+"""Landmarks of a face, in the right order, lie this near to those of an average face of their size,
+half of them; a strong expression adds a few millimetres."""
+CLEAR = 1.3
+"""A reading is chosen where the next best fits this many times worse."""
+DECLARED_DEG, ALIKE_DEG = 25.0, 12.0
+"""A head this near to the file's axes, half of them, is upright in them; tilted ones must agree."""
+
+
+class Sample(NamedTuple):
+    """A scan as read and, where it has them, its landmarks as the iBUG points in its own frame."""
+
+    path: str
+    raw: RawScan
+    marks_68: Array | None = None  # (68,3), NaN where missing
+
+
+class Pose(NamedTuple):
+    """How an average face lies in a scan's file."""
+
+    rotation: Array | None
+    """(3,3), from canonical to the file's axes; None where no face was found."""
+    unit: UnitFinding
+
+
+class Marks(NamedTuple):
+    """A reading of landmark files that makes faces of them."""
+
+    format: str
+    scheme: str
+    of_scan: Mapping[str, Array]
+    """Path of a scan -> its (68,3) iBUG points in the file's unit and axes."""
+    notes: tuple[str, ...] = ()
+
+
+@cache
+def average_68() -> Array:
+    """(68,3) mm, the landmarks of the stand-in; the contour's, which slide, are NaN."""
+    model = stand_in()
+    assert model.landmarks is not None
+    found = np.full((68, 3), np.nan)
+    found[model.landmarks.indices_68] = model.landmarks.positions(model.template_mm, model.faces)
+    found[list(CONTOUR_68)] = np.nan
+    return found
+
+
+@cache
+def template() -> Template:
+    return prepare_template(stand_in(), "cpu", 1)
+
+
+def similarity(source: Array, target: Array) -> tuple[float, Array, Array]:
+    """Scale, rotation (3,3) and translation of (N,3) onto (N,3) (Umeyama 1991).
+
+    For a look at landmarks in an unknown unit; nothing is ever scaled by it.
+    """
+    centre_s, centre_t = source.mean(axis=0), target.mean(axis=0)
+    u, values, vt = np.linalg.svd((target - centre_t).T @ (source - centre_s))
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
+    rotation = (u * sign) @ vt
+    scale = float((values * sign).sum() / max(np.square(source - centre_s).sum(), 1e-30))
+    return scale, rotation, centre_t - scale * rotation @ centre_s
+
+
+def face_residual_mm(marks_68: Array) -> float:
+    """Median distance of (68,3) points to an average face of their size, in its millimetres."""
+    average = average_68()
+    known = np.isfinite(marks_68).all(axis=1) & np.isfinite(average).all(axis=1)
+    if known.sum() < 4:
+        return np.inf
+    scale, rotation, shift = similarity(marks_68[known], average[known])
+    gap = scale * marks_68[known] @ rotation.T + shift - average[known]
+    return float(np.median(np.linalg.norm(gap, axis=1)))
+
+
+def read_marks(
+    scans: Mapping[str, RawScan], files: Mapping[str, Path], formats: Sequence[str]
+) -> Marks | str:
+    """The format and scheme under which the files are landmarks of faces, or why there is none.
+
+    `files` gives each scan's landmark file.
+    """
+    readings: list[tuple[float, str, str, dict[str, Array]]] = []
+    faults: list[str] = []
+    for format in formats:
+        for scheme in _schemes(files, format, faults):
+            marks = dict(_marks(scans, files, format, scheme, faults))
+            if len(marks) == len(files):
+                residual = float(np.median([face_residual_mm(m) for m in marks.values()]))
+                readings.append((residual, format, scheme.name, marks))
+    if not readings:
+        return faults[0] if faults else "no scheme has so many points"
+    readings.sort(key=lambda reading: reading[0])
+    residual, format, scheme_name, marks = readings[0]
+    if residual > MAX_RESIDUAL_MM:
+        return f"read as {scheme_name} they are no face: {residual:.0f} mm from an average one"
+    far = _far_from_scans(scans, marks)
+    if far:
+        return far
+    notes = [f"read as {scheme_name} they are {residual:.1f} mm from an average face (median)"]
+    others = [r for r in readings[1:] if r[0] < CLEAR * residual and (r[1], r[2]) != (format, "")]
+    other_formats = {r[1] for r in others if r[1] != format}
+    if other_formats:
+        notes.append(f"{format} or {' or '.join(other_formats)}: both make faces; see the sheet")
+        format = FILL
+    other_schemes = sorted({r[2] for r in others if r[2] != scheme_name})
+    if other_schemes:
+        # equal readings: the usual scheme, which SCHEMES lists first
+        scheme_name = min([scheme_name, *other_schemes], key=list(SCHEMES).index)
+        notes.append(f"schemes that fit about as well: {', '.join(other_schemes)}")
+    return Marks(format, scheme_name, marks, tuple(notes))
+
+
+def _schemes(files: Mapping[str, Path], format: str, faults: list[str]) -> list[Scheme]:
+    """Schemes of as many points as the files have, or the one whose names they give."""
+    for path in files.values():
+        try:
+            raw = read_landmarks(path, format)
+        except FacefoldError as error:
+            faults.append(str(error))
+            continue
+        same = [scheme for scheme in SCHEMES.values() if len(scheme) == len(raw)]
+        try:
+            named = scheme_of(raw)
+        except FacefoldError as error:
+            faults.append(str(error))
+            continue
+        return [named] if named not in same or raw.names == named.groups else same
+    return []
+
+
+def _marks(
+    scans: Mapping[str, RawScan],
+    files: Mapping[str, Path],
+    format: str,
+    scheme: Scheme,
+    faults: list[str],
+) -> Iterator[tuple[str, Array]]:
+    for scan, path in files.items():
+        try:
+            points = resolve(read_landmarks(path, format), scans[scan], path, scheme.name)
+            yield scan, to_68(scheme.name, points)
+        except FacefoldError as error:
+            faults.append(str(error))
+
+
+def _far_from_scans(scans: Mapping[str, RawScan], marks: Mapping[str, Array]) -> str:
+    """Why landmarks and scans are not of one frame; nothing where they are."""
+    average, distances = average_68(), []
+    for scan, points in marks.items():
+        known = np.isfinite(points).all(axis=1)
+        fit = known & np.isfinite(average).all(axis=1)
+        scale = similarity(points[fit], average[fit])[0]
+        gap = cKDTree(scans[scan].vertices).query(points[known])[0]
+        distances.append(scale * float(np.median(gap)))
+    far = float(np.median(distances))
+    return (
+        f"they lie {far:.0f} mm from the scans: of another frame, or of other files"
+        if far > LANDMARK_DISTANCE_MM
+        else ""
+    )
+
+
+def pose_of(sample: Sample) -> Pose | str:
+    """Pose and unit of a face: by its landmarks, else by a search; or why neither tells."""
+    vertices = sample.raw.vertices
+    if sample.marks_68 is not None:
+        average = average_68()
+        fit = np.isfinite(sample.marks_68).all(axis=1) & np.isfinite(average).all(axis=1)
+        rotation = similarity(average[fit], sample.marks_68[fit])[1]
+        try:
+            unit = find_unit("auto", vertices, sample.marks_68[list(OUTER_EYES_68)])
+        except FacefoldError as error:
+            return str(error)
+        return Pose(rotation, unit)
+    fitting: dict[str, Scan] = {}
+    faces: dict[str, Array] = {}
+    fault = "no unit makes it a face, by its extent"
+    for name in UNITS:
+        with suppress(UnitError):
+            fitting[name] = normalise(sample.raw, scan_id=sample.path, unit=name, axes=None)
+    for name, scan in fitting.items():
+        try:
+            faces[name] = search(template(), scan)[0].numpy()
+        except RegistrationError as error:
+            fault = str(error)
+    likely = faces or fitting
+    if len(likely) != 1:
+        return f"a face in {' and in '.join(likely)}" if likely else fault
+    (name,) = likely
+    size = np.ptp(fitting[name].vertices_mm, axis=0).max()
+    seen = "and a face by its shape" if faces else "but no face was found on it"
+    evidence = f"{size:.0f} mm large in {name}, {seen}"
+    return Pose(faces.get(name), UnitFinding(name, UNITS[name], evidence))
+
+
+def common_axes(rotations: Sequence[Array]) -> tuple[object, str]:
+    """The registry's `axes` for poses (3,3) from canonical to the file's axes, and the evidence.
+
+    Declared where most heads are upright in some axes of the file, with a tilt where all share it,
+    else `unknown`.
+    """
+    turns = Rotation.from_matrix(np.stack(rotations))
+    best = min(_AXES, key=lambda axes: float(np.median((axes.inv() * turns).magnitude())))
+    off = np.degrees((best.inv() * turns).magnitude())
+    told = f"heads are turned from these axes by {_range(off)}, of {len(turns)} scans"
+    if np.median(off) <= DECLARED_DEG and off.max() <= 2 * DECLARED_DEG:
+        matrix = best.as_matrix()
+        return {"up": _direction(matrix[:, 1]), "forward": _direction(matrix[:, 2])}, told
+    mean = turns.mean()
+    apart = np.degrees((mean.inv() * turns).magnitude())
+    if len(turns) > 2 and apart.max() <= ALIKE_DEG:
+        degrees = np.round(mean.inv().as_euler("xyz", degrees=True))
+        steps = [{axis: float(d)} for axis, d in zip("xyz", degrees, strict=True) if d]
+        told = f"heads share this tilt to {apart.max():.0f}°, of {len(turns)} scans"
+        return {"up": "+y", "forward": "+z", "rotation_deg": steps}, told
+    return "unknown", f"heads lie {_range(off)} off any axes, of {len(turns)} scans"
+
+
+def _range(degrees: Array) -> str:
+    low, high = f"{degrees.min():.0f}", f"{degrees.max():.0f}"
+    return f"{low}°" if low == high else f"{low}–{high}°"
+
+
+def _axes() -> Iterator[Rotation]:
+    """The 24 ways to call a file's axes left, up and forward."""
+    for order in permutations(range(3)):
+        for signs in product((1.0, -1.0), repeat=3):
+            matrix = np.eye(3)[list(order)] * signs
+            if np.linalg.det(matrix) > 0:
+                yield Rotation.from_matrix(matrix)
+
+
+_AXES = tuple(_axes())
+
+
+def _direction(vector: Array) -> str:
+    axis = int(np.abs(vector).argmax())
+    return ("+" if vector[axis] > 0 else "-") + "xyz"[axis]
