@@ -11,8 +11,8 @@ from pipeline.errors import FormatError
 from pipeline.formats.mesh import checked_scan
 from pipeline.types import Array, RawScan
 
-MAX_EDGE_IN_SPACINGS = 5.0
-"""A longer edge bridges a depth jump: surface there would be steeper than about 79°."""
+MAX_EDGE_IN_SPACINGS = 6.0
+"""A longer edge bridges a depth jump: surface there would be steeper than about 80°."""
 MAX_PIXELS = 1 << 22
 """Of one image. Depth cameras stay below; a header that announces more is damaged."""
 DEPTH_GROUPS = 64
