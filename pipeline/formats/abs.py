@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, decoded, floats, most_unpacked, read_bytes
+from pipeline.formats.content import COPY_AGAIN, decoded, floats_of_text, most_unpacked, read_bytes
 from pipeline.formats.grid import grid_scan, refuse_size
 from pipeline.types import RawScan
 
@@ -35,9 +35,7 @@ def read_abs(path: Path) -> RawScan:
         raise FormatError(path, fault, "check the format")
     rows, columns = int(header[1]), int(header[2])
     refuse_size(path, rows, columns)
-    # line by line: the words of a whole file take ten times its size
-    lines = text[header.end() :].splitlines()
-    values = np.concatenate([floats(path, line.split(), "pixels") for line in lines])
+    values = floats_of_text(path, text[header.end() :].encode(), "pixels")
     if len(values) != 4 * rows * columns:
         fault = f"{len(values)} values, expected 4 · {rows} rows · {columns} columns"
         raise FormatError(path, fault, "the file is cut off or damaged: " + COPY_AGAIN)

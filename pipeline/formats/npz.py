@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from tokenize import TokenError
+from typing import IO
 
 from numpy.lib import format as npy
 
@@ -62,7 +63,7 @@ def arrays(path: Path, names: Iterable[str]) -> dict[str, Array]:
                 found = {name: members.get(f"{name}.npy") for name in names}
                 size = os.fstat(file.fileno()).st_size
                 return {
-                    name: plain_array(archive, info, most_unpacked(size))
+                    name: member_array(archive, info, most_unpacked(size))
                     for name, info in found.items()
                     if info is not None
                 }
@@ -71,25 +72,34 @@ def arrays(path: Path, names: Iterable[str]) -> dict[str, Array]:
             raise FormatError(path, fault, COPY_AGAIN) from error
 
 
-def plain_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> Array:
-    """The array of one member, once its header states what the member holds.
-
-    numpy makes room for whatever a header states before it looks at the data.
-    """
+def member_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> Array:
+    """The array of one member. Raises one of DAMAGED, also where it unpacks to too much."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{info.filename} is compressed by method {info.compress_type}")
     if info.file_size > limit:
         raise ValueError(f"{info.filename} unpacks to {info.file_size} bytes, at most {limit}")
     with archive.open(info) as member:
-        version = npy.read_magic(member)
-        if version not in HEADERS:
-            raise ValueError(f"{info.filename} is of version {version}")
-        shape, _, dtype = HEADERS[version](member)
-        stated = member.tell() + math.prod(shape) * dtype.itemsize
-        if min(shape, default=1) < 0 or stated != info.file_size:
-            raise ValueError(f"{info.filename} states {dtype} {shape} in {info.file_size} bytes")
-        member.seek(0)
-        return npy.read_array(member, allow_pickle=False)
+        return plain_array(member, info.file_size)
+
+
+def plain_array(file: IO[bytes], size: int) -> Array:
+    """The array of an `.npy` stream of `size` bytes, once its header states what is there.
+
+    numpy makes room for whatever a header states before it looks at the data. Raises one of
+    DAMAGED.
+    """
+    version = npy.read_magic(file)
+    if version not in HEADERS:
+        raise ValueError(f"an array of version {version}")
+    try:
+        shape, _, dtype = HEADERS[version](file)
+    except MemoryError as error:  # of the parser's stack
+        raise ValueError("an array with a header of nested brackets") from error
+    stated = file.tell() + math.prod(shape) * dtype.itemsize
+    if min(shape, default=1) < 0 or stated != size:
+        raise ValueError(f"an array {dtype} {shape} in {size} bytes")
+    file.seek(0)
+    return npy.read_array(file, allow_pickle=False)
 
 
 def refuse_misshapen(path: Path, name: str, array: Array) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, floats, read_text
 from pipeline.types import Array
 
-SEPARATOR = re.compile(r"[\s,;]+")
+SEPARATORS = str.maketrans(",;", "  ")
 
 
 def word_rows(path: Path) -> list[list[str]]:
@@ -17,9 +16,8 @@ def word_rows(path: Path) -> list[list[str]]:
 
     Raises FormatError where no row is left.
     """
-    lines = (line.partition("#")[0] for line in read_text(path).splitlines())
-    rows = [[word for word in SEPARATOR.split(line) if word] for line in lines]
-    rows = [row for row in rows if row]
+    lines = read_text(path).translate(SEPARATORS).splitlines()
+    rows = [row for row in (line.partition("#")[0].split() for line in lines) if row]
     if not rows:
         raise FormatError(path, "holds no landmarks", COPY_AGAIN)
     return rows

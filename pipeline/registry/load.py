@@ -86,7 +86,16 @@ def _file_of(path_or_id: Path | str) -> Path:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses what YAML lets pass in silence: repeated keys, and keys that are no text."""
+    """Refuses what YAML lets pass in silence: repeated keys, keys that are no text, aliases.
+
+    A few aliases of aliases stand for more values than any memory holds.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            line = self.peek_event().start_mark.line + 1
+            raise RegistryError([f"line {line}: got an alias (*name), expected the value itself"])
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -112,6 +121,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
         data = yaml.load(file.read_text(encoding="utf-8"), _StrictLoader)
     except RegistryError as error:
         raise RegistryError([f"{file}: {fault}" for fault in error.faults]) from error
+    except RecursionError:
+        raise RegistryError([f"{file}: YAML: got too many levels of nesting"]) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
         raise RegistryError([f"{file}: YAML: got {problem}, expected valid YAML"]) from error
