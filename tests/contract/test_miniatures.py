@@ -125,7 +125,8 @@ def test_scans_have_their_true_size_and_frame(id: str, built: dict[str, Built]) 
         else:
             # any pose, yet the same size and no mirror image
             np.testing.assert_allclose(shape_of(truth), shape_of(expected.head.truth_mm), rtol=1e-5)
-        shown = SurfaceIndex(truth, model().faces).query(scan.vertices_mm).distance
+        some = scan.vertices_mm[:: max(1, len(scan.vertices_mm) // 500)]
+        shown = SurfaceIndex(truth, model().faces).query(some).distance
         assert np.median(shown) < 0.7, path
         if scan.landmarks_mm is not None and scan.landmark_scheme is not None:
             turn, shift = rigid(expected.head.truth_mm, truth)

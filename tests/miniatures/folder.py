@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.types import Array
+from tests.miniatures.files import Write, text
 from tests.miniatures.heads import Head
+
+BELONGS, LEFT_OUT, UNKNOWN = text("of a scan\n"), text("left out\n"), text("what is this?\n")
+"""Contents of files that nobody opens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +72,15 @@ class Writing:
         """(N,3) canonical mm -> the files' axes and unit."""
         return points_mm @ self.canonical_to_file.T / self.unit_mm
 
+    def surface(self, head: Head) -> tuple[Array, Array]:
+        """(N,3) vertices and (M,3) triangles of a scan of the head, as its file has them."""
+        return self.to_file(head.vertices_mm), head.faces
+
     def scan(
         self,
         path: str,
         head: Head | None,
-        write: Callable[[Path], None],
+        write: Write,
         *,
         subject: str,
         session: str = "",
@@ -92,29 +100,22 @@ class Writing:
             subject, session, expression, neutral, landmarks, head, vertices_file
         )
 
-    def companion(self, path: str, write: Callable[[Path], None] | str = "") -> None:
+    def companion(self, path: str, write: Write = BELONGS) -> None:
         self._put(path, write)
         self.companions.add(path)
 
-    def exclude(
-        self, path: str, reason: str, write: Callable[[Path], None] | str = "left out\n"
-    ) -> None:
+    def exclude(self, path: str, reason: str, write: Write = LEFT_OUT) -> None:
         self._put(path, write)
         self.excluded[path] = reason
 
-    def quarantine(
-        self, path: str, reason: str, write: Callable[[Path], None] | str = "what is this?\n"
-    ) -> None:
+    def quarantine(self, path: str, reason: str, write: Write = UNKNOWN) -> None:
         self._put(path, write)
         self.quarantined[path] = reason
 
-    def _put(self, path: str, write: Callable[[Path], None] | str) -> None:
+    def _put(self, path: str, write: Write) -> None:
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(write, str):
-            target.write_bytes(write.encode("ascii"))
-        else:
-            write(target)
+        write(target)
 
     def done(self) -> Miniature:
         sound = (path for path in self.scans if path not in self.refused and self.scans[path].head)

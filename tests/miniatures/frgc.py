@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
-
 import numpy as np
 
-from tests.miniatures.files import write_range_image, write_text
+from tests.miniatures import files
 from tests.miniatures.folder import Writing
 from tests.miniatures.heads import head, pinhole, range_image
 
@@ -21,20 +19,17 @@ DISTANCE_MM = 1200.0
 def build(writing: Writing) -> None:
     for stem, (season, subject, person) in SCANS.items():
         seen = head(person).moved(np.array([0.0, 0.0, -DISTANCE_MM]))
-        points, valid = range_image(seen, pinhole(120, 160, 420.0))
+        image = range_image(seen, pinhole(120, 160, 420.0))
         writing.scan(
             f"nd1/{stem}.abs.gz",
             seen,
-            lambda path, points=points, valid=valid: write_range_image(path, points, valid),
+            files.abs_gz(*image),
             subject=subject,
             session=season,
             neutral=False,
         )
-        writing.companion(
-            f"nd1/{stem[:-1]}0.ppm.gz",
-            lambda path: path.write_bytes(gzip.compress(b"P6 1 1 255\nabc", mtime=0)) and None,
-        )
+        writing.companion(f"nd1/{stem[:-1]}0.ppm.gz", files.zipped_photo)
         writing.subjects[subject] = {}
-    writing.companion("metadata/4201.xml", lambda path: write_text(path, "<Recordings/>\n"))
+    writing.companion("metadata/4201.xml", files.text("<Recordings/>\n"))
     writing.exclude("nd1/Spring2003range/04203d101.abs.gz", "Spring2003")
     writing.quarantine("nd1/Fall2003range/04202d346", "no rule explains")

@@ -31,6 +31,24 @@ class Head:
     faces: Array  # (M,3) its triangles, counter-clockwise from outside
     landmarks_mm: Array  # (68,3) the true iBUG points
 
+    def scaled(self, factor: float) -> Head:
+        """The head blown up, or shrunk."""
+        return replace(
+            self,
+            truth_mm=self.truth_mm * factor,
+            vertices_mm=self.vertices_mm * factor,
+            landmarks_mm=self.landmarks_mm * factor,
+        )
+
+    def part(self, keep: Callable[[Array], Array]) -> Head:
+        """What `keep` (N,3) -> (N,) bool leaves of the scan; the truth stays whole."""
+        faces = self.faces[keep(self.vertices_mm)[self.faces].all(axis=1)]
+        used, compact = np.unique(faces, return_inverse=True)
+        shown = self.supported & keep(self.truth_mm)
+        return replace(
+            self, supported=shown, vertices_mm=self.vertices_mm[used], faces=compact.reshape(-1, 3)
+        )
+
     def moved(self, shift_mm: Array) -> Head:
         """The head elsewhere, (3,) mm away."""
         return replace(

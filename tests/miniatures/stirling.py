@@ -1,13 +1,8 @@
-"""Stirling/ESRC: mixed-case names, second scans, broken material names, `.lnd` beside elsewhere."""
+"""Stirling/ESRC: mixed-case names, repeated scans, broken material names, landmarks elsewhere."""
 
 from __future__ import annotations
 
-from tests.miniatures.files import (
-    write_image,
-    write_lnd,
-    write_material,
-    write_textured_obj,
-)
+from tests.miniatures import files
 from tests.miniatures.folder import Writing
 from tests.miniatures.heads import head, scheme_points
 
@@ -16,36 +11,33 @@ STEMS = {
     "F/f1002_NH": ("F1002", "", "NH"),
     "M/M1003_2_N": ("M1003", "", "N"),
     "M/m1004b_n": ("M1004", "B", "N"),
-    "M/M1004_N": ("M1004", "", "N"),
+    "M/M1004_N_2": ("M1004", "", "N"),
 }
 """Path below scans/ -> subject, session, expression."""
 
 
 def build(writing: Writing) -> None:
-    for person, (stem, (subject, session, expression)) in enumerate(STEMS.items()):
+    for i, (stem, (subject, session, expression)) in enumerate(STEMS.items()):
         sex, name = stem.split("/")
-        seen = head(min(person, 3))
+        seen = head(min(i, 3))
+        marked = i != 2
         landmarks = f"annotations/{sex}_3D_N/{name}.lnd"
-        # half of the files name a material that is not there
-        material = f"{name}.mtl" if person % 2 == 0 else "D:\\export\\head 1.mtl"
+        # every other file names a material that is not there
+        library = f"{name}.mtl" if i % 2 == 0 else "D:\\export\\head 1.mtl"
         writing.scan(
             f"scans/{stem}.obj",
             seen,
-            lambda path, seen=seen, material=material: write_textured_obj(
-                path, writing.to_file(seen.vertices_mm), seen.faces, material
-            ),
+            files.textured_obj(*writing.surface(seen), library),
             subject=subject,
             session=session,
             expression=expression,
-            landmarks=landmarks if person != 2 else None,
+            landmarks=landmarks if marked else None,
         )
-        writing.companion(
-            f"scans/{stem}.mtl", lambda path, name=name: write_material(path, f"{name}.bmp")
-        )
-        writing.companion(f"scans/{stem}.bmp", write_image)
-        if person != 2:  # one has no landmarks
+        writing.companion(f"scans/{stem}.mtl", files.material(f"{name}.bmp"))
+        writing.companion(f"scans/{stem}.bmp", files.photo)
+        if marked:
             points = writing.to_file(scheme_points(seen.landmarks_mm, "fg7"))
-            writing.companion(landmarks, lambda path, points=points: write_lnd(path, points))
+            writing.companion(landmarks, files.lnd(points))
         writing.subjects[subject] = {"sex": {"F": "female", "M": "male"}[sex]}
     writing.quarantine("scans/F/F1001_smile.obj", "does not fit")
     writing.quarantine("scans/readme.txt", "no rule explains")

@@ -1,0 +1,44 @@
+"""FaceScape multi-view: every scan at a scale and in a pose of its own, the factors in one file."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from tests.miniatures import files
+from tests.miniatures.folder import Writing
+from tests.miniatures.heads import head
+
+SCANS = {
+    ("1", "1_neutral"): ("neutral", 21.7),
+    ("1", "2_smile"): ("smile", 33.4),
+    ("122", "1_neutral"): ("neutral", 8.05),
+}
+
+
+def build(writing: Writing) -> None:
+    factors: dict[str, dict[str, list[object]]] = {}
+    for i, ((subject, stem), (expression, factor)) in enumerate(SCANS.items()):
+        number, name = stem.split("_", 1)
+        seen = head(40 + (subject == "122"), expression, "whole")
+        turn = Rotation.from_euler("xyz", [120.0 * i + 70.0, 40.0 * i, 25.0], degrees=True)
+        shift = np.array([0.5, -0.2, 3.0])
+        at = f"{subject}/{stem}"
+        writing.scan(
+            f"{at}.ply",
+            seen,
+            files.ply(turn.apply(seen.vertices_mm) / factor + shift, seen.faces),
+            subject=subject,
+            expression=name,
+            neutral=name == "neutral",
+            vertices_file=turn.apply(seen.truth_mm) / factor + shift,
+        )
+        back = turn.as_matrix().T
+        moved = np.column_stack([back, -factor * back @ shift]).tolist()
+        factors.setdefault(subject, {})[number] = [factor, moved]
+        writing.companion(f"{at}/0.jpg", files.photo)
+        writing.companion(f"{at}/params.json", files.table({"0_valid": True}))
+        writing.subjects[subject] = {}
+    writing.companion("Rt_scale_dict.json", files.table(factors))
+    writing.quarantine("122/3_mouth_stretch.ply", "holds nothing at 122/3/0")
+    writing.quarantine("122/cameras.xml", "no rule explains")

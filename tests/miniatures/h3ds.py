@@ -1,0 +1,49 @@
+"""H3DS: whole heads of scenes with six named vertices, regions, masks and cameras."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.miniatures import files
+from tests.miniatures.folder import Writing
+from tests.miniatures.heads import head
+
+SCENES = ("1b2a8613401e42a8", "444ea0dc5e85ee0b", "aa0aff60ec46c1e6")
+NAMES = {
+    "nose_tip": 30,
+    "right_eye": 37,
+    "left_eye": 44,
+    "nose_base": 33,
+    "left_lips": 54,
+    "right_lips": 48,
+}
+"""iBUG points of the landmarks; the eyes' are only near them."""
+
+
+def build(writing: Writing) -> None:
+    # the axes are stated nowhere: these heads lie on their back
+    writing.canonical_to_file = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+    for i, scene in enumerate(SCENES):
+        seen = head(60 + i, kind="whole")
+        vertices, faces = writing.surface(seen)
+        marked = i != 2
+        writing.scan(
+            f"{scene}/full_head.obj",
+            seen,
+            files.textured_obj(vertices, faces, "full_head.obj.mtl"),
+            subject=scene,
+            landmarks=f"{scene}/landmarks.txt" if marked else None,
+        )
+        if marked:
+            near = files.nearest(vertices, writing.to_file(seen.landmarks_mm[list(NAMES.values())]))
+            lines = "".join(f"{name} {k}\n" for name, k in zip(NAMES, near, strict=True))
+            writing.companion(f"{scene}/landmarks.txt", files.text(lines))
+        writing.companion(f"{scene}/full_head.obj.mtl", files.material("full_head.jpg"))
+        writing.companion(f"{scene}/image/img_0000.jpg", files.photo)
+        writing.companion(f"{scene}/mask/mask_0000.png", files.photo)
+        writing.companion(f"{scene}/regions/face.txt", files.text("1\n2\n"))
+        writing.companion(f"{scene}/cameras.npz", files.data(b"PK"))
+        writing.subjects[scene] = {}
+    writing.companion("version.txt", files.text("0.4\n"))
+    writing.quarantine("1b2a8613401e/full_head.obj", "does not fit")
+    writing.quarantine("1b2a8613401e42a8/notes.json", "no rule explains")
