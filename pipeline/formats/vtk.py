@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, floats, integers, read_bytes
+from pipeline.formats.content import COPY_AGAIN, floats_of_text, integers_of_text, read_bytes
 from pipeline.formats.mesh import checked_scan, fan_triangles
 from pipeline.formats.ply import strip_triangles
 from pipeline.types import Array, RawScan
 
 HEADER = re.compile(rb"# vtk DataFile Version \d\.\d[^\n]*\n[^\n]*\n\s*(ASCII|BINARY)\s")
 WORD = re.compile(rb"\S+")
+BLANK = re.compile(rb"\s*")
 TYPES = {
     "char": ">i1",
     "unsigned_char": ">u1",
@@ -94,10 +95,9 @@ class Cursor:
 
     def heading(self) -> list[str]:
         """The words of the next line that has any; none at the file's end."""
-        while self.at < len(self.data):
-            if words := self.line():
-                return words
-        return []
+        blank = BLANK.match(self.data, self.at)
+        self.at = blank.end() if blank else self.at
+        return self.line()
 
     def number(self, word: str) -> int:
         """A count. Raises FormatError where it is none, or more than the file can hold."""
@@ -117,12 +117,12 @@ class Cursor:
                 return np.frombuffer(self.data, dtype, n, start)
             found = (len(self.data) - start) // dtype.itemsize
         else:
-            matches = list(islice(WORD.finditer(self.data, start), n))
-            found = len(matches)
+            found = 0
+            for match in islice(WORD.finditer(self.data, start), n):
+                found, self.at = found + 1, match.end()
             if found == n:
-                self.at = matches[-1].end() if n else start
-                parse = floats if dtype.kind == "f" else integers
-                return parse(self.path, (match[0] for match in matches), "values")
+                parse = floats_of_text if dtype.kind == "f" else integers_of_text
+                return parse(self.path, self.data[start : self.at], "values")
         fault = f"ends after {found} of {n} values"
         raise FormatError(self.path, fault, "the file is cut off: " + COPY_AGAIN)
 

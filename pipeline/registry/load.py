@@ -85,6 +85,10 @@ def _file_of(path_or_id: Path | str) -> Path:
     return files[str(path_or_id)]
 
 
+MAX_BYTES = 1 << 18
+"""Of a YAML file; the longest have some thousand."""
+
+
 class _StrictLoader(yaml.SafeLoader):
     """Refuses what YAML lets pass in silence: repeated keys, keys that are no text, aliases.
 
@@ -117,6 +121,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """
     if not file.is_file():
         raise RegistryError([f"{file}: file: got nothing, expected a YAML file here"])
+    size = file.stat().st_size
+    if size > MAX_BYTES:
+        raise RegistryError([f"{file}: file: got {size} bytes, expected at most {MAX_BYTES}"])
     try:
         data = yaml.load(file.read_text(encoding="utf-8"), _StrictLoader)
     except RegistryError as error:

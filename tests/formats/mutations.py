@@ -462,9 +462,9 @@ def prepare(root: Path) -> Path:
 
 @cache
 def gzip_bomb(whole: bytes) -> bytes:
-    head = gzip.decompress(whole) if whole.startswith(b"\x1f\x8b") else whole
-    text = re.sub(rb"^\d+ rows\n\d+", b"2048 rows\n2048", head[:40])
-    return gzip.compress(text + b"0 " * (50 << 20), 1)
+    """A range image of 2048 · 2048 pixels of nothing, a hundred times as long as it must be."""
+    head = b"2048 rows\n2048 columns\npixels (flag X Y Z):\n"
+    return gzip.compress(head + b"0 " * (50 << 20), 1)
 
 
 @cache
