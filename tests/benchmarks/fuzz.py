@@ -64,7 +64,7 @@ def main() -> None:
         parser.error(f"--only takes names of {', '.join(t.name for t in known)}")
     tallies = []
     if not arguments.json:
-        print(line("reader", "inputs", "refused", "accepted", "failed", "worst s", "peak MB"))
+        print(line("reader", "inputs", "refused", "accepted", "failed", "worst cpu s", "peak MB"))
     for target in chosen:
         tally = Tally(target.name)
         for seed, found in outcomes(target, n):
@@ -85,7 +85,7 @@ def print_tally(tally: Tally) -> None:
 
 
 def line(name: str, *cells: Any) -> str:
-    return f"{name:18}" + "".join(f"{cell:>10}" for cell in cells)
+    return f"{name:18}" + "".join(f"{cell:>12}" for cell in cells)
 
 
 def outcomes(target: Target, n: int) -> Iterator[tuple[int, Outcome]]:

@@ -542,11 +542,11 @@ def long_line(whole: bytes) -> bytes:
 
 
 def many_words(whole: bytes) -> bytes:
-    return whole + b" 1" * (1 << 20)
+    return whole + b" 1" * (1 << 18)
 
 
 def many_rows(whole: bytes) -> bytes:
-    return whole + b"\n" * (1 << 20) + b"v\n" * (1 << 18)
+    return whole + b"\n" * (1 << 18) + b"v\n" * (1 << 16)
 
 
 def yaml_laughs(whole: bytes) -> bytes:
@@ -560,10 +560,10 @@ def json_numbers(whole: bytes) -> bytes:
 
 
 BOMBS: tuple[Callable[[bytes], bytes], ...] = (
-    deep(b"[", b"]", 200_000),
-    deep(b'{"a":', b"}", 200_000),
-    deep(b"<a>", b"</a>", 200_000),
-    deep(b"{", b"}", 200_000),
+    deep(b"[", b"]", 50_000),
+    deep(b'{"a":', b"}", 50_000),
+    deep(b"<a>", b"</a>", 50_000),
+    deep(b"{", b"}", 50_000),
     deep_inside,
     long_line,
     many_words,
@@ -591,6 +591,7 @@ class Outcome:
     kind: Literal["refused", "accepted", "failed"]
     detail: str = ""
     seconds: float = 0.0
+    """Of the processor: other programs that run do not count."""
     peak_bytes: int = 0
     """Resident memory above what the process had before."""
 
@@ -607,7 +608,7 @@ def outcome(target: Target, folder: Path, seed: int) -> Outcome:
     allowed = MEMORY_BYTES + len(files[target.file_name])
     reset_peak()
     with limited(allowed), watched(folder) as touched:
-        before, start = memory()[1], time.perf_counter()
+        before, start = memory()[1], time.process_time()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", RuntimeWarning)
@@ -619,7 +620,7 @@ def outcome(target: Target, folder: Path, seed: int) -> Outcome:
             kind, detail = "failed", f"no end after {HANG_SECONDS} s"
         except BaseException as error:
             kind, detail = "failed", f"{type(error).__name__}: {error}"[:200]
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
     peak = peak_resident() - before
     if touched:
         kind, detail = "failed", f"touched {touched[0]}"
