@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,13 @@ def test_not_an_archive(tmp_path: Path) -> None:
     path = tmp_path / "scan.abs.gz"
     path.write_bytes(abs_text(surface()[0], np.ones((ROWS, COLUMNS), bool)))
     with pytest.raises(FormatError, match="not a gzip archive"):
+        read_abs(path)
+
+
+def test_an_archive_that_would_fill_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "scan.abs.gz"
+    path.write_bytes(gzip.compress(b"6 rows\n5 columns\npixels (flag X Y Z):\n" + b"0 " * 10**7))
+    with pytest.raises(FormatError, match="archive holds more than"):
         read_abs(path)
 
 

@@ -112,6 +112,18 @@ def test_other_fields_and_packed_colours(tmp_path: Path, encoding: str, kind: st
     assert scan.colours.tolist() == [[255, 128, 0], [1, 2, 3], [170, 187, 204]]
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "binary", "binary_compressed"])
+def test_the_first_of_several_values_counts(tmp_path: Path, encoding: str) -> None:
+    rows = np.array([([1, 5], 2, 3), ([4, 5], 5, 6)], [("x", "<f4", 2), ("y", "<f4"), ("z", "<f4")])
+    head = pcd_head(2, encoding, width=2).replace(b"COUNT 1", b"COUNT 2")
+    content = {
+        "ascii": head + b"1 5 2 3\n4 5 5 6\n",
+        "binary": head + rows.tobytes(),
+        "binary_compressed": compressed(head, b"".join(rows[name].tobytes() for name in "xyz")),
+    }[encoding]
+    assert read_pcd(written(tmp_path, content)).vertices.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
 def test_pixels_without_a_reading(tmp_path: Path) -> None:
     vertices = VERTICES.copy()
     vertices[12] = np.nan
