@@ -16,6 +16,8 @@ def read_pp(path: Path) -> RawLandmarks:
     Raises FormatError for broken XML, another document, and a point without coordinates.
     """
     data = read_bytes(path)
+    if b"<!ENTITY" in data:  # of which a few stand for any amount of text, or for other files
+        raise FormatError(path, "declares XML entities", "save it with MeshLab's point picking")
     try:
         root = ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
