@@ -158,6 +158,12 @@ def test_what_yaml_would_pass_in_silence(tmp_path: Path) -> None:
     assert fault.endswith("got unit twice, expected it once")
     [fault] = faults_of(tmp_path, lab_text().replace("same_as: {}", "same_as: {012: b:1}"))
     assert fault.endswith("got the key 10, expected text: quote it")
+    [fault] = faults_of(tmp_path, lab_text().replace("title: Lab", "title: &a Lab\nversion: *a"))
+    assert fault == "line 5: got an alias (*name), expected the value itself"
+    [fault] = faults_of(tmp_path, lab_text() + "a: " + "[" * 20_000)
+    assert fault == "YAML: got too many levels of nesting"
+    [fault] = faults_of(tmp_path, lab_text() + "#" * (1 << 18))
+    assert fault.startswith("file: got 26") and fault.endswith("expected at most 262144")
     [fault] = faults_of(tmp_path, lab_text() + "a: [")
     assert fault.startswith("YAML: got") and "expected valid YAML" in fault
     [fault] = faults_of(tmp_path, "")

@@ -94,7 +94,11 @@ def floats_of_text(path: Path, text: bytes, what: str) -> Array:
 
 def integers_of_text(path: Path, text: bytes, what: str) -> Array:
     """(N,) int64 of a long text: as `integers`, ten times as fast and in a tenth of the memory."""
-    return parsed(path, text, what, np.int64, integers)
+    found = parsed(path, text, what, np.int64, integers)
+    limits = np.iinfo(np.int64)
+    if found.size and (found.max() == limits.max or found.min() == limits.min):
+        return integers(path, text.split(), what)  # numpy takes the limit for what is beyond
+    return found
 
 
 def parsed(

@@ -31,9 +31,9 @@ def fan_triangles(path: Path, corners: Array, sizes: Array) -> Array:
 
 def colours_uint8(values: Array) -> Array:
     """(V,3) uint8 from (V,3) colours, which count to 1 where none is above it, else to 255."""
-    known = np.nan_to_num(values.astype(np.float64))
+    known = np.clip(np.nan_to_num(values.astype(np.float64)), 0, 255)
     full = 255.0 if known.max(initial=0.0) <= 1.0 else 1.0
-    return np.clip(np.rint(known * full), 0, 255).astype(np.uint8)
+    return np.minimum(np.rint(known * full), 255).astype(np.uint8)
 
 
 def checked_scan(

@@ -123,7 +123,7 @@ def test_no_texture_where_no_image_exists(tmp_path: Path) -> None:
         (SQUARE + "f 1 2 -9\n", "1 of 1 triangles"),
         (SQUARE + "f 1-2 3\n", "faces: .*'1-2'|2 corners of faces hold 3"),
         (SQUARE + "f 1-2 /3 4\n", "starts with '/'"),
-        (SQUARE + "f 1 2 99999999999999999999\n", "1 of 1 triangles"),
+        (SQUARE + "f 1 2 99999999999999999999\n", "faces: .* too large"),
         (SQUARE + "f 1 2 3", "ends without a newline and 1 of 4 vertices"),
     ],
 )
