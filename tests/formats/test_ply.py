@@ -73,6 +73,55 @@ def test_doubles_extra_properties_and_foreign_elements(tmp_path: Path, order: st
     assert scan.faces.tolist() == [[2, 1, 0]]
 
 
+TYPES = {
+    **dict.fromkeys(("char", "int8"), "b"),
+    **dict.fromkeys(("uchar", "uint8"), "B"),
+    **dict.fromkeys(("short", "int16"), "h"),
+    **dict.fromkeys(("ushort", "uint16"), "H"),
+    **dict.fromkeys(("int", "int32"), "i"),
+    **dict.fromkeys(("uint", "uint32"), "I"),
+    **dict.fromkeys(("float", "float32"), "f"),
+    **dict.fromkeys(("double", "float64"), "d"),
+}
+"""PLY's names of number types to struct's letters, from the specification (Turk, 1994)."""
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["triangles", "mixed polygons"])
+@pytest.mark.parametrize("order", ["<", ">", "ascii"])
+@pytest.mark.parametrize("kind", TYPES)
+def test_lists_of_every_type(tmp_path: Path, kind: str, order: str, mixed: bool) -> None:
+    """As the indices' type, as the lengths' type, as a foreign list and as a coordinate."""
+    form = {"<": "binary_little_endian", ">": "binary_big_endian", "ascii": "ascii"}[order]
+    vertices, _ = scan_writers.surface()
+    polygons = [[0, 5, 1], [6, 1, 5, 10] if mixed else [6, 1, 5], [2, 7, 3]]
+    header = (
+        f"ply\nformat {form} 1.0\nelement vertex {len(vertices)}\nproperty {kind} x\n"
+        f"property float y\nproperty float z\nelement face {len(polygons)}\n"
+        f"property list uchar {kind} weights\nproperty list {kind} {kind} vertex_indices\n"
+        "end_header\n"
+    )
+    points = [(int(x), y, z) for x, y, z in vertices.tolist()]
+    if order == "ascii":
+        rows = [" ".join(map(repr, point)) for point in points]
+        rows += [" ".join(map(str, (2, 7, 9, len(p), *p))) for p in polygons]
+        body = "\n".join(rows).encode()
+    else:
+        letter = TYPES[kind]
+        body = b"".join(struct.pack(f"{order}{letter}2f", *point) for point in points)
+        for p in polygons:
+            body += struct.pack(f"{order}B2{letter}{letter}{len(p)}{letter}", 2, 7, 9, len(p), *p)
+    scan = read_ply(written(tmp_path, header.encode() + body))
+    np.testing.assert_array_equal(scan.vertices, np.array(points, np.float32))
+    fans = [[0, 5, 1], [6, 1, 5], *([[6, 5, 10]] if mixed else []), [2, 7, 3]]
+    assert scan.faces.tolist() == fans
+
+
+def test_strips_in_text(tmp_path: Path) -> None:
+    strips = "element tristrips 2\nproperty list int int vertex_indices\n"
+    path = written(tmp_path, ascii_ply(VERTICES + strips, SQUARE + "4 0 1 3 2\n5 1 0 2 -1 3\n"))
+    assert read_ply(path).faces.tolist() == [[0, 1, 3], [3, 1, 2], [1, 0, 2]]
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_polygons_of_mixed_size(tmp_path: Path, order: str) -> None:
     vertices, _ = scan_writers.surface()
