@@ -87,21 +87,32 @@ class FaceDataset(Dataset[Sample]):
         positions = np.asarray(index)
         if positions.dtype == np.bool_:
             positions = np.flatnonzero(positions)
-        return self._gather(positions.astype(np.int64))
+        return self.gather(positions.astype(np.int64))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """The samples of a batch in one gather; DataLoader calls it where it is there."""
-        batch = self._gather(np.asarray(indices, np.int64))
+        batch = self.gather(np.asarray(indices, np.int64))
         return [{name: batch[name][i] for name in self.fields} for i in range(len(indices))]
 
     def __iter__(self) -> Iterator[Sample]:
         return (self._one(i) for i in range(len(self)))
 
     def _one(self, i: int) -> Sample:
-        return {name: values[0] for name, values in self._gather(np.array([i])).items()}
+        return {name: values[0] for name, values in self.gather(np.array([i])).items()}
 
-    def _gather(self, indices: Array) -> Sample:
-        arrays = self.store.read_fields(self._arrays, self.rows[indices])
+    def column(self, name: str) -> Array:
+        """(len(self),) a manifest column of the rows, as samples show it; codes, numbers or str."""
+        _check_fields(self.store, (PREFIX + name.removeprefix(PREFIX),))
+        return _values(self.store.manifest, name.removeprefix(PREFIX))[self.rows]
+
+    def array_shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Shape and type of a sample's stored arrays, by field."""
+        held = ((name, self.store.fields[name]) for name in self._arrays)
+        return {name: (field.shape, np.dtype(field.dtype)) for name, field in held}
+
+    def gather(self, indices: Array, out: Mapping[str, Array] | None = None) -> Sample:
+        """The batch of samples (n,) int64; `out` may give the stored arrays' memory, by field."""
+        arrays = self.store.read_fields(self._arrays, self.rows[indices], out)
         if self.unpack_validity and "validity" in arrays:
             n_vertices = self.store.model["n_vertices"]
             arrays["validity"] = unpack_validity(arrays["validity"], n_vertices)

@@ -47,10 +47,14 @@ class MappedField:
         shard, within = divmod(row, self._rows_per_shard)
         return self._slots[shard * self._rows_per_slot + within, ...]
 
-    def take(self, rows: Array) -> Array:
-        """(n,) int64, all of which must exist -> a copy (n, *field.shape)."""
+    def take(self, rows: Array, out: Array | None = None) -> Array:
+        """(n,) int64, all of which must exist -> a copy (n, *field.shape), in `out` if given."""
         gap = self._rows_per_slot - self._rows_per_shard
-        return self._slots.take(rows + rows // self._rows_per_shard * gap, axis=0)
+        places = rows + rows // self._rows_per_shard * gap
+        if out is None:
+            return self._slots.take(places, axis=0)
+        # "clip", for numpy makes a copy of `out` where it has to raise
+        return self._slots.take(places, axis=0, out=out, mode="clip")
 
 
 def _check_index(field: Field, path: Path, rows: int, rows_per_shard: int) -> None:

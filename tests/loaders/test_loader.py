@@ -1,0 +1,207 @@
+"""The same samples in the same order, for any ranks, workers and restarts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import multiprocessing
+from torch.utils.data import DataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from pipeline.errors import FacefoldError
+from pipeline.loaders import Draw, FaceDataset, FaceLoader, Identities, Mixed, Pairs, Shuffled
+from pipeline.loaders.dataset import Sample
+
+FIELDS = ("row", "shape", "scan_id", "identity")
+
+
+@pytest.fixture(scope="module")
+def dataset(store: Path) -> FaceDataset:
+    """40 samples."""
+    return FaceDataset(store, fields=FIELDS)
+
+
+def shown(loader: FaceLoader) -> list[list[int]]:
+    """Rows of each batch of one iteration; each batch whole and of these rows."""
+    return [rows_of(loader.dataset, batch) for batch in loader]
+
+
+def joined(parts: Iterable[list[int]]) -> list[int]:
+    return list(chain.from_iterable(parts))
+
+
+def rows_of(dataset: FaceDataset, batch: Sample) -> list[int]:
+    rows = batch["row"].tolist()
+    assert batch["shape"].equal(torch.from_numpy(dataset.store.read("shape", rows)))
+    assert [name.split("_")[1] for name in batch["scan_id"]] == [str(row) for row in rows]
+    return list(rows)
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_an_epoch(dataset: FaceDataset, threads: int) -> None:
+    loader = FaceLoader(dataset, 6, seed=4, threads=threads)
+    assert len(loader) == 6
+    epochs = [shown(loader) for _ in range(3)]
+    assert loader.epoch == 3
+    order = Shuffled(40, 4)
+    for epoch, batches in enumerate(epochs):
+        assert batches == order.at(epoch, np.arange(36)).reshape(6, 6).tolist()
+    rest = FaceLoader(dataset, 6, seed=4, threads=threads, drop_last=False)
+    assert sorted(joined(shown(rest))) == list(range(40))
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_share_the_steps_of_one_process(dataset: FaceDataset, world: int) -> None:
+    alone = shown(FaceLoader(dataset, 12, drop_last=False))
+    ranks = [
+        shown(FaceLoader(dataset, 12 // world, rank=r, world=world, drop_last=False))
+        for r in range(world)
+    ]
+    assert [joined(parts) for parts in zip(*ranks, strict=True)] == alone
+    assert sorted(joined(alone)) == list(range(40))
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_a_resumed_run_goes_on_with_other_ranks(
+    dataset: FaceDataset, threads: int, world: int
+) -> None:
+    whole = shown(FaceLoader(dataset, 4, seed=1))
+    stopped = FaceLoader(dataset, 2, seed=1, rank=1, world=2, threads=threads, ahead=3)
+    batches = iter(stopped)
+    for _ in range(3):
+        next(batches)
+    state = stopped.state_dict()
+    batches.close()  # type: ignore[attr-defined]
+    ranks = []
+    for rank in range(world):
+        loader = FaceLoader(dataset, 4 // world, seed=1, rank=rank, world=world, threads=threads)
+        loader.load_state_dict(state)
+        assert len(loader) == 7
+        ranks.append(shown(loader))
+        assert loader.state_dict() == {"epoch": 1, "position": 0, "size": 40, "workers": 0}
+    assert [joined(parts) for parts in zip(*ranks, strict=True)] == whole[3:]
+
+
+def test_a_state_of_another_selection(dataset: FaceDataset, store: Path) -> None:
+    state = FaceLoader(dataset, 4).state_dict()
+    with pytest.raises(FacefoldError, match="an epoch of 40 samples, this one has 32"):
+        FaceLoader(FaceDataset(store, "train"), 4).load_state_dict(state)
+
+
+@pytest.mark.parametrize("start", ["fork", "forkserver", "spawn"])
+def test_workers_of_a_data_loader(dataset: FaceDataset, start: str) -> None:
+    loader = FaceLoader(dataset, 4, seed=2)
+    loader.set_epoch(1)
+    workers = DataLoader(loader, batch_size=None, num_workers=2, multiprocessing_context=start)
+    assert [batch["row"].tolist() for batch in workers] == shown(loader)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stateful_data_loader_resumes(dataset: FaceDataset, workers: int) -> None:
+    whole = shown(FaceLoader(dataset, 4, seed=3))
+    first = StatefulDataLoader(FaceLoader(dataset, 4, seed=3), batch_size=None, num_workers=workers)
+    batches = iter(first)
+    seen = [next(batches)["row"].tolist() for _ in range(5)]
+    state = first.state_dict()
+    second = StatefulDataLoader(
+        FaceLoader(dataset, 4, seed=3), batch_size=None, num_workers=workers
+    )
+    second.load_state_dict(state)
+    assert seen + [batch["row"].tolist() for batch in second] == whole
+
+
+def rank_of_a_group(rank: int, world: int, store: Path, folder: Path) -> None:
+    """One process of a group: sums a weight over its samples as data parallel training would."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=world
+    )
+    loader = FaceLoader(FaceDataset(store, fields=FIELDS), 12 // world, seed=5)
+    assert (loader.rank, loader.world) == (rank, world)
+    for step, batch in enumerate(loader):
+        rows = [torch.zeros_like(batch["row"]) for _ in range(world)]
+        torch.distributed.all_gather(rows, batch["row"])
+        if rank == 0:
+            np.save(folder / f"{step}.npy", torch.cat(rows).numpy())
+    torch.distributed.destroy_process_group()
+
+
+def test_a_process_group(store: Path, dataset: FaceDataset, tmp_path: Path) -> None:
+    multiprocessing.spawn(rank_of_a_group, (2, store, tmp_path), nprocs=2)
+    found = [np.load(tmp_path / f"{step}.npy").tolist() for step in range(3)]
+    assert found == shown(FaceLoader(dataset, 12, seed=5))
+
+
+def test_orders_of_people(dataset: FaceDataset) -> None:
+    people, scans = dataset.column("identity"), dataset.column("row")
+    loader = FaceLoader(dataset, 8, Identities(people, 2))
+    for batch in loader:
+        codes = batch["identity"].reshape(4, 2)
+        assert (codes[:, 0] == codes[:, 1]).all() and len(codes[:, 0].unique()) == 4
+    # a group is never parted, not even between ranks
+    for rank in (0, 1, 2):
+        for batch in FaceLoader(
+            dataset, 4, Pairs(people, scans), rank=rank, world=3, drop_last=False
+        ):
+            first, second = batch["identity"].reshape(-1, 2).T
+            assert first.equal(second)
+
+
+def test_mixing_sources(dataset: FaceDataset) -> None:
+    source = dataset.column("source")
+    loader = FaceLoader(dataset, 64, Mixed(source, {0: 3.0, 1: 1.0}, 4096))
+    rows = np.array(shown(loader))
+    assert (rows % 2 == 1).mean() == pytest.approx(0.25, abs=0.001)
+
+
+def test_batches_that_are_kept_stay_whole(dataset: FaceDataset) -> None:
+    """The ring lends a buffer again only when nothing refers to it."""
+    kept = list(FaceLoader(dataset, 4, threads=2, ahead=1))
+    for batch in kept:
+        rows_of(dataset, batch)
+    addresses = set()
+    for batch in FaceLoader(dataset, 4, threads=1, ahead=1):
+        addresses.add(batch["shape"].data_ptr())
+    assert len(addresses) <= 4
+
+
+def turned(batch: Sample, draw: Draw) -> Sample:
+    assert len(draw.positions) == len(batch["row"]) == len(draw.samples)
+    return batch | {"turned": torch.from_numpy(draw.positions)}
+
+
+def broken(batch: Sample, draw: Draw) -> Sample:
+    raise ValueError(f"position {draw.positions[0]}")
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_transforms(dataset: FaceDataset, threads: int) -> None:
+    loader = FaceLoader(dataset, 5, threads=threads, transform=turned)
+    assert torch.cat([batch["turned"] for batch in loader]).tolist() == list(range(40))
+    failing = FaceLoader(dataset, 5, threads=threads, transform=broken)
+    with pytest.raises(ValueError, match="position 0"):
+        list(failing)
+    assert failing.state_dict()["position"] == 0
+
+
+def test_threads_end_with_the_iteration(dataset: FaceDataset) -> None:
+    before = threading.active_count()
+    batches = iter(FaceLoader(dataset, 4, threads=3))
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_what_cannot_be(dataset: FaceDataset) -> None:
+    with pytest.raises(FacefoldError, match="multiple of the order's group of 2"):
+        FaceLoader(dataset, 5, Identities(dataset.column("identity"), 2))
+    with pytest.raises(FacefoldError, match="no step of 2 × 40"):
+        FaceLoader(dataset, 40, world=2)
+    with pytest.raises(FacefoldError, match="rank 2 of 2"):
+        FaceLoader(dataset, 4, rank=2, world=2)

@@ -1,0 +1,171 @@
+"""Orders are pure functions with the promised shares, groups and coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.errors import FacefoldError
+from pipeline.loaders import (
+    BlockShuffled,
+    Curriculum,
+    Identities,
+    InOrder,
+    Mixed,
+    Order,
+    Pairs,
+    Shuffled,
+)
+from pipeline.loaders.shuffle import draws, permuted
+
+RNG = np.random.default_rng(0)
+PEOPLE = RNG.integers(0, 40, 300)
+EXPRESSION = RNG.integers(0, 3, 300)
+SOURCE = np.repeat([0, 1, 2], [250, 40, 10])
+ORDERS: dict[str, Order] = {
+    "in order": InOrder(300),
+    "shuffled": Shuffled(300, 7),
+    "blocks": BlockShuffled(300, 7, block=16, blocks=4),
+    "mixed": Mixed(SOURCE, {0: 0.5, 1: 0.3, 2: 0.2}, 500, 7),
+    "identities": Identities(PEOPLE, 4, 7),
+    "pairs": Pairs(PEOPLE, EXPRESSION, 7),
+    "curriculum": Curriculum(RNG.random(300), 0.2, 4, 7),
+}
+every_order = pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 63, 64, 65, 1000, 4097])
+def test_a_permutation_has_each_place_once(n: int) -> None:
+    assert sorted(permuted(np.arange(n), n, (1, 2))) == list(range(n))
+
+
+def test_permutations_look_random() -> None:
+    """Places of one position over many keys are uniform; neighbours are no neighbours."""
+    n, keys = 10, 4000
+    counts = np.zeros((n, n))
+    for key in range(keys):
+        counts[np.arange(n), permuted(np.arange(n), n, (key,))] += 1
+    chi = ((counts - keys / n) ** 2 / (keys / n)).sum()
+    assert chi < 81 + 5 * np.sqrt(2 * 81)  # 81 degrees of freedom
+    many = permuted(np.arange(100_000), 100_000, (3,))
+    steps = np.diff(many)
+    assert abs(np.corrcoef(many[:-1], many[1:])[0, 1]) < 0.02
+    assert len(np.unique(steps)) > 60_000
+
+
+def test_ten_million_rows_cost_no_table() -> None:
+    found = permuted(np.arange(64), 10_000_000, (0, 1))
+    assert len(set(found.tolist())) == 64
+    assert found.min() >= 0 and found.max() < 10_000_000
+
+
+def test_draws_are_of_the_position_alone() -> None:
+    assert (draws((1, 2), np.arange(50))[20:30] == draws((1, 2), np.arange(20, 30))).all()
+    assert (draws((1, 2), np.arange(50)) != draws((1, 3), np.arange(50))).all()
+    shares = (draws((5,), np.arange(100_000)) % np.uint64(10)).astype(int)
+    assert np.bincount(shares).min() > 9_500
+
+
+@every_order
+def test_a_part_is_a_part_of_the_whole(order: Order) -> None:
+    for epoch in (0, 3):
+        size = order.size(epoch)
+        whole = order.at(epoch, np.arange(size))
+        assert whole.shape == (size,) and whole.min() >= 0 and whole.max() < 300
+        some = np.array([size - 1, 5, 0, size // 2])
+        assert (order.at(epoch, some) == whole[some]).all()
+
+
+@every_order
+def test_epochs_differ(order: Order) -> None:
+    size = min(order.size(0), order.size(1))
+    same = (order.at(0, np.arange(size)) == order.at(1, np.arange(size))).mean()
+    assert same == 1 if isinstance(order, InOrder) else same < 0.2
+
+
+@pytest.mark.parametrize("name", ["in order", "shuffled", "blocks"])
+def test_each_sample_once(name: str) -> None:
+    order = ORDERS[name]
+    for epoch in range(3):
+        assert sorted(order.at(epoch, np.arange(300))) == list(range(300))
+
+
+@pytest.mark.parametrize("n", [5, 64, 100, 129])
+def test_blocks_of_any_size(n: int) -> None:
+    order = BlockShuffled(n, block=64, blocks=2)
+    assert sorted(order.at(1, np.arange(n))) == list(range(n))
+
+
+def test_blocks_read_few_places_at_a_time() -> None:
+    order = BlockShuffled(64 * 100, seed=1, block=64, blocks=4)
+    window = order.at(0, np.arange(256))
+    assert len(np.unique(window // 64)) <= 8  # four blocks, shifted
+    assert (np.diff(window) == 1).mean() < 0.05
+
+
+def test_shares_of_a_mixture() -> None:
+    """To within one sample a round; the samples of a class equally often, whatever its size."""
+    shares = {0: 0.5, 1: 0.3, 2: 0.2}
+    order = Mixed(SOURCE, shares, 4 * Mixed.ROUND)
+    drawn = order.at(0, np.arange(order.length))
+    for turn in drawn.reshape(4, -1):
+        share = np.bincount(SOURCE[turn]) / Mixed.ROUND
+        np.testing.assert_allclose(share, list(shares.values()), atol=1.5 / Mixed.ROUND)
+    both = np.bincount(np.concatenate([drawn, order.at(1, np.arange(order.length))]))
+    for code in shares:
+        held = both[code == SOURCE]
+        assert held.max() - held.min() <= 1
+    # the classes come mixed, not one after the other
+    assert len(np.unique(SOURCE[drawn[:40]])) == 3
+
+
+def test_shares_that_cannot_be() -> None:
+    with pytest.raises(FacefoldError, match=r"classes \[3\] have none"):
+        Mixed(SOURCE, {0: 1.0, 3: 1.0}, 100)
+    with pytest.raises(FacefoldError, match="expected positive numbers"):
+        Mixed(SOURCE, {0: 1.0, 1: 0.0}, 100)
+
+
+@pytest.mark.parametrize("fewer", ["drop", "repeat"])
+def test_identities(fewer: str) -> None:
+    order = Identities(PEOPLE, 6, 3, fewer)  # type: ignore[arg-type]
+    held = np.bincount(PEOPLE)
+    people = np.flatnonzero(held >= (6 if fewer == "drop" else 1))
+    seen = set()
+    for epoch in range(4):
+        drawn = order.at(epoch, np.arange(order.size(epoch))).reshape(-1, 6)
+        of = PEOPLE[drawn]
+        assert (of == of[:, :1]).all()
+        assert sorted(of[:, 0]) == people.tolist()
+        for person, scans in zip(of[:, 0], drawn, strict=True):
+            assert len(set(scans)) == min(6, held[person])
+        seen |= set(drawn.ravel().tolist())
+    # in four epochs of six everyone of up to 24 scans has shown all of them
+    assert seen == set(np.flatnonzero(np.isin(PEOPLE, people)).tolist())
+
+
+def test_nobody_has_so_many_scans() -> None:
+    with pytest.raises(FacefoldError, match=f"the largest has {np.bincount(PEOPLE).max()}"):
+        Identities(PEOPLE, 60)
+
+
+def test_pairs() -> None:
+    order = Pairs(PEOPLE, EXPRESSION, 3)
+    partners = set()
+    for epoch in range(3):
+        first, second = order.at(epoch, np.arange(order.size(epoch))).reshape(-1, 2).T
+        assert (PEOPLE[first] == PEOPLE[second]).all()
+        assert (EXPRESSION[first] != EXPRESSION[second]).all()
+        assert len(set(first)) == len(first)
+        partners |= set(zip(first.tolist(), second.tolist(), strict=True))
+    assert len(partners) > 2 * order.size(0) / 2  # other partners each epoch
+    with pytest.raises(FacefoldError, match="no two samples"):
+        Pairs(np.arange(5), np.zeros(5))
+
+
+def test_a_curriculum_begins_with_the_best() -> None:
+    scores = np.r_[np.nan, RNG.permutation(99)]
+    order = Curriculum(scores, 0.2, 4)
+    assert [order.size(epoch) for epoch in range(6)] == [20, 40, 60, 80, 100, 100]
+    assert scores[order.at(0, np.arange(20))].max() == 19
+    assert 0 in order.at(4, np.arange(100))
