@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -91,15 +92,17 @@ def plain_array(file: IO[bytes], size: int) -> Array:
     version = npy.read_magic(file)
     if version not in HEADERS:
         raise ValueError(f"an array of version {version}")
-    try:
-        shape, _, dtype = HEADERS[version](file)
-    except MemoryError as error:  # of the parser's stack
-        raise ValueError("an array with a header of nested brackets") from error
-    stated = file.tell() + math.prod(shape) * dtype.itemsize
-    if min(shape, default=1) < 0 or stated != size:
-        raise ValueError(f"an array {dtype} {shape} in {size} bytes")
-    file.seek(0)
-    return npy.read_array(file, allow_pickle=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of headers that Python 2 wrote
+        try:
+            shape, _, dtype = HEADERS[version](file)
+        except MemoryError as error:  # of the parser's stack
+            raise ValueError("an array with a header of nested brackets") from error
+        stated = file.tell() + math.prod(shape) * dtype.itemsize
+        if min(shape, default=1) < 0 or stated != size:
+            raise ValueError(f"an array {dtype} {shape} in {size} bytes")
+        file.seek(0)
+        return npy.read_array(file, allow_pickle=False)
 
 
 def refuse_misshapen(path: Path, name: str, array: Array) -> None:

@@ -25,8 +25,9 @@ def read_stl(path: Path) -> RawScan:
     corners = ascii_corners(path, decoded(path, data)) if is_ascii else binary_corners(path, data)
     if not len(corners):
         raise FormatError(path, "holds no triangles", "leave it out or copy it again")
-    # + 0 turns -0.0 into 0.0, the one pair of equal numbers with different bits
-    keys = np.ascontiguousarray(corners + np.float32(0)).view("V12").ravel()
+    with np.errstate(invalid="ignore"):
+        # + 0 turns -0.0 into 0.0, the one pair of equal numbers with different bits
+        keys = np.ascontiguousarray(corners + np.float32(0)).view("V12").ravel()
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))
     return checked_scan(path, corners[np.sort(first)], rank[inverse].reshape(-1, 3))
@@ -50,4 +51,5 @@ def ascii_corners(path: Path, text: str) -> Array:
         fault = f"no endsolid after {len(starts)} corners"
         raise FormatError(path, fault, "the file is cut off: " + COPY_AGAIN)
     coordinates = [word for i in starts for word in words[i + 1 : i + 4]]
-    return floats(path, coordinates, "corners").astype(np.float32).reshape(-1, 3)
+    with np.errstate(over="ignore"):
+        return floats(path, coordinates, "corners").astype(np.float32).reshape(-1, 3)

@@ -32,7 +32,10 @@ import numpy as np
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "landmarks")]
 import scan_writers
+import scipy.io
+import test_gltf
 import test_landmark_contract as landmark_writers
+import test_pcd
 
 from pipeline.errors import FormatError, RegistryError
 from pipeline.formats import READERS, read_scan
@@ -42,6 +45,7 @@ from pipeline.registry import load_registry, registries_dir
 Random = random.Random
 OUTSIDE = "outside"
 """The folder beside the scan's own that no reader may look into."""
+LIBRARY = b"newmtl face\nmap_Kd -s 1 1 1 scan.png\n"
 LINK = b"a link that leads out of the folder"
 MEMORY_BYTES = 200 << 20
 HANG_SECONDS = 20
@@ -61,6 +65,7 @@ class Target:
 def targets() -> list[Target]:
     """Every registered reader, and the reader of registries."""
     vertices, faces = scan_writers.surface()
+    _, binary = scan_writers.gltf_document(vertices, faces)
     found = []
     for form in READERS:
         kin = {name for name in dir(scan_writers) if name.startswith(f"{form}_") and name != "obj"}
@@ -71,8 +76,7 @@ def targets() -> list[Target]:
         if form in scan_writers.BESIDE:
             name, write = scan_writers.BESIDE[form]
             beside[name] = write(vertices, faces)
-        if form == "obj":
-            beside["scan.mtl"] = b"newmtl face\nmap_Kd -s 1 1 1 scan.png\n"
+        beside |= {"obj": {"scan.mtl": LIBRARY}, "gltf": {"scan.bin": binary}}.get(form, {})
         wholes = [write(vertices, faces) for write in writers]
         wholes += [make(vertices, faces) for make in RICHER.get(form, ())]
         read = partial(read_scan, format=form, **options)
@@ -123,11 +127,50 @@ def rich_wrl(vertices: np.ndarray, faces: np.ndarray) -> bytes:
     return scan_writers.wrl(vertices, faces).replace(b"geometry", image, 1)
 
 
+def draco_glb(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    return scan_writers.glb_file(*test_gltf.draco(faces))
+
+
+def rich_gltf(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    """With a buffer and an image beside it."""
+    document, _ = scan_writers.gltf_document(vertices, faces)
+    document["buffers"][0]["uri"] = "scan.bin"
+    texture = {"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}
+    document |= {"materials": [texture], "textures": [{"source": 0}]}
+    document |= {"images": [{"uri": "scan.png"}]}
+    return json.dumps(document).encode()
+
+
+def lzf_pcd(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    head = scan_writers.pcd_head(len(vertices), "binary_compressed")
+    return test_pcd.compressed(head, vertices.T.tobytes())
+
+
+def packed_mat(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    scipy.io.savemat(
+        buffer, {"shape": {"vertices": vertices, "faces": faces + 1}}, do_compression=True
+    )
+    return buffer.getvalue()
+
+
+def packed_npz(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    colours = np.full((len(vertices), 3), 9, np.uint8)
+    np.savez_compressed(buffer, vertices=vertices, faces=faces, colours=colours)
+    return buffer.getvalue()
+
+
 OTHER_WRITERS = {"ply_ascii", "stl_ascii", "vtk_ascii", "pcd_ascii"}
 RICHER: dict[str, tuple[Callable[[np.ndarray, np.ndarray], bytes], ...]] = {
     "obj": (rich_obj,),
     "ply": (rich_ply,),
     "wrl": (rich_wrl,),
+    "glb": (draco_glb,),
+    "gltf": (rich_gltf,),
+    "pcd": (lzf_pcd,),
+    "mat": (packed_mat,),
+    "npz": (packed_npz,),
 }
 
 
