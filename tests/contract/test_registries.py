@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.registry import list_registries, load_registry, registries_dir, registry_schema_text
 from pipeline.registry.naming import any_path, fill, glob_regex
+from tests.source_table import sources_markdown
 
 FILES = sorted(registries_dir().glob("*.yaml"))
 every_registry = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -79,3 +80,8 @@ def test_the_checked_in_schema_is_that_of_the_code() -> None:
         "registries/schema.json is old: write pipeline.registry.registry_schema_text() to it"
     )
     assert json.loads(checked_in)["additionalProperties"] is False
+
+
+def test_the_table_of_sources_is_that_of_the_registries() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "sources.md"
+    assert page.read_text(encoding="utf-8") == sources_markdown(), "run: make schema"
