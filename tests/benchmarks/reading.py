@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="3 rounds instead of 21")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="facefold-reading-", dir=Path.home()) as folder:
+    with tempfile.TemporaryDirectory(prefix="facefold-reading-") as folder:
         rows = run(Path(folder), 3 if arguments.quick else 21)
     if arguments.json:
         print(json.dumps(rows))

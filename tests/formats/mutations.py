@@ -40,7 +40,7 @@ import test_pcd
 from pipeline.errors import FormatError, RegistryError
 from pipeline.formats import READERS, read_scan
 from pipeline.landmarks import LANDMARK_READERS, read_landmarks
-from pipeline.registry import load_registry, registries_dir
+from pipeline.registry import SourceRegistry, load_registry, registries_dir
 
 Random = random.Random
 OUTSIDE = "outside"
@@ -673,7 +673,12 @@ def outcome(target: Target, folder: Path, seed: int) -> Outcome:
 
 
 def leak(found: Any, folder: Path) -> str:
-    """What an accepted scan says about files outside of its folder."""
+    """What an accepted scan or registry says about files outside of its folder."""
+    if isinstance(found, SourceRegistry):
+        parts = (found.landmarks, found.subjects.table, found.scale)
+        templates = [*found.images, *(part.file or "" for part in parts if part is not None)]
+        out = [t for t in templates if t.startswith("/") or ".." in re.split(r"[/\\]", t)]
+        return f"template {out[0]}" if out else ""
     image = getattr(found, "texture_path", None)
     inside = image is None or image.resolve().is_relative_to(folder.resolve())
     return "" if inside else f"texture {image} outside of the folder"
