@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from pipeline.errors import StoreError
 from pipeline.store.packing import unpack_validity
+from pipeline.store.query import matching
 from pipeline.store.reader import Store, open_store
 from pipeline.types import Array
 
@@ -31,7 +32,8 @@ class FaceDataset(Dataset[Sample]):
     """Rows of a store, as samples of the fields asked for.
 
     `store` is the dataset's folder, one version of it, or an open `Store`. `split` and `where`
-    ({column: value or list of values}) choose the rows by the manifest. `fields` are stored arrays
+    ({column: value or list of values}, or a question such as "coverage > 0.6 and not benchmark",
+    see `pipeline.store.query`) choose the rows by the manifest. `fields` are stored arrays
     (`vertices_mm` (5023,3) float32 …, all lengths in millimetres) and columns of the manifest:
     numbers and truth values become tensors, text stays str, `identity` and `source` become int64
     codes into `.identities` and `.sources`, which are the same for every split of one version.
@@ -54,7 +56,7 @@ class FaceDataset(Dataset[Sample]):
         store: Path | str | Store,
         split: str | None = None,
         fields: Sequence[str] = ("vertices_mm", "shape", "identity"),
-        where: Mapping[str, Any] | None = None,
+        where: Mapping[str, Any] | str | None = None,
         unpack_validity: bool = True,
     ) -> None:
         self.store = store if isinstance(store, Store) else open_store(store)
@@ -62,8 +64,10 @@ class FaceDataset(Dataset[Sample]):
         self.unpack_validity = unpack_validity
         manifest = self.store.manifest
         _check_fields(self.store, self.fields)
-        selection = dict(where or {}) | ({} if split is None else {"split": split})
-        self.rows = _select(manifest, selection, self.store.path)
+        question = where if isinstance(where, str) else ""
+        wanted = {} if where is None or question else dict(where)
+        selection = wanted | ({} if split is None else {"split": split})
+        self.rows = _select(manifest, selection, question, self.store.path)
         self.identities = _names(manifest, "identity")
         self.sources = _names(manifest, "source")
         self._arrays = tuple(name for name in self.fields if name in self.store.fields)
@@ -134,9 +138,9 @@ def _check_fields(store: Store, names: Sequence[str]) -> None:
         raise StoreError(f"{store.path}: no fields asked for; name at least one")
 
 
-def _select(manifest: pa.Table, wanted: Mapping[str, Any], store: Path) -> Array:
-    """Indices of the rows whose columns hold a wanted value, ascending."""
-    chosen = np.ones(len(manifest), bool)
+def _select(manifest: pa.Table, wanted: Mapping[str, Any], question: str, store: Path) -> Array:
+    """Indices of the rows whose columns hold a wanted value and that fit the question, ascending."""
+    chosen = matching(manifest, question) if question else np.ones(len(manifest), bool)
     for column, value in wanted.items():
         if column not in manifest.column_names:
             raise StoreError(
@@ -151,7 +155,10 @@ def _select(manifest: pa.Table, wanted: Mapping[str, Any], store: Path) -> Array
         options = pa.array(values, manifest[column].type)
         chosen &= pc.is_in(manifest[column], options).to_numpy()
     if not chosen.any():
-        raise StoreError(f"{store}: no row satisfies all of {dict(wanted)}; ask for less")
+        asked = [dict(wanted)] * bool(wanted) + [question] * bool(question)
+        raise StoreError(
+            f"{store}: no row satisfies all of {' and '.join(map(str, asked))}; ask for less"
+        )
     return np.flatnonzero(chosen)
 
 

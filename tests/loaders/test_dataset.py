@@ -97,6 +97,18 @@ def test_choosing_rows(store: Path) -> None:
     assert FaceDataset(store, "val").identities == FaceDataset(store, "train").identities
 
 
+def test_choosing_rows_by_a_question(store: Path) -> None:
+    asked = FaceDataset(store, "train", ("scan_id",), where="source == 's1' and coverage > 0.5")
+    wanted = [
+        row["scan_id"]
+        for row in MANIFEST
+        if row["split"] == "train" and row["source"] == "s1" and row["coverage"] > 0.5
+    ]
+    assert [sample["scan_id"] for sample in asked] == wanted
+    with pytest.raises(StoreError, match="no row satisfies all of .*train.* and coverage > 2"):
+        FaceDataset(store, "train", where="coverage > 2")
+
+
 def test_wrong_questions(store: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"no field vertices; it has vertices_mm, neutral_mm"):
         FaceDataset(store, fields=("vertices", "shape"))

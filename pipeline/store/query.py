@@ -1,0 +1,114 @@
+"""Questions to a manifest: `source == 'stirling' and coverage > 0.6 and not benchmark`.
+
+The language is a few of Python's expressions: columns, text, numbers, True, False, None;
+`==  !=  <  <=  >  >=  in  not in`, `and  or  not`, brackets. Unknown values (null) are equal to
+None and to nothing else; a comparison with one is false.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import StoreError
+from pipeline.types import Array
+
+COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: pc.equal,
+    ast.NotEq: pc.not_equal,
+    ast.Lt: pc.less,
+    ast.LtE: pc.less_equal,
+    ast.Gt: pc.greater,
+    ast.GtE: pc.greater_equal,
+}
+
+
+def matching(table: pa.Table, question: str) -> Array:
+    """(rows,) bool: the rows for which `question` holds.
+
+    Raises StoreError that says what it does not understand, and names the columns there are where
+    it asks for another.
+    """
+    try:
+        tree = ast.parse(question.strip(), mode="eval").body
+        found = _truth(table, tree)
+    except (SyntaxError, ValueError, RecursionError, pa.ArrowException) as error:
+        raise StoreError(
+            f"the question {question!r} is not understood ({error}); write such as "
+            "\"source == 'stirling' and coverage > 0.6 and not benchmark\""
+        ) from error
+    return np.asarray(found)
+
+
+def _truth(table: pa.Table, node: ast.expr) -> Array:
+    """(rows,) bool of a condition."""
+    if isinstance(node, ast.BoolOp):
+        parts = [_truth(table, value) for value in node.values]
+        every = isinstance(node.op, ast.And)
+        return np.logical_and.reduce(parts) if every else np.logical_or.reduce(parts)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return ~_truth(table, node.operand)
+    if isinstance(node, ast.Compare):
+        operands = [node.left, *node.comparators]
+        pairs = zip(operands, node.ops, operands[1:], strict=False)
+        return np.logical_and.reduce([_compared(table, *pair) for pair in pairs])
+    if isinstance(node, ast.Name):  # a column alone: whether it says something
+        return _says(_column(table, node.id))
+    if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        return np.full(len(table), node.value)
+    raise ValueError(f"{ast.unparse(node)!r} is no condition")
+
+
+def _compared(table: pa.Table, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> Array:
+    if isinstance(operator, (ast.In, ast.NotIn)):
+        values = _constant(right)
+        if not isinstance(values, (tuple, list, set)):
+            raise ValueError(f"{ast.unparse(right)!r} is no list of values")
+        column = _operand(table, left)
+        if not isinstance(column, pa.ChunkedArray):
+            raise ValueError(f"{ast.unparse(left)!r} is no column")
+        held = pc.is_in(column, pa.array(list(values), column.type)).to_numpy()
+        return ~held if isinstance(operator, ast.NotIn) else held
+    one, other = _operand(table, left), _operand(table, right)
+    if one is None or other is None:
+        if not isinstance(operator, (ast.Eq, ast.NotEq)):
+            raise ValueError("None is only == or != to something")
+        held = pc.is_null(other if one is None else one).to_numpy()
+        return ~held if isinstance(operator, ast.NotEq) else held
+    if type(operator) not in COMPARISONS:
+        raise ValueError("no such comparison; there are == != < <= > >= in")
+    answer = COMPARISONS[type(operator)](one, other)
+    if not isinstance(answer, pa.ChunkedArray):
+        raise ValueError(f"{ast.unparse(left)!r} against {ast.unparse(right)!r} names no column")
+    return pc.fill_null(answer, False).to_numpy()
+
+
+def _operand(table: pa.Table, node: ast.expr) -> Any:
+    return _column(table, node.id) if isinstance(node, ast.Name) else _constant(node)
+
+
+def _constant(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, MemoryError) as error:
+        raise ValueError(f"{ast.unparse(node)!r} is neither a column nor a value") from error
+
+
+def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        known = ", ".join(n for n in table.column_names if not n.startswith("crc32c_"))
+        raise ValueError(f"no column {name!r}; there are {known}")
+    return table[name]
+
+
+def _says(column: pa.ChunkedArray) -> Array:
+    if pa.types.is_boolean(column.type):
+        return pc.fill_null(column, False).to_numpy()
+    if pa.types.is_string(column.type):
+        return pc.fill_null(pc.greater(pc.utf8_length(column), 0), False).to_numpy()
+    return pc.is_valid(column).to_numpy()

@@ -1,0 +1,70 @@
+"""Questions to a manifest pick the rows Python itself would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline.errors import StoreError
+from pipeline.store.query import matching
+
+ROWS: list[dict[str, Any]] = [
+    {"source": "a", "coverage": 0.9, "neutral": True, "benchmark": "now", "frames": 3},
+    {"source": "a", "coverage": 0.5, "neutral": False, "benchmark": None, "frames": 1},
+    {"source": "b", "coverage": None, "neutral": None, "benchmark": "", "frames": None},
+    {"source": "c", "coverage": 0.7, "neutral": True, "benchmark": None, "frames": 2},
+]
+TABLE = pa.Table.from_pylist(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("question", "rows"),
+    [
+        ("source == 'a'", [0, 1]),
+        ("source != 'a'", [2, 3]),
+        ("source in ('a', 'c')", [0, 1, 3]),
+        ("source not in ['a']", [2, 3]),
+        ("coverage > 0.5", [0, 3]),
+        ("0.5 <= coverage < 0.9", [1, 3]),
+        ("frames >= 2", [0, 3]),
+        ("neutral", [0, 3]),
+        ("not neutral", [1, 2]),
+        ("neutral == False", [1]),
+        ("benchmark", [0]),
+        ("benchmark == None", [1, 3]),
+        ("coverage != None", [0, 1, 3]),
+        ("neutral and not benchmark", [3]),
+        ("source == 'b' or (neutral and coverage > .8)", [0, 2]),
+        ("True", [0, 1, 2, 3]),
+        (" source == 'a'\n", [0, 1]),
+    ],
+)
+def test_rows(question: str, rows: list[int]) -> None:
+    assert matching(TABLE, question).nonzero()[0].tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("question", "fault"),
+    [
+        ("licens == 'x'", "no column 'licens'; there are source, coverage"),
+        ("source = 'a'", "not understood"),
+        ("__import__('os').getcwd() == 'a'", "neither a column nor a value"),
+        ("source", None),
+        ("1 < 2", "names no column"),
+        ("source is 'a'", "no such comparison"),
+        ("source in 'abc'", "no list of values"),
+        ("coverage > 'high'", "not understood"),
+        ("coverage < None", "only == or !="),
+        ("source + 'a'", "no condition"),
+        ("", "not understood"),
+        ("(" * 500 + "neutral" + ")" * 500, "not understood"),
+    ],
+)
+def test_what_is_not_understood(question: str, fault: str | None) -> None:
+    if fault is None:
+        assert matching(TABLE, question).all()
+        return
+    with pytest.raises(StoreError, match=fault):
+        matching(TABLE, question)
