@@ -16,6 +16,10 @@ MAX_EDGE_IN_SPACINGS = 6.0
 MAX_PIXELS = 1 << 22
 """Of one image. Depth cameras stay below; a header that announces more is damaged."""
 DEPTH_GROUPS = 64
+MAX_PAIRS = 1 << 17
+"""Neighbours that the spacing is measured on."""
+BAND = 64
+"""Rows that are triangulated at once, to keep the memory near the result's."""
 
 
 def refuse_size(path: Path, rows: int, columns: int) -> None:
@@ -51,34 +55,54 @@ def grid_scan(
 
 
 def grid_triangles(points: Array, valid: Array, camera_side: float) -> Array:
-    """(F,3) triangles of the points (V,3) that fill the valid pixels (R,C), facing the camera.
-
-    Each cell of four pixels gives two triangles; one is left out where a corner is invalid or an
-    edge is longer than MAX_EDGE_IN_SPACINGS times the spacing of pixels at its nearer end.
-    """
+    """(F,3) triangles of the points (V,3) that fill the valid pixels (R,C), facing the camera."""
     number = np.where(valid, np.cumsum(valid).reshape(valid.shape) - 1, -1)
+    spacing = pixel_spacing(points, number)
+    bands = [
+        whole_cells(points, spacing, number[top : top + BAND + 1])
+        for top in range(0, len(number), BAND)
+    ]
+    faces = np.concatenate(bands)
+    towards_z = sum(area_from_z(points, band) for band in bands)
+    return faces if towards_z * camera_side >= 0 else faces[:, ::-1]
+
+
+def whole_cells(points: Array, spacing: Array, number: Array) -> Array:
+    """(F,3): two triangles for each cell of four pixels, which are numbered (R,C) or −1.
+
+    One is left out where a corner is invalid or an edge is longer than MAX_EDGE_IN_SPACINGS times
+    the spacing (V,) at its nearer end.
+    """
     a, b, c, d = number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:]
     cells = np.stack([a, c, b, d, b, c], axis=-1).reshape(-1, 3)
     faces = cells[(cells >= 0).all(axis=1)]
-    if not len(faces):
-        return faces
-    corners = points[faces]
-    edges = np.roll(corners, -1, axis=1) - corners
-    spacing = pixel_spacing(points[:, 2], corners[:, 0, 2], np.hypot(*edges[:, 0, :2].T))
-    longest = np.linalg.norm(edges, axis=2).max(axis=1)
-    whole = longest <= MAX_EDGE_IN_SPACINGS * spacing[faces].min(axis=1)
-    facing = np.cross(edges[whole, 0], edges[whole, 1])[:, 2].sum(dtype=np.float64)
-    return faces[whole] if facing * camera_side >= 0 else faces[whole][:, ::-1]
+    p, q, r = (points[faces[:, k]] for k in range(3))
+    longest = np.linalg.norm([q - p, r - q, p - r], axis=2).max(axis=0)
+    return faces[longest <= MAX_EDGE_IN_SPACINGS * spacing[faces].min(axis=1)]
 
 
-def pixel_spacing(at: Array, depth: Array, across: Array) -> Array:
-    """How far apart neighbouring pixels lie at the depths `at`, on a surface that faces the camera.
+def pixel_spacing(points: Array, number: Array) -> Array:
+    """(V,) how far apart neighbours lie at each point's depth on a surface that faces the camera.
 
-    across (N,) are distances of neighbours across the view, at the depths depth (N,). Their median
-    among pixels of like depth holds for every camera, near and far; jumps and cheeks seen at a
-    slant do not move it, as they would move the median of whole distances.
+    That is the median distance across the view among neighbours of like depth. It holds for every
+    camera, near and far; jumps and cheeks seen at a slant do not move it, as they would move the
+    median of whole distances.
     """
-    order = np.argsort(depth)
-    groups = np.array_split(order, min(DEPTH_GROUPS, len(order)))
+    sides = ((number[:, :-1], number[:, 1:]), (number[:-1], number[1:]))
+    pairs = [np.stack([a, b])[:, (a >= 0) & (b >= 0)] for a, b in sides]
+    first, second = np.concatenate(pairs, axis=1)
+    few = slice(None, None, 1 + len(first) // MAX_PAIRS)
+    depth = points[first[few], 2]
+    across = np.linalg.norm(points[first[few], :2] - points[second[few], :2], axis=1)
+    if not len(depth):
+        return np.zeros(len(points))
+    groups = np.array_split(np.argsort(depth), min(DEPTH_GROUPS, len(depth)))
     middles = [np.median(depth[group]) for group in groups]
-    return np.interp(at, middles, [np.median(across[group]) for group in groups])
+    return np.interp(points[:, 2], middles, [np.median(across[group]) for group in groups])
+
+
+def area_from_z(points: Array, faces: Array) -> float:
+    """Twice the triangles' area as seen from +z; negative where they turn their back."""
+    p, q, r = (points[faces[:, k], :2] for k in range(3))
+    (ax, ay), (bx, by) = (q - p).T, (r - p).T
+    return float((ax * by - ay * bx).sum())
