@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, floats, read_bytes
+from pipeline.formats.content import COPY_AGAIN, floats, floats_of_text, read_bytes
 from pipeline.formats.grid import grid_scan, refuse_size
 from pipeline.formats.mesh import checked_scan
 from pipeline.types import Array, RawScan
@@ -123,11 +123,11 @@ def whole(path: Path, rows: dict[str, list[str]], key: str) -> int:
 def ascii_columns(path: Path, header: Header, body: bytes) -> dict[str, Array]:
     """First value of each field by name, (N,)."""
     per_point = sum(field.count for field in header.fields)
-    words = body.split()
-    if len(words) != header.points * per_point:
-        fault = f"{len(words)} values, expected {header.points} points · {per_point}"
+    values = floats_of_text(path, body, "data")
+    if len(values) != header.points * per_point:
+        fault = f"{len(values)} values, expected {header.points} points · {per_point}"
         raise FormatError(path, fault, "the file is cut off or damaged: " + COPY_AGAIN)
-    values = floats(path, words, "data").reshape(header.points, per_point)
+    values = values.reshape(header.points, per_point)
     found: dict[str, Array] = {}
     start = 0
     for field in header.fields:
