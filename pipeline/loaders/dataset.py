@@ -64,10 +64,10 @@ class FaceDataset(Dataset[Sample]):
         self.unpack_validity = unpack_validity
         manifest = self.store.manifest
         _check_fields(self.store, self.fields)
-        question = where if isinstance(where, str) else ""
-        wanted = {} if where is None or question else dict(where)
-        selection = wanted | ({} if split is None else {"split": split})
-        self.rows = _select(manifest, selection, question, self.store.path)
+        wanted, question = ({}, where) if isinstance(where, str) else (dict(where or {}), "")
+        if split is not None:
+            wanted["split"] = split
+        self.rows = _select(manifest, wanted, question, self.store.path)
         self.identities = _names(manifest, "identity")
         self.sources = _names(manifest, "source")
         self._arrays = tuple(name for name in self.fields if name in self.store.fields)
@@ -139,7 +139,7 @@ def _check_fields(store: Store, names: Sequence[str]) -> None:
 
 
 def _select(manifest: pa.Table, wanted: Mapping[str, Any], question: str, store: Path) -> Array:
-    """Indices of the rows whose columns hold a wanted value and that fit the question, ascending."""
+    """Ascending rows whose columns hold a wanted value and that fit the question."""
     chosen = matching(manifest, question) if question else np.ones(len(manifest), bool)
     for column, value in wanted.items():
         if column not in manifest.column_names:

@@ -105,7 +105,7 @@ def test_choosing_rows_by_a_question(store: Path) -> None:
         if row["split"] == "train" and row["source"] == "s1" and row["coverage"] > 0.5
     ]
     assert [sample["scan_id"] for sample in asked] == wanted
-    with pytest.raises(StoreError, match="no row satisfies all of .*train.* and coverage > 2"):
+    with pytest.raises(StoreError, match=r"no row satisfies all of .*train.* and coverage > 2"):
         FaceDataset(store, "train", where="coverage > 2")
 
 
