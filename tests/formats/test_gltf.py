@@ -123,6 +123,21 @@ def test_interleaved_vertices_with_colours_and_no_indices(tmp_path: Path) -> Non
     assert scan.colours is not None and (scan.colours == [255, 128, 0]).all()
 
 
+def test_quantised_positions(tmp_path: Path) -> None:
+    """Normalised 16-bit fractions, four bytes aligned, brought to size by the node's matrix."""
+    low, size = VERTICES.min(0), np.ptp(VERTICES, axis=0)
+    rows = np.zeros((30, 4), "<u2")
+    rows[:, :3] = np.rint((VERTICES - low) / size * 65535)
+    document, binary = sheet(scale=size.tolist(), translation=low.tolist())
+    document["extensionsRequired"] = ["KHR_mesh_quantization"]
+    document["accessors"][0] |= {"componentType": 5123, "normalized": True, "bufferView": 2}
+    view = {"buffer": 0, "byteOffset": len(binary), "byteLength": 240, "byteStride": 8}
+    document["bufferViews"].append(view)
+    document["buffers"][0]["byteLength"] = len(binary) + 240
+    scan = read(tmp_path, document, binary + rows.tobytes())
+    np.testing.assert_allclose(scan.vertices, VERTICES, atol=2e-4)
+
+
 def draco(faces: np.ndarray = FACES) -> tuple[dict[str, Any], bytes]:
     binary = DracoPy.encode(VERTICES, faces.astype(np.uint32), preserve_order=True)
     document, _ = sheet(scale=[1, 1, 2])
