@@ -15,8 +15,8 @@ from pipeline.types import Array, RawScan
 
 POINTS = re.compile(r"\bCoordinate\s*\{\s*point\s*\[([^\]]*)(\]?)")
 FACES = re.compile(r"\bcoordIndex\s*\[([^\]]*)(\]?)")
-IMAGE = re.compile(r'\burl\s*\[?\s*"([^"]+)"')
-TEXTURE_TRANSFORM = re.compile(r"\bTextureTransform\s*\{[^}]*\}")
+IMAGE = re.compile(r'\burl\s*(?:\[\s*)?"([^"]+)"')
+TEXTURE_TRANSFORM = re.compile(r"\bTextureTransform\s*\{[^{}]*\}")
 PLACEMENT = re.compile(r"\b(translation|rotation|scale)\s+([-+.\deE]+(?:[\s,]+[-+.\deE]+)*)")
 
 

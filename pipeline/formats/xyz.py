@@ -17,7 +17,7 @@ from pipeline.formats.content import COPY_AGAIN, floats, read_text
 from pipeline.formats.mesh import checked_scan, colours_uint8
 from pipeline.types import Array, RawScan
 
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|[-+]?(nan|inf)", re.IGNORECASE)
+NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?|[-+]?(nan|inf)", re.IGNORECASE)
 COLOURS = (("r", "g", "b"), ("red", "green", "blue"))
 END_OF_LINE = "end the last line with a newline if it is whole"
 

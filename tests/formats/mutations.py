@@ -510,6 +510,26 @@ def gzip_bomb(whole: bytes) -> bytes:
     return gzip.compress(head + b"0 " * (50 << 20), 1)
 
 
+def wide(whole: bytes) -> bytes:
+    """A long gap at every word of the header; a pattern may try each split of a gap."""
+    return re.sub(rb"(?<=\w)(?=[\s\[{(\"])", b" " * (1 << 15), whole[:200]) + whole[200:]
+
+
+def openings(whole: bytes) -> bytes:
+    """Each word of the header opened again and again and never closed."""
+    words = set(re.findall(rb"\w+ *[\[{(\"<]", whole[:2000]))
+    return whole + b"".join(word * 4000 for word in sorted(words)[:20])
+
+
+def many_digits(whole: bytes) -> bytes:
+    return whole[:9] + b"9" * (1 << 17) + b"x" + whole[9:]
+
+
+def wrl_openings(whole: bytes) -> bytes:
+    nodes = (b"TextureTransform {", b"Coordinate { point [", b"coordIndex [", b'url [ "', b"url ")
+    return b"".join(whole + b"\n" + node * 20_000 for node in nodes)
+
+
 @cache
 def zip_bomb(whole: bytes) -> bytes:
     shape = (8 << 20, 3)
@@ -611,9 +631,13 @@ BOMBS: tuple[Callable[[bytes], bytes], ...] = (
     long_line,
     many_words,
     many_rows,
+    many_digits,
+    wide,
+    openings,
 )
 """For every format."""
 OWN_BOMBS: dict[str, tuple[Callable[[bytes], bytes], ...]] = {
+    "wrl": (wrl_openings,),
     "abs.gz": (gzip_bomb,),
     "npz": (zip_bomb, lying_array, nested_array),
     "depth.npz": (zip_bomb, lying_array, nested_array),
