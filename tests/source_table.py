@@ -10,8 +10,8 @@ HEAD = """\
 Every registry that ships, made from the files in `registries/` by `make schema`; `facefold sources`
 lists them too. None but the demo's own was checked on the licensed data itself: what is not
 confirmed stands under `unconfirmed` in its file, and the size gate refuses a wrong unit. Each is
-tested on a miniature of its dataset (`tests/miniatures/<id>.py`): layout, names, format, unit, axes,
-landmarks, defects, and registration against the truth.
+tested on a miniature of its dataset (`tests/miniatures/<id>.py`): layout, names, format, unit,
+axes, landmarks, defects, and registration against the truth.
 
 - *True size*: `no` keeps its rows out of `train`, `val` and `test` (see `store.md`).
 - *Axes*: up, forward; `unknown` lets registration search any pose.

@@ -233,6 +233,17 @@ def test_case_of_groups(tmp_path: Path) -> None:
     assert groups == {"subject": "ANNA", "expression": "NEUTRAL"}
 
 
+def test_people_called_by_their_own_names_have_pseudonyms(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text(yaml.safe_dump(lab(subjects={"pseudonyms": True})))
+    registry = load_registry(tmp_path / "lab.yaml")
+    anna = registry.person("anna")
+    assert anna != "anna" and len(anna) == 9 and anna != registry.person("bob")
+    assert registry.scan_id("x/anna/anna_neutral.obj", "anna") == f"lab:x/{anna}/{anna}_neutral"
+    (tmp_path / "lab.yaml").write_text(lab_text())
+    registry = load_registry(tmp_path / "lab.yaml")
+    assert registry.scan_id("anna/neutral.obj", registry.person("anna")) == "lab:anna/neutral"
+
+
 @pytest.mark.parametrize(
     ("glob", "fits", "fails"),
     [

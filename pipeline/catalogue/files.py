@@ -18,7 +18,7 @@ from pipeline.catalogue.digests import Digest, file_digests
 from pipeline.catalogue.tree import Entry, files_below
 from pipeline.errors import FacefoldError, FormatError
 from pipeline.registry import SourceRegistry
-from pipeline.registry.naming import any_path, fill, glob_regex, without_suffix
+from pipeline.registry.naming import any_path, fill, glob_regex
 from pipeline.registry.tables import scale_factor, subject_rows
 from pipeline.types import Quarantine, ScanRecord
 
@@ -163,7 +163,7 @@ def _name_scans(
     refused = {}
     for path in classes.scans:
         groups = registry.groups(path)
-        scan_id = f"{registry.id}:{without_suffix(path)}"
+        scan_id = registry.scan_id(path, groups["subject"] if groups else "")
         if groups is None or not groups["subject"]:
             refused[path] = f"the name does not fit scans.name {registry.scans.name!r}"
         elif scan_id in scans:
@@ -202,8 +202,8 @@ def _scan(
     images = [image for text in registry.images for image in beside.images(text, path, groups)]
     record = ScanRecord(
         source=registry.id,
-        scan_id=f"{registry.id}:{without_suffix(path)}",
-        subject=groups["subject"],
+        scan_id=registry.scan_id(path, groups["subject"]),
+        subject=registry.person(groups["subject"]),
         session=groups.get("session", ""),
         expression=expression,
         neutral=registry.is_neutral(expression),
@@ -316,7 +316,7 @@ def _subjects(
                     known[file] = subject_rows(table, root / file)
             except FormatError as error:
                 known[file], unreadable[file] = {}, str(error)
-            told |= known[file].get(subject if table and table.subject else "", {})
+            told |= known[file].get(told["subject"] if table and table.subject else "", {})
         found[subject] = {
             name: metadata.get(name, {}).get(told.get(name, ""), told.get(name, ""))
             for name in names

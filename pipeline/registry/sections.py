@@ -244,6 +244,10 @@ class Subjects(Section):
         description="Subject -> `source:subject`, the same person in another source. The subject "
         '"*" stands for all others: {"*": "other:{subject}"}.',
     )
+    pseudonyms: StrictBool = Field(
+        default=False,
+        description="Are subjects called by people's own names? Then ids hold a hash of each name.",
+    )
     table: SubjectTable | None = Field(default=None, description="What files tell of them.")
     metadata: dict[str, dict[str, str]] = Field(
         default={},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, NamedTuple
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, StrictBool
 
 from pipeline.formats import READERS, option_faults
-from pipeline.registry.naming import glob_regex, name_regex, placeholders
+from pipeline.registry.naming import glob_regex, name_regex, placeholders, without_suffix
 from pipeline.registry.sections import (
     Axes,
     Landmarks,
@@ -104,6 +105,17 @@ class SourceRegistry(Section):
     def groups(self, relative: str) -> dict[str, str] | None:
         """The groups in a scan's relative path, absent ones empty; None where it does not fit."""
         return scan_groups(self.scans, self.subjects, relative)
+
+    def person(self, subject: str) -> str:
+        """What the dataset calls a subject: as the source does, or a pseudonym."""
+        if not self.subjects.pseudonyms:
+            return subject
+        return "p" + hashlib.sha256(f"{self.id}:{subject}".encode()).hexdigest()[:8]
+
+    def scan_id(self, relative: str, subject: str) -> str:
+        """`source:path` of a scan without its suffix, pseudonyms in place of names."""
+        path = without_suffix(relative)
+        return f"{self.id}:{path.replace(subject, self.person(subject)) if subject else path}"
 
     def is_neutral(self, expression: str) -> bool:
         return self.neutral is None or expression in self.neutral

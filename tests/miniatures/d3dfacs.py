@@ -6,6 +6,7 @@ from tests.miniatures import files
 from tests.miniatures.folder import Writing
 from tests.miniatures.heads import head
 
+PSEUDONYMS = {"Joe": "p14983c8e", "Anna": "pd0cd6c0b"}
 FRAMES = {
     "Joe/1+2/1+2_001": "neutral",
     "Joe/1+2/1+2_175": "surprise",
@@ -22,10 +23,10 @@ def build(writing: Writing) -> None:
             f"{stem}.ply",
             seen,
             files.ply(*writing.surface(seen)),
-            subject=subject,
+            subject=PSEUDONYMS[subject],
             expression=unit,
             neutral=False,
         )
-        writing.subjects[subject] = {}
+        writing.subjects[PSEUDONYMS[subject]] = {}
     writing.quarantine("Anna/12/4+5_001.ply", "does not fit")
     writing.quarantine("Joe/1+2/1+2_175.obj", "no rule explains")
