@@ -223,18 +223,28 @@ def list_sources(as_json: Json = False) -> None:
 def check_source(
     source: Annotated[str, typer.Argument(help="Id of a registry, or its YAML file.")],
     root: Annotated[Path | None, typer.Option(help="The delivered folder to check it on.")] = None,
+    sample: Annotated[
+        int, typer.Option(min=1, help="Scans to read and to show, spread over the folder.")
+    ] = 8,
+    sheet: Annotated[
+        Path | None, typer.Option(help="The contact sheet, a PNG; <id>_check.png without it.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check a registry, and with --root what it makes of a folder: files, units, frames.
 
+    A contact sheet shows the sampled scans from the front, with landmarks, size and verdict.
     Exit status: 0 sound, 3 the folder contradicts the registry, 2 the registry is wrong.
     """
     from flows.console import mapping_table
-    from pipeline.normalise import check_source as check
     from pipeline.registry import load_registry
 
     registry = load_registry(source)
-    report = {"id": registry.id, "valid": True} | (check(registry, root) if root else {})
+    report = {"id": registry.id, "valid": True}
+    if root is not None:
+        from pipeline.sources import check_folder
+
+        report |= check_folder(registry, root, sheet or Path(f"{registry.id}_check.png"), sample)
     if as_json:
         show(report)
     else:

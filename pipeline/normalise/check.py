@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from pipeline.catalogue import catalogue
+from pipeline.catalogue import Catalogue, catalogue
 from pipeline.errors import FacefoldError
 from pipeline.landmarks.schemes import to_68
 from pipeline.normalise.scan import read_record, stage_of
@@ -20,6 +21,16 @@ TILT_DEG = 45.0
 """Axes that the landmarks contradict by more than this are wrong, not a turned head."""
 
 
+class Seen(NamedTuple):
+    """A scan that was looked at."""
+
+    record: ScanRecord
+    scan: Scan | None
+    """None where it is refused."""
+    report: dict[str, Any]
+    """What it says of the registry, JSON-ready; `faults` lists what contradicts."""
+
+
 def check_source(registry: SourceRegistry, root: Path | str, samples: int = 5) -> dict[str, Any]:
     """A JSON-ready report: every file by class, and unit, axes and landmarks of some scans.
 
@@ -27,15 +38,25 @@ def check_source(registry: SourceRegistry, root: Path | str, samples: int = 5) -
     FacefoldError where `root` is no folder.
     """
     found = catalogue(registry, root, hashes=False)
+    return report_of(registry, found, [see(r, registry) for r in spread(found.records, samples)])
+
+
+def spread(records: Sequence[ScanRecord], samples: int) -> list[ScanRecord]:
+    """At most so many of the records, evenly spread."""
+    at = np.linspace(0, len(records) - 1, min(samples, len(records)), dtype=int)
+    return [records[i] for i in at]
+
+
+def report_of(registry: SourceRegistry, found: Catalogue, seen: Sequence[Seen]) -> dict[str, Any]:
+    """The report of `check_source` on a catalogue and the scans looked at."""
     records = found.records
-    spread = np.linspace(0, len(records) - 1, min(samples, len(records)), dtype=int)
-    evidence = {records[i].scan_id: check_scan(records[i], registry) for i in spread}
+    evidence = {one.record.scan_id: one.report for one in seen}
     faults = [f"{row.path}: {row.reason}" for row in found.quarantined]
     faults += [f"{scan}: {fault}" for scan, seen in evidence.items() for fault in seen["faults"]]
     if not records:
-        faults.insert(0, f"no scan below {root}: see scans.include and scans.name")
+        faults.insert(0, f"no scan below {found.root}: see scans.include and scans.name")
     return {
-        "root": str(root),
+        "root": str(found.root),
         "files": found.n_files,
         "scans": len(records),
         "companions": len(found.companions),
@@ -55,12 +76,17 @@ def _has_landmarks(record: ScanRecord) -> bool:
     return record.landmark_path is not None and record.landmark_path.is_file()
 
 
-def check_scan(record: ScanRecord, registry: SourceRegistry) -> dict[str, Any]:
-    """What one scan says of the registry's unit, axes and landmarks, JSON-ready."""
+def see(record: ScanRecord, registry: SourceRegistry) -> Seen:
+    """The scan as the registry reads it, or the fault that refuses it."""
     try:
         scan = read_record(record, registry)
     except FacefoldError as error:
-        return {"faults": [f"{stage_of(error)}: {error}"]}
+        return Seen(record, None, {"faults": [f"{stage_of(error)}: {error}"]})
+    return Seen(record, scan, check_scan(scan))
+
+
+def check_scan(scan: Scan) -> dict[str, Any]:
+    """What one scan says of the registry's unit, axes and landmarks, JSON-ready."""
     seen: dict[str, Any] = {
         "vertices": len(scan.vertices_mm),
         "triangles": len(scan.faces),

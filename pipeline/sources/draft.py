@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ from PIL import Image, UnidentifiedImageError
 from pipeline.catalogue.files import SYSTEM_FILES
 from pipeline.catalogue.tree import Entry, files_below
 from pipeline.errors import FacefoldError, FormatError
-from pipeline.formats import READERS, format_of, option_faults, read_scan
+from pipeline.formats import READERS, format_of, read_scan, reader_options
 from pipeline.landmarks import LANDMARK_READERS
 from pipeline.landmarks.schemes import OUTER_EYES_68
 from pipeline.registry.naming import any_path, glob_regex
 from pipeline.registry.skeleton import FILL, Draft
 from pipeline.sources.belonging import find_templates, shortened
 from pipeline.sources.evidence import Marks, Pose, Sample, common_axes, pose_of, read_marks
-from pipeline.sources.grammar import Grammar, guess_grammar, include_globs
+from pipeline.sources.grammar import Grammar, guess_grammar, include_globs, literal
 from pipeline.sources.vocabulary import NEUTRAL, SEXES
 from pipeline.types import Array, RawScan
 
@@ -44,7 +44,7 @@ class Scans:
     paths: tuple[str, ...]
     format: str
     strays: tuple[str, ...] = ()
-    other: Mapping[str, int] | None = None
+    other: Mapping[str, int] = field(default_factory=dict)
     """Other scan format -> number of its files."""
 
 
@@ -67,7 +67,7 @@ def draft_source(root: Path, samples: int = 6) -> Draft:
     grammar = guess_grammar(scans.paths)
     groups = {path: grammar.of(path) for path in scans.paths}
     rest = sorted(set(usable) - {*scans.paths, *scans.strays})
-    rest = [path for path in rest if _format(path) not in (scans.other or {})]
+    rest = [path for path in rest if _format(path) not in scans.other]
     seen = _read_some(root, scans, samples)
     landmarks, marks, landmark_notes = _landmarks(root, rest, groups, scans, seen)
     pictures = [path for path in rest if path.lower().endswith(IMAGES)]
@@ -80,14 +80,14 @@ def draft_source(root: Path, samples: int = 6) -> Draft:
     axes, axes_notes = _axes(poses)
     neutral, neutral_notes = _neutral(grammar)
     return Draft(
-        include=include_globs(scans.paths, grammar),
+        include=include_globs(scans.paths, grammar, rest),
         name=grammar.name,
         exclude=_exclusions(scans),
         companions=_suffix_globs(loose),
         examples={path: groups[path] for path in _spread(scans.paths, 3)},
         metric=FILL,
         format=scans.format,
-        reader=FILL if option_faults(scans.format, {}) else "",
+        reader=FILL if reader_options(scans.format) and not seen else "",
         unit=unit,
         axes=axes,
         landmarks=landmarks,
@@ -100,7 +100,7 @@ def draft_source(root: Path, samples: int = 6) -> Draft:
             "metric": _sizes(marks, poses),
             "name": _told(grammar),
             "exclude": _excluded_notes(scans),
-            "reader": option_faults(scans.format, {}),
+            "reader": [f"of {', '.join(sorted(reader_options(scans.format)))}"],
             "unit": unit_notes,
             "axes": axes_notes,
             "landmarks": landmark_notes,
@@ -122,6 +122,8 @@ def choose_scans(root: Path, paths: Sequence[str]) -> Scans:
     faults = []
     for form in order:
         own = by_format[form]
+        if form == "png":  # most are photos
+            own = [path for path in own if _is_grey(root / path)]
         fault = _unreadable(root, own, form)
         if fault:
             faults.append(fault)
@@ -149,11 +151,8 @@ def _format(path: str) -> str | None:
 
 
 def _unreadable(root: Path, paths: Sequence[str], form: str) -> str:
-    """Why none of the first few is a scan; nothing where one is."""
-    if option_faults(form, {}):
-        deep = form != "png" or _is_deep(root / paths[0])
-        return "" if deep else f"{paths[0]}: a photo, not a depth image"
-    fault = ""
+    """Why none of the first few is a scan; nothing where one is, or where a camera is missing."""
+    fault = "no grey image"
     for path in _spread(paths, READ_FIRST):
         try:
             read_scan(root / path, form)
@@ -161,14 +160,14 @@ def _unreadable(root: Path, paths: Sequence[str], form: str) -> str:
             fault = str(error)
         else:
             return ""
-    return fault
+    return "" if form == "png" and paths else fault
 
 
-def _is_deep(path: Path) -> bool:
-    """Whether an image has one channel of 16 bits."""
+def _is_grey(path: Path) -> bool:
+    """Whether an image has one channel, which may be depth."""
     try:
         with Image.open(path) as image:
-            return image.mode.startswith("I")
+            return image.mode == "L" or image.mode.startswith("I")
     except (OSError, UnidentifiedImageError):
         return False
 
@@ -182,12 +181,11 @@ def _spread(items: Sequence[str], n: int) -> list[str]:
 def _read_some(root: Path, scans: Scans, n: int) -> dict[str, RawScan]:
     """Path -> a scan as read, of those that can be."""
     found: dict[str, RawScan] = {}
-    if not option_faults(scans.format, {}):
-        for path in _spread(scans.paths, n):
-            try:
-                found[path] = read_scan(root / path, scans.format)
-            except FormatError:
-                continue  # `sources check` names it
+    for path in _spread(scans.paths, n):
+        try:
+            found[path] = read_scan(root / path, scans.format)
+        except FormatError:
+            continue  # `sources check` names it
     return {path: raw for path, raw in found.items() if len(raw.vertices)}
 
 
@@ -243,8 +241,8 @@ def _short_faults(poses: Mapping[str, Pose | str]) -> list[str]:
 def _axes(poses: Mapping[str, Pose | str]) -> tuple[Any, list[str]]:
     found = [pose for pose in poses.values() if isinstance(pose, Pose)]
     rotations = [pose.rotation for pose in found if pose.rotation is not None]
-    if not rotations:
-        return "unknown", ["no face was found: look at the sheet of `sources check`"]
+    if len(rotations) < len(poses) / 2 or not rotations:
+        return "unknown", [f"a face was found on {len(rotations)} of {len(poses)} scans"]
     axes, told = common_axes(rotations)
     return axes, [told]
 
@@ -285,13 +283,13 @@ def _told(grammar: Grammar) -> list[str]:
 
 
 def _exclusions(scans: Scans) -> list[dict[str, str]]:
-    other = [{"pattern": f"**/*.{name}", "reason": FILL} for name in scans.other or {}]
-    strays = [{"pattern": _literal(path), "reason": FILL} for path in scans.strays]
+    other = [{"pattern": f"**/*.{name}", "reason": FILL} for name in scans.other]
+    strays = [{"pattern": literal(path), "reason": FILL} for path in scans.strays]
     return other + strays
 
 
 def _excluded_notes(scans: Scans) -> list[str]:
-    other = [f"{n} files of another scan format" for n in (scans.other or {}).values()]
+    other = [f"{n} files of another scan format" for n in scans.other.values()]
     return other + ["not in a folder like those of the other scans"] * len(scans.strays)
 
 
@@ -300,15 +298,11 @@ def _suffix_globs(paths: Iterable[str]) -> list[str]:
     globs = set()
     for path in paths:
         stem, suffix = posixpath.splitext(posixpath.basename(path))
-        globs.add(
-            f"**/*{_literal(suffix)}" if suffix.strip(".") else f"**/{_literal(stem)}{suffix}"
-        )
+        if suffix.lower() == ".gz":
+            stem, inner = posixpath.splitext(stem)
+            suffix = inner + suffix
+        globs.add(f"**/*{literal(suffix)}" if suffix.strip(".") else f"**/{literal(stem)}{suffix}")
     return sorted({glob.lower() for glob in globs})
-
-
-def _literal(text: str) -> str:
-    """Text as a glob that takes it."""
-    return "".join("?" if c in "*?[]{}\\" else c for c in text)
 
 
 def _overview(paths: Sequence[str], entries: Sequence[Entry]) -> list[str]:

@@ -16,14 +16,8 @@ from scipy.spatial.transform import Rotation
 from pipeline.errors import FacefoldError, RegistrationError, UnitError
 from pipeline.flame.stand_in import stand_in
 from pipeline.landmarks import read_landmarks, resolve
-from pipeline.landmarks.schemes import (
-    CONTOUR_68,
-    OUTER_EYES_68,
-    SCHEMES,
-    Scheme,
-    scheme_of,
-    to_68,
-)
+from pipeline.landmarks.check import CONTOUR, MIN_POINTS, fit_average
+from pipeline.landmarks.schemes import OUTER_EYES_68, SCHEMES, Scheme, scheme_of, to_68
 from pipeline.normalise import normalise
 from pipeline.normalise.scan import LANDMARK_DISTANCE_MM
 from pipeline.registration.search import search
@@ -32,11 +26,13 @@ from pipeline.registry.skeleton import FILL
 from pipeline.types import Array, RawScan, Scan
 from pipeline.units import UNITS, UnitFinding, find_unit
 
-MAX_RESIDUAL_MM = 8.0
-"""Landmarks of a face, in the right order, lie this near to those of an average face of their size,
-half of them; a strong expression adds a few millimetres."""
+MAX_RESIDUAL_MM = 10.0
+"""Landmarks of a face, in the right order, lie this near to those of an average face of their size
+(rms); a strong expression costs about 6 mm, a wrong scheme 15."""
 CLEAR = 1.3
 """A reading is chosen where the next best fits this many times worse."""
+LEVEL_DEG = 5.0
+"""A smaller part of a tilt is how people hold their heads."""
 DECLARED_DEG, ALIKE_DEG = 25.0, 12.0
 """A head this near to the file's axes, half of them, is upright in them; tilted ones must agree."""
 
@@ -68,17 +64,6 @@ class Marks(NamedTuple):
 
 
 @cache
-def average_68() -> Array:
-    """(68,3) mm, the landmarks of the stand-in; the contour's, which slide, are NaN."""
-    model = stand_in()
-    assert model.landmarks is not None
-    found = np.full((68, 3), np.nan)
-    found[model.landmarks.indices_68] = model.landmarks.positions(model.template_mm, model.faces)
-    found[list(CONTOUR_68)] = np.nan
-    return found
-
-
-@cache
 def template() -> Template:
     return prepare_template(stand_in(), "cpu", 1)
 
@@ -96,15 +81,15 @@ def similarity(source: Array, target: Array) -> tuple[float, Array, Array]:
     return scale, rotation, centre_t - scale * rotation @ centre_s
 
 
-def face_residual_mm(marks_68: Array) -> float:
-    """Median distance of (68,3) points to an average face of their size, in its millimetres."""
-    average = average_68()
-    known = np.isfinite(marks_68).all(axis=1) & np.isfinite(average).all(axis=1)
-    if known.sum() < 4:
-        return np.inf
-    scale, rotation, shift = similarity(marks_68[known], average[known])
-    gap = scale * marks_68[known] @ rotation.T + shift - average[known]
-    return float(np.median(np.linalg.norm(gap, axis=1)))
+def on_average(marks_68: Array) -> tuple[float, float, Array] | None:
+    """How (68,3) landmarks make a face: residual (rms, mm), mm in a unit of theirs, rotation (3,3)
+    from canonical to their axes; None where too few have a known place."""
+    known = np.isfinite(marks_68).all(axis=1) & ~CONTOUR
+    if known.sum() < MIN_POINTS:
+        return None
+    fit = fit_average(marks_68)
+    scale, turn, _ = similarity(marks_68[known], fit.points[known])
+    return fit.rms_mm, scale, turn.T
 
 
 def read_marks(
@@ -120,8 +105,9 @@ def read_marks(
         for scheme in _schemes(files, format, faults):
             marks = dict(_marks(scans, files, format, scheme, faults))
             if len(marks) == len(files):
-                residual = float(np.median([face_residual_mm(m) for m in marks.values()]))
-                readings.append((residual, format, scheme.name, marks))
+                fits = [on_average(points) for points in marks.values()]
+                residuals = [np.inf if fit is None else fit[0] for fit in fits]
+                readings.append((float(np.median(residuals)), format, scheme.name, marks))
     if not readings:
         return faults[0] if faults else "no scheme has so many points"
     readings.sort(key=lambda reading: reading[0])
@@ -131,8 +117,8 @@ def read_marks(
     far = _far_from_scans(scans, marks)
     if far:
         return far
-    notes = [f"read as {scheme_name} they are {residual:.1f} mm from an average face (median)"]
-    others = [r for r in readings[1:] if r[0] < CLEAR * residual and (r[1], r[2]) != (format, "")]
+    notes = [f"read as {scheme_name} they are {residual:.1f} mm from an average face (rms)"]
+    others = [reading for reading in readings[1:] if reading[0] < CLEAR * residual]
     other_formats = {r[1] for r in others if r[1] != format}
     if other_formats:
         notes.append(f"{format} or {' or '.join(other_formats)}: both make faces; see the sheet")
@@ -159,7 +145,8 @@ def _schemes(files: Mapping[str, Path], format: str, faults: list[str]) -> list[
         except FacefoldError as error:
             faults.append(str(error))
             continue
-        return [named] if named not in same or raw.names == named.groups else same
+        named_by_file = named not in same or (raw.names and raw.names == named.groups)
+        return [named] if named_by_file else same
     return []
 
 
@@ -180,33 +167,28 @@ def _marks(
 
 def _far_from_scans(scans: Mapping[str, RawScan], marks: Mapping[str, Array]) -> str:
     """Why landmarks and scans are not of one frame; nothing where they are."""
-    average, distances = average_68(), []
+    distances = []
     for scan, points in marks.items():
-        known = np.isfinite(points).all(axis=1)
-        fit = known & np.isfinite(average).all(axis=1)
-        scale = similarity(points[fit], average[fit])[0]
-        gap = cKDTree(scans[scan].vertices).query(points[known])[0]
-        distances.append(scale * float(np.median(gap)))
+        if (fit := on_average(points)) is not None:
+            known = points[np.isfinite(points).all(axis=1)]
+            gap = cKDTree(scans[scan].vertices).query(known)[0]
+            distances.append(fit[1] * float(np.median(gap)))
     far = float(np.median(distances))
-    return (
-        f"they lie {far:.0f} mm from the scans: of another frame, or of other files"
-        if far > LANDMARK_DISTANCE_MM
-        else ""
-    )
+    if far <= LANDMARK_DISTANCE_MM:
+        return ""
+    return f"they lie {far:.0f} mm from the scans: of another frame, or of other files"
 
 
 def pose_of(sample: Sample) -> Pose | str:
     """Pose and unit of a face: by its landmarks, else by a search; or why neither tells."""
     vertices = sample.raw.vertices
     if sample.marks_68 is not None:
-        average = average_68()
-        fit = np.isfinite(sample.marks_68).all(axis=1) & np.isfinite(average).all(axis=1)
-        rotation = similarity(average[fit], sample.marks_68[fit])[1]
+        fit = on_average(sample.marks_68)
         try:
             unit = find_unit("auto", vertices, sample.marks_68[list(OUTER_EYES_68)])
         except FacefoldError as error:
             return str(error)
-        return Pose(rotation, unit)
+        return Pose(None if fit is None else fit[2], unit)
     fitting: dict[str, Scan] = {}
     faces: dict[str, Array] = {}
     fault = "no unit makes it a face, by its extent"
@@ -245,7 +227,9 @@ def common_axes(rotations: Sequence[Array]) -> tuple[object, str]:
     apart = np.degrees((mean.inv() * turns).magnitude())
     if len(turns) > 2 and apart.max() <= ALIKE_DEG:
         degrees = np.round(mean.inv().as_euler("xyz", degrees=True))
-        steps = [{axis: float(d)} for axis, d in zip("xyz", degrees, strict=True) if d]
+        steps = [
+            {axis: float(d)} for axis, d in zip("xyz", degrees, strict=True) if abs(d) >= LEVEL_DEG
+        ]
         told = f"heads share this tilt to {apart.max():.0f}°, of {len(turns)} scans"
         return {"up": "+y", "forward": "+z", "rotation_deg": steps}, told
     return "unknown", f"heads lie {_range(off)} off any axes, of {len(turns)} scans"

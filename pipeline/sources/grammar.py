@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.registry.naming import without_suffix
+from pipeline.registry.naming import glob_regex, without_suffix
 from pipeline.sources.vocabulary import CODES, EXPRESSIONS, MONTHS, SEXES, SPOKEN
 
 Words = tuple[str, ...]
@@ -346,7 +346,8 @@ def assign_roles(pieces: Pieces) -> tuple[dict[int, str], Words]:
     if not left:  # the letter is all there is
         (i,) = roles
         return {i: "subject"}, ()
-    order = sorted(left, key=lambda i: -_subject_score(pieces, left, i))
+    inner = [i for i in left if not _dated(pieces[i])]
+    order = sorted(left, key=lambda i: -_subject_score(pieces, inner, i))
     subject = order[0]
     roles[subject] = "subject"
     left.remove(subject)
@@ -403,14 +404,15 @@ def _recurs(pieces: Pieces, subject: int, i: int) -> float:
     return sum(len(found) > 1 for found in owners.values()) / len(owners)
 
 
-def _subject_score(pieces: Pieces, left: Sequence[int], i: int) -> float:
+def _subject_score(pieces: Pieces, inner: Sequence[int], i: int) -> float:
     piece = pieces[i]
     other = any(_spoken(piece, role) for role in ("session", "expression", "frame"))
     named = re.search("[A-Za-z]", "".join(piece.distinct)) is not None
     score = 4.0 * _spoken(piece, "subject") - 4.0 * other - 5.0 * (_is_expression(piece) >= 0.5)
-    score -= 3.0 * _dated(piece)
+    if i not in inner:
+        return score - 3.0 - 1.5 * len(inner)
     # the outermost of the places, and a name rather than a bare number
-    return score - 1.5 * left.index(i) + 0.5 * named
+    return score - 1.5 * inner.index(i) + 0.5 * named
 
 
 def _expression_score(pieces: Pieces, subject: int, i: int) -> float:
@@ -420,7 +422,7 @@ def _expression_score(pieces: Pieces, subject: int, i: int) -> float:
     score = 3.0 * _is_expression(piece) + 2.0 * _spoken(piece, "expression")
     recurs = _recurs(pieces, subject, i)
     if not _number(piece):
-        return score + recurs
+        return score + recurs + 0.2 * (len(piece.distinct) < len(piece.values))
     # numbers: a full grid of people and a few poses, not a film's frames
     people, poses = len(pieces[subject].distinct), len(piece.distinct)
     full = len(piece.values) >= 0.9 * people * poses and people > 2 and 4 <= poses <= 50
@@ -444,21 +446,31 @@ def _dated(piece: Column) -> bool:
     )
 
 
-def include_globs(paths: Sequence[str], grammar: Grammar) -> Words:
-    """Globs as narrow as the folders that all paths share; they take every path.
+def include_globs(paths: Sequence[str], grammar: Grammar, others: Sequence[str] = ()) -> Words:
+    """Globs that take every path, as narrow as the folders they share, and none of the others.
 
     A folder that is a group's only value stays open: there will be others.
     """
-    told = {value.lower() for values in grammar.groups.values() for value in values}
     suffix = paths[0][len(without_suffix(paths[0])) :].lower()
+    told = {value.lower() for values in grammar.groups.values() for value in values}
     folders = [posixpath.dirname(path).split("/") for path in paths]
-    if len({len(parts) for parts in folders}) > 1 or not folders[0][0]:
-        flat = not any(any(parts) for parts in folders)
-        return (f"*{suffix}" if flat else f"**/*{suffix}",)
     shared = [
-        "*"
-        if len(set(parts)) > 1 or set(parts[0]) & set("*?[]{}\\") or parts[0].lower() in told
-        else parts[0]
-        for parts in zip(*folders, strict=True)
+        "*" if len(set(parts)) > 1 or parts[0].lower() in told else literal(parts[0])
+        for parts in zip(*folders, strict=False)
     ]
-    return ("/".join([*shared, f"*{suffix}"]),)
+    if len({len(parts) for parts in folders}) > 1:
+        shared = ["**"]
+    elif not folders[0][0]:
+        shared = []
+    glob = "/".join([*shared, f"*{suffix}"])
+    if any(glob_regex(glob).fullmatch(path) for path in others):
+        stems = [posixpath.basename(without_suffix(path)) for path in paths]
+        start = posixpath.commonprefix(stems)
+        end = posixpath.commonprefix([stem[len(start) :][::-1] for stem in stems])[::-1]
+        glob = "/".join([*shared, f"{literal(start)}*{literal(end)}{suffix}"])
+    return (glob,)
+
+
+def literal(text: str) -> str:
+    """Text as a glob that takes it."""
+    return "".join("?" if c in "*?[]{}\\" else c for c in text)
