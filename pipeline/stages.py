@@ -22,6 +22,7 @@ from pipeline.ledger import Result, result_path
 from pipeline.normalise import read_record, stage_of
 from pipeline.quality import Gates, assess
 from pipeline.registration import RegistrationOptions, register
+from pipeline.registration.detected import with_detected_landmarks
 from pipeline.registry import SourceRegistry
 from pipeline.store.rows import manifest_row, row_fields
 from pipeline.types import Registration, Scan, ScanRecord
@@ -81,6 +82,7 @@ def judge(
     if registration.status == "failed":
         return refused(work, "register", registration.reason)
     quality = assess(scan, registration, model, gates)
+    scan = with_detected_landmarks(scan, registration, model)
     summary = manifest_row(work.record, scan, registration, quality)
     if quality.verdict == "reject":
         return refused(work, "quality", "; ".join(quality.reasons), summary)
