@@ -67,7 +67,7 @@ def main() -> None:
         print(line("reader", "inputs", "refused", "accepted", "failed", "worst cpu s", "peak MB"))
     for target in chosen:
         tally = Tally(target.name)
-        for seed, found in outcomes(target, n):
+        for seed, found in outcomes(target, int(n * target.share)):
             tally.add(seed, found)
         tallies.append(tally)
         if not arguments.json:

@@ -17,6 +17,9 @@ from pipeline.errors import FormatError
 from pipeline.formats import READERS
 from pipeline.landmarks import LANDMARK_READERS
 
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="memory is measured and limited as Linux has it"
+)
 TARGETS = {target.name: target for target in targets()}
 INPUTS = 200
 
@@ -28,7 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_hostile_files_are_refused_or_read(name: str, folder: Path) -> None:
-    found = [outcome(TARGETS[name], folder, seed) for seed in range(INPUTS)]
+    n = max(40, int(INPUTS * TARGETS[name].share))
+    found = [outcome(TARGETS[name], folder, seed) for seed in range(n)]
     assert {seed: o.detail for seed, o in enumerate(found) if o.kind == "failed"} == {}
     kinds = {o.kind for o in found}
     assert kinds == {"refused", "accepted"}, "the mutations are too mild or too strong"
