@@ -19,7 +19,6 @@ from pipeline.formats.abs import read_abs
 from pipeline.formats.bnt import read_bnt
 from pipeline.formats.bs import read_bs
 from pipeline.formats.depth import read_depth_npz, read_png
-from pipeline.formats.gltf import read_glb, read_gltf
 from pipeline.formats.mat import read_mat
 from pipeline.formats.npz import read_npz
 from pipeline.formats.obj import read_obj
@@ -33,6 +32,22 @@ from pipeline.formats.xyz import read_csv, read_xyz
 from pipeline.types import RawScan
 
 Reader = Callable[..., RawScan]
+
+
+# glTF's document is a pydantic model, which registration on a bare machine must do without
+def read_glb(path: Path) -> RawScan:
+    """See `pipeline.formats.gltf`."""
+    from pipeline.formats import gltf
+
+    return gltf.read_glb(path)
+
+
+def read_gltf(path: Path) -> RawScan:
+    """See `pipeline.formats.gltf`."""
+    from pipeline.formats import gltf
+
+    return gltf.read_gltf(path)
+
 
 READERS: Mapping[str, Reader] = MappingProxyType(
     {

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, read_bytes
@@ -167,6 +166,8 @@ def depth_scan(path: Path, values: Array, valid: Array, camera: Camera, step: fl
 
 def grey_values(path: Path) -> Array:
     """(R,C) of a PNG, uint8, uint16 or int32. Raises FormatError for another mode or image type."""
+    from PIL import Image  # only here: landmarks and registration import this package without it
+
     data = read_bytes(path)
     if not data.rstrip(b"\0").endswith(END):  # Pillow reads one that is cut off behind its pixels
         raise FormatError(path, "not a whole PNG image", COPY_AGAIN)
