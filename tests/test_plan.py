@@ -80,6 +80,7 @@ def test_keys_follow_the_bytes_of_scans_and_of_landmarks(folder: Path, model: Fl
         {"registration": {"fine_iterations": 3}},
         {"limits": {"outer_eye_mm": [70.0, 105.0]}},
         {"limits": {"extent_mm": [80.0, 500.0]}},
+        {"metric": False, "scale": {"factor": 0.25}},
     ],
     ids=str,
 )
@@ -88,6 +89,18 @@ def test_keys_follow_what_the_registry_says_of_the_scans(
 ) -> None:
     before = keys(folder, model)
     write_registry(folder, "lab", **change)
+    assert changed(before, keys(folder, model)) == set(LAB)
+
+
+def test_keys_follow_the_camera_and_each_scans_own_factor(folder: Path, model: FlameModel) -> None:
+    depth = {"format": "png", "metric": False, "scale": {"file": "f.json", "key": "{subject}"}}
+    (folder / "lab" / "f.json").write_text('{"p1": 2.0, "p2": 3.0}')
+    write_registry(folder, "lab", **depth, reader={"pixel_size": 0.5})
+    before = keys(folder, model)
+    (folder / "lab" / "f.json").write_text('{"p1": 2.0, "p2": 3.25}')
+    assert changed(before, keys(folder, model)) == {"lab:p2_neutral"}
+    before = keys(folder, model)
+    write_registry(folder, "lab", **depth, reader={"pixel_size": 0.25})
     assert changed(before, keys(folder, model)) == set(LAB)
 
 

@@ -20,7 +20,7 @@ def build(writing: Writing) -> None:
         seen = head(person, expression)
         # the grid's middle is the origin, and the grey of the nearest point is white
         seen = seen.moved(-seen.landmarks_mm[30])
-        points, valid = range_image(seen, parallel(420, 340, STEP_MM, 300.0))
+        points, valid = range_image(seen, parallel(360, 300, STEP_MM, 300.0))
         depth = points[..., 2]
         grey = np.round(255 + (depth - depth[valid].max()) / STEP_MM)
         valid &= grey > 0
