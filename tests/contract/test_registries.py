@@ -85,3 +85,32 @@ def test_the_checked_in_schema_is_that_of_the_code() -> None:
 def test_the_table_of_sources_is_that_of_the_registries() -> None:
     page = Path(__file__).parents[2] / "docs" / "reference" / "sources.md"
     assert page.read_text(encoding="utf-8") == sources_markdown(), "run: make schema"
+
+
+def test_benchmarks_keep_their_people() -> None:
+    known = {registry.id: registry.benchmark for registry in list_registries()}
+    assert {id: name for id, name in known.items() if name} == {
+        "stirling": "fg2018",
+        "florence": "micc",
+        "now": "now",
+        "realy": "realy",
+        "headspace": "realy",
+    }
+
+
+def test_sizes_that_are_not_true_are_known() -> None:
+    registries = {registry.id: registry for registry in list_registries()}
+    rescaled = {id for id, registry in registries.items() if not registry.is_metric}
+    assert rescaled == {"facescape_tu", "facescape_mv", "faceverse"}
+    scaled = {id for id, registry in registries.items() if registry.scale is not None}
+    assert scaled == {"facescape_mv", "nphm", "realy"}
+
+
+def test_people_of_two_sources_are_one() -> None:
+    vocaset, multi_view = load_registry("vocaset"), load_registry("facescape_mv")
+    assert len(vocaset.subjects.same_as) == 12
+    assert all(
+        vocaset.same_as(subject) == f"coma:{subject}" for subject in vocaset.subjects.same_as
+    )
+    assert multi_view.same_as("122") == "facescape_tu:122"
+    assert load_registry("coma").same_as("FaceTalk_170725_00137_TA") is None
