@@ -118,7 +118,11 @@ def read_marks(
     if far:
         return far
     notes = [f"read as {scheme_name} they are {residual:.1f} mm from an average face (rms)"]
-    others = [reading for reading in readings[1:] if reading[0] < CLEAR * residual]
+    others = [
+        reading
+        for reading in readings[1:]
+        if reading[0] < CLEAR * residual and not _same(reading[3], marks)
+    ]
     other_formats = {r[1] for r in others if r[1] != format}
     if other_formats:
         notes.append(f"{format} or {' or '.join(other_formats)}: both make faces; see the sheet")
@@ -129,6 +133,11 @@ def read_marks(
         scheme_name = min([scheme_name, *other_schemes], key=list(SCHEMES).index)
         notes.append(f"schemes that fit about as well: {', '.join(other_schemes)}")
     return Marks(format, scheme_name, marks, tuple(notes))
+
+
+def _same(marks: Mapping[str, Array], others: Mapping[str, Array]) -> bool:
+    """Whether two readings come to the same points."""
+    return all(np.array_equal(marks[scan], others[scan], equal_nan=True) for scan in marks)
 
 
 def _schemes(files: Mapping[str, Path], format: str, faults: list[str]) -> list[Scheme]:

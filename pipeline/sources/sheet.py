@@ -45,10 +45,9 @@ def contact_sheet(
     wide, high = SIZE + MARGIN, SIZE + TEXT_LINES * LINE + MARGIN
     head = 3 * LINE
     sheet = Image.new("RGB", (columns * wide + MARGIN, rows * high + head + MARGIN), "white")
-    title = (
-        f"{registry.id}: landmarks red on the subject's right, blue left; {HEIGHT_MM:.0f} mm high"
-    )
-    write(ImageDraw.Draw(sheet), (MARGIN, MARGIN), title, INK)
+    legend = f"red: subject's right; {HEIGHT_MM:.0f} mm high"
+    for i, text in enumerate((registry.id, legend)):
+        write(ImageDraw.Draw(sheet), (MARGIN, MARGIN + i * LINE), text, INK)
     for i, one in enumerate(tiles):
         sheet.paste(one, (MARGIN + i % columns * wide, head + MARGIN + i // columns * high))
     try:
