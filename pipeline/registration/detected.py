@@ -1,7 +1,7 @@
 """Landmarks of a scan that came without any: those of the template registered to it.
 
-On 11 ICT heads in any pose they lie .70 mm from the same places of the true surface, and by quarters
-of falling confidence .50, .54, .73 and 1.03 mm (`tests/benchmarks/detected.py`).
+On 11 ICT heads in any pose they lie .70 mm from the same places of the true surface, and by
+quarters of falling confidence .50, .54, .73 and 1.03 mm (`tests/benchmarks/detected.py`).
 """
 
 from __future__ import annotations
