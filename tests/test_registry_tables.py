@@ -66,6 +66,11 @@ def test_a_factor_from_a_table(
         ("s.txt", "a\nb\n", "factors: could not convert"),
         ("s.yaml", "7: 1\n", "expected .json, .npy, .csv, .txt"),
         ("s.json", "", "empty"),
+        ("s.json", {"7": 10**400}, "give a positive factor"),
+        ("s.json", '{"7":' + "[" * 100_000, "cannot be read"),
+        ("s.csv", ",,\n,\n", "holds nothing at 7"),
+        ("s.csv", "id,scale\n7," + "9" * 200_000, "cannot be read"),
+        ("s.csv", "id,scale\n7\n", "holds .'id': '7'. at 7"),
     ],
 )
 def test_tables_without_a_factor_say_so(
@@ -106,6 +111,7 @@ def test_subjects_from_tables(tmp_path: Path) -> None:
     commas = SubjectTable(file="i", format="csv", subject="who", fields=fields)
     path = table_of(tmp_path, "people.csv", 'who,age,gender\n"a, b",30,F\n')
     assert subject_rows(commas, path) == {"a, b": {"sex": "F", "age": "30"}}
+    assert subject_rows(commas, table_of(tmp_path, "none.csv", "\n")) == {}
     text = SubjectTable(file="i", format="text", fields=fields)
     path = table_of(tmp_path, "person.txt", "gender: F\nbeard:no: none\nnonsense\n")
     assert subject_rows(text, path) == {"": {"sex": "F", "age": ""}}

@@ -53,7 +53,7 @@ def _position(step: str, first: int) -> int:
 def _number(value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return float("nan")
 
 
@@ -69,9 +69,8 @@ def _number_table(path: Path, changed: int) -> Any:
     except (ValueError, RecursionError, EOFError) as error:
         raise FormatError(path, f"cannot be read: {error}", "copy it again") from error
     if suffix == ".csv":
-        return {
-            next(iter(row.values())): row for row in csv.DictReader(read_text(path).splitlines())
-        }
+        columns, *rows = _comma_rows(path) or [[]]
+        return {row[0]: dict(zip(columns, row, strict=False)) for row in rows}
     if suffix == ".txt":
         return floats(path, read_text(path).split(), "factors").tolist()
     known = ", ".join(SUFFIXES)
@@ -83,17 +82,27 @@ def subject_rows(table: SubjectTable, path: Path) -> dict[str, dict[str, str]]:
 
     A text, which names no subject, gives its fields for "".
     """
-    text = read_text(path)
     if table.format == "text":
+        text = read_text(path)
         pairs = (re.split(r"[:=]", line, maxsplit=1) for line in text.splitlines())
         row = {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
         return {"": _fields(table, row)}
-    lines = [line for line in text.splitlines() if line.strip()]
-    words = csv.reader(lines) if table.format == "csv" else (line.split() for line in lines)
-    rows = [[word.strip() for word in row] for row in words]
+    if table.format == "csv":
+        rows = _comma_rows(path)
+    else:
+        rows = [words for line in read_text(path).splitlines() if (words := line.split())]
     columns = list(table.columns) or rows.pop(0) if rows else []
     found = [dict(zip(columns, row, strict=False)) for row in rows]
     return {row.get(table.subject or "", ""): _fields(table, row) for row in found}
+
+
+def _comma_rows(path: Path) -> list[list[str]]:
+    """The words of each row that has any."""
+    try:
+        rows = [[word.strip() for word in row] for row in csv.reader(read_text(path).splitlines())]
+    except csv.Error as error:
+        raise FormatError(path, f"cannot be read: {error}", "copy it again") from error
+    return [row for row in rows if any(row)]
 
 
 def _fields(table: SubjectTable, row: Mapping[str, str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pipeline.landmarks.schemes import to_68
 from pipeline.normalise import read_record
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registry import SourceRegistry, load_registry, registries_dir
+from pipeline.synthetic.sources import KINDS
 from pipeline.types import Array, Registration, Scan, ScanRecord
 from tests.miniatures import Miniature, build_miniature, covered
 from tests.miniatures.build import SYNTHETIC
@@ -64,6 +65,7 @@ def registered(built: dict[str, Built]) -> dict[str, tuple[Scan, Registration]]:
 
 
 def test_every_registry_has_a_miniature() -> None:
+    assert SHIPPED - set(IDS) == set(KINDS), "only the demo's own sources need no miniature"
     assert covered() == set(IDS), "write tests/miniatures/<id>.py for each registry, and no other"
 
 
