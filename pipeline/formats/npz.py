@@ -93,7 +93,7 @@ def plain_array(file: IO[bytes], size: int) -> Array:
     if version not in HEADERS:
         raise ValueError(f"an array of version {version}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of headers that Python 2 wrote
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote, or that are damaged
         try:
             shape, _, dtype = HEADERS[version](file)
         except MemoryError as error:  # of the parser's stack
