@@ -20,7 +20,7 @@ from pipeline.types import ScanRecord
 
 SHAPING_FIELDS: dict[str, Any] = {
     **dict.fromkeys(("format", "reader", "unit", "axes", "landmarks", "registration"), True),
-    "limits": {"outer_eye_mm", "extent_mm"},
+    "limits": {"outer_eye_mm", "extent_mm", "turn_deg", "turned_deg"},
 }
 """Registry fields that a scan's result depends on; the others only say where and whose it is."""
 

@@ -20,8 +20,9 @@ from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
 from pipeline.landmarks.schemes import SCHEMES, scheme_of, to_68
 from pipeline.normalise import in_stage, normalise, stage_of
-from pipeline.quality import assess
+from pipeline.quality import assess, likely_instead
 from pipeline.registration import RegistrationOptions, register
+from pipeline.registration.template import prepare_template
 from pipeline.registry.naming import without_suffix
 from pipeline.stages import torch_device
 from pipeline.types import Array, Registration, Scan
@@ -145,8 +146,11 @@ def _register_batch(
         }
         scans.append((report, scan))
     registrations = register([scan for _, scan in scans], model, options, device)
+    template = prepare_template(model, device, options.modes)
     for (report, scan), registration in zip(scans, registrations, strict=True):
         _judge(report, scan, registration, model)
+        if report["status"] == "failed" and (likely := likely_instead(scan, template)):
+            report["reason"] += f"; {likely}"
     return reports
 
 

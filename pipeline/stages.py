@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from pipeline.errors import FacefoldError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.ledger import Result, result_path
 from pipeline.normalise import read_record, stage_of
-from pipeline.quality import Gates, assess
+from pipeline.quality import Gates, assess, likely_instead, wrong_axes
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.detected import with_detected_landmarks
-from pipeline.registry import SourceRegistry
+from pipeline.registration.template import Template, prepare_template
+from pipeline.registry import Axes, Limits, SourceRegistry
 from pipeline.store.rows import manifest_row, row_fields
-from pipeline.types import Registration, Scan, ScanRecord
+from pipeline.types import Quality, Registration, Scan, ScanRecord
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,11 @@ def process(
             scans.append((work, read_record(work.record, registry)))
         except FacefoldError as error:
             done[work.key] = refused(work, stage_of(error), str(error))
-    registrations = register([scan for _, scan in scans], model, options, torch_device(device))
+    device = torch_device(device)
+    registrations = register([scan for _, scan in scans], model, options, device)
+    template = prepare_template(model, device, options.modes)
     for (work, scan), registration in zip(scans, registrations, strict=True):
-        done[work.key] = judge(work, scan, registration, model, gates, results)
+        done[work.key] = judge(work, scan, registration, registry, template, gates, results)
     return [done[work.key] for work in works]
 
 
@@ -74,20 +77,48 @@ def judge(
     work: Work,
     scan: Scan,
     registration: Registration,
-    model: FlameModel,
+    registry: SourceRegistry,
+    template: Template,
     gates: Gates,
     results: Path,
 ) -> Result:
     """The result of one registration; its arrays are written only where it is not rejected."""
-    if registration.status == "failed":
-        return refused(work, "register", registration.reason)
-    quality = assess(scan, registration, model, gates)
-    scan = with_detected_landmarks(scan, registration, model)
+    limits = registry.limits.of(work.record.expression)
+    stage, reason, quality = judged(scan, registration, template, gates, registry.axes, limits)
+    if quality is None:
+        return refused(work, stage, reason)
+    scan = with_detected_landmarks(scan, registration, template.model)
     summary = manifest_row(work.record, scan, registration, quality)
-    if quality.verdict == "reject":
-        return refused(work, "quality", "; ".join(quality.reasons), summary)
-    save_arrays(result_path(results, work.key), row_fields(scan, registration, model))
+    if stage:
+        return refused(work, stage, reason, summary)
+    save_arrays(result_path(results, work.key), row_fields(scan, registration, template.model))
     return Result(work.key, work.record.scan_id, summary=summary)
+
+
+def judged(
+    scan: Scan,
+    registration: Registration,
+    template: Template,
+    gates: Gates,
+    axes: Axes | None,
+    limits: Limits,
+) -> tuple[str, str, Quality | None]:
+    """The stage that refuses a registration and why, both "" where none does; its quality.
+
+    What speaks against the declared unit or axes is part of the reason. A registration that failed
+    has no quality.
+    """
+    if registration.status == "failed":
+        reasons = [registration.reason, likely_instead(scan, template, axes, limits)]
+        return "register", "; ".join(filter(None, reasons)), None
+    quality = assess(scan, registration, template.model, gates)
+    if contradiction := wrong_axes(registration, template.model, axes, limits):
+        quality = replace(quality, verdict="reject", reasons=(contradiction, *quality.reasons))
+    elif quality.verdict == "reject" and (likely := likely_instead(scan, template, axes, limits)):
+        quality = replace(quality, reasons=(*quality.reasons, likely))
+    if quality.verdict != "reject":
+        return "", "", quality
+    return "quality", "; ".join(quality.reasons), quality
 
 
 def refused(work: Work, stage: str, reason: str, summary: dict[str, Any] | None = None) -> Result:

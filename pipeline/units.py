@@ -1,12 +1,14 @@
-"""Units of length and the size gate: a face tells whether its file's unit can be true.
+"""Units of length, and the size of a face, which tells whether a file's unit can be true.
 
-Outer eye corners lie 80–105 mm apart in adult faces, so they tell any two real units apart. The
-extent of a scan without landmarks is a weaker witness: a crop and a bust differ fivefold.
+Real units are at least 2.54-fold apart (cm and inch). Distances between landmarks of adult faces
+vary far less, so they tell any two units apart. The extent of a scan without landmarks is a weaker
+witness: a crop and a bust differ sevenfold.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,12 +26,36 @@ EXTENT_MM = (80.0, 600.0)
 """Largest extent of a face crop up to a bust."""
 
 
+class Size(NamedTuple):
+    """A length measured on a scan that is known of every face: what tells the scan's unit."""
+
+    what: str
+    """How it reads, with {} for the figure: "outer eye corners {} apart"."""
+    value: float
+    """In the file's unit, or relative to an average face in millimetres."""
+    low: float
+    high: float
+    """What faces have, in millimetres, or relative to an average face."""
+    sign: str = " mm"
+    """What follows a figure."""
+
+    def fits(self, unit: str) -> bool:
+        return self.low <= self.value * UNITS[unit] <= self.high
+
+    def said(self, figure: str) -> str:
+        return self.what.format(figure)
+
+    @property
+    def expected(self) -> str:
+        return f"expected {self.low:g}–{self.high:g}{self.sign}"
+
+
 class UnitFinding(NamedTuple):
     """A unit that the scan's size supports, and why."""
 
     unit: str
     mm: float
-    """Millimetres in one unit: the only scale ever applied to a scan."""
+    """Millimetres in one unit."""
     evidence: str
 
 
@@ -46,48 +72,43 @@ def extent(vertices: Array) -> float:
     return float((high - low).max())
 
 
-def find_unit(
-    declared: str,
-    vertices: Array,
-    outer_eyes: Array | None = None,
-    *,
-    outer_eye_mm: tuple[float, float] = OUTER_EYE_MM,
-    extent_mm: tuple[float, float] = EXTENT_MM,
-) -> UnitFinding:
-    """The unit of a scan, checked against its size; `declared` may be `auto`.
+def fitting_units(sizes: Sequence[Size]) -> list[str]:
+    """The units in which every size is a face's."""
+    return [unit for unit in UNITS if all(size.fits(unit) for size in sizes)]
 
-    vertices (V,3) and outer_eyes (2,3) in the file's unit. The eyes decide where both are finite,
-    the extent elsewhere. UnitError where a declared unit contradicts the size, or where `auto`
-    finds no unit or several.
+
+def find_unit(declared: str, sizes: Sequence[Size]) -> UnitFinding:
+    """The unit of a scan, checked against its sizes, at least one; `declared` may be `auto`.
+
+    UnitError where a size contradicts a declared unit, or where `auto` finds no unit or several.
     """
-    if declared != "auto":
-        mm_per(declared)
-    has_eyes = outer_eyes is not None and bool(np.isfinite(outer_eyes).all())
-    if outer_eyes is not None and has_eyes:
-        what, low_high = "outer eye corners {} apart", outer_eye_mm
-        size = float(np.linalg.norm(np.subtract(outer_eyes[0], outer_eyes[1], dtype=np.float64)))
-    else:
-        what, low_high = "largest extent {}", extent_mm
-        size = extent(vertices)
-    fitting = [u for u, mm in UNITS.items() if low_high[0] <= size * mm <= low_high[1]]
-    expected = f"expected {low_high[0]:g}–{low_high[1]:g} mm"
+    fitting = fitting_units(sizes)
     if declared == "auto":
-        return _chosen(fitting, size, what, expected)
-    measured = what.format(f"{_figure(size * UNITS[declared])} mm")
-    if declared not in fitting:
-        raise UnitError(f"{measured} with unit {declared}, {expected}; {_likely(fitting)}")
-    return UnitFinding(declared, UNITS[declared], f"declared {declared}: {measured}, {expected}")
+        return _chosen(fitting, sizes)
+    mm_per(declared)
+    for size in sizes:
+        if not size.fits(declared):
+            measured = _measured(size, declared)
+            raise UnitError(f"{measured} with unit {declared}, {size.expected}; {_likely(fitting)}")
+    return _found(f"declared {declared}", declared, sizes)
 
 
-def _chosen(fitting: list[str], size: float, what: str, expected: str) -> UnitFinding:
+def _chosen(fitting: list[str], sizes: Sequence[Size]) -> UnitFinding:
     if len(fitting) != 1:
-        measured = what.format(f"{_figure(size)} units")
+        seen = ", ".join(f"{s.said(_figure(s.value) + ' units')}, {s.expected}" for s in sizes)
         fault = f"{' and '.join(fitting)} stay plausible" if fitting else "no unit fits"
         remedy = "declare the unit" if fitting else "the file is likely no face"
-        raise UnitError(f"unit auto: {measured}, {expected}: {fault}; {remedy}")
-    unit = fitting[0]
-    measured = what.format(f"{_figure(size * UNITS[unit])} mm")
-    return UnitFinding(unit, UNITS[unit], f"auto, only {unit} fits: {measured}, {expected}")
+        raise UnitError(f"unit auto: {seen}: {fault}; {remedy}")
+    return _found(f"auto, only {fitting[0]} fits", fitting[0], sizes)
+
+
+def _found(how: str, unit: str, sizes: Sequence[Size]) -> UnitFinding:
+    seen = ", ".join(f"{_measured(size, unit)}, {size.expected}" for size in sizes)
+    return UnitFinding(unit, UNITS[unit], f"{how}: {seen}")
+
+
+def _measured(size: Size, unit: str) -> str:
+    return size.said(_figure(size.value * UNITS[unit]) + size.sign)
 
 
 def _likely(fitting: list[str]) -> str:

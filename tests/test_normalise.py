@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from itertools import permutations
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,9 +17,11 @@ from pipeline.catalogue import catalogue
 from pipeline.errors import FacefoldError, FormatError, UnitError
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
-from pipeline.landmarks.schemes import scheme_of
+from pipeline.landmarks.schemes import scheme_of, to_68
 from pipeline.normalise import check_source, clean, normalise, read_record, stage_of
-from pipeline.registry import Axes, SourceRegistry, load_registry
+from pipeline.normalise.axes import check_axes
+from pipeline.registry import Axes, Limits, SourceRegistry, load_registry
+from pipeline.registry.sections import Direction
 from pipeline.types import Array, RawScan
 from pipeline.units import UNITS
 
@@ -103,6 +109,166 @@ def test_a_wrong_unit_is_refused() -> None:
         normalise(raw, scan_id="a", unit="mm", axes=None, landmarks=seven(vertices) / 1000)
     with pytest.raises(UnitError, match=r"largest extent 0\.22. mm with unit mm.*likely in m$"):
         normalise(raw, scan_id="a", unit="mm", axes=None)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("known", [[1, 2], [5, 6], [0, 1, 5], [4, 6]])
+def test_any_two_landmarks_tell_the_unit(unit: str, known: list[int]) -> None:
+    """Inner eye corners, mouth corners, one side of a face, nose and mouth; never the extent."""
+    vertices, faces = head()
+    landmarks = np.full((7, 3), np.nan)
+    landmarks[known] = seven(vertices)[known]
+    room = np.vstack([vertices, vertices * (6, 5, 4)])
+    raw = RawScan(room / UNITS[unit], np.vstack([faces, faces + len(vertices)]))
+    for declared in UNITS:
+        given = {"unit": declared, "axes": None, "landmarks": landmarks / UNITS[unit]}
+        if declared == unit:
+            assert "an average face's" in normalise(raw, scan_id="a", **given).unit_evidence
+            continue
+        with pytest.raises(UnitError, match=f"with unit {declared}.*likely in {unit}$"):
+            normalise(raw, scan_id="a", **given)
+
+
+EVERY_AXES = [
+    Axes(up=up, forward=forward)
+    for up, forward in permutations(get_args(Direction), 2)
+    if up[1] != forward[1]
+]
+
+
+def turned(degrees: Mapping[str, float]) -> Array:
+    """(3,3): rotations about the canonical axes, one after the other."""
+    from scipy.spatial.transform import Rotation
+
+    result = np.eye(3)
+    for axis, angle in degrees.items():
+        result = Rotation.from_euler(axis, angle, degrees=True).as_matrix() @ result
+    return result
+
+
+@pytest.mark.parametrize("pose", [{}, {"x": 34}, {"x": 20, "y": 30}, {"y": -30}])
+@pytest.mark.parametrize("true", [UPRIGHT, Axes(up="+z", forward="-y")])
+def test_landmarks_tell_swapped_axes_and_name_the_likely_ones(
+    true: Axes, pose: dict[str, float]
+) -> None:
+    """All 24 conventions, on upright heads and on those of sources that are not."""
+    in_file = to_68("fg7", seven(head()[0])) @ turned(pose).T @ true.rotation()
+    for axes in EVERY_AXES:
+        if axes == true:
+            check_axes("a", axes, in_file @ axes.rotation().T, 50.0)
+            continue
+        with pytest.raises(FormatError) as caught:
+            check_axes("a", axes, in_file @ axes.rotation().T, 50.0)
+        assert f"likely {{up: {true.up}, forward: {true.forward}}}" in str(caught.value)
+
+
+def test_the_message_of_swapped_axes() -> None:
+    vertices, faces = head()
+    landmarks = seven(vertices)
+    with pytest.raises(FormatError) as caught:
+        axes = Axes(up="+y", forward="+x")
+        raw = RawScan(vertices, faces)
+        normalise(raw, scan_id="a", unit="mm", axes=axes, landmarks=landmarks)
+    assert stage_of(caught.value) == "normalise"
+    found = re.sub(r"turned \d\d°", "turned 9_°", str(caught.value))
+    assert found == (
+        "a: axes {up: +y, forward: +x}: its landmarks show a face turned 9_° from upright, limit "
+        "50°; likely {up: +y, forward: +z}; where heads are turned so, raise limits.turn_deg or "
+        "add axes.rotation_deg"
+    )
+
+
+def test_a_declared_rotation_is_kept_when_axes_are_swapped() -> None:
+    vertices, faces = head()
+    tilt = ({"x": -45}, {"y": -45})
+    to_file = Axes(up="+y", forward="+z", rotation_deg=tilt).rotation()
+    wrong = Axes(up="+z", forward="-y", rotation_deg=tilt)
+    with pytest.raises(FormatError, match=r"likely {up: \+y, forward: \+z}"):
+        raw = RawScan(vertices @ to_file, faces)
+        landmarks = seven(vertices) @ to_file
+        normalise(raw, scan_id="a", unit="mm", axes=wrong, landmarks=landmarks)
+
+
+def test_a_tilted_head_in_the_nearest_axes_there_are() -> None:
+    vertices, faces = head()
+    to_file = turned({"x": 38, "y": 38})
+    raw, landmarks = RawScan(vertices @ to_file, faces), seven(vertices) @ to_file
+    with pytest.raises(FormatError, match=r"turned 5\d° from upright, limit 50°; where heads are"):
+        normalise(raw, scan_id="a", unit="mm", axes=UPRIGHT, landmarks=landmarks)
+
+
+def test_turned_heads_pass_where_the_limits_say_so() -> None:
+    """A profile view and swapped axes look alike: only the source can tell them apart."""
+    vertices, faces = head()
+    to_file = turned({"y": 90})
+    raw, landmarks = RawScan(vertices @ to_file, faces), seven(vertices) @ to_file
+    limits = Limits(turned_deg={"YR_*": 110})
+    given = {"scan_id": "a", "unit": "mm", "axes": UPRIGHT, "landmarks": landmarks}
+    with pytest.raises(FormatError, match="limit 50°"):
+        normalise(raw, **given, limits=limits.of("N"))
+    assert normalise(raw, **given, limits=limits.of("YR_R90")).oriented
+    assert normalise(raw, **given, limits=Limits(turn_deg=110).of("N")).oriented
+
+
+def test_too_few_landmarks_do_not_judge_the_axes() -> None:
+    vertices, faces = head()
+    landmarks = seven(vertices)
+    landmarks[4:] = np.nan  # the eyes alone lie on a line
+    axes = Axes(up="+z", forward="+y")
+    raw = RawScan(vertices, faces)
+    assert normalise(raw, scan_id="a", unit="mm", axes=axes, landmarks=landmarks).oriented
+
+
+@pytest.mark.parametrize("axes", [UPRIGHT, None])
+def test_mirrored_scans_and_swapped_sides_are_refused(axes: Axes | None) -> None:
+    vertices, faces = head()
+    given = {"scan_id": "a", "unit": "mm", "axes": axes}
+    swapped = seven(vertices)[[3, 2, 1, 0, 4, 6, 5]]
+    for raw, landmarks in (
+        (RawScan(vertices, faces), swapped),
+        (RawScan(vertices * (-1, 1, 1), faces), seven(vertices) * (-1, 1, 1)),
+        (RawScan(vertices * (1, 1, -1), faces), seven(vertices) * (1, 1, -1)),
+    ):
+        with pytest.raises(FormatError, match=r"swapped|mirror") as caught:
+            normalise(raw, **given, landmarks=landmarks)
+        assert stage_of(caught.value) == "landmarks"
+
+
+def test_a_scale_rule_applies_once_before_the_unit() -> None:
+    """Files in quarters of a metre: neither the vertices nor the landmarks know it twice."""
+    vertices, faces = head()
+    landmarks = seven(vertices)
+    raw = RawScan(vertices / 250, faces)
+    given = {"scan_id": "a", "axes": Axes(up="+z", forward="-y"), "scale": 0.25}
+    to_file = given["axes"].rotation()
+    raw, marks = RawScan(vertices @ to_file / 250, faces), landmarks @ to_file / 250
+    scan = normalise(raw, unit="m", landmarks=marks, **given)
+    np.testing.assert_allclose(scan.vertices_mm, vertices, atol=1e-3)
+    assert scan.landmarks_mm is not None
+    np.testing.assert_allclose(scan.landmarks_mm, landmarks, atol=1e-3)
+    assert (scan.unit, scan.unit_factor_mm) == ("m", 1000)
+    assert scan.unit_evidence.startswith("file × 0.25, declared m: outer eye corners 90.0 mm")
+    # the raw file leads to the scan by the matrix alone: scale and unit, nothing else
+    matrix = scan.source_to_canonical
+    assert np.cbrt(np.linalg.det(matrix[:3, :3])) == pytest.approx(250)
+    np.testing.assert_allclose(raw.vertices @ matrix[:3, :3].T, scan.vertices_mm, atol=1e-3)
+    # the gates judge the scaled file: `auto` as well, with and without landmarks
+    assert normalise(raw, unit="auto", landmarks=marks, **given).unit == "m"
+    without = normalise(raw, unit="m", **given)
+    assert without.unit_evidence.startswith("file × 0.25, declared m: largest extent 22")
+    for wrong in ({"scale": 1.0}, {"scale": 0.0625}):
+        with pytest.raises(UnitError, match="no unit makes that a face"):
+            normalise(raw, unit="m", landmarks=marks, **{**given, **wrong})
+
+
+def test_nothing_scales_without_a_rule() -> None:
+    vertices, faces = head()
+    for unit, mm in UNITS.items():
+        for axes in (UPRIGHT, None, Axes(up="+y", forward="+z", rotation_deg=({"z": 17},))):
+            scan = normalise(RawScan(vertices / mm, faces), scan_id="a", unit=unit, axes=axes)
+            matrix = scan.source_to_canonical[:3, :3]
+            np.testing.assert_allclose(matrix @ matrix.T, mm**2 * np.eye(3), rtol=1e-12, atol=1e-9)
+            assert "×" not in scan.unit_evidence
 
 
 def test_landmarks_of_another_frame_or_unit_are_refused() -> None:
@@ -290,7 +456,7 @@ def test_a_check_sees_a_mirrored_scan(source: tuple[SourceRegistry, Path]) -> No
     trimesh.Trimesh(mesh.vertices * (-1, 1, 1), mesh.faces, process=False).export(root / "a.ply")
     np.save(root / "a.npy", np.load(root / "a.npy") * (-1, 1, 1))
     first = check_source(registry, root, samples=1)["samples"]["lab:a"]
-    assert first["axes"] == "mirrored" and "swapped" in first["faults"][0]
+    assert first["faults"][0].startswith("landmarks: ") and "mirror" in first["faults"][0]
 
 
 def test_a_check_of_a_wrong_folder(source: tuple[SourceRegistry, Path], tmp_path: Path) -> None:

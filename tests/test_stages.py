@@ -40,13 +40,13 @@ def registry() -> SourceRegistry:
 
 
 def add_ball(root: Path, vertices: Array, landmarks: Array, name: str) -> None:
-    """A round scan, its landmarks given for the first three of 51."""
+    """A round scan, its landmarks given for the first of 51."""
     path = root / "s09" / "session_1" / f"{name}.ply"
     path.parent.mkdir(parents=True, exist_ok=True)
     ball = trimesh.creation.icosphere(subdivisions=1)
     trimesh.Trimesh(vertices, ball.faces, process=False).export(path)
     points = np.full((51, 3), np.nan)
-    points[:3] = landmarks
+    points[: len(landmarks)] = landmarks
     np.save(path.with_name(f"{path.stem}_lmk.npy"), points)
 
 
@@ -58,9 +58,9 @@ def sources(model: FlameModel, tmp_path_factory: pytest.TempPathFactory) -> Path
     root = out / "sources" / "synth_ply"
     next(root.glob("s02/session_1/smile_*_lmk.npy")).unlink()
     ball = 0.1 * trimesh.creation.icosphere(subdivisions=1).vertices
-    add_ball(root, ball, ball[:3], "neutral_0001")
-    add_ball(root, 1000 * ball, 1000 * ball[:3], "neutral_0002")
-    add_ball(root, ball, ball[:3] + 1.0, "neutral_0003")
+    add_ball(root, ball, ball[:1], "neutral_0001")
+    add_ball(root, 1000 * ball, 1000 * ball[:1], "neutral_0002")
+    add_ball(root, ball, ball[:1] + 1.0, "neutral_0003")
     return out
 
 

@@ -11,7 +11,10 @@ from scipy.spatial import cKDTree
 from pipeline.errors import FacefoldError, FormatError
 from pipeline.formats import read_scan
 from pipeline.landmarks import read_landmarks, resolve
-from pipeline.landmarks.schemes import OUTER_EYES_68, scheme_by_count, to_68
+from pipeline.landmarks.check import check_order
+from pipeline.landmarks.schemes import scheme_by_count, to_68
+from pipeline.normalise.axes import check_axes, check_side
+from pipeline.normalise.size import sizes_of
 from pipeline.normalise.surface import clean, cloud_normals, face_outwards, surface_normals
 from pipeline.registry import Axes, Limits, SourceRegistry
 from pipeline.types import Array, RawScan, Scan, ScanRecord
@@ -38,34 +41,40 @@ def normalise(
     `axes` None means an unknown pose: the file's axes are kept and the scan is not `oriented`.
     landmarks (L,3) in the file's unit and axes, NaN rows missing, of `scheme` (else its count
     tells). Raises UnitError where the size contradicts `unit` or leaves `auto` open, FormatError
-    where no surface is left or the landmarks are far from it.
+    where no surface is left or the landmarks are far from it, in a wrong order, mirrored, or
+    show a face turned away from `axes`.
     """
     limits = limits or Limits()
     if not len(raw.vertices):
         raise FormatError(scan_id, "no vertices", "leave the file out by scans.exclude")
-    eyes = None
+    marks_68 = None
     if landmarks is not None:
         scheme = scheme or scheme_by_count(len(landmarks)).name
-        eyes = to_68(scheme, landmarks)[list(OUTER_EYES_68)] * scale
-    sizes = {"outer_eye_mm": limits.outer_eye_mm, "extent_mm": limits.extent_mm}
-    found = find_unit(unit, raw.vertices * np.float64(scale), eyes, **sizes)
+        marks_68 = to_68(scheme, landmarks) * scale
+    found = find_unit(unit, sizes_of(raw.vertices * np.float64(scale), marks_68, limits))
     matrix = np.eye(4)
     matrix[:3, :3] = scale * found.mm * (np.eye(3) if axes is None else axes.rotation())
     vertices, faces = _surface(scan_id, raw, matrix)
+    normals = surface_normals(vertices, faces) if len(faces) else cloud_normals(vertices)
     landmarks_mm = confidence = None
-    if landmarks is not None:
+    if landmarks is not None and scheme is not None:
         landmarks_mm = transform(matrix, landmarks)
         confidence = np.asarray(np.isfinite(landmarks_mm).all(axis=1), np.float32)
-        _check_near(scan_id, landmarks_mm, vertices)
+        with in_stage("landmarks"):
+            _check_near(scan_id, landmarks_mm, vertices)
+            _check_order(scan_id, scheme, landmarks_mm)
+            check_side(scan_id, to_68(scheme, landmarks_mm), vertices, normals)
+        if axes is not None:
+            check_axes(scan_id, axes, to_68(scheme, landmarks_mm), limits.turn_deg)
     return Scan(
         scan_id=scan_id,
         vertices_mm=vertices,
         faces=faces,
-        normals=surface_normals(vertices, faces) if len(faces) else cloud_normals(vertices),
+        normals=normals,
         source_to_canonical=matrix,
         unit=found.unit,
         unit_factor_mm=found.mm,
-        unit_evidence=found.evidence + (f"; file scaled by {scale:g}" if scale != 1 else ""),
+        unit_evidence=(f"file × {scale:g}, " if scale != 1 else "") + found.evidence,
         landmarks_mm=landmarks_mm,
         landmark_scheme=scheme,
         landmark_confidence=confidence,
@@ -105,6 +114,13 @@ def _check_near(scan_id: str, landmarks_mm: Array, vertices_mm: Array) -> None:
         raise FormatError(scan_id, fault, remedy)
 
 
+def _check_order(scan_id: str, scheme: str, landmarks_mm: Array) -> None:
+    faults = check_order(scheme, landmarks_mm)
+    if faults:
+        remedy = f"check that the file's landmarks are those of scheme {scheme}, in its order"
+        raise FormatError(scan_id, "; ".join(faults), remedy)
+
+
 def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
     """Reads and normalises a catalogued scan.
 
@@ -127,18 +143,18 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
             axes=registry.axes,
             landmarks=points,
             scheme=scheme,
-            limits=registry.limits,
+            limits=registry.limits.of(record.expression),
             scale=record.scale,
         )
 
 
 @contextmanager
 def in_stage(name: str) -> Iterator[None]:
-    """Errors from within carry the name of the stage."""
+    """Errors from within carry the name of the stage, the innermost of nested ones."""
     try:
         yield
     except FacefoldError as error:
-        error.stage = name  # type: ignore[attr-defined]
+        error.stage = getattr(error, "stage", name)  # type: ignore[attr-defined]
         raise
 
 

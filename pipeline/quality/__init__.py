@@ -9,11 +9,21 @@ from __future__ import annotations
 
 from pipeline.errors import ModelError
 from pipeline.flame.model import FlameModel
+from pipeline.quality.declared import likely_instead, wrong_axes
 from pipeline.quality.gates import GATES, Gates, gates_from
 from pipeline.quality.measures import Measures, measure
 from pipeline.types import Quality, Registration, Scan, Verdict
 
-__all__ = ["GATES", "Gates", "Measures", "assess", "gates_from", "measure"]
+__all__ = [
+    "GATES",
+    "Gates",
+    "Measures",
+    "assess",
+    "gates_from",
+    "likely_instead",
+    "measure",
+    "wrong_axes",
+]
 
 DEFAULT_GATES = Gates()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
 import numpy as np
@@ -75,6 +76,7 @@ LandmarkFormat = Annotated[
     str, known(LANDMARK_READERS), Field(json_schema_extra={"enum": sorted(LANDMARK_READERS)})
 ]
 Scheme = Annotated[str, known(SCHEMES), Field(json_schema_extra={"enum": sorted(SCHEMES)})]
+Degrees = Annotated[Number, Field(gt=0, le=180)]
 Direction = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
 
 
@@ -266,3 +268,18 @@ class Limits(Section):
     extent_mm: Interval = Field(
         default=EXTENT_MM, description="Plausible largest extent of a scan without landmarks."
     )
+    turn_deg: Degrees = Field(
+        default=50.0,
+        description="A face turned further from upright contradicts `axes`. Wrong axes turn it by "
+        "90° or more.",
+    )
+    turned_deg: dict[str, Degrees] = Field(
+        default={},
+        description="The same for expressions that turn the head: {YR*: 100}. Globs on the group "
+        "expression; the first that fits counts.",
+    )
+
+    def of(self, expression: str) -> Limits:
+        """These limits for scans of an expression."""
+        fits = (d for glob, d in self.turned_deg.items() if fnmatchcase(expression, glob))
+        return self.model_copy(update={"turn_deg": next(fits, self.turn_deg)})

@@ -17,11 +17,13 @@ from pipeline.errors import FacefoldError, RegistrationError, UnitError
 from pipeline.flame.stand_in import stand_in
 from pipeline.landmarks import read_landmarks, resolve
 from pipeline.landmarks.check import CONTOUR, MIN_POINTS, fit_average
-from pipeline.landmarks.schemes import OUTER_EYES_68, SCHEMES, Scheme, scheme_of, to_68
+from pipeline.landmarks.schemes import SCHEMES, Scheme, scheme_of, to_68
 from pipeline.normalise import normalise
 from pipeline.normalise.scan import LANDMARK_DISTANCE_MM
+from pipeline.normalise.size import sizes_of
 from pipeline.registration.search import search
 from pipeline.registration.template import Template, prepare_template
+from pipeline.registry import Limits
 from pipeline.registry.skeleton import FILL
 from pipeline.types import Array, RawScan, Scan
 from pipeline.units import UNITS, UnitFinding, find_unit
@@ -194,7 +196,7 @@ def pose_of(sample: Sample) -> Pose | str:
     if sample.marks_68 is not None:
         fit = on_average(sample.marks_68)
         try:
-            unit = find_unit("auto", vertices, sample.marks_68[list(OUTER_EYES_68)])
+            unit = find_unit("auto", sizes_of(vertices, sample.marks_68, Limits()))
         except FacefoldError as error:
             return str(error)
         return Pose(None if fit is None else fit[2], unit)

@@ -1,0 +1,72 @@
+"""Whether a source's declared unit and axes are those of the face that was found on a scan.
+
+Landmarks are judged before registration (`normalise`); without them the search is the witness: it
+lays a face of true size onto the scan or refuses, and says how that face is turned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from pipeline.errors import RegistrationError
+from pipeline.flame.model import FlameModel
+from pipeline.geometry.rigid import umeyama
+from pipeline.normalise.axes import contradiction, degrees_of, likely_axes, said
+from pipeline.registration.search import search
+from pipeline.registration.template import Template
+from pipeline.registry import Axes, Limits
+from pipeline.types import Array, Registration, Scan
+from pipeline.units import UNITS, Size, extent, fitting_units
+
+
+def wrong_axes(
+    registration: Registration, model: FlameModel, axes: Axes | None, limits: Limits
+) -> str:
+    """Why the registered face contradicts `axes`, with the likely ones; "" where it does not."""
+    if axes is None:
+        return ""
+    face = model.regions["face"]
+    pair = (model.template_mm[face], registration.vertices_mm[face])
+    turn = umeyama(*(torch.as_tensor(points, dtype=torch.float64) for points in pair))[0].numpy()
+    if degrees_of(turn) <= limits.turn_deg:
+        return ""
+    return "; ".join(contradiction(axes, turn, limits.turn_deg, "registration shows"))
+
+
+def likely_instead(
+    scan: Scan, template: Template, axes: Axes | None = None, limits: Limits | None = None
+) -> str:
+    """The unit and axes in which a face is found on a scan that the declared ones leave without.
+
+    Tries every real unit in which a face can have the scan's extent, and every pose. "" where
+    there is no face, none other than declared, or landmarks, which were judged before.
+    """
+    if scan.landmarks_mm is not None:
+        return ""
+    limits = limits or Limits()
+    size = Size("", extent(scan.vertices_mm) / scan.unit_factor_mm, *limits.extent_mm)
+    found = []
+    for unit in fitting_units([size]):
+        if unit == scan.unit and axes is None:
+            continue  # that pose and size were searched
+        turn = _found_turn(scan, template, UNITS[unit] / scan.unit_factor_mm)
+        if turn is None:
+            continue
+        parts = [] if unit == scan.unit else [f"in {unit}"]
+        if axes is not None and degrees_of(turn) > limits.turn_deg:
+            parts.append(said(likely_axes(axes, turn)))
+        if parts:
+            found.append(" with ".join(parts))
+    return f"likely {' or '.join(found)}: a face is found so" if found else ""
+
+
+def _found_turn(scan: Scan, template: Template, scale: float) -> Array | None:
+    """(3,3) rotation of the face that the search finds in any pose, or None."""
+    resized = replace(scan, vertices_mm=scan.vertices_mm * np.float64(scale), oriented=False)
+    try:
+        return search(template, resized)[0].numpy()
+    except RegistrationError:
+        return None
