@@ -770,8 +770,8 @@ def audit(event: str, arguments: tuple[Any, ...]) -> None:
     folder, touched = watch
     if event in ("open", "os.listdir", "os.scandir"):
         opened = arguments[0]
-        if isinstance(opened, int) or opened is None:
-            return
+        if isinstance(opened, int) or opened in (None, "<string>", "<unknown>"):
+            return  # the last are where Python 3.12 looks for the line of a syntax error
         WATCH[0] = None  # resolving must not be audited
         place, real = os.fsdecode(opened), os.path.realpath(opened)
         WATCH[0] = watch
