@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from pipeline.catalogue import Catalogue, catalogue
 from pipeline.errors import FacefoldError
+from pipeline.landmarks.check import check_order
 from pipeline.landmarks.schemes import to_68
 from pipeline.normalise.scan import read_record, stage_of
 from pipeline.registry import SourceRegistry
@@ -102,7 +103,8 @@ def check_scan(scan: Scan) -> dict[str, Any]:
             f"nearest vertex (median), {distance.max():.1f} mm at most"
         )
         seen["axes"], faults = _axes_evidence(scan)
-        seen["faults"] = faults
+        order = check_order(scan.landmark_scheme, scan.landmarks_mm)
+        seen["faults"] = faults or [f"landmarks: {fault}" for fault in order]
     return seen
 
 

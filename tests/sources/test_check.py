@@ -34,7 +34,7 @@ def registry_of(folder: Path, **fields: object) -> SourceRegistry:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Heads in centimetres, z up: with landmarks, with swapped ones, in metres, a point cloud,
-    nothing but a ball, and a file that is cut off."""
+    nothing but a ball, a file that is cut off, and a head with nose and eye corner exchanged."""
     folder = tmp_path / "root"
     folder.mkdir()
     model = stand_in()
@@ -50,6 +50,8 @@ def root(tmp_path: Path) -> Path:
     np.save(folder / "c_metres.npy", marks @ TO_FILE.T / 1000)
     trimesh.PointCloud(vertices).export(folder / "d_cloud.ply")
     trimesh.creation.icosphere(radius=11).export(folder / "e_ball.ply")
+    mesh.export(folder / "g_order.ply")
+    np.save(folder / "g_order.npy", marks[[0, 4, 2, 3, 1, 5, 6]] @ TO_FILE.T / 10)
     content = (folder / "a_whole.ply").read_bytes()
     (folder / "f_cut.ply").write_bytes(content[: len(content) // 2])
     return folder
@@ -74,7 +76,7 @@ def middle(picture: Array, colour: tuple[int, int, int]) -> float:
 
 def test_a_sheet_shows_each_scan_with_its_faults(root: Path, tmp_path: Path) -> None:
     registry = registry_of(tmp_path, axes={"up": "+z", "forward": "-y"})
-    report = check_folder(registry, root, tmp_path / "out" / "sheet.png", samples=6)
+    report = check_folder(registry, root, tmp_path / "out" / "sheet.png", samples=7)
     assert report["sheet"] == str(tmp_path / "out" / "sheet.png")
     faults = {scan: seen["faults"] for scan, seen in report["samples"].items()}
     assert faults["lab:a_whole"] == faults["lab:d_cloud"] == []
@@ -82,7 +84,8 @@ def test_a_sheet_shows_each_scan_with_its_faults(root: Path, tmp_path: Path) -> 
     assert "likely in m" in faults["lab:c_metres"][0]
     assert "no pose lays a face on it" in faults["lab:e_ball"][0]
     assert faults["lab:f_cut"][0].startswith("read: ")
-    assert len(report["faults"]) == 4
+    assert any("right eye" in fault for fault in faults["lab:g_order"])
+    assert report["faults"] == [f"{scan}: {f}" for scan, some in faults.items() for f in some]
     whole, swapped, metres, cloud, ball, cut, *_ = tiles(tmp_path / "out" / "sheet.png")
     # the viewer sees the subject's right on the left
     assert middle(whole, RED) < SIZE / 2 < middle(whole, BLUE)
@@ -99,7 +102,7 @@ def test_a_sheet_shows_each_scan_with_its_faults(root: Path, tmp_path: Path) -> 
 def test_scans_of_unknown_axes_are_turned_to_the_viewer(root: Path, tmp_path: Path) -> None:
     known = registry_of(tmp_path, axes={"up": "+z", "forward": "-y"}, landmarks="none")
     unknown = registry_of(tmp_path, axes="unknown", landmarks="none")
-    for name in ("b_swapped", "c_metres", "d_cloud", "e_ball", "f_cut"):
+    for name in ("b_swapped", "c_metres", "d_cloud", "e_ball", "f_cut", "g_order"):
         (root / f"{name}.ply").unlink()
     check_folder(known, root, tmp_path / "known.png")
     report = check_folder(unknown, root, tmp_path / "unknown.png")
