@@ -5,55 +5,24 @@ A registry without a miniature fails: write `tests/miniatures/<id>.py`.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 
-from pipeline.catalogue import Catalogue, catalogue
 from pipeline.errors import FacefoldError
 from pipeline.geometry.closest import SurfaceIndex
 from pipeline.landmarks.schemes import to_68
 from pipeline.normalise import read_record
 from pipeline.registration import RegistrationOptions, register
-from pipeline.registry import SourceRegistry, load_registry, registries_dir
 from pipeline.synthetic.sources import KINDS
-from pipeline.types import Array, Registration, Scan, ScanRecord
-from tests.miniatures import Miniature, build_miniature, covered
-from tests.miniatures.build import SYNTHETIC
+from pipeline.types import Array, Registration, Scan
+from tests.contract.built import IDS, SHIPPED, Built
+from tests.miniatures import covered
 from tests.miniatures.heads import model
 
-SHIPPED = {file.stem for file in registries_dir().glob("*.yaml")}
-IDS = sorted(SHIPPED - {id for id in SHIPPED if id.startswith(SYNTHETIC)})
 every_registry = pytest.mark.parametrize("id", IDS)
 
 SURFACE_MM = 2.0
 """Registered face vertices lie this near to the true surface, on average."""
-
-
-class Built(NamedTuple):
-    miniature: Miniature
-    registry: SourceRegistry
-    catalogue: Catalogue
-
-    def relative(self, path: Path | str) -> str:
-        return Path(path).relative_to(self.miniature.root).as_posix()
-
-    @property
-    def records(self) -> dict[str, ScanRecord]:
-        return {self.relative(record.path): record for record in self.catalogue.records}
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
-    found = {}
-    for id in IDS:
-        if id in covered():
-            miniature = build_miniature(id, tmp_path_factory.mktemp(id))
-            registry = load_registry(registries_dir() / f"{id}.yaml")
-            found[id] = Built(miniature, registry, catalogue(registry, miniature.root))
-    return found
 
 
 @pytest.fixture(scope="module")
