@@ -147,7 +147,10 @@ def test_pp_skips_inactive_points_and_keeps_names(tmp_path: Path) -> None:
     [
         ("<PickedPoints><point x='1' y='2'/></PickedPoints>", "coordinates: .*missing"),
         ("<PickedPoints></PickedPoints>", "0 active points"),
-        ('<!DOCTYPE p [<!ENTITY a "ha">]><PickedPoints>&a;</PickedPoints>', "declares XML entities"),
+        (
+            '<!DOCTYPE p [<!ENTITY a "ha">]><PickedPoints>&a;</PickedPoints>',
+            "declares XML entities",
+        ),
         ("<mesh><point x='1' y='2' z='3'/></mesh>", "a document 'mesh'"),
     ],
 )
