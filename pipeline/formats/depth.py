@@ -161,7 +161,9 @@ def depth_scan(path: Path, values: Array, valid: Array, camera: Camera, step: fl
     if not parallel and (values[valid] < 0).any():
         fault = f"depths from {values[valid].min()}, expected distances before the camera"
         raise FormatError(path, fault, "save no reading as 0")
-    return grid_scan(path, camera.points(np.where(valid, values, 0) * step), valid)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+        points = camera.points(np.where(valid, values, 0) * step)
+    return grid_scan(path, points, valid)
 
 
 def grey_values(path: Path) -> Array:

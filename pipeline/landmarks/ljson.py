@@ -20,7 +20,7 @@ def read_ljson(path: Path) -> RawLandmarks:
     """
     try:
         document = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also for a number of thousands of digits
         raise FormatError(path, f"not whole JSON: {error}", COPY_AGAIN) from error
     group = only_group(path, document)
     try:
