@@ -26,8 +26,8 @@ from pipeline.sources.grammar import Grammar, guess_grammar, include_globs, lite
 from pipeline.sources.vocabulary import NEUTRAL, SEXES
 from pipeline.types import Array, RawScan
 
-MESHES = ("obj", "ply", "stl", "off", "wrl", "glb", "gltf", "vtk", "bnt", "abs", "abs.gz", "bs")
-"""Formats that hold scans and nothing else; those of other readers may hold tables or photos."""
+MIXED = ("npz", "csv", "xyz", "mat", "png", "depth.npz")
+"""Suffixes of tables, landmarks and photos as well: scans only where no other format is there."""
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
 STRAY = 0.1
 """Scan files at a depth of folders where fewer than this share of them lie are taken for strays."""
@@ -118,7 +118,7 @@ def choose_scans(root: Path, paths: Sequence[str]) -> Scans:
     for path in paths:
         if (found := _format(path)) is not None:
             by_format[found].append(path)
-    order = sorted(by_format, key=lambda f: (f not in MESHES, -len(by_format[f])))
+    order = sorted(by_format, key=lambda f: (f in MIXED, -len(by_format[f])))
     faults = []
     for form in order:
         own = by_format[form]
@@ -133,7 +133,9 @@ def choose_scans(root: Path, paths: Sequence[str]) -> Scans:
         few = sum(n for depth, n in depths.items() if depth != usual) < STRAY * len(own)
         strays = tuple(path for path in own if few and path.count("/") != usual)
         other = {
-            name: len(files) for name, files in by_format.items() if name in MESHES and name != form
+            name: len(files)
+            for name, files in by_format.items()
+            if name not in MIXED and name != form
         }
         return Scans(tuple(p for p in own if p not in set(strays)), form, strays, other)
     known = ", ".join("." + name for name in READERS)
