@@ -142,7 +142,7 @@ def test_scans_are_scaled_once_before_their_unit(tmp_path: Path) -> None:
     scan = read_record(found.records[1], registry)
     assert np.ptp(scan.vertices_mm, axis=0).max() == pytest.approx(50 * 0.4 * 10)
     np.testing.assert_allclose(scan.source_to_canonical, np.diag([4.0, 4.0, 4.0, 1.0]))
-    assert scan.unit_factor_mm == 10 and "file scaled by 0.4" in scan.unit_evidence
+    assert scan.unit_factor_mm == 10 and "file × 0.4" in scan.unit_evidence
 
 
 def test_a_missing_table_stops_each_of_its_scans(tmp_path: Path) -> None:
