@@ -230,7 +230,16 @@ def stacked(columns: Columns, names: tuple[str, str, str]) -> Array | None:
     """(N,3) of three scalar properties; None where one is missing."""
     found = [columns.get(name) for name in names]
     arrays = [column for column in found if isinstance(column, np.ndarray)]
-    return np.stack(arrays).T if len(arrays) == 3 else None
+    if len(arrays) < 3:
+        return None
+    first, size = arrays[0], arrays[0].itemsize
+    places = [column.__array_interface__["data"][0] for column in arrays]
+    alike = all(a.dtype == first.dtype and a.strides == first.strides for a in arrays)
+    if alike and np.diff(places).tolist() == [size, size]:
+        # side by side in each row they are one array already
+        shape, strides = (len(first), 3), (*first.strides, size)
+        return np.lib.stride_tricks.as_strided(first, shape, strides, writeable=False)
+    return np.stack(arrays).T
 
 
 def vertex_colours(vertex: Columns) -> Array | None:

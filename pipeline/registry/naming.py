@@ -42,7 +42,7 @@ def name_regex(pattern: str) -> re.Pattern[str]:
     """The compiled grammar of scan names; ValueError where it is none or names no subject."""
     try:
         compiled = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"a regular expression ({error})") from error
     if "subject" not in compiled.groupindex:
         raise ValueError("a regular expression with the named group (?P<subject>…)")
