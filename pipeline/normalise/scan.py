@@ -60,8 +60,8 @@ def normalise(
     if landmarks is not None and scheme is not None:
         landmarks_mm = transform(matrix, landmarks)
         confidence = np.asarray(np.isfinite(landmarks_mm).all(axis=1), np.float32)
+        _check_near(scan_id, landmarks_mm, vertices)
         with in_stage("landmarks"):
-            _check_near(scan_id, landmarks_mm, vertices)
             _check_order(scan_id, scheme, landmarks_mm)
             check_side(scan_id, to_68(scheme, landmarks_mm), vertices, normals)
         if axes is not None:
