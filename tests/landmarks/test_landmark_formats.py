@@ -114,8 +114,10 @@ def test_npy_never_unpickles(tmp_path: Path) -> None:
 
 def test_bnd_tolerates_an_empty_84th_row_and_no_other_count(tmp_path: Path) -> None:
     rows = [f"{i * 7}\t\t{i}.5 {-i} 1e-1" for i in range(84)]
-    raw = read_landmarks(written(tmp_path, "a.bnd", "\n".join(rows[:83]) + "\n\n"), "bnd")
-    assert raw.points is not None and raw.points[82].tolist() == [82.5, -82, 0.1]
+    for end in ("\n\n", "\n0 0 0 0\n"):
+        raw = read_landmarks(written(tmp_path, "a.bnd", "\n".join(rows[:83]) + end), "bnd")
+        assert raw.points is not None and len(raw.points) == 83
+        assert raw.points[82].tolist() == [82.5, -82, 0.1]
     for n in (82, 84):
         with pytest.raises(FormatError, match=f"{n} rows, expected 83"):
             read_landmarks(written(tmp_path, "a.bnd", "\n".join(rows[:n])), "bnd")
