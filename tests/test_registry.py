@@ -122,6 +122,7 @@ def test_faults_between_fields_are_told_beside_those_of_fields(tmp_path: Path) -
     ("name", "expected"),
     [
         ("(?P<subject>x", "a regular expression (missing ), unterminated subpattern"),
+        (r"(?P<subject>x{9999999999999})", "a regular expression (the repetition number is too"),
         (r"(\w+)\.obj", "a regular expression with the named group (?P<subject>…)"),
     ],
 )
