@@ -121,7 +121,7 @@ def trials(template: Template, case: Upright, rng: np.random.Generator) -> list[
 def outcome(
     template: Template, case: Upright, landmarks: bool, true: str, declared: str, axes: Axes
 ) -> tuple[str, str]:
-    """Stage and reason of the refusal; "kept" and the unit where there is none."""
+    """Stage and reason of the refusal; "kept", and the unit that `auto` found, where there is none."""
     raw = RawScan(case.vertices_mm / UNITS[true], case.faces)
     try:
         scan = normalise(
@@ -134,12 +134,11 @@ def outcome(
         )
     except FacefoldError as error:
         return stage_of(error), str(error)
-    kept = "kept", f"likely in {scan.unit}"
     if declared == "auto":
-        return kept
+        return "kept", f"likely in {scan.unit}"
     registration = register([scan], template.model)[0]
     stage, reason, _ = judged(scan, registration, template, Gates(), axes, Limits())
-    return (stage, reason) if stage else kept
+    return stage or "kept", reason
 
 
 def row(
