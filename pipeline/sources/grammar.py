@@ -280,21 +280,20 @@ def _pattern(piece: Column, listed: bool, any_case: bool) -> str:
     if all(SEPARATORS.fullmatch(value) for value in values):
         return f"[{''.join(sorted({c for v in values for c in v}, key='_. -'.index))}]+"
     lengths = {len(value) for value in values}
-    fixed = len(lengths) == 1 and max(lengths) <= FIXED_WIDTH
-    width = ("" if lengths == {1} else f"{{{max(lengths)}}}") if fixed else "+"
+    width = _times(lengths)
     if all(value.isdecimal() and value.isascii() for value in values):
         return r"\d" + width
-    if (listed or {value.lower() for value in values} <= SEXES.keys()) and len(
-        values
-    ) <= MAX_CHOICES:
+    heads = {re.split(r"\d", value)[0] for value in values}
+    counted = all(re.fullmatch(r"[A-Za-z]+\d+", value) for value in values)
+    listed |= {value.lower() for value in values} <= SEXES.keys()
+    if listed and len(values) <= MAX_CHOICES and not (counted and len(heads) == 1):
         return "|".join(_text(value) for value in sorted(values, key=lambda v: (-len(v), v)))
     if all(value.isalpha() and value.isascii() for value in values):
         cased = [c for c in ("[A-Z]", "[a-z]") if all(re.fullmatch(c + "+", v) for v in values)]
         return (*cased, "[A-Za-z]")[0] + (width if max(lengths) < 4 else "+")
-    if all(re.fullmatch(r"[A-Za-z]+\d+", value) for value in values):
-        heads = {re.split(r"\d", value)[0] for value in values}
-        digits = {len(value) - len(re.split(r"\d", value)[0]) for value in values}
-        count = f"{{{digits.pop()}}}" if len(digits) == 1 else "+"
+    if counted:
+        digits = {len(re.sub("[A-Za-z]", "", value)) for value in values}
+        count = _times(digits)
         if len(heads) == 1:
             return heads.pop() + r"\d" + count
         if all(len(head) == 1 for head in heads) and len(heads) < 6:
@@ -308,6 +307,13 @@ def _pattern(piece: Column, listed: bool, any_case: bool) -> str:
                 _pattern(Column(tuple(words)), False, False) for words in zip(*cut, strict=True)
             )
     return "[^/]+" if piece.free else "[^/_. -]+"
+
+
+def _times(lengths: set[int]) -> str:
+    """How often a character stands, where its runs have these lengths."""
+    if len(lengths) > 1 or max(lengths) > FIXED_WIDTH:
+        return "+"
+    return "" if lengths == {1} else f"{{{max(lengths)}}}"
 
 
 def _one(value: str) -> str:

@@ -112,6 +112,11 @@ def test_values_like_those_seen_fit_too() -> None:
     assert not re.fullmatch(grammar.name, "F0100/F0101_AN04BL_F3D.wrl"), "the folder's name"
 
 
+def test_counted_expressions_are_no_list() -> None:
+    paths = [f"F{i:03}/T{k}/{n:04}.obj" for i in (1, 2) for k in (1, 8) for n in (0, 41)]
+    assert guess_grammar(paths).of("F007/T5/0100.obj")["expression"] == "T5"
+
+
 def test_capital_and_small_letters_are_one() -> None:
     grammar = guess_grammar(["f01_N.obj", "F01_n.OBJ", "m02_N.obj", "F03_smile.obj"])
     assert grammar.case == "upper" and grammar.name.startswith("(?i)")
