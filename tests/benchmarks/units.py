@@ -121,7 +121,7 @@ def trials(template: Template, case: Upright, rng: np.random.Generator) -> list[
 def outcome(
     template: Template, case: Upright, landmarks: bool, true: str, declared: str, axes: Axes
 ) -> tuple[str, str]:
-    """Stage and reason of the refusal; "kept", and the unit that `auto` found, where there is none."""
+    """Stage and reason of the refusal, or "kept", and the unit that `auto` found."""
     raw = RawScan(case.vertices_mm / UNITS[true], case.faces)
     try:
         scan = normalise(
