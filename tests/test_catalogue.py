@@ -92,6 +92,7 @@ def test_every_file_is_in_exactly_one_class(found: Catalogue) -> None:
     everywhere = [path for paths in classes(found).values() for path in paths]
     assert sorted(everywhere) == sorted(FILES)
     assert found.n_files == len(FILES)
+    assert found.n_bytes == sum(map(len, FILES.values()))
     assert classes(found)["companions"] == sorted(
         path for path in FILES if path.endswith((".mtl", ".jpg", ".lnd"))
     )

@@ -58,6 +58,7 @@ def report_of(registry: SourceRegistry, found: Catalogue, seen: Sequence[Seen]) 
     return {
         "root": str(found.root),
         "files": found.n_files,
+        "bytes": found.n_bytes,
         "scans": len(records),
         "companions": len(found.companions),
         "excluded": dict(Counter(reason for _, reason in found.excluded)),

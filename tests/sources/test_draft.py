@@ -46,6 +46,7 @@ FOUND: dict[str, dict[str, Any]] = {
     },
     "bp4dplus": {
         "unit": "mm",
+        "axes": {"up": "+y", "forward": "+x"},
         "landmarks": {"file": "{dir}/{stem}.bndplus", "format": "bndplus"},
         "scheme": "bp4d83",
     },
