@@ -242,13 +242,15 @@ class _Companions:
         folder = posixpath.normpath(fill(folder, path, groups)) if folder else "."
         wanted = fill(name, glob.escape(path), literal).lower()
         inside = self._by_folder.get("" if folder == "." else folder.lower(), [])
-        # folders may hold many thousands: only names with the pattern's first letters are matched
+        # folders may hold many thousands: only names that begin as the pattern does are matched,
+        # with the rest of it, which is the same for many scans and so compiled once
         prefix = re.split(r"[*?[]", wanted, maxsplit=1)[0]
+        rest = wanted[len(prefix) :]
         found = []
         for i in range(bisect_left(inside, (prefix,)), len(inside)):
             if not inside[i][0].startswith(prefix):
                 break
-            if fnmatch.fnmatchcase(inside[i][0], wanted):
+            if fnmatch.fnmatchcase(inside[i][0][len(prefix) :], rest):
                 found.append(inside[i][1])
         return sorted(found)
 
