@@ -18,7 +18,7 @@ from pipeline.errors import FacefoldError, FormatError, UnitError
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
 from pipeline.landmarks.schemes import scheme_of, to_68
-from pipeline.normalise import check_source, clean, normalise, read_record, stage_of
+from pipeline.normalise import clean, normalise, read_record, stage_of
 from pipeline.normalise.axes import check_axes
 from pipeline.registry import Axes, Limits, SourceRegistry, load_registry
 from pipeline.registry.sections import Direction
@@ -417,79 +417,6 @@ def test_errors_of_records_know_their_stage(source: tuple[SourceRegistry, Path])
         "unmarked": "landmarks",
         "miscounted": "landmarks",
     }
-
-
-def test_a_check_reports_evidence_and_faults(source: tuple[SourceRegistry, Path]) -> None:
-    registry, root = source
-    report = check_source(registry, root, samples=10)
-    assert (report["files"], report["scans"], report["with_landmarks"]) == (13, 7, 6)
-    by_scan = report["samples"]
-    assert "declared cm: outer eye corners 90.0 mm apart" in by_scan["lab:a"]["unit"]
-    assert by_scan["lab:a"]["extents_mm"] == [150, 230, 200]
-    assert "7 of 7, " in by_scan["lab:a"]["landmarks"]
-    assert by_scan["lab:a"]["faults"] == []
-    assert len(report["faults"]) == 4
-    assert any("likely in m" in fault for fault in report["faults"])
-
-
-@pytest.mark.parametrize(
-    ("axes", "told"),
-    [
-        ({"up": "+y", "forward": "+z"}, "likely {up: +z, forward: -y}"),
-        ({"up": "+z", "forward": "+y"}, "likely {up: +z, forward: -y}"),
-        (None, "the landmarks show about {up: +z, forward: -y}"),
-    ],
-)
-def test_a_check_contradicts_wrong_axes(
-    source: tuple[SourceRegistry, Path], axes: dict[str, str] | None, told: str
-) -> None:
-    registry, root = source
-    wrong = registry.model_copy(update={"axes": axes and Axes.model_validate(axes)})
-    first = check_source(wrong, root, samples=1)["samples"]["lab:a"]
-    assert told in (first["faults"][0] if axes else first["axes"])
-    assert bool(first["faults"]) == (axes is not None)
-
-
-def test_a_check_sees_a_mirrored_scan(source: tuple[SourceRegistry, Path]) -> None:
-    registry, root = source
-    mesh = trimesh.load_mesh(root / "a.ply", process=False)
-    trimesh.Trimesh(mesh.vertices * (-1, 1, 1), mesh.faces, process=False).export(root / "a.ply")
-    np.save(root / "a.npy", np.load(root / "a.npy") * (-1, 1, 1))
-    first = check_source(registry, root, samples=1)["samples"]["lab:a"]
-    assert first["faults"][0].startswith("landmarks: ") and "mirror" in first["faults"][0]
-
-
-def test_a_check_of_a_wrong_folder(source: tuple[SourceRegistry, Path], tmp_path: Path) -> None:
-    registry, _ = source
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "a.obj").write_text("")
-    report = check_source(registry, tmp_path / "other")
-    assert report["scans"] == 0 and report["samples"] == {}
-    assert report["faults"][0].startswith("no scan below")
-    assert "no rule explains" in report["faults"][1]
-
-
-def test_the_guide_for_a_new_source_is_true(tmp_path: Path) -> None:
-    guide = (Path(__file__).parents[1] / "docs/how_to/add_a_source.md").read_text()
-    text = guide.split("```yaml\n", 1)[1].split("```", 1)[0]
-    (tmp_path / "lab.yaml").write_text(text)
-    registry, root = load_registry(tmp_path / "lab.yaml"), tmp_path / "root"
-    assert registry.axes is not None
-    vertices, faces = head()
-    to_file = registry.axes.rotation() / 10
-    for scan in registry.scans.examples:
-        folder = (root / scan).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        trimesh.Trimesh(vertices @ to_file, faces, process=False).export(root / scan)
-        points = np.full((68, 3), np.nan)
-        points[[36, 39, 42, 45, 33, 48, 54]] = seven(vertices)
-        np.save((root / scan).with_name(f"{Path(scan).stem}_lmk.npy"), points @ to_file)
-        (root / scan).with_suffix(".jpg").write_bytes(b"")
-        (folder / "test_1.obj").write_bytes(b"")
-    report = check_source(registry, root)
-    assert report["faults"] == []
-    assert report["scans"] == report["with_landmarks"] == report["with_images"] == 2
-    assert report["excluded"] == {"trial shots of the operator": 2}
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.catalogue import catalogue
 from pipeline.errors import RegistrationError
-from pipeline.normalise.check import TILT_DEG, Seen, report_of, see, spread
+from pipeline.normalise.axes import degrees_of
 from pipeline.registration.search import search
 from pipeline.registry import SourceRegistry
 from pipeline.registry.skeleton import flow
 from pipeline.sources.evidence import common_axes, template
+from pipeline.sources.report import Seen, report_of, see, spread
 from pipeline.sources.sheet import contact_sheet
 from pipeline.types import Array, Scan
 
@@ -22,24 +21,28 @@ SAMPLES = 8
 
 
 def check_folder(
-    registry: SourceRegistry, root: Path | str, sheet: Path, samples: int = SAMPLES
+    registry: SourceRegistry, root: Path | str, sheet: Path | None = None, samples: int = SAMPLES
 ) -> dict[str, Any]:
-    """The report of `check_source` and a contact sheet of the same scans, written to `sheet`.
+    """What a registry makes of a folder, JSON-ready, with a contact sheet written to `sheet`.
 
-    Where no landmarks tell, the face's shape tells of axes. Raises FacefoldError where `root` is no
-    folder or the sheet cannot be written.
+    Every file by class, and unit, axes and landmarks of so many scans, spread evenly over the
+    source; `faults` says what to correct. Where no landmarks tell, the face's shape tells of axes.
+    Raises FacefoldError where `root` is no folder or the sheet cannot be written.
     """
     found = catalogue(registry, root, hashes=False)
     seen = [see(record, registry) for record in spread(found.records, samples)]
     poses: dict[str, Array] = {}
     for one in seen:
         if one.scan is not None and one.scan.landmarks_mm is None:
-            add_shape(one, one.scan, poses)
+            add_shape(one, one.scan, poses, registry.limits.turn_deg)
+    report = report_of(found, seen)
+    if sheet is None:
+        return report
     contact_sheet(registry, seen, poses, sheet)
-    return report_of(registry, found, seen) | {"sheet": str(sheet)}
+    return report | {"sheet": str(sheet)}
 
 
-def add_shape(seen: Seen, scan: Scan, poses: dict[str, Array]) -> None:
+def add_shape(seen: Seen, scan: Scan, poses: dict[str, Array], limit_deg: float) -> None:
     """Adds to the report, and to `poses`, how a face lies on a scan without landmarks."""
     try:
         pose = search(template(), replace(scan, oriented=False))[0].numpy()
@@ -54,9 +57,8 @@ def add_shape(seen: Seen, scan: Scan, poses: dict[str, Array]) -> None:
     if not scan.oriented:
         seen.report["axes"] = f"unknown is declared; by its shape the face is {likely}"
         return
-    off = float(np.degrees(np.arccos(np.clip((np.trace(pose) - 1) / 2, -1, 1))))
-    told = f"by its shape the face is turned by {off:.0f}° from these axes"
+    told = f"by its shape the face is turned by {degrees_of(pose):.0f}° from these axes"
     seen.report["axes"] = told
-    if off > TILT_DEG:
-        fault = f"axes: {told}, expected less than {TILT_DEG:.0f}°: {likely}"
+    if degrees_of(pose) > limit_deg:
+        fault = f"axes: {told}, limit {limit_deg:g}°: {likely}"
         seen.report["faults"].append(fault)

@@ -14,9 +14,9 @@ from pipeline.errors import FacefoldError
 from pipeline.formats import read_scan
 from pipeline.landmarks import read_landmarks, resolve
 from pipeline.landmarks.schemes import OUTER_EYES_68, named_scheme, to_68
-from pipeline.normalise.check import Seen, landmark_axes
 from pipeline.normalise.surface import clean, cloud_normals
 from pipeline.registry import SourceRegistry
+from pipeline.sources.report import Seen, turn_by_landmarks
 from pipeline.types import Array, Scan
 from pipeline.views import View, camera_rotation, render, shade
 
@@ -114,9 +114,9 @@ def to_front(scan: Scan, pose: Array | None) -> tuple[Array, str]:
     """(3,3) that turns the scan to the viewer, and how it was found where no axes are declared."""
     if scan.oriented:
         return np.eye(3), ""
-    by_marks = landmark_axes(scan) if scan.landmarks_mm is not None else None
+    by_marks = turn_by_landmarks(scan)
     if by_marks is not None:
-        return np.stack(by_marks), "axes unknown: turned by its landmarks"
+        return by_marks.T, "axes unknown: turned by its landmarks"
     if pose is not None:
         return pose.T, "axes unknown: turned by its shape"
     return np.eye(3), "axes unknown, no face found: as in the file"

@@ -132,3 +132,53 @@ def test_a_sheet_of_nothing_and_to_nowhere(root: Path, tmp_path: Path) -> None:
 def test_sides_follow_the_names_of_the_scheme() -> None:
     colours = side_colours("ibug68")
     assert colours[36] == RED and colours[45] == BLUE and colours[30] not in (RED, BLUE)
+
+
+def test_a_report_says_what_a_scan_shows(root: Path, tmp_path: Path) -> None:
+    registry = registry_of(tmp_path, axes={"up": "+z", "forward": "-y"})
+    report = check_folder(registry, root, samples=1)
+    assert (report["files"], report["scans"], report["with_landmarks"]) == (11, 7, 4)
+    assert report["companions"] == 4 and "sheet" not in report
+    whole = report["samples"]["lab:a_whole"]
+    model = stand_in()
+    extents = np.ptp(model.template_mm, axis=0).round().astype(int).tolist()
+    assert whole["extents_mm"] == extents
+    assert whole["vertices"] == 3931  # the eyeballs are pieces apart
+    assert whole["unit"].startswith("declared cm: outer eye corners ")
+    assert whole["landmarks"].startswith("7 of 7, ")
+    assert whole["axes"].startswith("by its landmarks the face is turned by ")
+    unknown = registry_of(tmp_path, axes="unknown")
+    told = check_folder(unknown, root, samples=1)["samples"]["lab:a_whole"]["axes"]
+    assert told == "unknown is declared; the landmarks show about {up: +z, forward: -y}"
+
+
+def test_a_check_of_a_wrong_folder(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.obj").write_text("")
+    report = check_folder(registry_of(tmp_path, axes="unknown"), tmp_path / "other")
+    assert report["scans"] == 0 and report["samples"] == {}
+    assert report["faults"][0].startswith("no scan below")
+    assert "no rule explains" in report["faults"][1]
+
+
+def test_the_guide_for_a_new_source_is_true(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs/how_to/add_a_source.md").read_text()
+    text = guide.split("```yaml\n", 1)[1].split("```", 1)[0]
+    (tmp_path / "lab.yaml").write_text(text)
+    registry, root = load_registry(tmp_path / "lab.yaml"), tmp_path / "root"
+    model = stand_in()
+    assert registry.axes is not None and model.landmarks is not None
+    to_file = registry.axes.rotation() / 10
+    points = np.full((68, 3), np.nan)
+    points[model.landmarks.indices_68] = model.landmarks.positions(model.template_mm, model.faces)
+    for scan in registry.scans.examples:
+        folder = (root / scan).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        trimesh.Trimesh(model.template_mm @ to_file, model.faces, process=False).export(root / scan)
+        np.save((root / scan).with_name(f"{Path(scan).stem}_lmk.npy"), points @ to_file)
+        (root / scan).with_suffix(".jpg").write_bytes(b"")
+        (folder / "test_1.obj").write_bytes(b"")
+    report = check_folder(registry, root)
+    assert report["faults"] == []
+    assert report["scans"] == report["with_landmarks"] == report["with_images"] == 2
+    assert report["excluded"] == {"trial shots of the operator": 2}
