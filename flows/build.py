@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, Future, KilledWorker
+from distributed import Client, Future
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -22,16 +24,16 @@ from pipeline.assembly import (
     summarise,
 )
 from pipeline.config import BuildConfig
-from pipeline.flame.assets import load_model, model_path
+from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.ledger import Result, open_ledger, record
 from pipeline.plan import Plan, batches, ledger_path, make_plan, results_path
+from pipeline.registry import SourceRegistry
 from pipeline.stages import Work, process, refused, torch_device
 from pipeline.store import ModelTag, check_model, create_staging, publish, write_shard
+from pipeline.store.layout import write_file
 from pipeline.types import ShardReceipt
 
-MODEL_RELOADS = 3
-"""Times a shard's model is loaded anew after scans that broke the workers which held it."""
 # Prefect's own caching does not see changed helpers or files; the ledger does.
 plain_task = task(cache_policy=NO_CACHE, persist_result=False)
 
@@ -51,8 +53,7 @@ def build(config: BuildConfig, dask: str | None = None) -> dict[str, Any]:
     results = dict(plan.known)
     if todo:
         with workers(config, dask) as client, counter("scans registered", len(todo)) as advance:
-            # a task, not scattered data: Dask can repeat it when the worker that holds it dies
-            shared_model = model_task(client, config)
+            shared_model = share_model(model, config.work)
             for start in range(0, len(todo), config.shard):
                 shard = todo[start : start + config.shard]
                 done = process_shard(plan, shard, config, shared_model, client, advance)
@@ -94,9 +95,26 @@ def dry_run(config: BuildConfig) -> dict[str, Any]:
     }
 
 
-def model_task(client: Client, config: BuildConfig) -> Future:
-    """The model as a Dask task of its own, which Dask repeats when its worker dies."""
-    return client.submit(load_model, model_path(config.model), config.embedding, pure=False)
+def share_model(model: FlameModel, work: Path) -> Path:
+    """The model as a file of the build, for workers: no task depends on one that may die."""
+    path = work / f"model_{model.contents_hash[:16]}.pickle"
+    if not path.exists():
+        write_file(path, pickle.dumps(model))
+    return path
+
+
+@lru_cache(maxsize=1)
+def shared(model: Path) -> FlameModel:
+    """What `share_model` wrote, read once a process."""
+    found: FlameModel = pickle.loads(model.read_bytes())
+    return found
+
+
+def process_batch(
+    works: Sequence[Work], registry: SourceRegistry, model: Path, *rest: Any
+) -> list[Result]:
+    """`pipeline.stages.process` on a worker."""
+    return process(works, registry, shared(model), *rest)
 
 
 @plain_task
@@ -104,7 +122,7 @@ def process_shard(
     plan: Plan,
     works: Sequence[Work],
     config: BuildConfig,
-    model: Future,
+    model: Path,
     client: Client,
     advance: Callable[[int], None],
 ) -> list[Result]:
@@ -113,23 +131,14 @@ def process_shard(
     def submit(batch: Sequence[Work]) -> tuple[Sequence[Work], Future]:
         source = plan.source_of(batch[0])
         arguments = (source.registry, model, source.options, plan.gates, results_path(config))
-        return batch, client.submit(process, batch, *arguments, config.device, pure=False)
+        return batch, client.submit(process_batch, batch, *arguments, config.device, pure=False)
 
     results: list[Result] = []
-    models = {str(model.key)}
     with open_ledger(ledger_path(config)) as ledger:
         running = [submit(batch) for batch in batches(works, config.batch)]
         while running:
             batch, future = running.pop(0)
             error = future.exception()
-            if isinstance(error, KilledWorker) and str(error.task) in models:
-                # the model was on workers that another scan broke: not this one's fault
-                if error.task == model.key and len(models) <= MODEL_RELOADS:
-                    model = model_task(client, config)
-                    models.add(str(model.key))
-                if error.task != model.key:
-                    running.append(submit(batch))
-                    continue
             if error is not None and len(batch) > 1:
                 # one of them breaks its worker: alone, each can only harm itself
                 running += [submit([work]) for work in batch]

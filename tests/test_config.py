@@ -47,7 +47,7 @@ def test_a_registry_of_ones_own_is_a_path(tmp_path: Path) -> None:
             ["gone", "no_such"],
         ),
         (
-            {"sources": [{"registry": "synth_ply", "root": "scans"}] * 2},
+            {"sources": [{"registry": "synth_ply", "root": "scans"} for _ in range(2)]},
             ["synth_ply 2 times"],
         ),
         ({"sources": []}, ["sources"]),
