@@ -178,6 +178,47 @@ def inspect(store: Path, as_json: Json = False) -> None:
         mapping_table(str(store), found)
 
 
+class Layout(str, Enum):
+    mica = "mica"
+    ply = "ply"
+    obj = "obj"
+
+
+Where = Annotated[
+    str, typer.Option(help='A question to the manifest: "commercial and coverage > 0.6".')
+]
+
+
+@app.command()
+def subset(store: Path, where: Where, out: Folder, as_json: Json = False) -> None:
+    """Copy the rows that fit a question into a store of their own."""
+    from pipeline.store import inspect_store
+    from pipeline.store import subset as make_subset
+
+    version = make_subset(store, where, out)
+    found = {"store": str(version), "rows": inspect_store(version)["rows"]}
+    show(found) if as_json else typer.echo(f"{out}: {found['rows']} rows")
+
+
+@app.command()
+def export(
+    store: Path,
+    out: Folder,
+    layout: Annotated[Layout, typer.Option(help="mica: FLAME parameters and OBJ in metres.")],
+    where: Where = "True",
+    model: Annotated[
+        Path | None, typer.Option(help="The model that the store was made with.")
+    ] = None,
+    embedding: Annotated[Path | None, typer.Option(help="Its landmarks, as in the build.")] = None,
+) -> None:
+    """Write a store's registrations as small files: MICA's layout, or meshes in millimetres."""
+    from pipeline.flame.assets import load_model
+    from pipeline.store import export as write_files
+
+    written = write_files(store, out, layout.value, load_model(model, embedding), where)
+    say(f"{out}: {written} scans")
+
+
 @app.command()
 def verify(store: Path, as_json: Json = False) -> None:
     """Read every byte of a store and compare it with what was written; 3 where faults are found."""

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.store.exporting import export as export
     from pipeline.store.layout import current_version as current_version
     from pipeline.store.locks import sweep as sweep
     from pipeline.store.publishing import publish as publish
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.store.rows import stack_rows as stack_rows
     from pipeline.store.schema import ModelTag as ModelTag
     from pipeline.store.schema import fields as fields
+    from pipeline.store.subsets import subset as subset
     from pipeline.store.verification import inspect_store as inspect_store
     from pipeline.store.verification import verify as verify
     from pipeline.store.writer import check_model as check_model
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "current_version": "layout",
+    "export": "exporting",
     "sweep": "locks",
     "publish": "publishing",
     "Store": "reader",
@@ -35,6 +38,7 @@ _HOME = {
     "manifest_row": "rows",
     "row_fields": "rows",
     "stack_rows": "rows",
+    "subset": "subsets",
     "ModelTag": "schema",
     "fields": "schema",
     "inspect_store": "verification",
