@@ -6,7 +6,6 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,17 +76,23 @@ class FaceLoader(IterableDataset[Sample]):
         self.rank, self.world = _rank_and_world(rank, world)
         self.drop_last, self.threads, self.ahead, self.pin = drop_last, threads, ahead, pin
         self.transform = transform
+        self._rings: list[_Ring] = []
         self.set_epoch(0)
         if batch_size < 1 or batch_size % self.order.group:
             raise FacefoldError(
                 f"batch_size {batch_size}: expected a multiple of the order's group of "
                 f"{self.order.group}"
             )
+        if threads < 0 or ahead < 1:
+            raise FacefoldError(f"threads {threads}, ahead {ahead}: expected ≥ 0 and ≥ 1")
         if not self.steps(0):
             raise FacefoldError(
                 f"an epoch of {self.order.size(0)} samples has no step of {self.world} × "
                 f"{batch_size}; take smaller batches, or drop_last=False"
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_rings": []}
 
     @property
     def stride(self) -> int:
@@ -161,41 +166,47 @@ class FaceLoader(IterableDataset[Sample]):
         return np.arange(first + low * self.order.group, first + high * self.order.group)
 
     def _batches(self, epoch: int, starts: range) -> Iterator[Sample]:
-        if not self.threads:
-            ring = _Ring(self.dataset, self.batch_size, self.pin)
-            yield from (self._batch(draw, ring) for draw in self._draws(epoch, starts))
-            return
-        stop = threading.Event()
-        lanes: list[queue.Queue[Any]] = [queue.Queue(self.ahead) for _ in range(self.threads)]
+        wanted = range(max(1, self.threads))
+        # an iteration has its rings for itself, and leaves them to the next one
+        rings = [self._rings.pop() if self._rings else _Ring(self) for _ in wanted]
+        try:
+            read = self._read_ahead if self.threads else self._read_inline
+            yield from read(epoch, starts, rings)
+        finally:
+            self._rings += rings
 
-        def read(lane: queue.Queue[Any], mine: range) -> None:
-            ring = _Ring(self.dataset, self.batch_size, self.pin)
-            for draw in self._draws(epoch, mine):
-                try:
-                    item: Any = self._batch(draw, ring)
-                except BaseException as fault:  # handed to whoever asks for the batch
-                    item = fault
-                while not stop.is_set():
-                    with suppress(queue.Full):
-                        lane.put(item, timeout=0.05)
-                        break
-                if stop.is_set() or isinstance(item, BaseException):
-                    return
+    def _read_inline(self, epoch: int, starts: range, rings: list[_Ring]) -> Iterator[Sample]:
+        return (self._batch(draw, rings[0]) for draw in self._draws(epoch, starts))
+
+    def _read_ahead(self, epoch: int, starts: range, rings: list[_Ring]) -> Iterator[Sample]:
+        lanes = [_Lane(self.ahead) for _ in range(self.threads)]
+
+        def read(lane: _Lane, ring: _Ring, mine: range) -> None:
+            try:
+                for draw in self._draws(epoch, mine):
+                    if not lane.room.get():
+                        return
+                    lane.ready.put(self._batch(draw, ring))
+            except BaseException as fault:  # raised where the batch is asked for
+                lane.ready.put(fault)
 
         readers = [
-            threading.Thread(target=read, args=(lane, starts[t :: self.threads]), daemon=True)
-            for t, lane in enumerate(lanes)
+            threading.Thread(target=read, args=(lane, ring, starts[t :: self.threads]), daemon=True)
+            for t, (lane, ring) in enumerate(zip(lanes, rings, strict=True))
         ]
         try:
             for reader in readers:
                 reader.start()
             for i in range(len(starts)):
-                item = lanes[i % self.threads].get()
+                lane = lanes[i % self.threads]
+                item = lane.ready.get()
+                lane.room.put(True)
                 if isinstance(item, BaseException):
                     raise item
                 yield item
         finally:
-            stop.set()
+            for lane in lanes:
+                lane.room.put(False)
             for reader in readers:
                 reader.join()
 
@@ -214,12 +225,22 @@ class FaceLoader(IterableDataset[Sample]):
         return batch if self.transform is None else self.transform(batch, draw)
 
 
+class _Lane:
+    """What a thread has read, and room for as many batches more."""
+
+    def __init__(self, ahead: int) -> None:
+        self.ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.room: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        for _ in range(ahead):
+            self.room.put(True)
+
+
 class _Ring:
     """Buffers of one thread, each used again once nothing refers to what was lent of it."""
 
-    def __init__(self, dataset: FaceDataset, batch_size: int, pin: bool) -> None:
-        self.shapes = dataset.array_shapes()
-        self.batch_size, self.pin = batch_size, pin
+    def __init__(self, loader: FaceLoader) -> None:
+        self.shapes = loader.dataset.array_shapes()
+        self.batch_size, self.pin = loader.batch_size, loader.pin
         self.slots: list[tuple[dict[str, Array], list[weakref.ref[Array]]]] = []
 
     def buffers(self, n: int) -> dict[str, Array]:

@@ -171,6 +171,25 @@ def test_batches_that_are_kept_stay_whole(dataset: FaceDataset) -> None:
     assert len(addresses) <= 4
 
 
+def test_iterations_side_by_side_have_their_own_memory(dataset: FaceDataset) -> None:
+    loader = FaceLoader(dataset, 4)
+    for one, other in zip(loader, loader, strict=False):
+        rows_of(dataset, one)
+        rows_of(dataset, other)
+        assert one["shape"].data_ptr() != other["shape"].data_ptr()
+
+
+class Failing(Shuffled):
+    def at(self, epoch: int, positions: np.ndarray) -> np.ndarray:
+        raise ValueError("no such order")
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_an_order_that_fails(dataset: FaceDataset, threads: int) -> None:
+    with pytest.raises(ValueError, match="no such order"):
+        next(iter(FaceLoader(dataset, 4, Failing(40), threads=threads)))
+
+
 def turned(batch: Sample, draw: Draw) -> Sample:
     assert len(draw.positions) == len(batch["row"]) == len(draw.samples)
     return batch | {"turned": torch.from_numpy(draw.positions)}
@@ -203,5 +222,7 @@ def test_what_cannot_be(dataset: FaceDataset) -> None:
         FaceLoader(dataset, 5, Identities(dataset.column("identity"), 2))
     with pytest.raises(FacefoldError, match="no step of 2 × 40"):
         FaceLoader(dataset, 40, world=2)
+    with pytest.raises(FacefoldError, match="threads 1, ahead 0"):
+        FaceLoader(dataset, 4, ahead=0)
     with pytest.raises(FacefoldError, match="rank 2 of 2"):
         FaceLoader(dataset, 4, rank=2, world=2)
