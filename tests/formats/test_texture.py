@@ -29,7 +29,7 @@ def scan(tmp_path: Path) -> Path:
     [
         ("skin.png", "skin.png"),
         (r"maps\low.png", "maps/low.png"),
-        ("C:/work/skin.png", "skin.png"),
+        ("C:/scans/skin.png", "skin.png"),
         ("/mnt/capture/skin.png", "skin.png"),
         ("../textures/skin.png", "skin.png"),
         ("link.png", "link.png"),
