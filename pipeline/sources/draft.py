@@ -23,6 +23,7 @@ from pipeline.registry.skeleton import FILL, Draft
 from pipeline.sources.belonging import find_templates, shortened
 from pipeline.sources.evidence import Marks, Pose, Sample, common_axes, pose_of, read_marks
 from pipeline.sources.grammar import Grammar, guess_grammar, include_globs, literal
+from pipeline.sources.report import spread
 from pipeline.sources.vocabulary import NEUTRAL, SEXES
 from pipeline.types import Array, RawScan
 
@@ -84,7 +85,7 @@ def draft_source(root: Path, samples: int = 6) -> Draft:
         name=grammar.name,
         exclude=_exclusions(scans),
         companions=_suffix_globs(loose),
-        examples={path: groups[path] for path in _spread(scans.paths, 3)},
+        examples={path: groups[path] for path in spread(scans.paths, 3)},
         metric=FILL,
         format=scans.format,
         reader=FILL if reader_options(scans.format) and not seen else "",
@@ -155,7 +156,7 @@ def _format(path: str) -> str | None:
 def _unreadable(root: Path, paths: Sequence[str], form: str) -> str:
     """Why none of the first few is a scan; nothing where one is, or where a camera is missing."""
     fault = "no grey image"
-    for path in _spread(paths, READ_FIRST):
+    for path in spread(paths, READ_FIRST):
         try:
             read_scan(root / path, form)
         except FormatError as error:
@@ -174,16 +175,10 @@ def _is_grey(path: Path) -> bool:
         return False
 
 
-def _spread(items: Sequence[str], n: int) -> list[str]:
-    """At most `n`, evenly spread, in order."""
-    at = np.linspace(0, len(items) - 1, min(n, len(items)), dtype=int)
-    return [items[i] for i in at]
-
-
 def _read_some(root: Path, scans: Scans, n: int) -> dict[str, RawScan]:
     """Path -> a scan as read, of those that can be."""
     found: dict[str, RawScan] = {}
-    for path in _spread(scans.paths, n):
+    for path in spread(scans.paths, n):
         try:
             found[path] = read_scan(root / path, scans.format)
         except FormatError:

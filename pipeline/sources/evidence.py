@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from itertools import permutations, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from pipeline.landmarks import read_landmarks, resolve
 from pipeline.landmarks.check import CONTOUR, MIN_POINTS, fit_average
 from pipeline.landmarks.schemes import SCHEMES, Scheme, scheme_of, to_68
 from pipeline.normalise import normalise
+from pipeline.normalise.axes import CONVENTIONS
 from pipeline.normalise.scan import LANDMARK_DISTANCE_MM
 from pipeline.normalise.size import sizes_of
 from pipeline.registration.search import search
@@ -228,12 +228,14 @@ def common_axes(rotations: Sequence[Array]) -> tuple[object, str]:
     else `unknown`.
     """
     turns = Rotation.from_matrix(np.stack(rotations))
-    best = min(_AXES, key=lambda axes: float(np.median((axes.inv() * turns).magnitude())))
-    off = np.degrees((best.inv() * turns).magnitude())
+    upright = [Rotation.from_matrix(axes.rotation()) * turns for axes in CONVENTIONS]
+    offs = [np.degrees(rotations.magnitude()) for rotations in upright]
+    best, off = min(
+        zip(CONVENTIONS, offs, strict=True), key=lambda found: float(np.median(found[1]))
+    )
     told = f"heads are turned from these axes by {_range(off)}, of {len(turns)} scans"
     if np.median(off) <= DECLARED_DEG and off.max() <= 2 * DECLARED_DEG:
-        matrix = best.as_matrix()
-        return {"up": _direction(matrix[:, 1]), "forward": _direction(matrix[:, 2])}, told
+        return {"up": best.up, "forward": best.forward}, told
     mean = turns.mean()
     apart = np.degrees((mean.inv() * turns).magnitude())
     if len(turns) > 2 and apart.max() <= ALIKE_DEG:
@@ -249,20 +251,3 @@ def common_axes(rotations: Sequence[Array]) -> tuple[object, str]:
 def _range(degrees: Array) -> str:
     low, high = f"{degrees.min():.0f}", f"{degrees.max():.0f}"
     return f"{low}°" if low == high else f"{low}–{high}°"
-
-
-def _axes() -> Iterator[Rotation]:
-    """The 24 ways to call a file's axes left, up and forward."""
-    for order in permutations(range(3)):
-        for signs in product((1.0, -1.0), repeat=3):
-            matrix = np.eye(3)[list(order)] * signs
-            if np.linalg.det(matrix) > 0:
-                yield Rotation.from_matrix(matrix)
-
-
-_AXES = tuple(_axes())
-
-
-def _direction(vector: Array) -> str:
-    axis = int(np.abs(vector).argmax())
-    return ("+" if vector[axis] > 0 else "-") + "xyz"[axis]

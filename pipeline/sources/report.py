@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -18,6 +18,8 @@ from pipeline.registry import Axes
 from pipeline.registry.source import SourceRegistry
 from pipeline.types import Array, Scan, ScanRecord
 
+Item = TypeVar("Item")
+
 
 class Seen(NamedTuple):
     """A scan that was looked at."""
@@ -29,10 +31,10 @@ class Seen(NamedTuple):
     """What it says of the registry, JSON-ready; `faults` lists what contradicts."""
 
 
-def spread(records: Sequence[ScanRecord], samples: int) -> list[ScanRecord]:
-    """At most so many of the records, evenly spread."""
-    at = np.linspace(0, len(records) - 1, min(samples, len(records)), dtype=int)
-    return [records[i] for i in at]
+def spread(items: Sequence[Item], n: int) -> list[Item]:
+    """At most `n` of the items, evenly spread, in order."""
+    at = np.linspace(0, len(items) - 1, min(n, len(items)), dtype=int)
+    return [items[i] for i in at]
 
 
 def report_of(found: Catalogue, seen: Sequence[Seen]) -> dict[str, Any]:
