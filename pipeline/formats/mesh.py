@@ -29,6 +29,18 @@ def fan_triangles(path: Path, corners: Array, sizes: Array) -> Array:
     return np.stack([corners[first], corners[first + step + 1], corners[first + step + 2]], axis=1)
 
 
+def strip_triangles(path: Path, corners: Array, sizes: Array) -> Array:
+    """(F,3) triangles of strips, which end at -1 and at each row's end; every other one turns."""
+    strips = np.append(np.insert(corners, np.cumsum(sizes), -1), -1)
+    place = np.arange(len(strips))
+    start = np.maximum.accumulate(np.where(strips == -1, place + 1, 0))
+    a, b, c = strips[:-2], strips[1:-1], strips[2:]
+    turned = (place - start)[:-2] % 2 == 1
+    found = np.stack([np.where(turned, b, a), np.where(turned, a, b), c], axis=1)
+    degenerate = (a == b) | (b == c) | (a == c)  # how strips turn corners, not surface
+    return found[~degenerate & (found != -1).all(axis=1)]
+
+
 def colours_uint8(values: Array) -> Array:
     """(V,3) uint8 from (V,3) colours, which count to 1 where none is above it, else to 255."""
     known = np.clip(np.nan_to_num(values.astype(np.float64)), 0, 255)

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, floats_of_text, read_bytes
-from pipeline.formats.mesh import checked_scan, colours_uint8, fan_triangles
+from pipeline.formats.mesh import checked_scan, colours_uint8, fan_triangles, strip_triangles
 from pipeline.formats.texture import texture_beside
 from pipeline.types import Array, RawScan
 
@@ -212,18 +212,6 @@ def whole_numbers(path: Path, values: Array) -> Array:
     if odd.size:
         raise FormatError(path, f"vertex index {values[odd[0]]} is no integer", COPY_AGAIN)
     return whole
-
-
-def strip_triangles(path: Path, corners: Array, sizes: Array) -> Array:
-    """(F,3) triangles of strips, which end at -1 and at each row's end; every other one turns."""
-    strips = np.append(np.insert(corners, np.cumsum(sizes), -1), -1)
-    place = np.arange(len(strips))
-    start = np.maximum.accumulate(np.where(strips == -1, place + 1, 0))
-    a, b, c = strips[:-2], strips[1:-1], strips[2:]
-    turned = (place - start)[:-2] % 2 == 1
-    found = np.stack([np.where(turned, b, a), np.where(turned, a, b), c], axis=1)
-    degenerate = (a == b) | (b == c) | (a == c)  # how strips turn corners, not surface
-    return found[~degenerate & (found != -1).all(axis=1)]
 
 
 def stacked(columns: Columns, names: tuple[str, str, str]) -> Array | None:

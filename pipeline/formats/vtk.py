@@ -14,8 +14,7 @@ import numpy as np
 
 from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, floats_of_text, integers_of_text, read_bytes
-from pipeline.formats.mesh import checked_scan, fan_triangles
-from pipeline.formats.ply import strip_triangles
+from pipeline.formats.mesh import checked_scan, fan_triangles, strip_triangles
 from pipeline.types import Array, RawScan
 
 HEADER = re.compile(rb"# vtk DataFile Version \d\.\d[^\n]*\n[^\n]*\n\s*(ASCII|BINARY)\s")
