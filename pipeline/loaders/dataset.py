@@ -16,6 +16,7 @@ from pipeline.errors import StoreError
 from pipeline.store.packing import unpack_validity
 from pipeline.store.query import matching
 from pipeline.store.reader import Store, open_store
+from pipeline.store.tables import said_columns
 from pipeline.types import Array
 
 CODED = ("identity", "source")
@@ -71,11 +72,8 @@ class FaceDataset(Dataset[Sample]):
         self.identities = _names(manifest, "identity")
         self.sources = _names(manifest, "source")
         self._arrays = tuple(name for name in self.fields if name in self.store.fields)
-        self._columns = {
-            name: _values(manifest, name.removeprefix(PREFIX))[self.rows]
-            for name in self.fields
-            if name not in self._arrays
-        }
+        others = (name for name in self.fields if name not in self._arrays)
+        self._columns = {name: self.column(name) for name in others}
         self.store.map(*self._arrays)
 
     def __len__(self) -> int:
@@ -129,10 +127,10 @@ class FaceDataset(Dataset[Sample]):
 
 
 def _check_fields(store: Store, names: Sequence[str]) -> None:
-    known = [*store.fields, *store.manifest.column_names]
-    columns = {PREFIX + name for name in store.manifest.column_names}
-    if unknown := [name for name in names if name not in columns.union(known)]:
-        shown = ", ".join(name for name in known if not name.startswith("crc32c_"))
+    known = {*store.fields, *store.manifest.column_names}
+    known |= {PREFIX + name for name in store.manifest.column_names}
+    if unknown := [name for name in names if name not in known]:
+        shown = ", ".join([*store.fields, *said_columns(store.manifest)])
         raise StoreError(f"{store.path}: no field {', '.join(unknown)}; it has {shown}")
     if not names:
         raise StoreError(f"{store.path}: no fields asked for; name at least one")
@@ -145,7 +143,7 @@ def _select(manifest: pa.Table, wanted: Mapping[str, Any], question: str, store:
         if column not in manifest.column_names:
             raise StoreError(
                 f"{store}: no column {column!r} to choose by; the manifest has "
-                + ", ".join(n for n in manifest.column_names if not n.startswith("crc32c_"))
+                + ", ".join(said_columns(manifest))
             )
         values = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
         present = manifest[column].unique().to_pylist()

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import StoreError
+from pipeline.store.tables import said_columns
 from pipeline.types import Array
 
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -101,8 +102,7 @@ def _constant(node: ast.expr) -> Any:
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in table.column_names:
-        known = ", ".join(n for n in table.column_names if not n.startswith("crc32c_"))
-        raise ValueError(f"no column {name!r}; there are {known}")
+        raise ValueError(f"no column {name!r}; there are {', '.join(said_columns(table))}")
     return table[name]
 
 

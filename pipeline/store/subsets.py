@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from pipeline.store.publishing import publish
 from pipeline.store.query import matching
 from pipeline.store.reader import open_store
 from pipeline.store.schema import ModelTag
+from pipeline.store.tables import said_columns
 from pipeline.store.writer import create_staging, write_shard
 
 PLACED = ("shard", "row")
@@ -42,10 +42,7 @@ def subset(store: Path | str, where: str, out: Path | str) -> Path:
         )
         for shard in range(n_shards(len(rows), per_shard))
     ]
-    kept: list[dict[str, Any]] = source.manifest.take(rows).to_pylist()
-    manifest = [
-        {name: x for name, x in row.items() if name not in PLACED and "crc32c_" not in name}
-        for row in kept
-    ]
+    kept = [name for name in said_columns(source.manifest) if name not in PLACED]
+    manifest = source.manifest.select(kept).take(rows).to_pylist()
     provenance = {"subset_of": source.path.name, "where": where}
     return publish(out, staging, receipts, manifest, provenance=provenance)

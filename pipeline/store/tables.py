@@ -15,6 +15,8 @@ from pipeline.store.layout import write_file
 from pipeline.store.schema import NON_METRIC, TABLES
 from pipeline.types import ShardReceipt
 
+CHECKSUM = "crc32c_"
+"""Begins the names of the columns that hold the checksums of a field's rows."""
 Rows = Sequence[Any]
 """Mappings column -> value, or dataclasses with the columns as fields."""
 
@@ -41,6 +43,11 @@ def _array(table_name: str, column: str, values: list[Any], kind: pa.DataType | 
         return pa.array(values, kind, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as e:
         raise StoreError(f"{table_name}: column {column!r}: {e}") from e
+
+
+def said_columns(manifest: pa.Table) -> list[str]:
+    """Names of its columns but the checksums, which are for `verify` alone."""
+    return [name for name in manifest.column_names if not name.startswith(CHECKSUM)]
 
 
 def manifest_table(rows: Rows, receipts: Sequence[ShardReceipt], rows_per_shard: int) -> pa.Table:
@@ -71,7 +78,7 @@ def manifest_table(rows: Rows, receipts: Sequence[ShardReceipt], rows_per_shard:
             if other["field"] == name
             for checksum in other["row_crc32c"]
         ]
-        columns[f"crc32c_{name}"] = pa.array(checksums, pa.uint32())
+        columns[f"{CHECKSUM}{name}"] = pa.array(checksums, pa.uint32())
     for name, values in columns.items():
         if name in manifest.column_names:
             if manifest[name].to_pylist() != values.to_pylist():

@@ -21,7 +21,7 @@ from pipeline.store.layout import (
     unsealed,
 )
 from pipeline.store.schema import TABLES, fields
-from pipeline.store.tables import read_table
+from pipeline.store.tables import CHECKSUM, read_table
 
 FIGURES = {column.name for column in TABLES["manifest"] if column.type == "double"} | {
     "flipped_triangles"
@@ -95,7 +95,7 @@ def _damaged_rows(version: Path, path: Path, entry: dict[str, Any]) -> str:
     try:
         attributes = group_attributes(version)
         manifest = read_table(version / "manifest.parquet")
-        expected = manifest[f"crc32c_{entry['field']}"].to_numpy()
+        expected = manifest[CHECKSUM + entry["field"]].to_numpy()
         field = fields(attributes["model"]["n_vertices"])[entry["field"]]
     except (StoreError, KeyError):
         return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from pipeline.errors import StoreError
 from pipeline.store import open_store
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
-from random_store import make_store
+from tests.store.random_store import make_store
 
 
 @pytest.fixture(scope="module")

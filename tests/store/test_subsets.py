@@ -6,19 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_store import N_VERTICES, make_store, random_manifest, random_rows
+from random_store import N_VERTICES, random_manifest, random_rows
 
 from pipeline.errors import StoreError
 from pipeline.store import open_store, subset, verify
 
 QUESTION = "source == 's1' and coverage > 0.3"
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("subset") / "unified.zarr"
-    make_store(folder)
-    return folder
 
 
 def test_the_rows_that_fit(store: Path, tmp_path: Path) -> None:
