@@ -63,9 +63,10 @@ def normalise(
         _check_near(scan_id, landmarks_mm, vertices)
         with in_stage("landmarks"):
             _check_order(scan_id, scheme, landmarks_mm)
-            check_side(scan_id, to_68(scheme, landmarks_mm), vertices, normals)
+            marks_mm = to_68(scheme, landmarks_mm)
+            check_side(scan_id, marks_mm, vertices, normals)
         if axes is not None:
-            check_axes(scan_id, axes, to_68(scheme, landmarks_mm), limits.turn_deg)
+            check_axes(scan_id, axes, marks_mm, limits.turn_deg)
     return Scan(
         scan_id=scan_id,
         vertices_mm=vertices,
