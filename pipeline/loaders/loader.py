@@ -85,7 +85,7 @@ class FaceLoader(IterableDataset[Sample]):
             )
         if threads < 0 or ahead < 1:
             raise FacefoldError(f"threads {threads}, ahead {ahead}: expected ≥ 0 and ≥ 1")
-        if not self.steps(0):
+        if not self._starts(0, 0):
             raise FacefoldError(
                 f"an epoch of {self.order.size(0)} samples has no step of {self.world} × "
                 f"{batch_size}; take smaller batches, or drop_last=False"
@@ -99,14 +99,9 @@ class FaceLoader(IterableDataset[Sample]):
         """Positions of one step of all ranks."""
         return self.world * self.batch_size
 
-    def steps(self, epoch: int) -> int:
-        """Steps of an epoch, those already taken among them."""
-        size = self.order.size(epoch)
-        return size // self.stride if self.drop_last else -(-size // self.stride)
-
     def __len__(self) -> int:
         """Batches of the next iteration."""
-        return self.steps(self.epoch) - self.position // self.stride
+        return len(self._starts(self.epoch, self.position))
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch."""
@@ -144,7 +139,7 @@ class FaceLoader(IterableDataset[Sample]):
                     "with as many, or from a state of this loader itself"
                 )
             turn = 0
-        starts = range(start, self._end(epoch), self.stride)[turn::workers]
+        starts = self._starts(epoch, start)[turn::workers]
         batches = self._batches(epoch, starts)
         for first, batch in zip(starts, batches, strict=True):
             # a worker's own next step; the others' are in between
@@ -154,10 +149,10 @@ class FaceLoader(IterableDataset[Sample]):
             yield batch
         self.set_epoch(epoch + 1)
 
-    def _end(self, epoch: int) -> int:
-        """Behind the first position of the last step that is shown."""
+    def _starts(self, epoch: int, position: int) -> range:
+        """The first positions of an epoch's steps, from a position on."""
         size = self.order.size(epoch)
-        return size - self.stride + 1 if self.drop_last else size
+        return range(position, size - self.stride + 1 if self.drop_last else size, self.stride)
 
     def _positions(self, epoch: int, first: int) -> Array:
         """(B,) of this rank in the step that begins at `first`."""

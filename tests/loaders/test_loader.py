@@ -89,6 +89,16 @@ def test_a_resumed_run_goes_on_with_other_ranks(
     assert [joined(parts) for parts in zip(*ranks, strict=True)] == whole[3:]
 
 
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_a_loader_s_length_is_what_it_shows(dataset: FaceDataset, drop_last: bool) -> None:
+    """Also resumed between two of its own steps, by a run of smaller ones."""
+    for position in (0, 8, 12, 36, 40):
+        loader = FaceLoader(dataset, 8, drop_last=drop_last)
+        loader.load_state_dict({"epoch": 0, "position": position, "size": 40, "workers": 0})
+        announced = len(loader)
+        assert announced == len(shown(loader))
+
+
 def test_a_state_of_another_selection(dataset: FaceDataset, store: Path) -> None:
     state = FaceLoader(dataset, 4).state_dict()
     with pytest.raises(FacefoldError, match="an epoch of 40 samples, this one has 32"):
