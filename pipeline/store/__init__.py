@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.store.exporting import export as export
+    from pipeline.store.inspection import inspect_store as inspect_store
     from pipeline.store.layout import current_version as current_version
     from pipeline.store.locks import sweep as sweep
     from pipeline.store.publishing import publish as publish
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pipeline.store.schema import ModelTag as ModelTag
     from pipeline.store.schema import fields as fields
     from pipeline.store.subsets import subset as subset
-    from pipeline.store.verification import inspect_store as inspect_store
     from pipeline.store.verification import verify as verify
     from pipeline.store.writer import check_model as check_model
     from pipeline.store.writer import create_staging as create_staging
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _HOME = {
     "current_version": "layout",
     "export": "exporting",
+    "inspect_store": "inspection",
     "sweep": "locks",
     "publish": "publishing",
     "Store": "reader",
@@ -41,7 +42,6 @@ _HOME = {
     "subset": "subsets",
     "ModelTag": "schema",
     "fields": "schema",
-    "inspect_store": "verification",
     "verify": "verification",
     "check_model": "writer",
     "create_staging": "writer",
