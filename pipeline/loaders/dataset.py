@@ -130,7 +130,7 @@ def _check_fields(store: Store, names: Sequence[str]) -> None:
     known = {*store.fields, *store.manifest.column_names}
     known |= {PREFIX + name for name in store.manifest.column_names}
     if unknown := [name for name in names if name not in known]:
-        shown = ", ".join([*store.fields, *said_columns(store.manifest)])
+        shown = ", ".join([*store.fields, *said_columns(store.manifest.column_names)])
         raise StoreError(f"{store.path}: no field {', '.join(unknown)}; it has {shown}")
     if not names:
         raise StoreError(f"{store.path}: no fields asked for; name at least one")
@@ -143,7 +143,7 @@ def _select(manifest: pa.Table, wanted: Mapping[str, Any], question: str, store:
         if column not in manifest.column_names:
             raise StoreError(
                 f"{store}: no column {column!r} to choose by; the manifest has "
-                + ", ".join(said_columns(manifest))
+                + ", ".join(said_columns(manifest.column_names))
             )
         values = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
         present = manifest[column].unique().to_pylist()

@@ -102,7 +102,9 @@ def _constant(node: ast.expr) -> Any:
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in table.column_names:
-        raise ValueError(f"no column {name!r}; there are {', '.join(said_columns(table))}")
+        raise ValueError(
+            f"no column {name!r}; there are {', '.join(said_columns(table.column_names))}"
+        )
     return table[name]
 
 

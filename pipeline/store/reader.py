@@ -22,7 +22,7 @@ from pipeline.store.layout import (
     unsealed,
 )
 from pipeline.store.schema import SCHEMA_VERSION, Field, fields
-from pipeline.store.tables import read_table
+from pipeline.store.tables import column_names, read_table, said_columns
 from pipeline.types import Array
 
 
@@ -41,6 +41,7 @@ class Store:
         self.rows_per_shard: int = self.attributes["rows_per_shard"]
         self.fields: dict[str, Field] = fields(self.attributes["model"]["n_vertices"])
         self._mapped: dict[str, MappedField] = {}
+        self._columns: dict[str, pa.ChunkedArray] = {}
 
     def __len__(self) -> int:
         return self.n_rows
@@ -65,6 +66,28 @@ class Store:
                 f"{self.path}: the manifest has {len(manifest)} rows, the arrays {self.n_rows}"
             )
         return manifest
+
+    @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        """Of the manifest, which is not read for it."""
+        return column_names(self.path / "manifest.parquet")
+
+    def columns(self, *names: str) -> pa.Table:
+        """Columns of the manifest, each read once and only when asked for.
+
+        Those that name classes (`tables.CLASSES`) come as dictionary arrays: a code a row.
+        Raises StoreError for a column that is not there.
+        """
+        if unknown := [name for name in names if name not in self.column_names]:
+            raise StoreError(
+                f"{self.path}: no column {', '.join(unknown)}; the manifest has "
+                + ", ".join(said_columns(self.column_names))
+            )
+        missing = [name for name in names if name not in self._columns]
+        if missing:
+            table = read_table(self.path / "manifest.parquet", missing)
+            self._columns |= dict(zip(missing, table.columns, strict=True))
+        return pa.table({name: self._columns[name] for name in names})
 
     def table(self, name: str) -> pa.Table:
         """manifest, quarantine, excluded or identities."""

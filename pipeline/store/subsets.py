@@ -42,7 +42,7 @@ def subset(store: Path | str, where: str, out: Path | str) -> Path:
         )
         for shard in range(n_shards(len(rows), per_shard))
     ]
-    kept = [name for name in said_columns(source.manifest) if name not in PLACED]
+    kept = [name for name in said_columns(source.manifest.column_names) if name not in PLACED]
     manifest = source.manifest.select(kept).take(rows).to_pylist()
     provenance = {"subset_of": source.path.name, "where": where}
     return publish(out, staging, receipts, manifest, provenance=provenance)

@@ -17,6 +17,11 @@ from pipeline.types import ShardReceipt
 
 CHECKSUM = "crc32c_"
 """Begins the names of the columns that hold the checksums of a field's rows."""
+CLASSES = frozenset(
+    {"source", "subject", "identity", "split", "session", "expression", "verdict", "status", "unit"}
+    | {"landmark_source", "licence", "benchmark", "sex", "ancestry"}
+)
+"""Text columns of the manifest with far fewer values than rows."""
 Rows = Sequence[Any]
 """Mappings column -> value, or dataclasses with the columns as fields."""
 
@@ -45,9 +50,9 @@ def _array(table_name: str, column: str, values: list[Any], kind: pa.DataType | 
         raise StoreError(f"{table_name}: column {column!r}: {e}") from e
 
 
-def said_columns(manifest: pa.Table) -> list[str]:
-    """Names of its columns but the checksums, which are for `verify` alone."""
-    return [name for name in manifest.column_names if not name.startswith(CHECKSUM)]
+def said_columns(names: Sequence[str]) -> list[str]:
+    """A manifest's columns but the checksums, which are for `verify` alone."""
+    return [name for name in names if not name.startswith(CHECKSUM)]
 
 
 def manifest_table(rows: Rows, receipts: Sequence[ShardReceipt], rows_per_shard: int) -> pa.Table:
@@ -130,9 +135,21 @@ def write_table(rows: pa.Table, path: Path) -> None:
     write_file(path, memoryview(sink.getvalue()))
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """All columns as they are, or some, of which CLASSES are dictionary arrays.
+
+    Raises StoreError where the file is missing or damaged.
+    """
+    classes = [name for name in columns or () if name in CLASSES]
+    try:
+        return pq.read_table(path, columns=columns, read_dictionary=classes or None)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: unreadable ({error}); run a verification") from error
+
+
+def column_names(path: Path) -> tuple[str, ...]:
     """Raises StoreError where the file is missing or damaged."""
     try:
-        return pq.read_table(path)
+        return tuple(pq.read_schema(path).names)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path}: unreadable ({error}); run a verification") from error
