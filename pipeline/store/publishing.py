@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def publish(
         facts = dict(provenance or {})
         run = facts.pop("run", {})
         write_file(staging / "provenance.json", as_json(facts))
-        write_file(staging / RUN, sealed({"run": run}))
+        published = datetime.now(timezone.utc).isoformat()
+        write_file(staging / RUN, sealed({"published": published, "run": run}))
         write_file(staging / FILES, sealed({"files": _files(staging, receipts)}))
         if faults := faults_of_version(staging):
             raise StoreError(f"{staging}: not published: " + "; ".join(faults[:5]))
