@@ -8,8 +8,9 @@ None and to nothing else; a comparison with one is false.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,9 @@ import pyarrow.compute as pc
 from pipeline.errors import StoreError
 from pipeline.store.tables import said_columns
 from pipeline.types import Array
+
+if TYPE_CHECKING:
+    from pipeline.store.reader import Store
 
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: pc.equal,
@@ -35,15 +39,40 @@ def matching(table: pa.Table, question: str) -> Array:
     Raises StoreError that says what it does not understand, and names the columns there are where
     it asks for another.
     """
+    with _understood(question):
+        return np.asarray(_truth(table, _parsed(question)))
+
+
+def matching_rows(store: Store, question: str) -> Array:
+    """(n,) int64, ascending: the rows of a store for which `question` holds.
+
+    Only the columns that it names are read. Raises StoreError as `matching` does.
+    """
+    if not (names := columns_of(question)):
+        names = ("row",)  # which every manifest has, and which says how many rows there are
+    return np.flatnonzero(matching(store.columns(*names), question))
+
+
+def columns_of(question: str) -> tuple[str, ...]:
+    """The columns that a question names, each once, by name. Raises StoreError as `matching`."""
+    with _understood(question):
+        tree = _parsed(question)
+        return tuple(sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}))
+
+
+def _parsed(question: str) -> ast.expr:
+    return ast.parse(question.strip(), mode="eval").body
+
+
+@contextmanager
+def _understood(question: str) -> Iterator[None]:
     try:
-        tree = ast.parse(question.strip(), mode="eval").body
-        found = _truth(table, tree)
-    except (SyntaxError, ValueError, RecursionError, pa.ArrowException) as error:
+        yield
+    except (SyntaxError, ValueError, RecursionError, MemoryError, pa.ArrowException) as error:
         raise StoreError(
             f"the question {question!r} is not understood ({error}); write such as "
             "\"source == 'stirling' and coverage > 0.6 and not benchmark\""
         ) from error
-    return np.asarray(found)
 
 
 def _truth(table: pa.Table, node: ast.expr) -> Array:
@@ -105,7 +134,10 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
         raise ValueError(
             f"no column {name!r}; there are {', '.join(said_columns(table.column_names))}"
         )
-    return table[name]
+    column = table[name]
+    if pa.types.is_dictionary(column.type):  # Arrow's functions on text want it plain
+        return column.cast(column.type.value_type)
+    return column
 
 
 def _says(column: pa.ChunkedArray) -> Array:

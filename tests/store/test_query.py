@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from pipeline.errors import StoreError
-from pipeline.store.query import matching
+from pipeline.store import open_store
+from pipeline.store.query import columns_of, matching, matching_rows
 
 ROWS: list[dict[str, Any]] = [
     {"source": "a", "coverage": 0.9, "neutral": True, "benchmark": "now", "frames": 3},
@@ -17,6 +19,13 @@ ROWS: list[dict[str, Any]] = [
     {"source": "c", "coverage": 0.7, "neutral": True, "benchmark": None, "frames": 2},
 ]
 TABLE = pa.Table.from_pylist(ROWS)
+# as a reader gives them: in pieces, each with a dictionary of its own
+CODED = pa.concat_tables(
+    piece.set_column(0, "source", piece["source"].dictionary_encode()).set_column(
+        3, "benchmark", piece["benchmark"].dictionary_encode()
+    )
+    for piece in (TABLE[:1], TABLE[1:])
+)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +52,31 @@ TABLE = pa.Table.from_pylist(ROWS)
 )
 def test_rows(question: str, rows: list[int]) -> None:
     assert matching(TABLE, question).nonzero()[0].tolist() == rows
+    assert pa.types.is_dictionary(CODED["benchmark"].type)
+    assert matching(CODED, question).nonzero()[0].tolist() == rows
+    assert matching(TABLE.select(columns_of(question) or ["source"]), question).sum() == len(rows)
+
+
+def test_columns_of_a_question() -> None:
+    assert columns_of("source == 'b' or (neutral and coverage > .8) and neutral") == (
+        "coverage",
+        "neutral",
+        "source",
+    )
+    assert columns_of("0.5 <= coverage") == ("coverage",)
+    assert columns_of("True") == ()
+    with pytest.raises(StoreError, match="not understood"):
+        columns_of("source = 'a'")
+
+
+def test_only_the_named_columns_are_read(store: Path) -> None:
+    opened = open_store(store)
+    assert matching_rows(opened, "source == 's1' and coverage > 0.9").tolist() == [37, 39]
+    assert matching_rows(opened, "True").tolist() == list(range(40))
+    assert matching_rows(opened, "verdict == 'review'").tolist() == []
+    assert "manifest" not in vars(opened)
+    with pytest.raises(StoreError, match=r"no column coverag; the manifest has .*coverage"):
+        matching_rows(opened, "coverag > 0.9")
 
 
 @pytest.mark.parametrize(
