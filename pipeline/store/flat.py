@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import StoreError
-from pipeline.store.layout import data_bytes, rows_of_shard, shard_index
+from pipeline.store.form import Form
+from pipeline.store.layout import shard_index
 from pipeline.store.schema import Field
 from pipeline.types import Array
 
@@ -26,26 +27,28 @@ _MAP_FIXED = 0x10  # Linux and macOS
 
 
 class MappedField:
-    """Read-only rows of one field.
+    """Read-only rows of one field of the training profile, as they are stored.
 
     Raises StoreError where a shard's index is not that of contiguous chunks.
     """
 
-    def __init__(
-        self, field: Field, paths: Sequence[Path], n_rows: int, rows_per_shard: int
-    ) -> None:
-        self._rows_per_shard = rows_per_shard
-        rows = [rows_of_shard(shard, n_rows, rows_per_shard) for shard in range(len(paths))]
-        for path, n in zip(paths, rows, strict=True):
-            _check_index(field, path, n, rows_per_shard)
+    def __init__(self, form: Form, name: str, paths: Sequence[Path]) -> None:
+        field = form.stored(name)
+        self._rows_per_shard = form.shard_rows(name)
+        rows = [_rows_held(form, name, path) for path in paths]
+        if not field.group:  # the last chunk's padding is no row
+            rows = [form.scans(shard) for shard in range(form.n_shards)]
         period = math.lcm(_HUGE_PAGE, field.row_bytes) // field.row_bytes
-        self._rows_per_slot = -(-rows_per_shard // period) * period
+        self._rows_per_slot = -(-self._rows_per_shard // period) * period
         self._slots = _map_slots(field, paths, rows, self._rows_per_slot)
 
     def row(self, row: int) -> Array:
         """(*field.shape), the file's own memory; the row must exist."""
-        shard, within = divmod(row, self._rows_per_shard)
-        return self._slots[shard * self._rows_per_slot + within, ...]
+        return self._slots[self._place(row), ...]
+
+    def span(self, start: int, count: int) -> Array:
+        """(count, *field.shape), the file's own memory; the rows must exist, in one shard."""
+        return self._slots[self._place(start) :][:count]
 
     def take(self, rows: Array, out: Array | None = None) -> Array:
         """(n,) int64, all of which must exist -> a copy (n, *field.shape), in `out` if given."""
@@ -56,13 +59,24 @@ class MappedField:
         # "clip", for numpy makes a copy of `out` where it has to raise
         return self._slots.take(places, axis=0, out=out, mode="clip")
 
+    def _place(self, row: int) -> int:
+        shard, within = divmod(row, self._rows_per_shard)
+        return shard * self._rows_per_slot + within
 
-def _check_index(field: Field, path: Path, rows: int, rows_per_shard: int) -> None:
-    expected, start = shard_index(field, rows, rows_per_shard), data_bytes(field, rows)
+
+def _rows_held(form: Form, name: str, path: Path) -> int:
+    """Rows of a shard, with the padding of its last chunk. Raises StoreError where its index is not
+    that of so many."""
+    chunk_bytes = form.chunk_rows(name) * form.stored(name).row_bytes
+    index_bytes = form.index_bytes(name)
     with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        if file.read(len(expected) + 1) != expected:
-            raise StoreError(f"{path}: its index is damaged; verify the store, then restore it")
+        start = file.seek(0, os.SEEK_END) - index_bytes
+        file.seek(max(start, 0))
+        index = file.read(index_bytes)
+    n_chunks = start // chunk_bytes
+    if start < 0 or index != shard_index(form, name, [chunk_bytes] * n_chunks):
+        raise StoreError(f"{path}: its index is damaged; verify the store, then restore it")
+    return n_chunks * form.chunk_rows(name)
 
 
 def _map_slots(
@@ -70,6 +84,7 @@ def _map_slots(
 ) -> Array:
     """Reserve addresses for all slots, then lay each shard's rows at the start of its own."""
     total = ((len(paths) - 1) * rows_per_slot + rows[-1]) * field.row_bytes
+    held = [(shard, path, n) for shard, (path, n) in enumerate(zip(paths, rows, strict=True)) if n]
     try:
         reserved = mmap.mmap(
             -1, total + _HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ
@@ -83,7 +98,7 @@ def _map_slots(
     flat = everything[-everything.ctypes.data % _HUGE_PAGE :][:total]
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
-    for shard, (path, n) in enumerate(zip(paths, rows, strict=True)):
+    for shard, path, n in held:
         address = flat.ctypes.data + shard * rows_per_slot * field.row_bytes
         descriptor = os.open(path, os.O_RDONLY)
         try:

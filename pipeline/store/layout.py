@@ -1,15 +1,15 @@
 """Bytes and paths of a store: a Zarr v3 group of uncompressed, sharded arrays.
 
     STORE/HEAD                          name of the published version
-    STORE/versions/<name>/zarr.json     the group; its attributes name model, units, schema
+    STORE/versions/<name>/zarr.json     the group; its attributes are the version's `Form`
     STORE/versions/<name>/<field>/zarr.json, c/<shard>/0/0
     STORE/versions/<name>/manifest.parquet, quarantine.parquet, excluded.parquet,
                           identities.parquet, provenance.json
     STORE/versions/<name>/files.json    size and SHA-256 of all of these; its digest names it
     STORE/versions/<name>/run.json      when, where and how long: outside the digest
 
-A shard is its chunks of 16 rows back to back, then the index of the Zarr v3 sharding codec
-(ZEP 2): an (offset, length) pair of uint64 a chunk and their CRC-32C.
+A shard is its chunks back to back, then the index of the Zarr v3 sharding codec (ZEP 2): an
+(offset, length) pair of uint64 a chunk and their CRC-32C.
 """
 
 from __future__ import annotations
@@ -18,83 +18,85 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
+import pyarrow as pa
 
 from pipeline.errors import StoreError
-from pipeline.store.schema import ROWS_PER_CHUNK, SCHEMA_VERSION, Field, ModelTag, fields
+from pipeline.store.form import STEP_MM, Form
 from pipeline.types import Array
 
 FILES, RUN, HEAD, VERSIONS = "files.json", "run.json", "HEAD", "versions"
-PROFILE = "training"
+ABSENT = 2**64 - 1
+"""Offset and length, in a shard's index, of a chunk that is not there."""
+ZSTD_LEVEL = 3
 
 
-def group_metadata(n_rows: int, rows_per_shard: int, model: ModelTag) -> dict[str, Any]:
+def group_metadata(form: Form) -> dict[str, Any]:
     """The group's `zarr.json`, which repeats its arrays'."""
-    attributes = {
-        "facefold_schema": SCHEMA_VERSION,
-        "profile": PROFILE,
-        "rows": n_rows,
-        "rows_per_shard": rows_per_shard,
-        "model": {
-            "name": model.name,
-            "digest": model.digest,
-            "is_stand_in": model.is_stand_in,
-            "n_vertices": model.n_vertices,
-        },
-        "units": {"length": "mm", "angle": "rad"},
-        "frame": "right-handed, +y up, +z out of the face, +x to the subject's left",
-    }
-    arrays = {
-        name: array_metadata(field, n_rows, rows_per_shard)
-        for name, field in fields(model.n_vertices).items()
-    }
     return {
         "zarr_format": 3,
         "node_type": "group",
-        "attributes": attributes,
+        "attributes": form.attributes(),
         # so that Zarr libraries need not list the folder, and do not wonder at the tables in it
         "consolidated_metadata": {
             "kind": "inline",
             "must_understand": False,
-            "metadata": arrays,
+            "metadata": {name: array_metadata(form, name) for name in form.fields},
         },
     }
 
 
-def array_metadata(field: Field, n_rows: int, rows_per_shard: int) -> dict[str, Any]:
+def array_metadata(form: Form, name: str) -> dict[str, Any]:
     """The array's `zarr.json`. Floats are filled with NaN, so that no reader takes a missing
     shard for data."""
+    field = form.stored(name)
     dtype = np.dtype(field.dtype)
     endian = {"configuration": {"endian": "little"}} if dtype.itemsize > 1 else {}
+    packing = [
+        {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
+        {"name": "crc32c"},
+    ]
     sharding = {
-        "chunk_shape": [ROWS_PER_CHUNK, *field.shape],
-        "codecs": [{"name": "bytes", **endian}],
+        "chunk_shape": [form.chunk_rows(name), *field.shape],
+        "codecs": [{"name": "bytes", **endian}, *packing * (form.profile == "archive")],
         "index_codecs": [
             {"name": "bytes", "configuration": {"endian": "little"}},
             {"name": "crc32c"},
         ],
         "index_location": "end",
     }
+    steps = {"scale_factor": STEP_MM, "add_offset": 0.0} if form.in_steps(name) else {}
     return {
         "zarr_format": 3,
         "node_type": "array",
-        "shape": [n_rows, *field.shape],
+        "shape": [form.length(name), *field.shape],
         "data_type": dtype.name,
         "chunk_grid": {
             "name": "regular",
-            "configuration": {"chunk_shape": [rows_per_shard, *field.shape]},
+            "configuration": {"chunk_shape": [form.shard_rows(name), *field.shape]},
         },
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": "NaN" if dtype.kind == "f" else 0,
+        "fill_value": "NaN" if dtype.kind == "f" else int(_fill(dtype)),
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        "attributes": {"unit": field.unit, "meaning": field.meaning, "stage": field.stage},
-        "dimension_names": ["scan", *field.dims],
+        "attributes": {
+            "unit": field.unit,
+            "meaning": field.meaning,
+            "stage": field.stage,
+            **steps,
+        },
+        "dimension_names": [field.group or "scan", *field.dims],
         "storage_transformers": [],
     }
+
+
+def _fill(dtype: np.dtype[Any]) -> Any:
+    """NaN, the lowest of the steps, or 0: what stands where no chunk is."""
+    return np.nan if dtype.kind == "f" else -32768 if dtype == np.int16 else 0
 
 
 def shard_path(field: str, shard: int, n_dims: int) -> str:
@@ -102,39 +104,61 @@ def shard_path(field: str, shard: int, n_dims: int) -> str:
     return "/".join([field, "c", str(shard), *["0"] * n_dims])
 
 
-def n_shards(n_rows: int, rows_per_shard: int) -> int:
-    return -(-n_rows // rows_per_shard)
+def shard_parts(form: Form, name: str, rows: Array) -> list[bytes | memoryview]:
+    """The bytes of a shard, in order: its chunks, the last one padded, and their index.
+
+    rows (n, *shape) of the stored dtype, n up to the shard's room.
+    """
+    rows, per_chunk = np.ascontiguousarray(rows), form.chunk_rows(name)
+    n_chunks = -(-len(rows) // per_chunk)
+    missing = n_chunks * per_chunk - len(rows)
+    padding = np.full((missing, *rows.shape[1:]), _fill(rows.dtype), rows.dtype)
+    if form.profile == "training":
+        chunk_bytes = per_chunk * form.stored(name).row_bytes
+        data: memoryview = rows.reshape(-1).view(np.uint8).data
+        return [data, padding.tobytes(), shard_index(form, name, [chunk_bytes] * n_chunks)]
+    padded = np.concatenate([rows, padding]) if missing else rows
+    packed: list[bytes | memoryview] = [
+        with_checksum(_zstd().compress(padded[i * per_chunk :][:per_chunk].tobytes(), asbytes=True))
+        for i in range(n_chunks)
+    ]
+    return [*packed, shard_index(form, name, [len(chunk) for chunk in packed])]
 
 
-def rows_of_shard(shard: int, n_rows: int, rows_per_shard: int) -> int:
-    return min(rows_per_shard, n_rows - shard * rows_per_shard)
-
-
-def data_bytes(field: Field, rows: int) -> int:
-    """Bytes before the index of a shard of `rows`: whole chunks, the last one padded."""
-    return -(-rows // ROWS_PER_CHUNK) * ROWS_PER_CHUNK * field.row_bytes
-
-
-def shard_padding(field: Field, rows: int) -> bytes:
-    """What fills the last chunk behind the last row: the fill value."""
-    fill = np.nan if np.dtype(field.dtype).kind == "f" else 0
-    missing = -rows % ROWS_PER_CHUNK
-    return np.full((missing, *field.shape), fill, field.dtype).tobytes()
-
-
-def shard_index(field: Field, rows: int, rows_per_shard: int) -> bytes:
-    """The index behind the data; chunks past the last row are marked absent by all ones."""
-    used, chunk_bytes = -(-rows // ROWS_PER_CHUNK), ROWS_PER_CHUNK * field.row_bytes
-    index = np.full((rows_per_shard // ROWS_PER_CHUNK, 2), 2**64 - 1, "<u8")
-    index[:used, 0] = np.arange(used, dtype=np.uint64) * np.uint64(chunk_bytes)
+def shard_index(form: Form, name: str, chunk_bytes: Sequence[int]) -> bytes:
+    """The index behind chunks of these lengths; those past the last row are absent."""
+    index = np.full((form.shard_rows(name) // form.chunk_rows(name), 2), ABSENT, "<u8")
+    used = len(chunk_bytes)
     index[:used, 1] = chunk_bytes
-    body = index.tobytes()
-    return body + int(google_crc32c.value(body)).to_bytes(4, "little")
+    index[:used, 0] = np.cumsum([0, *chunk_bytes], dtype=np.uint64)[:-1]
+    return with_checksum(index.tobytes())
 
 
-def row_checksums(rows: Array) -> list[int]:
-    """CRC-32C of each row's bytes."""
-    return [int(google_crc32c.value(row.tobytes())) for row in rows]
+def with_checksum(content: bytes) -> bytes:
+    """Zarr's crc32c codec: the checksum's four bytes follow the content."""
+    return content + int(google_crc32c.value(content)).to_bytes(4, "little")
+
+
+def without_checksum(content: bytes, owner: str) -> bytes:
+    """Raises StoreError where the checksum is not that of the content."""
+    if with_checksum(content[:-4]) != content:
+        raise StoreError(f"{owner}: damaged; verify the store, then restore it")
+    return content[:-4]
+
+
+def _zstd() -> pa.Codec:
+    return pa.Codec("zstd", compression_level=ZSTD_LEVEL)
+
+
+def unpacked(chunk: bytes, n_bytes: int, owner: str) -> bytes:
+    """A chunk of the archive profile -> its `n_bytes`. Raises StoreError where it is damaged."""
+    content: bytes = _zstd().decompress(without_checksum(chunk, owner), n_bytes, asbytes=True)
+    return content
+
+
+def row_checksums(rows: Iterable[Array]) -> list[int]:
+    """CRC-32C of the bytes of each scan's row, or rows."""
+    return [int(google_crc32c.value(np.asarray(row).tobytes())) for row in rows]
 
 
 def as_json(document: Any) -> bytes:
@@ -201,6 +225,17 @@ def group_attributes(version: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((version / "zarr.json").read_bytes())["attributes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{version / 'zarr.json'}: unreadable ({error})") from error
+
+
+def form_of(version: Path) -> Form:
+    """How a version's or staging's arrays lie. Raises StoreError where that cannot be read."""
+    attributes = group_attributes(version)
+    try:
+        return Form.of(attributes)
+    except StoreError as error:
+        raise StoreError(f"{version}: {error}") from error
+    except (KeyError, TypeError) as error:
         raise StoreError(f"{version / 'zarr.json'}: unreadable ({error})") from error
 
 

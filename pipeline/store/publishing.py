@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoreError
+from pipeline.store.form import Form
 from pipeline.store.layout import (
     FILES,
     HEAD,
@@ -16,8 +17,7 @@ from pipeline.store.layout import (
     VERSIONS,
     as_json,
     file_digest,
-    group_attributes,
-    n_shards,
+    form_of,
     sealed,
     sync_folder,
     unsealed,
@@ -51,9 +51,9 @@ def publish(
     receipts, or the tables contradict them.
     """
     store, staging = Path(store), Path(staging)
-    attributes = group_attributes(staging)
-    receipts = _complete(staging, receipts, attributes)
-    rows = manifest_table(manifest, receipts, attributes["rows_per_shard"])
+    form = form_of(staging)
+    receipts = _complete(staging, receipts, form)
+    rows = manifest_table(manifest, receipts, form.rows_per_shard)
     tables = {
         "manifest": rows,
         "quarantine": table("quarantine", quarantine),
@@ -80,18 +80,17 @@ def publish(
     return version
 
 
-def _complete(
-    staging: Path, receipts: Sequence[ShardReceipt], attributes: Mapping[str, Any]
-) -> list[ShardReceipt]:
+def _complete(staging: Path, receipts: Sequence[ShardReceipt], form: Form) -> list[ShardReceipt]:
     """The receipts by shard. Raises StoreError unless each shard of this staging has one."""
-    wanted = n_shards(attributes["rows"], attributes["rows_per_shard"])
     foreign = {receipt.store for receipt in receipts} - {staging.name}
     if foreign:
         raise StoreError(f"{staging}: receipts of another staging: {', '.join(sorted(foreign))}")
     ordered = sorted(receipts, key=lambda receipt: receipt.shard)
-    if [receipt.shard for receipt in ordered] != list(range(wanted)):
+    if [receipt.shard for receipt in ordered] != list(range(form.n_shards)):
         got = [receipt.shard for receipt in ordered]
-        raise StoreError(f"{staging}: got receipts of the shards {got}, expected 0 … {wanted - 1}")
+        raise StoreError(
+            f"{staging}: got receipts of the shards {got}, expected 0 … {form.n_shards - 1}"
+        )
     return ordered
 
 

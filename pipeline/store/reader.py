@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,9 @@ import pyarrow as pa
 
 from pipeline.errors import StoreError
 from pipeline.store.flat import MappedField
-from pipeline.store.layout import (
-    FILES,
-    PROFILE,
-    current_version,
-    group_attributes,
-    n_shards,
-    shard_path,
-    unsealed,
-)
-from pipeline.store.schema import SCHEMA_VERSION, Field, fields
+from pipeline.store.form import at
+from pipeline.store.layout import FILES, current_version, form_of, shard_path, unsealed
+from pipeline.store.packed import InSteps, PackedField, Rows
 from pipeline.store.tables import column_names, read_table, said_columns
 from pipeline.types import Array
 
@@ -35,12 +29,11 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.attributes = _readable_attributes(path)
+        self.form = form_of(path)
         _check_sizes(path)
-        self.n_rows: int = self.attributes["rows"]
-        self.rows_per_shard: int = self.attributes["rows_per_shard"]
-        self.fields: dict[str, Field] = fields(self.attributes["model"]["n_vertices"])
-        self._mapped: dict[str, MappedField] = {}
+        self.n_rows = self.form.rows
+        self.fields = self.form.fields
+        self._rows: dict[str, Rows] = {}
         self._columns: dict[str, pa.ChunkedArray] = {}
 
     def __len__(self) -> int:
@@ -55,7 +48,7 @@ class Store:
     @property
     def model(self) -> dict[str, Any]:
         """name, digest, is_stand_in and n_vertices of the face model of all rows."""
-        return dict(self.attributes["model"])
+        return asdict(self.form.model)
 
     @cached_property
     def manifest(self) -> pa.Table:
@@ -99,10 +92,53 @@ class Store:
             self._field(name)
 
     def row(self, name: str, row: int) -> Array:
-        """One row (*field.shape), read-only, without a copy."""
+        """One row (*field.shape), read-only, without a copy where it is stored so."""
         if not 0 <= row < self.n_rows:
             raise IndexError(f"row {row}, expected 0 … {self.n_rows - 1}")
-        return self._field(name).row(row)
+        return self._one_a_scan(name).row(row)
+
+    def read_ragged(self, name: str, row: int, n: int | None = None) -> Array:
+        """(m, *field.shape), a copy of a scan's rows of a field of a group: all, or the first `n`.
+
+        Raises StoreError for another field, IndexError for a scan outside 0 … n_rows - 1.
+        """
+        first, count = self._places(name, self._index([row]))[0]
+        wanted = count if n is None else min(count, n)
+        return np.array(self._field(name).span(int(first), int(wanted)))
+
+    def read_points(
+        self, names: Sequence[str], rows: slice | Sequence[int] | Array, n: int
+    ) -> dict[str, Array]:
+        """`n` points of each scan (rows, n, *field.shape): its first ones, which are a fair sample.
+
+        Scans of fewer points repeat theirs from the first on, those of none are NaN.
+        """
+        index = self._index(rows)
+        return {name: self._points(name, index, n) for name in names}
+
+    def _points(self, name: str, index: Array, n: int) -> Array:
+        places, field = self._places(name, index), self.fields[name]
+        if not n:
+            return np.empty((len(index), 0, *field.shape), field.dtype)
+        result = np.empty((len(index), n, *field.shape), field.dtype)
+        source = self._field(name)
+        for out, (first, count) in zip(result, places.tolist(), strict=True):
+            held = min(count, n)
+            out[:held] = source.span(first, held)
+            if held < n:
+                out[held:] = np.resize(out[:held], (n - held, *field.shape)) if held else np.nan
+        return result
+
+    def _places(self, name: str, index: Array) -> Array:
+        """(n,2) first row and number of rows of scans in a field of a group."""
+        group = self.fields[name].group if name in self.fields else ""
+        if not group:
+            grouped = [other for other, field in self.fields.items() if field.group]
+            raise StoreError(
+                f"{self.path}: {name!r} is no field of several rows a scan; "
+                f"it has {', '.join(grouped) or 'none'}"
+            )
+        return self._field(at(group)).take(index)
 
     def read(self, name: str, rows: slice | Sequence[int] | Array) -> Array:
         """A copy of the rows (n, *field.shape), in the order asked for; a bool array is a mask.
@@ -122,7 +158,7 @@ class Store:
         `out` gives arrays (n, *field.shape) of the fields' types to copy into, by field.
         """
         index, into = self._index(rows), out or {}
-        return {name: self._field(name).take(index, into.get(name)) for name in names}
+        return {name: self._one_a_scan(name).take(index, into.get(name)) for name in names}
 
     def _index(self, rows: slice | Sequence[int] | Array) -> Array:
         """(n,) int64, each in 0 … n_rows - 1."""
@@ -136,19 +172,26 @@ class Store:
             raise IndexError(f"rows {index.min()} … {index.max()}, expected 0 … {self.n_rows - 1}")
         return index
 
-    def _field(self, name: str) -> MappedField:
-        if name not in self._mapped:
+    def _one_a_scan(self, name: str) -> Rows:
+        if name in self.fields and self.fields[name].group:
+            raise StoreError(
+                f"{self.path}: {name} holds any number of rows a scan; use read_ragged or "
+                "read_points"
+            )
+        return self._field(name)
+
+    def _field(self, name: str) -> Rows:
+        if name not in self._rows:
             if name not in self.fields:
                 raise StoreError(f"{self.path}: no field {name!r}; it has {', '.join(self.fields)}")
             n_dims = len(self.fields[name].shape)
             paths = [
-                self.path / shard_path(name, shard, n_dims)
-                for shard in range(n_shards(self.n_rows, self.rows_per_shard))
+                self.path / shard_path(name, shard, n_dims) for shard in range(self.form.n_shards)
             ]
-            self._mapped[name] = MappedField(
-                self.fields[name], paths, self.n_rows, self.rows_per_shard
-            )
-        return self._mapped[name]
+            kind = MappedField if self.form.profile == "training" else PackedField
+            rows: Rows = kind(self.form, name, paths)
+            self._rows[name] = InSteps(rows) if self.form.in_steps(name) else rows
+        return self._rows[name]
 
 
 def open_store(path: Path | str) -> Store:
@@ -160,24 +203,6 @@ def open_store(path: Path | str) -> Store:
     """
     path = Path(path).absolute()
     return Store(path if (path / FILES).exists() else current_version(path))
-
-
-def _readable_attributes(version: Path) -> dict[str, Any]:
-    attributes = group_attributes(version)
-    schema = attributes.get("facefold_schema")
-    if not isinstance(schema, int):
-        raise StoreError(f"{version}: a Zarr group, but not one facefold wrote")
-    if schema > SCHEMA_VERSION:
-        raise StoreError(
-            f"{version}: schema version {schema}; this facefold reads up to {SCHEMA_VERSION}, "
-            "install a newer one"
-        )
-    if attributes["profile"] != PROFILE:
-        raise StoreError(
-            f"{version}: profile {attributes['profile']!r}; only {PROFILE!r} is mapped, open it "
-            "with zarr-python"
-        )
-    return attributes
 
 
 def _check_sizes(version: Path) -> None:

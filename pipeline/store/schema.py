@@ -19,8 +19,10 @@ from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE
 if TYPE_CHECKING:
     from pipeline.flame.model import FlameModel
 
-SCHEMA_VERSION = 1
-"""Raised when a field changes its meaning; a reader refuses a higher one."""
+SCHEMA_VERSION = 2
+"""Raised when an older reader would misread a store; a reader refuses a higher one."""
+READABLE_FROM = "0.2.0"
+"""The first facefold that reads this schema."""
 
 N_VERTICES = 5023
 ROWS_PER_CHUNK = 16
@@ -44,6 +46,9 @@ class Field:
     """The stage that produces it."""
     optional: bool = False
     """Rows may hold NaN where nothing is known; elsewhere a value that is not finite is refused."""
+    group: str = ""
+    """What a scan has any number of rows of, "point" or "view"; `<group>s_at` says which rows.
+    "" = one row a scan."""
 
     @property
     def row_bytes(self) -> int:
@@ -51,7 +56,7 @@ class Field:
 
 
 def fields(n_vertices: int = N_VERTICES) -> dict[str, Field]:
-    """Every stored array by name, in the order they are written."""
+    """Every array that each store has, by name, in the order they are written."""
     v, bits = n_vertices, -(-n_vertices // 8)
     rows = (
         Field("vertices_mm", "<f4", (v, 3), ("vertex", "xyz"), "mm",
@@ -89,6 +94,41 @@ def fields(n_vertices: int = N_VERTICES) -> dict[str, Field]:
               "normalise"),
         Field("unit_factor_mm", "<f8", (), (), "mm",
               "millimetres in one unit of the file, the only scale ever applied", "normalise"),
+    )  # fmt: skip
+    return {field.name: field for field in rows}
+
+
+def extra_fields() -> dict[str, Field]:
+    """Arrays that a store may have besides, by name."""
+    first_and_count = (2,), ("first_and_count",), "1"
+    rows = (
+        Field("points_at", "<i8", *first_and_count,
+              "first row and number of rows of the scan in points_mm and normals", "normalise"),
+        Field("points_mm", "<f4", (3,), ("xyz",), "mm",
+              "the scan's own points, canonical frame, in random order: any prefix is a fair "
+              "sample", "normalise", group="point"),
+        Field("normals", "<f2", (3,), ("xyz",), "1", "unit normal of each point", "normalise",
+              group="point"),
+        Field("views_at", "<i8", *first_and_count,
+              "first row and number of rows of the scan in the fields of its views", "views"),
+        Field("images", "|u1", (224, 224, 3), ("image_row", "image_column", "rgb"), "1",
+              "photo or render of the scan, cropped to the face", "views", group="view"),
+        Field("aligned_images", "|u1", (112, 112, 3), ("image_row", "image_column", "rgb"), "1",
+              "the face aligned to ArcFace's five points", "views", group="view"),
+        Field("camera_matrix_px", "<f4", (3, 3), ("row_of_3", "column_of_3"), "px",
+              "camera frame to pixels of images", "views", group="view"),
+        Field("canonical_to_camera", "<f4", (4, 4), ("row_of_4", "column_of_4"), "mm",
+              "canonical frame to the camera's: +x right, +y down, +z forward", "views",
+              group="view"),
+        Field("landmarks_px", "<f4", (68, 2), ("landmark", "column_and_row"), "px",
+              "landmarks in images, iBUG-68 order; NaN where absent", "views", optional=True,
+              group="view"),
+        Field("parts", "|u1", (8, 224, 28), ("part", "image_row", "column_byte"), "bit",
+              "part seen at column 8j+k of images: bit k, lowest first, of byte j; left eye, right "
+              "eye, left brow, right brow, upper lip, lower lip, nose, skin", "views",
+              group="view"),
+        Field("embeddings", "<f4", (512,), ("embedding_component",), "1",
+              "unit identity embedding of aligned_images", "views", group="view"),
     )  # fmt: skip
     return {field.name: field for field in rows}
 
@@ -139,6 +179,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("redistribution", "bool", "the licence allows redistribution"),
         Column("metric", "bool", "the scan has true size"),
         Column("benchmark", "string", "the benchmark the subject belongs to, or null"),
+        Column("sex", "string", "female, male or as the source says; null where it does not"),
+        Column("age", "double", "years, as the source says"),
+        Column("ancestry", "string", "as the source says"),
         Column("content_hash", "string", "SHA-256 of the scan's files"),
         Column("images", "string", "JSON: path in the source, bytes and SHA-256 of each image"),
         Column("result_key", "string", "the ledger's key of the result"),
@@ -187,6 +230,7 @@ def schema_json() -> str:
         "rows_per_chunk": ROWS_PER_CHUNK,
         "rows_per_shard": ROWS_PER_SHARD,
         "fields": [asdict(field) for field in fields().values()],
+        "extra_fields": [asdict(field) for field in extra_fields().values()],
         "tables": {name: [asdict(c) for c in columns] for name, columns in TABLES.items()},
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

@@ -1,48 +1,61 @@
-"""A part of a store as a store of its own."""
+"""A part of a store, or all of it, as a store of its own, in any profile."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.errors import StoreError
-from pipeline.store.layout import n_shards
+from pipeline.store.form import Form, at
 from pipeline.store.publishing import publish
 from pipeline.store.query import matching
-from pipeline.store.reader import open_store
-from pipeline.store.schema import ModelTag
+from pipeline.store.reader import Store, open_store
 from pipeline.store.tables import said_columns
-from pipeline.store.writer import create_staging, write_shard
+from pipeline.store.writer import Values, stage, write_shard
+from pipeline.types import Array
 
 PLACED = ("shard", "row")
 """Columns that say where a row lies: the new store has its own."""
 
 
-def subset(store: Path | str, where: str, out: Path | str) -> Path:
+def subset(store: Path | str, where: str, out: Path | str, **form: Any) -> Path:
     """Copies the rows for which `where` holds into the store `out`; returns its new version.
 
-    `where` is a question to the manifest (`query.py`), such as "commercial and redistribution".
-    Rows keep their order, identities their splits; provenance says what the subset is of. Shards
-    are read and written one at a time. Raises StoreError where the question is not understood or
-    no row fits, and where `out` was made with another model.
+    `where` is a question to the manifest (`query.py`), such as "commercial and redistribution";
+    "True" copies all. `form` may give another `profile`, `int16`, `rows_per_shard` or `extras` than
+    the store's own. Rows keep their order, identities their splits; provenance says what the
+    subset is of. Shards are read and written one at a time. Raises StoreError where the question is
+    not understood or no row fits, and where `out` was made with another model.
     """
     source = open_store(store)
     rows = np.flatnonzero(matching(source.manifest, where))
     if not len(rows):
         raise StoreError(f"{source.path}: no row fits {where!r}; ask for less")
-    model, per_shard = ModelTag(**source.model), source.rows_per_shard
-    staging = create_staging(out, len(rows), model, per_shard)
+    wanted = replace(source.form, rows=len(rows), **form)
+    staging = stage(Path(out), wanted)
     receipts = [
         write_shard(
             staging,
             shard,
-            source.read_fields(list(source.fields), rows[shard * per_shard :][:per_shard]),
-            model.digest,
+            rows_of(source, wanted, rows[shard * wanted.rows_per_shard :][: wanted.rows_per_shard]),
+            wanted.model.digest,
         )
-        for shard in range(n_shards(len(rows), per_shard))
+        for shard in range(wanted.n_shards)
     ]
     kept = [name for name in said_columns(source.manifest.column_names) if name not in PLACED]
     manifest = source.manifest.select(kept).take(rows).to_pylist()
     provenance = {"subset_of": source.path.name, "where": where}
     return publish(out, staging, receipts, manifest, provenance=provenance)
+
+
+def rows_of(source: Store, form: Form, rows: Array) -> Mapping[str, Values]:
+    """Scans of a store as `write_shard` takes them."""
+    places = [at(group) for group in form.per_scan]
+    grouped = [name for name, field in form.fields.items() if field.group]
+    single = [name for name in form.fields if name not in (*grouped, *places)]
+    several = {name: [source.read_ragged(name, int(row)) for row in rows] for name in grouped}
+    return source.read_fields(single, rows) | several

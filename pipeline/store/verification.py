@@ -16,10 +16,9 @@ from pipeline.store.layout import (
     VERSIONS,
     current_version,
     file_digest,
-    group_attributes,
+    form_of,
     unsealed,
 )
-from pipeline.store.schema import fields
 from pipeline.store.tables import CHECKSUM, read_table
 
 
@@ -87,14 +86,16 @@ def _damaged_rows(version: Path, path: Path, entry: dict[str, Any]) -> str:
     if "field" not in entry:
         return ""
     try:
-        attributes = group_attributes(version)
+        form = form_of(version)
+        field = form.stored(entry["field"])
+        if form.profile != "training" or field.group:
+            return ""
         manifest = read_table(version / "manifest.parquet")
         expected = manifest[CHECKSUM + entry["field"]].to_numpy()
-        field = fields(attributes["model"]["n_vertices"])[entry["field"]]
     except (StoreError, KeyError):
         return ""
-    first = entry["shard"] * attributes["rows_per_shard"]
-    expected = expected[first : first + attributes["rows_per_shard"]]
+    first = entry["shard"] * form.rows_per_shard
+    expected = expected[first : first + form.rows_per_shard]
     with path.open("rb") as file:
         got = [google_crc32c.value(file.read(field.row_bytes)) for _ in expected]
     rows = (first + np.flatnonzero(np.asarray(got) != expected)).tolist()

@@ -9,61 +9,68 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.store.form import Form, at, in_steps
 from pipeline.store.layout import (
     HEAD,
     array_metadata,
     as_json,
     current_version,
+    form_of,
     group_attributes,
     group_metadata,
-    n_shards,
     row_checksums,
-    rows_of_shard,
-    shard_index,
-    shard_padding,
+    shard_parts,
     shard_path,
     write_file,
 )
 from pipeline.store.locks import claimed, new_staging, sweep
-from pipeline.store.schema import ROWS_PER_CHUNK, ROWS_PER_SHARD, Field, ModelTag, fields
+from pipeline.store.schema import ROWS_PER_SHARD, ModelTag
 from pipeline.types import Array, ShardReceipt
 
+Values: TypeAlias = "Array | Sequence[Array]"
+"""Of a field: an array (n, *shape), or n arrays (m_i, *shape) where it is of a group."""
 RECEIPTS = ".receipts"
 
 
 def create_staging(
-    store: Path | str, n_rows: int, model: ModelTag, rows_per_shard: int = ROWS_PER_SHARD
+    store: Path | str,
+    n_rows: int,
+    model: ModelTag,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    **form: Any,
 ) -> Path:
     """A new staging folder inside `store` with all metadata and no shard yet.
 
     The calling process must live until `publish`: what a dead process leaves is swept by the next
     call. Several stagings may exist at once; each is published whole or not at all.
 
-    rows_per_shard is a multiple of 16.
+    rows_per_shard is a multiple of 16; `form` gives `profile`, `extras`, `per_scan`, `int16` of the
+    store's `Form`.
     Raises StoreError for wrong numbers, or where the store was made with another model.
     """
-    store = Path(store)
-    if n_rows < 1:
-        raise StoreError(f"{store}: {n_rows} rows, expected at least one; nothing to publish")
-    if rows_per_shard < 1 or rows_per_shard % ROWS_PER_CHUNK:
-        raise StoreError(
-            f"rows_per_shard: got {rows_per_shard}, expected a multiple of {ROWS_PER_CHUNK}"
-        )
-    check_model(store, model)
+    try:
+        wanted = Form(n_rows, model, rows_per_shard, **form)
+    except StoreError as error:
+        raise StoreError(f"{store}: {error}") from error
+    return stage(Path(store), wanted)
+
+
+def stage(store: Path, form: Form) -> Path:
+    """`create_staging` of a form that is made already."""
+    check_model(store, form.model)
     sweep(store)
     staging = new_staging(store)
-    for name, field in fields(model.n_vertices).items():
-        metadata = array_metadata(field, n_rows, rows_per_shard)
-        write_file(staging / name / "zarr.json", as_json(metadata))
-    write_file(staging / "zarr.json", as_json(group_metadata(n_rows, rows_per_shard, model)))
+    for name in form.fields:
+        write_file(staging / name / "zarr.json", as_json(array_metadata(form, name)))
+    write_file(staging / "zarr.json", as_json(group_metadata(form)))
     return staging
 
 
@@ -76,84 +83,124 @@ def check_model(store: Path | str, model: ModelTag) -> None:
 
 
 def write_shard(
-    staging: Path | str, shard: int, rows: Mapping[str, Array], model_digest: str
+    staging: Path | str, shard: int, rows: Mapping[str, Values], model_digest: str
 ) -> ShardReceipt:
     """Write one shard of every field: rows shard·rows_per_shard onward, all there are.
 
-    `rows` holds for each field of the schema an array (n, *shape) of exactly its dtype. Each file
-    appears whole or not at all. Writing the same rows again gives the same receipt, so a killed
-    writer is simply run again.
+    `rows` holds for each field of the store an array (n, *shape) of exactly its dtype; for a field
+    of a group, n arrays (m_i, *shape), m_i the same in all fields of the group (where they lie is
+    this function's to say). Each file appears whole or not at all. Writing the same rows again
+    gives the same receipt, so a killed writer is simply run again.
 
     Raises StoreError for unknown, missing or ill-shaped fields, values that are not finite, rows
     of another model, a shard that another process is writing, or one that holds other rows.
     """
     staging = Path(staging)
-    attributes = group_attributes(staging)
-    model, total, per_shard = attributes["model"], attributes["rows"], attributes["rows_per_shard"]
-    _same_model(staging, model["digest"], model_digest, model["name"])
-    if not 0 <= shard < n_shards(total, per_shard):
-        last = n_shards(total, per_shard) - 1
-        raise StoreError(f"{staging}: shard {shard}, expected 0 … {last}")
-    schema = fields(model["n_vertices"])
-    n = rows_of_shard(shard, total, per_shard)
-    check_rows(rows, schema, n, f"shard {shard}")
+    form = form_of(staging)
+    _same_model(staging, form.model.digest, model_digest, form.model.name)
+    if not 0 <= shard < form.n_shards:
+        raise StoreError(f"{staging}: shard {shard}, expected 0 … {form.n_shards - 1}")
+    rows = {**rows, **_places(form, shard, rows)}
+    check_rows(rows, form, form.scans(shard), f"shard {shard}")
     with claimed(staging, shard):
         earlier = staging / RECEIPTS / f"{shard}.json"
         if earlier.exists():
-            return _same_rows(earlier, shard, rows)
+            return _same_rows(earlier, shard, form, rows)
         files = {
             shard_path(name, shard, len(field.shape)): _write_field(
-                staging, shard, field, rows[name], per_shard
+                staging, shard, form, name, rows[name]
             )
-            for name, field in schema.items()
+            for name, field in form.fields.items()
         }
         digest = hashlib.sha256("".join(file["sha256"] for file in files.values()).encode())
-        receipt = ShardReceipt(staging.name, shard, n, digest.hexdigest(), files)
+        receipt = ShardReceipt(staging.name, shard, form.scans(shard), digest.hexdigest(), files)
         write_file(earlier, as_json(asdict(receipt)))
     return receipt
 
 
-def _write_field(
-    staging: Path, shard: int, field: Field, rows: Array, rows_per_shard: int
-) -> dict[str, Any]:
-    data = np.ascontiguousarray(rows)
-    parts = (
-        data.reshape(-1).view(np.uint8).data,
-        shard_padding(field, len(data)),
-        shard_index(field, len(data), rows_per_shard),
-    )
-    write_file(staging / shard_path(field.name, shard, len(field.shape)), *parts)
+def _places(form: Form, shard: int, rows: Mapping[str, Values]) -> dict[str, Array]:
+    """Where each scan's rows of a group begin, and how many they are: `points_at`, `views_at`."""
+    places = {}
+    for group in form.per_scan:
+        name = next(name for name, field in form.fields.items() if field.group == group)
+        counts = np.array([len(some) for some in rows.get(name, ())], np.int64)
+        starts = np.cumsum(counts) - counts + shard * form.shard_rows(name)
+        places[at(group)] = np.stack([starts, counts], axis=-1)
+    return places
+
+
+def _write_field(staging: Path, shard: int, form: Form, name: str, rows: Values) -> dict[str, Any]:
+    by_scan = _stored(form, name, rows)
+    grouped = bool(form.fields[name].group)
+    parts = shard_parts(form, name, np.concatenate(by_scan) if grouped else np.asarray(by_scan))
+    n_dims = len(form.fields[name].shape)
+    write_file(staging / shard_path(name, shard, n_dims), *parts)
     sha = hashlib.sha256()
     for part in parts:
         sha.update(part)
     return {
-        "field": field.name,
+        "field": name,
         "bytes": sum(len(part) for part in parts),
         "sha256": sha.hexdigest(),
-        "row_crc32c": row_checksums(data),
+        "row_crc32c": row_checksums(by_scan),
     }
 
 
-def check_rows(rows: Mapping[str, Array], schema: Mapping[str, Field], n: int, owner: str) -> None:
-    """Raise StoreError with every way in which `rows` are not `n` rows of `schema`."""
+def _stored(form: Form, name: str, rows: Values) -> Values:
+    """The rows of each scan as they lie in the files."""
+    if not form.in_steps(name):
+        return np.ascontiguousarray(rows) if isinstance(rows, np.ndarray) else rows
+    if form.fields[name].group:
+        return [in_steps(some, name) for some in rows]
+    return in_steps(np.asarray(rows), name)
+
+
+def check_rows(rows: Mapping[str, Values], form: Form, n: int, owner: str) -> None:
+    """Raise StoreError with every way in which `rows` are not `n` rows of the store's fields."""
+    schema = form.fields
     faults = [f"{name}: missing" for name in schema.keys() - rows.keys()]
     faults += [f"{name}: not a stored field" for name in rows.keys() - schema.keys()]
     for name in schema.keys() & rows.keys():
-        field, got = schema[name], rows[name]
-        if got.shape != (n, *field.shape) or got.dtype != np.dtype(field.dtype):
-            wanted = f"{np.dtype(field.dtype).name} {(n, *field.shape)}"
-            faults.append(f"{name}: got {got.dtype.name} {got.shape}, expected {wanted}")
-        elif got.dtype.kind == "f" and not field.optional and not np.isfinite(got).all():
-            bad = np.flatnonzero(~np.isfinite(got.reshape(n, -1)).all(axis=1))
-            faults.append(f"{name}: rows {bad[:5].tolist()} hold values that are not finite")
+        check = _faults_of_group if schema[name].group else _faults_of_rows
+        faults += [f"{name}: {fault}" for fault in check(rows, form, name, n)]
     if faults:
         raise StoreError(f"{owner}: " + "; ".join(sorted(faults)))
 
 
-def _same_rows(receipt_path: Path, shard: int, rows: Mapping[str, Array]) -> ShardReceipt:
+def _faults_of_rows(rows: Mapping[str, Values], form: Form, name: str, n: int) -> Iterator[str]:
+    field, got = form.fields[name], np.asarray(rows[name])
+    if got.shape != (n, *field.shape) or got.dtype != np.dtype(field.dtype):
+        wanted = f"{np.dtype(field.dtype).name} {(n, *field.shape)}"
+        yield f"got {got.dtype.name} {got.shape}, expected {wanted}"
+    elif got.dtype.kind == "f" and not field.optional and not np.isfinite(got).all():
+        bad = np.flatnonzero(~np.isfinite(got.reshape(n, -1)).all(axis=1))
+        yield f"rows {bad[:5].tolist()} hold values that are not finite"
+
+
+def _faults_of_group(rows: Mapping[str, Values], form: Form, name: str, n: int) -> Iterator[str]:
+    field, got = form.fields[name], rows[name]
+    if len(got) != n:
+        yield f"got rows of {len(got)} scans, expected {n}"
+        return
+    most = form.per_scan[field.group]
+    counts = np.asarray(rows[at(field.group)])[:, 1]
+    dtype = np.dtype(field.dtype)
+    for scan, (some, count) in enumerate(zip(got, counts, strict=True)):
+        if some.shape != (count, *field.shape) or some.dtype != dtype or len(some) > most:
+            yield (
+                f"scan {scan}: got {some.dtype.name} {some.shape}, expected {dtype.name} "
+                f"{(int(count), *field.shape)}, at most {most} rows"
+            )
+        elif dtype.kind == "f" and not field.optional and not np.isfinite(some).all():
+            yield f"scan {scan} holds values that are not finite"
+
+
+def _same_rows(
+    receipt_path: Path, shard: int, form: Form, rows: Mapping[str, Values]
+) -> ShardReceipt:
     receipt = ShardReceipt(**json.loads(receipt_path.read_bytes()))
     for file in receipt.files.values():
-        if row_checksums(np.ascontiguousarray(rows[file["field"]])) != file["row_crc32c"]:
+        if row_checksums(_stored(form, file["field"], rows[file["field"]])) != file["row_crc32c"]:
             raise StoreError(
                 f"{receipt.store}: shard {shard} already holds other rows of {file['field']}; "
                 "one process owns a shard and writes it once"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.store import ModelTag, create_staging, fields, publish, write_shard
-from pipeline.store.layout import n_shards, rows_of_shard
+from pipeline.store.form import Form
 from pipeline.types import Array, ShardReceipt
 
 N_VERTICES = 64
@@ -49,7 +49,7 @@ def random_manifest(n: int) -> list[dict[str, Any]]:
 
 def part(rows: dict[str, Array], shard: int, n: int, rows_per_shard: int) -> dict[str, Array]:
     start = shard * rows_per_shard
-    stop = start + rows_of_shard(shard, n, rows_per_shard)
+    stop = min(start + rows_per_shard, n)
     return {name: values[start:stop] for name, values in rows.items()}
 
 
@@ -65,7 +65,7 @@ def stage(
     rows = random_rows(n, seed)
     receipts = [
         write_shard(staging, shard, part(rows, shard, n, rows_per_shard), TAG.digest)
-        for shard in range(n_shards(n, rows_per_shard))
+        for shard in range(Form(n, TAG, rows_per_shard).n_shards)
     ]
     return staging, receipts
 

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.errors import StoreError
 from pipeline.store import current_version, inspect_store, open_store, verify
+from pipeline.store.schema import SCHEMA_VERSION
 
 
 def flip(path: Path, bit: int) -> None:
@@ -94,15 +95,15 @@ def test_what_is_no_store_and_what_is_newer(store: Path, tmp_path: Path) -> None
         open_store(tmp_path / "nowhere")
     group = current_version(store) / "zarr.json"
     document = json.loads(group.read_text())
-    document["attributes"]["facefold_schema"] = 99
+    document["attributes"] |= {"facefold_schema": 99, "readable_from": "9.1.0"}
     group.write_text(json.dumps(document))
-    with pytest.raises(StoreError, match="schema version 99; this facefold reads up to 1"):
+    with pytest.raises(StoreError, match=r"schema version 99, read by facefold 9\.1\.0 and later"):
         open_store(store)
 
 
 def test_inspection(store: Path) -> None:
     seen = inspect_store(store)
-    assert (seen["rows"], seen["identities"], seen["schema_version"]) == (40, 20, 1)
+    assert (seen["rows"], seen["identities"], seen["schema_version"]) == (40, 20, SCHEMA_VERSION)
     assert seen["source"] == {"s0": 20, "s1": 20}
     assert seen["split"] == {"train": 32, "val": 8}
     assert seen["model"]["is_stand_in"] is True

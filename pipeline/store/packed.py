@@ -1,0 +1,101 @@
+"""Fields that are not stored as they are read: compressed chunks, and lengths in steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from pipeline.store.form import STEP_MM, Form
+from pipeline.store.layout import unpacked, without_checksum
+from pipeline.types import Array
+
+CHUNKS_KEPT = 4
+"""Unpacked chunks that a field keeps: neighbours are asked for after each other."""
+
+
+class Rows(Protocol):
+    """The rows of one field; those that are asked for must exist."""
+
+    def row(self, row: int) -> Array:
+        """(*field.shape), perhaps the field's own memory."""
+        ...
+
+    def span(self, start: int, count: int) -> Array:
+        """(count, *field.shape) rows of one shard, perhaps the field's own memory."""
+        ...
+
+    def take(self, rows: Array, out: Array | None = None) -> Array:
+        """(n,) int64 -> a copy (n, *field.shape), in `out` if given."""
+        ...
+
+
+class PackedField:
+    """Read-only rows of one field of the archive profile, as they are stored.
+
+    Raises StoreError where a shard's index, or a chunk that is read, is damaged.
+    """
+
+    def __init__(self, form: Form, name: str, paths: Sequence[Path]) -> None:
+        self._field, self._paths = form.stored(name), paths
+        self._shard_rows, self._chunk_rows = form.shard_rows(name), form.chunk_rows(name)
+        self._indices = [_index(path, form.index_bytes(name)) for path in paths]
+        self._chunk = lru_cache(CHUNKS_KEPT)(self._unpack)
+
+    def row(self, row: int) -> Array:
+        return self._chunk(row // self._chunk_rows)[row % self._chunk_rows, ...]
+
+    def span(self, start: int, count: int) -> Array:
+        return self.take(np.arange(start, start + count))
+
+    def take(self, rows: Array, out: Array | None = None) -> Array:
+        if out is None:
+            out = np.empty((len(rows), *self._field.shape), self._field.dtype)
+        chunks, within = np.divmod(rows, self._chunk_rows)
+        for chunk in np.unique(chunks):
+            here = chunks == chunk
+            out[here] = self._chunk(int(chunk))[within[here]]
+        return out
+
+    def _unpack(self, chunk: int) -> Array:
+        shard, place = divmod(chunk, self._shard_rows // self._chunk_rows)
+        start, length = map(int, self._indices[shard][place])
+        with self._paths[shard].open("rb") as file:
+            file.seek(start)
+            packed = file.read(length)
+        n_bytes = self._chunk_rows * self._field.row_bytes
+        content = unpacked(packed, n_bytes, f"{self._paths[shard]}: chunk {place}")
+        return np.frombuffer(content, self._field.dtype).reshape(-1, *self._field.shape)
+
+
+def _index(path: Path, n_bytes: int) -> Array:
+    """(chunks, 2) uint64: offset and length of each."""
+    with path.open("rb") as file:
+        file.seek(-n_bytes, os.SEEK_END)
+        content = without_checksum(file.read(), f"{path}: its index")
+    return np.frombuffer(content, "<u8").reshape(-1, 2)
+
+
+class InSteps:
+    """Lengths stored as int16 steps, as float32 millimetres."""
+
+    def __init__(self, steps: Rows) -> None:
+        self._steps = steps
+
+    def row(self, row: int) -> Array:
+        return _to_mm(self._steps.row(row))
+
+    def span(self, start: int, count: int) -> Array:
+        return _to_mm(self._steps.span(start, count))
+
+    def take(self, rows: Array, out: Array | None = None) -> Array:
+        return _to_mm(self._steps.take(rows), out)
+
+
+def _to_mm(steps: Array, out: Array | None = None) -> Array:
+    lengths_mm: Array = np.multiply(steps, np.float32(STEP_MM), out=out, dtype=np.float32)
+    return lengths_mm
