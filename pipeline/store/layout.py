@@ -173,15 +173,20 @@ def sealed(document: dict[str, Any]) -> bytes:
 def unsealed(path: Path) -> dict[str, Any]:
     """The document `sealed` made. Raises StoreError where one bit of it differs."""
     try:
-        content = path.read_bytes()
-        document = json.loads(content)
-        digest = document.pop("digest")
+        return unsealed_content(path.read_bytes(), path)
     except FileNotFoundError as error:
         raise StoreError(f"{path}: missing; this is no published version of a store") from error
+
+
+def unsealed_content(content: bytes, owner: Path | str) -> dict[str, Any]:
+    """`unsealed` of a file that has been read."""
+    try:
+        document = json.loads(content)
+        digest = document.pop("digest")
     except (ValueError, KeyError, AttributeError) as error:
-        raise StoreError(f"{path}: damaged ({error}); restore it or publish again") from error
+        raise StoreError(f"{owner}: damaged ({error}); restore it or publish again") from error
     if sealed(document) != content:
-        raise StoreError(f"{path}: does not match its own digest; restore it or publish again")
+        raise StoreError(f"{owner}: does not match its own digest; restore it or publish again")
     return {**document, "digest": digest}
 
 

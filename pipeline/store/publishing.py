@@ -70,6 +70,15 @@ def publish(
         published = datetime.now(timezone.utc).isoformat()
         write_file(staging / RUN, sealed({"published": published, "run": run}))
         write_file(staging / FILES, sealed({"files": _files(staging, receipts)}))
+        return put_in_place(store, staging)
+
+
+def put_in_place(store: Path, staging: Path) -> Path:
+    """A complete staging becomes the published version; returns its folder.
+
+    Raises StoreError, and leaves HEAD alone, where a file is not as `files.json` says.
+    """
+    with alive(staging):
         if faults := faults_of_version(staging):
             raise StoreError(f"{staging}: not published: " + "; ".join(faults[:5]))
         with publishing(store):
