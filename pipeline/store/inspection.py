@@ -1,60 +1,207 @@
-"""Telling what a store holds."""
+"""What a store holds, told from its tables and its listing alone: no array is read."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.store.layout import FILES, current_version, group_attributes, unsealed
+from pipeline.store.form import Form
+from pipeline.store.layout import FILES, HEAD, VERSIONS, group_attributes
+from pipeline.store.reader import open_store
 from pipeline.store.schema import TABLES
-from pipeline.store.tables import read_table
+from pipeline.store.versions import list_versions
+from pipeline.types import Array
 
 FIGURES = {column.name for column in TABLES["manifest"] if column.type == "double"} | {
     "flipped_triangles"
 }
 """Quality columns of the manifest whose medians `inspect_store` gives."""
+SOURCE_FIGURES = ("scan_to_mesh_median_mm", "scan_to_mesh_p95_mm", "coverage")
+"""Those it gives of each source, too."""
+CLASSES = ("source", "split", "verdict", "licence", "benchmark", "expression")
+"""Columns whose values it counts."""
+USES = ("commercial", "redistribution")
+"""What a licence allows or not."""
+FACTS = (*USES, "neutral")
+VERDICTS = ("accept", "review")
+FEW = 5
+"""As many people it names of those with most and with fewest scans."""
+STEPS = (1, 2, 3, 4, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Numbers of scans a person at which a bar of the histogram begins."""
+
+
+class Coded(NamedTuple):
+    """A column of few values: rows without one count as "none"."""
+
+    codes: Array  # (rows,) place in `names`
+    names: list[str]
+
+    def counts(self) -> dict[str, int]:
+        """Rows by value."""
+        rows = np.bincount(self.codes, minlength=len(self.names)).tolist()
+        counts = dict(zip(self.names, rows, strict=True))
+        return {name: counts[name] for name in sorted(counts) if counts[name]}
 
 
 def inspect_store(store: Path | str) -> dict[str, Any]:
-    """What a store holds, from its tables and listing alone; figures are medians over rows.
+    """What a store, or one version's folder, holds, as JSON has it; figures are medians over rows.
 
-    Raises StoreError where there is no published store.
+    Only the columns it needs are read: of a million rows in about a second. Raises StoreError
+    where there is no published store, or a file of it is missing or cut short.
     """
-    store = Path(store)
-    version = store if (store / FILES).exists() else current_version(store)
-    listing, attributes = unsealed(version / FILES), group_attributes(version)
-    manifest = read_table(version / "manifest.parquet")
+    opened = open_store(store)
+    listing = json.loads((opened.path / FILES).read_bytes())  # opening has checked it
+    attributes = group_attributes(opened.path)
+    figures = [name for name in opened.column_names if name in FIGURES]
+    rows = opened.columns("identity", *CLASSES, *FACTS, *figures)
+    coded = {name: _coded(rows[name]) for name in ("identity", *CLASSES)}
+    held = {name: _held(rows[name]) for name in FACTS}
+    held |= {name: _held(pc.equal(rows["verdict"], name)) for name in VERDICTS}
+    people = coded["identity"].counts()
     sizes: Counter[str] = Counter()
     for entry in listing["files"].values():
         sizes[entry.get("field", "tables and metadata")] += entry["bytes"]
-    medians = {
-        name: float(np.median(values))
-        for name in manifest.column_names
-        if name in FIGURES
-        if len(values := manifest[name].drop_null().to_numpy())
-    }
+    medians = {name: pc.quantile(rows[name], 0.5)[0].as_py() for name in figures}
     return {
-        "store": str(version),
+        "store": str(opened.path),
         "version": listing["digest"][:16],
         "schema_version": attributes["facefold_schema"],
-        "profile": attributes["profile"],
-        "model": attributes["model"],
-        "rows": len(manifest),
-        "identities": len(manifest["identity"].unique()),
-        **{
-            name: _counts(manifest[name].to_pylist())
-            for name in ("source", "split", "verdict", "licence", "benchmark")
-        },
-        "rows_by_identity": _counts(manifest["identity"].to_pylist()),
-        "quarantined": _counts(read_table(version / "quarantine.parquet")["source"].to_pylist()),
-        "excluded": _counts(read_table(version / "excluded.parquet")["source"].to_pylist()),
-        "medians": medians,
+        "written_by": attributes.get("written_by"),
+        "profile": opened.form.profile,
+        "model": opened.model,
+        "rows": len(opened),
+        "identities": len(people),
+        **{name: coded[name].counts() for name in CLASSES},
+        "neutral": int(held["neutral"].sum()),
+        "rows_by_identity": people,
+        "scans_per_identity": _spread(people),
+        "by_source": _by_source(rows, coded, held),
+        "by_split": _by(coded["split"], coded["identity"], held, VERDICTS),
+        "licences": _by(coded["licence"], coded["identity"], held, USES),
+        "use": {name: int(held[name].sum()) for name in USES}
+        | {"both": int((held["commercial"] & held["redistribution"]).sum())},
+        "quarantined": _coded(opened.table("quarantine")["source"]).counts(),
+        "excluded": _coded(opened.table("excluded")["source"]).counts(),
+        "medians": {name: median for name, median in medians.items() if median is not None},
+        "fields": _fields(opened.form, sizes),
         "bytes": {**dict(sorted(sizes.items())), "all": sum(sizes.values())},
+        "versions": _versions(opened.path),
     }
 
 
-def _counts(values: list[str | None]) -> dict[str, int]:
-    return dict(sorted(Counter("none" if value is None else value for value in values).items()))
+def _coded(column: pa.ChunkedArray) -> Coded:
+    array = column.unify_dictionaries().combine_chunks()
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    names = array.dictionary.to_pylist()
+    none = names.index("none") if "none" in names else len(names)
+    codes = array.indices.fill_null(none).to_numpy()
+    return Coded(codes, names if none < len(names) else [*names, "none"])
+
+
+def _held(column: pa.ChunkedArray) -> Array:
+    """(rows,) bool; not where it is unknown."""
+    return np.asarray(pc.fill_null(column, False).to_numpy())
+
+
+def _by(
+    groups: Coded, people: Coded, held: Mapping[str, Array], names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Group -> rows, identities, and the rows for which each of `names` holds."""
+    n = len(groups.names)
+    seen = np.zeros((n, len(people.names)), dtype=bool)
+    seen[groups.codes, people.codes] = True
+    columns = {
+        "rows": np.bincount(groups.codes, minlength=n),
+        "identities": seen.sum(axis=1),
+        **{name: np.bincount(groups.codes[held[name]], minlength=n) for name in names},
+    }
+    return {
+        group: {name: int(values[i]) for name, values in columns.items()}
+        for group, i in sorted(zip(groups.names, range(n), strict=True))
+        if columns["rows"][i]
+    }
+
+
+def _by_source(
+    rows: pa.Table, coded: Mapping[str, Coded], held: Mapping[str, Array]
+) -> dict[str, dict[str, Any]]:
+    """As `_by`, with each source's licences and the medians of its figures."""
+    sources, licences = coded["source"], coded["licence"]
+    found = _by(sources, coded["identity"], held, (*VERDICTS, *USES))
+    pairs = np.unique(sources.codes.astype(np.int64) * len(licences.names) + licences.codes)
+    for source, licence in zip(*np.divmod(pairs, len(licences.names)), strict=True):
+        held_by = found[sources.names[source]].setdefault("licences", [])
+        held_by.append(licences.names[licence])
+        held_by.sort()
+    order = np.argsort(sources.codes, kind="stable")
+    ends = np.bincount(sources.codes, minlength=len(sources.names)).cumsum()[:-1]
+    for figure in SOURCE_FIGURES:
+        values = np.asarray(rows[figure].cast(pa.float64()).to_numpy())[order]
+        for source, part in zip(sources.names, np.split(values, ends), strict=True):
+            known = part[~np.isnan(part)]
+            if source in found:
+                found[source][figure] = float(np.median(known)) if len(known) else None
+    return found
+
+
+def _spread(people: Mapping[str, int]) -> dict[str, Any]:
+    """How many scans a person has: extremes, median, people by number of scans, and who."""
+    names, counts = list(people), np.fromiter(people.values(), np.int64, len(people))
+    order = np.argsort(counts, kind="stable")
+    few, many = order[:FEW], np.argsort(-counts, kind="stable")[:FEW]
+    place = np.searchsorted(STEPS, counts, side="right") - 1
+    return {
+        "min": int(counts.min()),
+        "median": float(np.median(counts)),
+        "max": int(counts.max()),
+        "histogram": {
+            _label(STEPS, step): int(n) for step, n in enumerate(np.bincount(place)) if n
+        },
+        "most": {names[i]: int(counts[i]) for i in many},
+        "fewest": {names[i]: int(counts[i]) for i in few},
+    }
+
+
+def _label(steps: Sequence[int], step: int) -> str:
+    """ "4", "5-9", "1000+"."""
+    if step + 1 == len(steps):
+        return f"{steps[step]}+"
+    last = steps[step + 1] - 1
+    return f"{steps[step]}-{last}" if last > steps[step] else str(last)
+
+
+def _fields(form: Form, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Each array: the shape of one row, which is a scan's, or one of a scan's points or views."""
+    return {
+        name: {
+            "row_of": field.group or "scan",
+            "type": np.dtype(form.stored(name).dtype).name,
+            "shape": list(field.shape),
+            "unit": field.unit,
+            "bytes": sizes[name],
+        }
+        for name, field in form.fields.items()
+    }
+
+
+def _versions(version: Path) -> list[dict[str, Any]]:
+    """Those of the store it is in, the latest first; of a copied version none are known."""
+    if version.parent.name != VERSIONS or not (version.parent.parent / HEAD).exists():
+        return []
+    return [
+        {
+            "version": other.name,
+            "published": other.published.isoformat(timespec="seconds"),
+            "bytes": other.bytes,
+            "current": other.is_current,
+        }
+        for other in list_versions(version.parent.parent)
+    ]
