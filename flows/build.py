@@ -21,6 +21,7 @@ from pipeline.assembly import (
     check_limits,
     published_as,
     shard_arrays,
+    store_form,
     summarise,
 )
 from pipeline.config import BuildConfig
@@ -159,13 +160,15 @@ def write_rows(
     config: BuildConfig, staging: Path, shard: int, keys: Sequence[str], tag: ModelTag
 ) -> ShardReceipt:
     """One shard of the store, whole, from the results with these keys."""
-    return write_shard(staging, shard, shard_arrays(results_path(config), keys), tag.digest)
+    rows = shard_arrays(results_path(config), keys, config.points_per_scan)
+    return write_shard(staging, shard, rows, tag.digest)
 
 
 def publish_assembly(config: BuildConfig, assembly: Assembly, model: FlameModel) -> Path:
     """Stages a new version, writes its shards, a task each, and publishes it."""
     tag, rows = ModelTag.of(model), config.rows_per_shard
-    staging = create_staging(config.store, len(assembly.manifest), tag, rows)
+    n_rows, form = len(assembly.manifest), store_form(config)
+    staging = create_staging(config.store, n_rows, tag, rows, **form)
     keys = [row["result_key"] for row in assembly.manifest]
     receipts = []
     with counter("rows written", len(keys)) as advance:

@@ -27,6 +27,7 @@ from pipeline.store.schema import NON_METRIC
 from pipeline.types import Array
 
 Row = dict[str, Any]
+POINTS = ("points_mm", "normals")
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +122,20 @@ def _manifest_row(
         "redistribution": registry.licence.redistribution,
         "metric": registry.is_metric,
         "benchmark": registry.benchmark,
+        **_demographics(source.catalogue.subjects.get(record.subject, {})),
         "content_hash": record.content_hash,
         "images": json.dumps([source.catalogue.images[p]._asdict() for p in record.image_paths]),
         "result_key": result.key,
+    }
+
+
+def _demographics(told: Mapping[str, str]) -> Row:
+    """Sex, age and ancestry as columns; null where nothing is told, or no number of years."""
+    age = told.get("age") or ""
+    return {
+        "sex": told.get("sex") or None,
+        "age": float(age) if age.replace(".", "", 1).isdecimal() else None,
+        "ancestry": told.get("ancestry") or None,
     }
 
 
@@ -200,6 +212,7 @@ def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str,
         "splits": dict(config.splits),
         "seed": config.seed,
         "rows_per_shard": config.rows_per_shard,
+        "points_per_scan": config.points_per_scan,
         "gates": asdict(plan.gates),
         "sources": [
             {
@@ -224,10 +237,22 @@ def published_as(store: Path, digest: str) -> Path | None:
     return version if provenance.get("assembly") == digest else None
 
 
-def shard_arrays(results: Path, keys: Sequence[str]) -> dict[str, Array]:
-    """The arrays of the results with these keys, stacked in order: field -> (n, …)."""
-    rows: list[Mapping[str, Array]] = []
+def store_form(config: BuildConfig) -> dict[str, Any]:
+    """What `create_staging` is told beside numbers of rows: the store keeps points of the scans."""
+    if not config.points_per_scan:
+        return {}
+    return {"extras": POINTS, "per_scan": {"point": config.points_per_scan}}
+
+
+def shard_arrays(
+    results: Path, keys: Sequence[str], points_per_scan: int = 0
+) -> dict[str, Array | list[Array]]:
+    """The arrays of the results with these keys, stacked in order, as `write_shard` takes them."""
+    rows = []
     for key in keys:
         with np.load(result_path(results, key)) as stored:
-            rows.append(dict(stored))
+            one = {name: stored[name] for name in stored.files if name not in POINTS}
+            if points_per_scan:  # they lie in random order: a prefix is a sample
+                one |= {name: stored[name][:points_per_scan] for name in POINTS}
+            rows.append(one)
     return stack_rows(rows)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.errors import RegistryError
 from pipeline.flame.assets import STAND_IN
 from pipeline.registry import load_registry, read_yaml
+from pipeline.store.rows import MOST_POINTS
 
 
 class Strict(BaseModel):
@@ -55,6 +56,13 @@ class BuildConfig(Strict):
     shard: int = Field(256, ge=1, description="Scans of one task of the flow.")
     rows_per_shard: int = Field(
         4096, ge=16, multiple_of=16, description="Rows of one shard of the store."
+    )
+    points_per_scan: int = Field(
+        16384,
+        ge=0,
+        le=MOST_POINTS,
+        multiple_of=256,
+        description="The most points of a scan itself that the store keeps; 0 keeps none.",
     )
 
 

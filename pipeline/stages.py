@@ -25,7 +25,7 @@ from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.detected import with_detected_landmarks
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Axes, Limits, SourceRegistry
-from pipeline.store.rows import manifest_row, row_fields
+from pipeline.store.rows import manifest_row, point_fields, row_fields
 from pipeline.types import Quality, Registration, Scan, ScanRecord
 
 
@@ -91,7 +91,8 @@ def judge(
     summary = manifest_row(work.record, scan, registration, quality)
     if stage:
         return refused(work, stage, reason, summary)
-    save_arrays(result_path(results, work.key), row_fields(scan, registration, template.model))
+    arrays = row_fields(scan, registration, template.model) | point_fields(scan)
+    save_arrays(result_path(results, work.key), arrays)
     return Result(work.key, work.record.scan_id, summary=summary)
 
 

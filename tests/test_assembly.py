@@ -31,7 +31,7 @@ from pipeline.store import create_staging, publish, write_shard
 from pipeline.store.schema import TABLES
 from pipeline.store.tables import identity_rows, table
 from tests.small_build import build_of, results_of, write_registry, write_source
-from tests.store.random_store import TAG, random_rows
+from tests.store.random_store import TAG, random_points, random_rows
 
 REFUSED = {"lab:p2_neutral": ("read", "cut off"), "clinic:p9_smile": ("quality", "hardly a face")}
 
@@ -82,6 +82,21 @@ def test_images_are_referenced_in_the_manifest(folder: Path, model: FlameModel) 
     assert image["path"] == "p1_neutral.jpg" and image["bytes"] == len("lab/p1_neutral.jpg")
     assert image["sha256"] == hashlib.sha256(b"lab/p1_neutral.jpg").hexdigest()
     assert found["lab:p1_smile"] == "[]"
+
+
+def test_what_files_tell_of_people_is_in_the_manifest(folder: Path, model: FlameModel) -> None:
+    table = "subject,gender,age\np1,f,34\np2,m,unknown\n"
+    (folder / "lab" / "people.csv").write_text(table)
+    facts = {"file": "people.csv", "format": "csv", "subject": "subject"}
+    facts["fields"] = {"sex": "gender", "age": "age"}  # type: ignore[assignment]
+    meaning = {"sex": {"f": "female", "m": "male"}}
+    write_registry(folder, "lab", subjects={"table": facts, "metadata": meaning})
+    assembly = assembled(folder, model, refused={})[2]
+    sex, age = column(assembly, "sex"), column(assembly, "age")
+    assert (sex["lab:p1_smile"], age["lab:p1_smile"]) == ("female", 34.0)
+    assert (sex["lab:p2_neutral"], age["lab:p2_neutral"]) == ("male", None)
+    assert (sex["clinic:p7_neutral"], age["lab:p3_neutral"]) == (None, None)
+    assert set(column(assembly, "ancestry").values()) == {None}
 
 
 def test_every_file_is_counted_once(folder: Path, model: FlameModel) -> None:
@@ -370,5 +385,14 @@ def test_the_arrays_of_a_shard_are_in_the_order_of_its_keys(tmp_path: Path) -> N
     for name, values in rows.items():
         np.testing.assert_array_equal(found[name], values[[2, 0]])
         assert found[name].dtype == values.dtype
+    points = random_points(3)
+    for i, key in enumerate(keys):
+        extra = {name: values[i] for name, values in points.items()}
+        save_arrays(result_path(tmp_path, key), {name: v[i] for name, v in rows.items()} | extra)
+    assert set(shard_arrays(tmp_path, ["aa"])) == set(rows)
+    found = shard_arrays(tmp_path, ["cc", "aa", "bb"], points_per_scan=20)
+    for name, values in points.items():
+        for got, i in zip(found[name], (2, 0, 1), strict=True):
+            np.testing.assert_array_equal(got, values[i][:20])
     with pytest.raises(FileNotFoundError, match=r"dd\.npz"):
         shard_arrays(tmp_path, ["aa", "dd"])

@@ -33,7 +33,6 @@ CHUNK_ROWS: Mapping[str, Mapping[str, int]] = {
 STEP_MM = 0.005
 """Of lengths stored as int16: the largest error is half of it, the largest length 163.8 mm."""
 IN_STEPS = ("vertices_mm", "neutral_mm", "offset_mm", "points_mm")
-POINTS_PER_SCAN, POINTS_STEP = 32768, 256
 
 
 @dataclass(frozen=True)

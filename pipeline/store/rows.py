@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from pipeline.errors import StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.landmarks.schemes import to_68
 from pipeline.store.packing import pack_validity
-from pipeline.store.schema import fields
+from pipeline.store.schema import extra_fields, fields
 from pipeline.types import Array, Quality, Registration, Scan, ScanRecord
+
+MOST_POINTS = 32768
 
 
 def row_fields(scan: Scan, registration: Registration, model: FlameModel) -> dict[str, Array]:
@@ -56,6 +59,16 @@ def row_fields(scan: Scan, registration: Registration, model: FlameModel) -> dic
     return {name: np.asarray(values[name], field.dtype) for name, field in schema.items()}
 
 
+def point_fields(scan: Scan) -> dict[str, Array]:
+    """The scan's own vertices and normals, at most MOST_POINTS, in an order that is random but the
+    same whenever the scan is: any prefix is a fair sample of its vertices."""
+    seed = hashlib.sha256(scan.scan_id.encode()).digest()
+    order = np.random.default_rng(list(seed)).permutation(len(scan.vertices_mm))[:MOST_POINTS]
+    schema = extra_fields()
+    values = {"points_mm": scan.vertices_mm[order], "normals": scan.normals[order]}
+    return {name: np.asarray(rows, schema[name].dtype) for name, rows in values.items()}
+
+
 def _landmarks_68(scan: Scan) -> tuple[Array, Array]:
     """(68,3) with NaN rows and (68,) with zeros where the scan has no such landmark."""
     absent = np.full((68, 3), np.nan), np.zeros(68)
@@ -79,9 +92,14 @@ def _registered_landmarks(vertices_mm: Array, model: FlameModel) -> Array:
     return landmarks
 
 
-def stack_rows(rows: list[Mapping[str, Array]]) -> dict[str, Array]:
-    """Rows of `row_fields` -> the arrays of a shard."""
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+def stack_rows(rows: Sequence[Mapping[str, Array]]) -> dict[str, Array | list[Array]]:
+    """Rows of `row_fields` and `point_fields` -> what `write_shard` takes."""
+    extras = extra_fields()
+    return {
+        name: some if name in extras and extras[name].group else np.stack(some)
+        for name in rows[0]
+        if (some := [row[name] for row in rows])
+    }
 
 
 def manifest_row(

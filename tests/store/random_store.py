@@ -28,6 +28,16 @@ def random_rows(n: int, seed: int = 0, n_vertices: int = N_VERTICES) -> dict[str
     return rows
 
 
+def random_points(n: int, seed: int = 0, most: int = 50) -> dict[str, list[Array]]:
+    """0 … `most` points a scan: the first has all, the second none."""
+    random = np.random.default_rng(seed)
+    counts = [most, 0, *random.integers(0, most + 1, n)][:n]
+    return {
+        "points_mm": [random.normal(size=(m, 3)).astype("<f4") for m in counts],
+        "normals": [random.normal(size=(m, 3)).astype("<f2") for m in counts],
+    }
+
+
 def random_manifest(n: int) -> list[dict[str, Any]]:
     """Two scans a person, every fifth person in val, two sources."""
     return [
@@ -47,7 +57,7 @@ def random_manifest(n: int) -> list[dict[str, Any]]:
     ]
 
 
-def part(rows: dict[str, Array], shard: int, n: int, rows_per_shard: int) -> dict[str, Array]:
+def part(rows: dict[str, Any], shard: int, n: int, rows_per_shard: int) -> dict[str, Any]:
     start = shard * rows_per_shard
     stop = min(start + rows_per_shard, n)
     return {name: values[start:stop] for name, values in rows.items()}
@@ -59,10 +69,13 @@ def write_random_shard(staging: Path, shard: int, n: int, rows_per_shard: int) -
 
 
 def stage(
-    store: Path, n: int, rows_per_shard: int, seed: int = 0
+    store: Path, n: int, rows_per_shard: int, seed: int = 0, points: bool = False, **form: Any
 ) -> tuple[Path, list[ShardReceipt]]:
-    staging = create_staging(store, n, TAG, rows_per_shard)
-    rows = random_rows(n, seed)
+    rows: dict[str, Any] = random_rows(n, seed)
+    if points:
+        rows |= random_points(n, seed)
+        form |= {"extras": ("points_mm", "normals"), "per_scan": {"point": 256}}
+    staging = create_staging(store, n, TAG, rows_per_shard, **form)
     receipts = [
         write_shard(staging, shard, part(rows, shard, n, rows_per_shard), TAG.digest)
         for shard in range(Form(n, TAG, rows_per_shard).n_shards)
@@ -70,9 +83,12 @@ def stage(
     return staging, receipts
 
 
-def make_store(store: Path, n: int = 40, rows_per_shard: int = 16, seed: int = 0) -> Path:
-    """A published store of `random_rows(n, seed)`; returns the version's folder."""
-    staging, receipts = stage(store, n, rows_per_shard, seed)
+def make_store(
+    store: Path, n: int = 40, rows_per_shard: int = 16, seed: int = 0, **form: Any
+) -> Path:
+    """A published store of `random_rows(n, seed)`, and of `random_points` where `points=True`;
+    returns the version's folder."""
+    staging, receipts = stage(store, n, rows_per_shard, seed, **form)
     quarantine = [
         {"source": "s0", "scan_id": "s0:bad", "path": "bad.obj", "stage": "read", "reason": "empty"}
     ]

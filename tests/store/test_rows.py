@@ -22,6 +22,7 @@ from pipeline.store import (
     write_shard,
 )
 from pipeline.store.packing import unpack_validity
+from pipeline.store.rows import MOST_POINTS, point_fields
 from pipeline.store.schema import TABLES
 from pipeline.types import Quality, Registration, Scan, ScanRecord
 
@@ -134,6 +135,23 @@ def test_a_scan_without_landmarks(registration: Registration, model: FlameModel)
     assert np.isnan(row["landmarks_mm"]).all()
     assert np.isnan(row["registered_landmarks_mm"]).all()
     assert not row["landmark_confidence"].any()
+
+
+def test_points_are_a_fair_sample_in_an_order_of_the_scans_own() -> None:
+    n = 3 * MOST_POINTS
+    line = np.stack([np.arange(n), np.zeros(n), np.zeros(n)], axis=-1)
+    normals = np.roll(np.eye(3), 1, axis=0)[np.arange(n) % 3]
+    scan = Scan("s:1", line, [[0, 1, 2]], normals, np.eye(4), "mm", 1.0, "declared")
+    found = point_fields(scan)
+    place = found["points_mm"][:, 0].astype(int)
+    assert len(place) == len(set(place)) == MOST_POINTS
+    assert found["normals"].dtype == np.float16
+    np.testing.assert_array_equal(found["normals"], normals[place])
+    # the mean of a prefix of 1,000 of n lies within 5 standard errors of the middle
+    assert abs(place[:1000].mean() - n / 2) < 5 * n / np.sqrt(12 * 1000)
+    np.testing.assert_array_equal(point_fields(scan)["points_mm"][:, 0], place)
+    other = point_fields(replace(scan, scan_id="s:2"))["points_mm"][:, 0]
+    assert (other != place).any()
 
 
 def test_what_is_not_stored(scan: Scan, registration: Registration, model: FlameModel) -> None:
