@@ -167,15 +167,16 @@ def register(
 
 @app.command()
 def inspect(store: Path, as_json: Json = False) -> None:
-    """Show what a store holds: rows by source, split and verdict, identities, model, sizes."""
-    from flows.console import mapping_table
+    """Show what a store holds: sources, splits, people, licences and what they allow, versions."""
     from pipeline.store import inspect_store
 
     found = inspect_store(store)
     if as_json:
         show(found)
     else:
-        mapping_table(str(store), found)
+        from flows.store_report import store_report
+
+        store_report(str(store), found)
 
 
 class Layout(str, Enum):
@@ -192,11 +193,11 @@ Where = Annotated[
 @app.command()
 def subset(store: Path, where: Where, out: Folder, as_json: Json = False) -> None:
     """Copy the rows that fit a question into a store of their own."""
-    from pipeline.store import inspect_store
+    from pipeline.store import open_store
     from pipeline.store import subset as make_subset
 
     version = make_subset(store, where, out)
-    found = {"store": str(version), "rows": inspect_store(version)["rows"]}
+    found = {"store": str(version), "rows": len(open_store(version))}
     show(found) if as_json else typer.echo(f"{out}: {found['rows']} rows")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,12 @@ from flows.cli import app
 from pipeline.errors import StoreError
 from pipeline.store import open_store
 from tests.store.random_store import make_store
+
+LICENCES = (
+    {"licence": "open", "commercial": True, "redistribution": True},
+    {"licence": "research [x]", "commercial": False, "redistribution": True},
+    {"licence": None, "commercial": None, "redistribution": None},
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +41,48 @@ def test_subset(store: Path, tmp_path: Path) -> None:
     assert json.loads(told) == {"store": str(open_store(part).path), "rows": 20}
     assert run("verify", part) == f"{part}: sound\n"
     assert json.loads(run("inspect", part, "--json"))["source"] == {"s1": 20}
+
+
+def test_inspect_tells_people_what_they_may_use(tmp_path: Path) -> None:
+    store = tmp_path / "a store.zarr"
+    make_store(store, n=60, told=LICENCES)
+    told = run("inspect", store)
+    assert told.startswith(f"{store}\n  60 scans of 30 people, ")
+    assert re.search(r"^s1 +30 +30 +30 +0 +– +– +0\.50 +1, 2, 3$", told, re.MULTILINE)
+    assert re.search(r"^train +48 +24 +48 +0$", told, re.MULTILINE)
+    assert re.search(r"^3 +research \[x\] +20 +0 +20$", told, re.MULTILINE)
+    assert re.search(r"^1 +none stated +20 +0 +0$", told, re.MULTILINE)
+    assert re.search(r"^vertices_mm +float32 +64 × 3 +mm +\d+\.\d kB$", told, re.MULTILINE)
+    assert "3 licences are mixed" in told
+    assert "2 expressions: smile 40, neutral 20\n" in told
+    assert "quarantined: s0 1\n" in told
+    assert re.search(
+        rf"^{open_store(store).path.name} +\d{{4}}-.* UTC .* HEAD$", told, re.MULTILINE
+    )
+    (command,) = re.findall(r"commercial use: 20 of 60 rows; facefold (.*) OUT\n", told)
+    assert (
+        run(*shlex.split(command), tmp_path / "open.zarr") == f"{tmp_path / 'open.zarr'}: 20 rows\n"
+    )
+    allowed = run("inspect", tmp_path / "open.zarr")
+    assert "one licence\n  commercial use: all 20 rows\n" in allowed
+    (command,) = re.findall(r"redistribution: 40 of 60 rows; facefold (.*) OUT\n", told)
+    run(*shlex.split(command), tmp_path / "shared.zarr")
+    assert "commercial use and redistribution: 20 of 40 rows" in run(
+        "inspect", tmp_path / "shared.zarr"
+    )
+
+
+def test_inspect_names_few_people(store: Path, tmp_path: Path) -> None:
+    told = run("inspect", store)
+    assert "commercial use: none of 40 rows\n" in told
+    assert "scans a person: 2 to 2, median 2\n" in told
+    assert told.count("person:0") == 0, "all have as many scans"
+    make_store(tmp_path, n=301, rows_per_shard=512)
+    told = run("inspect", tmp_path)
+    assert "scans a person: 1 to 2, median 2\n          1 █ 1\n          2 ████" in told
+    assert "fewest: person:0150 1, person:0000 2, person:0001 2\n" in told
+    assert told.count("person:0") == 6
+    assert len(json.loads(run("inspect", tmp_path, "--json"))["rows_by_identity"]) == 151
 
 
 def test_export_wants_the_store_s_own_model(store: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,15 @@ def stage(
 
 
 def make_store(
-    store: Path, n: int = 40, rows_per_shard: int = 16, seed: int = 0, **form: Any
+    store: Path,
+    n: int = 40,
+    rows_per_shard: int = 16,
+    seed: int = 0,
+    told: Sequence[Mapping[str, Any]] = ({},),
+    **form: Any,
 ) -> Path:
     """A published store of `random_rows(n, seed)`, and of `random_points` where `points=True`;
-    returns the version's folder."""
+    returns the version's folder. `told`, over and over, changes the manifest's rows."""
     staging, receipts = stage(store, n, rows_per_shard, seed, **form)
     quarantine = [
         {"source": "s0", "scan_id": "s0:bad", "path": "bad.obj", "stage": "read", "reason": "empty"}
@@ -97,7 +103,7 @@ def make_store(
         store,
         staging,
         receipts,
-        random_manifest(n),
+        [row | told[i % len(told)] for i, row in enumerate(random_manifest(n))],
         quarantine,
         excluded,
         provenance={"code": "1", "run": {"seed": seed}},

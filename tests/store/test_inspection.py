@@ -9,30 +9,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from random_store import TAG, make_store, random_manifest, random_rows, stage
+from random_store import make_store, stage
 
 from pipeline.errors import StoreError
-from pipeline.store import create_staging, current_version, inspect_store, publish, write_shard
+from pipeline.store import current_version, inspect_store
 from pipeline.store.schema import SCHEMA_VERSION, fields
 
+USES = ("commercial", "redistribution")
 MIXED: list[dict[str, Any]] = [
-    {"identity": "a", "licence": "open", "commercial": True, "redistribution": True},
-    {"identity": "a", "licence": "open", "commercial": True, "redistribution": None},
-    {"identity": "b", "licence": "research", "commercial": False, "redistribution": True},
-    {"identity": "c", "licence": None, "commercial": None, "redistribution": None},
+    {"split": "train", "identity": person, "licence": licence, "benchmark": benchmark}
+    | dict(zip(USES, allowed, strict=True))
+    for person, licence, benchmark, allowed in (
+        ("a", "open", None, (True, True)),
+        ("a", "open", None, (True, None)),
+        ("b", "research", "none", (False, True)),
+        ("c", None, None, (None, None)),
+    )
 ]
 """What licences allow, as far as known."""
-
-
-def published(folder: Path, rows: list[dict[str, Any]]) -> Path:
-    staging = create_staging(folder, len(rows), TAG, 32)
-    receipt = write_shard(staging, 0, random_rows(len(rows)), TAG.digest)
-    manifest = [
-        row | {"split": "train", "benchmark": "none" if i == 2 else None} | changes
-        for i, (row, changes) in enumerate(zip(random_manifest(len(rows)), rows, strict=True))
-    ]
-    publish(folder, staging, [receipt], manifest)
-    return folder
 
 
 def test_counts(store: Path) -> None:
@@ -90,7 +84,7 @@ def test_bytes_are_those_on_disk(store: Path) -> None:
 
 
 def test_what_licences_allow_of_a_mixed_store(tmp_path: Path) -> None:
-    seen = inspect_store(published(tmp_path / "s.zarr", MIXED))
+    seen = inspect_store(make_store(tmp_path / "s.zarr", n=4, told=MIXED))
     assert seen["use"] == {"commercial": 2, "redistribution": 2, "both": 1}
     assert seen["licence"] == {"none": 1, "open": 2, "research": 1}
     assert seen["licences"] == {
@@ -105,8 +99,8 @@ def test_what_licences_allow_of_a_mixed_store(tmp_path: Path) -> None:
 
 def test_scans_of_a_person(tmp_path: Path) -> None:
     scans = {"a": 4, "b": 1, "c": 11, "d": 4, "e": 2, "f": 2, "g": 1}
-    people = [{"identity": name} for name, n in scans.items() for _ in range(n)]
-    seen = inspect_store(published(tmp_path / "s.zarr", people))
+    people = [{"identity": name, "split": "train"} for name, n in scans.items() for _ in range(n)]
+    seen = inspect_store(make_store(tmp_path / "s.zarr", n=len(people), told=people))
     assert seen["scans_per_identity"] == {
         "min": 1,
         "median": 2.0,
