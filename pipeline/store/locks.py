@@ -28,7 +28,7 @@ def new_staging(store: Path) -> Path:
     staging = store / f"{STAGING}{attempt}"
     store.mkdir(parents=True, exist_ok=True)
     unnamed = store / f".new-{attempt}"
-    _owned[staging] = _lock(unnamed, fcntl.LOCK_SH)
+    _owned[staging] = lock(unnamed, fcntl.LOCK_SH)
     unnamed.rename(_lock_of(staging))
     staging.mkdir()
     return staging
@@ -45,7 +45,7 @@ def release(staging: Path) -> None:
 def alive(staging: Path) -> Iterator[None]:
     """Keep a staging from being swept. Raises StoreError where it has been."""
     try:
-        descriptor = _lock(_lock_of(staging), fcntl.LOCK_SH, create=False)
+        descriptor = lock(_lock_of(staging), fcntl.LOCK_SH, create=False)
     except FileNotFoundError as error:
         raise StoreError(f"{staging}: published or swept already; create another") from error
     try:
@@ -60,7 +60,7 @@ def claimed(staging: Path, shard: int) -> Iterator[None]:
     with alive(staging):
         (staging / CLAIMS).mkdir(exist_ok=True)
         try:
-            claim = _lock(staging / CLAIMS / str(shard), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            claim = lock(staging / CLAIMS / str(shard), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StoreError(
                 f"{staging}: shard {shard} is being written by another process; one owns a shard"
@@ -74,7 +74,7 @@ def claimed(staging: Path, shard: int) -> Iterator[None]:
 @contextmanager
 def publishing(store: Path) -> Iterator[None]:
     """One publisher at a time moves a version in place and swaps HEAD; others wait."""
-    descriptor = _lock(store / ".publishing", fcntl.LOCK_EX)
+    descriptor = lock(store / ".publishing", fcntl.LOCK_EX)
     try:
         yield
     finally:
@@ -89,7 +89,7 @@ def sweep(store: Path | str) -> list[Path]:
     removed = []
     for staging in sorted(locks | folders):
         try:
-            descriptor = _lock(_lock_of(staging), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = lock(_lock_of(staging), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             continue
         shutil.rmtree(staging, ignore_errors=True)
@@ -103,7 +103,8 @@ def _lock_of(staging: Path) -> Path:
     return staging.with_name(f"{staging.name}.lock")
 
 
-def _lock(path: Path, kind: int, create: bool = True) -> int:
+def lock(path: Path, kind: int, create: bool = True) -> int:
+    """A descriptor of the file that holds the lock (fcntl.LOCK_SH …) until it is closed."""
     descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
     try:
         fcntl.flock(descriptor, kind)

@@ -15,6 +15,8 @@ from pipeline.errors import StoreError
 from pipeline.store.flat import MappedField
 from pipeline.store.form import at
 from pipeline.store.layout import FILES, current_version, form_of, shard_path, unsealed
+from pipeline.store.mirror import CACHE_BYTES, MIRROR, Mirrored, mirrored
+from pipeline.store.objects import is_url
 from pipeline.store.packed import InSteps, PackedField, Rows
 from pipeline.store.tables import column_names, read_table, said_columns
 from pipeline.types import Array
@@ -190,17 +192,28 @@ class Store:
             ]
             kind = MappedField if self.form.profile == "training" else PackedField
             rows: Rows = kind(self.form, name, paths)
+            if (self.path / MIRROR).exists():
+                group = self.fields[name].group
+                places = self._field(at(group)).take(np.arange(self.n_rows)) if group else None
+                rows = Mirrored(self.path, self.form, name, rows, places)
             self._rows[name] = InSteps(rows) if self.form.in_steps(name) else rows
         return self._rows[name]
 
 
-def open_store(path: Path | str) -> Store:
+def open_store(
+    path: Path | str, cache: Path | str | None = None, cache_bytes: int = CACHE_BYTES
+) -> Store:
     """Open a dataset's folder, at the version its HEAD names, or one version's folder.
+
+    `path` may be a URL such as s3://bucket/prefix: rows are then fetched when they are first asked
+    for, and kept in `cache`, up to `cache_bytes` (`mirror.mirrored`).
 
     Every file of the version must exist with its size before anything is read. Raises StoreError
     naming the file where one is missing or cut short, where there is no store, where it is of
     a newer schema, or where its arrays are not in the layout this reader maps.
     """
+    if is_url(path):
+        return Store(mirrored(str(path), cache, cache_bytes))
     path = Path(path).absolute()
     return Store(path if (path / FILES).exists() else current_version(path))
 

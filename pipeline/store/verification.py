@@ -1,102 +1,168 @@
-"""Checking a store."""
+"""Checking a store, in a folder or below a URL."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
 import google_crc32c
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
-from pipeline.store.layout import (
-    FILES,
-    HEAD,
-    RUN,
-    VERSIONS,
-    current_version,
-    file_digest,
-    form_of,
-    unsealed,
-)
-from pipeline.store.tables import CHECKSUM, read_table
+from pipeline.store.form import Form
+from pipeline.store.layout import FILES, HEAD, RUN, VERSIONS, current_version, unsealed_content
+from pipeline.store.objects import Place, is_url, published_version
+from pipeline.store.tables import CHECKSUM
+
+FILES_AT_ONCE = 4
+
+
+class Files(Protocol):
+    """What a check needs of a place: `objects.Place` is one, too. Names are relative to it."""
+
+    def sizes(self) -> dict[str, int]: ...
+
+    def read(self, name: str) -> bytes: ...
+
+    def pieces(self, name: str, size: int) -> Iterable[bytes]: ...
+
+
+class Folder:
+    """Files below a folder. What cannot be read is an OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def sizes(self) -> dict[str, int]:
+        return {
+            path.relative_to(self.path).as_posix(): path.lstat().st_size
+            for path in self.path.rglob("*")
+            if not path.is_dir()
+        }
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    def pieces(self, name: str, size: int) -> Iterator[bytes]:
+        with (self.path / name).open("rb") as file:
+            while piece := file.read(1 << 22):
+                yield piece
 
 
 def verify(store: Path | str) -> list[str]:
-    """Every fault of a store's published version, or of one version's folder; empty = sound.
+    """Every fault of a store's published version, or of one version; empty = sound.
 
-    Reads every byte: finds each flipped bit, truncation, missing and foreign file, and names the
-    damaged rows of an array.
+    `store` is a folder or a URL. Reads every byte: finds each flipped bit, truncation, missing and
+    foreign file, and names the damaged rows of an array. Raises StoreError where a URL cannot be
+    read at all.
     """
-    store = Path(store)
-    if (store / FILES).exists():
-        return faults_of_version(store)
+    place: Place | Folder = Place(str(store)) if is_url(store) else Folder(Path(store))
+    names = place.sizes()
+    if FILES in names:
+        return _faults(place)
     try:
-        version = current_version(store)
+        version = (
+            published_version(place)
+            if isinstance(place, Place)
+            else Folder(current_version(place.path))
+        )
     except StoreError as error:
         return [str(error)]
-    strangers = sorted(
-        path.name
-        for path in store.iterdir()
-        if path.name not in (HEAD, VERSIONS) and not path.name.startswith(".")
-    )
-    return [f"{name}: does not belong to the store" for name in strangers] + faults_of_version(
-        version
-    )
+    roots = {name.partition("/")[0] for name in names} - {HEAD, VERSIONS}
+    strangers = sorted(root for root in roots if not root.startswith("."))
+    return [f"{name}: does not belong to the store" for name in strangers] + _faults(version)
 
 
 def faults_of_version(version: Path) -> list[str]:
     """Every fault of one version's folder, each beginning with the file it concerns."""
+    return _faults(Folder(version))
+
+
+def _faults(version: Files) -> list[str]:
+    sizes = version.sizes()
+    if FILES not in sizes:
+        return [f"{version}/{FILES}: missing; this is no published version of a store"]
     try:
-        listing = unsealed(version / FILES)
+        listing = unsealed_content(version.read(FILES), f"{version}/{FILES}")
     except StoreError as error:
         return [str(error)]
     faults = []
-    if version.parent.name == VERSIONS and version.name != listing["digest"][:16]:
-        faults.append(f"{version.name}: the folder's name is not its content's digest")
+    where = PurePosixPath(str(version))
+    if where.parent.name == VERSIONS and where.name != listing["digest"][:16]:
+        faults.append(f"{where.name}: the folder's name is not its content's digest")
     files = listing["files"]
-    for name, entry in files.items():
-        faults += _faults_of_file(version, name, entry)
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        found = pool.map(partial(_faults_of_file, version, sizes), files, files.values())
+        faults += [fault for some in found for fault in some]
     try:
-        if (version / RUN).exists():
-            unsealed(version / RUN)
+        if RUN in sizes:
+            unsealed_content(version.read(RUN), f"{version}/{RUN}")
     except StoreError as error:
         faults.append(str(error))
-    known = files.keys() | {FILES, RUN}
-    present = (path for path in version.rglob("*") if not path.is_dir())
-    strangers = {path.relative_to(version).as_posix() for path in present} - known
+    strangers = sizes.keys() - files.keys() - {FILES, RUN}
     return faults + [f"{name}: does not belong to the version" for name in sorted(strangers)]
 
 
-def _faults_of_file(version: Path, name: str, entry: dict[str, Any]) -> list[str]:
-    path = version / name
+def _faults_of_file(
+    version: Files, sizes: dict[str, int], name: str, entry: dict[str, Any]
+) -> list[str]:
+    if name not in sizes:
+        return [f"{name}: missing"]
+    if sizes[name] != entry["bytes"]:
+        return [f"{name}: {sizes[name]} bytes, expected {entry['bytes']}"]
     try:
-        size = path.stat().st_size
-        if size != entry["bytes"]:
-            return [f"{name}: {size} bytes, expected {entry['bytes']}"]
-        if file_digest(path) == entry["sha256"]:
+        if content_digest(version, name, entry["bytes"]) == entry["sha256"]:
             return []
     except OSError as error:
         return [f"{name}: {error.strerror or error}"]
-    return [f"{name}: content differs from its SHA-256" + _damaged_rows(version, path, entry)]
+    return [f"{name}: content differs from its SHA-256" + _damaged_rows(version, name, entry)]
 
 
-def _damaged_rows(version: Path, path: Path, entry: dict[str, Any]) -> str:
+def content_digest(place: Files, name: str, size: int) -> str:
+    """SHA-256 of a file, read in pieces."""
+    sha = hashlib.sha256()
+    for piece in place.pieces(name, size):
+        sha.update(piece)
+    return sha.hexdigest()
+
+
+def _damaged_rows(version: Files, name: str, entry: dict[str, Any]) -> str:
     """ " (rows …)" where the manifest's checksums can tell, else nothing."""
     if "field" not in entry:
         return ""
     try:
-        form = form_of(version)
+        form = Form.of(json.loads(version.read("zarr.json"))["attributes"])
         field = form.stored(entry["field"])
         if form.profile != "training" or field.group:
             return ""
-        manifest = read_table(version / "manifest.parquet")
-        expected = manifest[CHECKSUM + entry["field"]].to_numpy()
-    except (StoreError, KeyError):
-        return ""
+        manifest = pa.BufferReader(version.read("manifest.parquet"))
+        column = CHECKSUM + entry["field"]
+        expected = pq.read_table(manifest, columns=[column])[column].to_numpy()
+    except (StoreError, OSError, ValueError, LookupError, TypeError, pa.ArrowException):
+        return ""  # they are damaged as well, and have a fault of their own
     first = entry["shard"] * form.rows_per_shard
     expected = expected[first : first + form.rows_per_shard]
-    with path.open("rb") as file:
-        got = [google_crc32c.value(file.read(field.row_bytes)) for _ in expected]
-    rows = (first + np.flatnonzero(np.asarray(got) != expected)).tolist()
-    return f" (rows {rows})" if rows else " (outside its rows)"
+    rows = _split(version.pieces(name, entry["bytes"]), field.row_bytes)
+    got = [google_crc32c.value(row) for row, _ in zip(rows, expected, strict=False)]
+    bad = (first + np.flatnonzero(np.asarray(got) != expected)).tolist()
+    return f" (rows {bad})" if bad else " (outside its rows)"
+
+
+def _split(pieces: Iterable[bytes], n_bytes: int) -> Iterator[bytes]:
+    """Pieces of any lengths -> pieces of `n_bytes`."""
+    held = b""
+    for piece in pieces:
+        held += piece
+        whole = len(held) // n_bytes * n_bytes
+        yield from (held[i : i + n_bytes] for i in range(0, whole, n_bytes))
+        held = held[whole:]

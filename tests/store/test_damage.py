@@ -52,7 +52,7 @@ def test_missing_truncated_and_foreign_files(store: Path) -> None:
     (store / "notes.txt").write_text("")
     assert sorted(verify(store)) == [
         "notes.txt: does not belong to the store",
-        "pose/c/0/0: No such file or directory",
+        "pose/c/0/0: missing",
         "pose/c/9/0: does not belong to the version",
         f"shape/c/0/0: {shard.stat().st_size} bytes, expected {shard.stat().st_size + 1}",
     ]

@@ -1,0 +1,186 @@
+"""Which pieces of a mirror's shards are there, for all threads and processes that read it.
+
+A piece is a run of scans of one field within one shard. Its entry says when it was filled. Who
+copies rows looks at that before and after, without a lock: the same time proves that the bytes
+stayed there, for no two fillings have the same. Writers are alone, and so is who downloads a piece.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import StoreError
+from pipeline.store.form import Form
+from pipeline.store.layout import shard_path
+from pipeline.types import Array
+
+PIECE_BYTES = 4 << 20
+ENTRIES, LOCKS = "pieces", "pieces.lock"
+ENTRY = np.dtype([(name, "<u8") for name in ("filled", "used", "start", "end")])
+"""`filled` is ABSENT, CHANGING or a time; `start` and `end` are bytes of the shard's file."""
+ABSENT, CHANGING = 0, 1
+_PUNCH = 1 | 2  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
+_BORDERS = 2 * 4096
+"""Bytes of the pages at a piece's ends, which may stay when it is evicted."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Of one field's pieces, among those of all fields."""
+
+    first: int
+    per_shard: int
+    scans: int
+    """Of a piece, but for a shard's last one."""
+
+
+def numbers(form: Form) -> tuple[dict[str, Numbers], int]:
+    """Of each field, and how many pieces there are: of some 4 MB, at most a shard."""
+    found, first = {}, 0
+    for name, field in form.fields.items():
+        most = form.stored(name).row_bytes * form.per_scan.get(field.group, 1)
+        scans = min(form.rows_per_shard, max(1, PIECE_BYTES // most))
+        found[name] = Numbers(first, -(-form.rows_per_shard // scans), scans)
+        first += found[name].per_shard * form.n_shards
+    return found, first
+
+
+def create(folder: Path, form: Form) -> None:
+    """The entries of pieces none of which is there."""
+    (folder / ENTRIES).unlink(missing_ok=True)
+    np.memmap(folder / ENTRIES, ENTRY, "w+", shape=numbers(form)[1])
+
+
+class Pieces:
+    """What is there of a mirror, of which `bound` bytes are kept."""
+
+    def __init__(self, folder: Path, form: Form, bound: int) -> None:
+        self._folder, self._form, self._bound = folder, form, bound
+        self._numbers, self._count = numbers(form)
+        with _removal_told(folder):
+            self._entries = np.memmap(folder / ENTRIES, ENTRY, "r+", shape=self._count)
+            self._file = (folder / ENTRIES).stat().st_ino
+        self.filled, self.used = self._entries["filled"], self._entries["used"]
+
+    @contextmanager
+    def locked(self, pieces: Sequence[int]) -> Iterator[None]:
+        """Alone with these pieces. Locks are of open files: they hold between threads as well, and
+        end with the process."""
+        with _removal_told(self._folder):
+            descriptor = os.open(self._folder / LOCKS, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            for piece in sorted(pieces):  # in one order, so that nobody waits in a circle
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, _range(fcntl.F_WRLCK, piece, 1))
+            yield
+        finally:
+            # closing alone would leave them to a process that was forked meanwhile
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _range(fcntl.F_UNLCK, 0, 0))
+            os.close(descriptor)
+
+    def keep(self, piece: int, start: int, content: bytes) -> None:
+        """Write a piece to its shard's file at byte `start`, in place of those that were not used
+        for longest. One larger than the bound is not kept.
+
+        Raises StoreError where the disk is full, or the mirror has been removed.
+        """
+        if len(content) + _BORDERS > self._bound:
+            return
+        with self.locked([self._count]), _removal_told(self._folder):
+            if (self._folder / ENTRIES).stat().st_ino != self._file:
+                raise FileNotFoundError
+            for broken_off in np.flatnonzero(self.filled == CHANGING):
+                self._evict(int(broken_off))
+            self._make_room(len(content) + _BORDERS)
+            self._write(piece, start, content)
+
+    def _make_room(self, needed: int) -> None:
+        there = np.flatnonzero(self.filled > CHANGING)
+        entries = self._entries[there]
+        sizes = (entries["end"] - entries["start"]).astype(np.int64) + _BORDERS
+        excess = int(sizes.sum()) + needed - self._bound
+        if excess <= 0:
+            return
+        for i in np.argsort(entries["used"]):
+            self._evict(int(there[i]))
+            excess -= int(sizes[i])
+            if excess <= 0:
+                return
+
+    def _write(self, piece: int, start: int, content: bytes) -> None:
+        self._entries["start"][piece], self._entries["end"][piece] = start, start + len(content)
+        self.filled[piece] = CHANGING
+        descriptor = os.open(self._path(piece), os.O_WRONLY)
+        try:
+            left = memoryview(content)
+            while left:
+                written = os.pwrite(descriptor, left, start)
+                left, start = left[written:], start + written
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self._evict(piece)
+                raise StoreError(
+                    f"{self._folder}: the disk is full; make room, or open the store with a "
+                    f"smaller cache_bytes than {self._bound}"
+                ) from error
+            raise
+        finally:
+            os.close(descriptor)
+        self.filled[piece] = self.used[piece] = time.monotonic_ns()
+
+    def _evict(self, piece: int) -> None:
+        self.filled[piece] = CHANGING  # before the bytes go
+        entry = self._entries[piece]
+        descriptor = os.open(self._path(piece), os.O_WRONLY)
+        try:
+            punch(descriptor, int(entry["start"]), int(entry["end"]))
+        finally:
+            os.close(descriptor)
+        self.filled[piece] = ABSENT
+
+    def _path(self, piece: int) -> Path:
+        name = [name for name, field in self._numbers.items() if field.first <= piece][-1]
+        shard = (piece - self._numbers[name].first) // self._numbers[name].per_shard
+        return self._folder / shard_path(name, shard, len(self._form.fields[name].shape))
+
+
+def _range(kind: int, start: int, length: int) -> bytes:
+    """A `struct flock`."""
+    return struct.pack("hhqqi0q", kind, os.SEEK_SET, start, length, 0)
+
+
+@contextmanager
+def _removal_told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{folder}: removed while it was read; open the store again by its URL"
+        ) from error
+
+
+def punch(descriptor: int, start: int, end: int) -> None:
+    """Free these bytes of a file: they read as zeros, its length stays. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    offset, length = ctypes.c_int64(start), ctypes.c_int64(end - start)
+    if end > start and libc.fallocate(descriptor, _PUNCH, offset, length):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def now() -> int:
+    """For `used`: the clock of the machine, which all its processes share."""
+    return time.monotonic_ns()
+
+
+def is_there(filled: Array) -> Array:
+    return filled > CHANGING

@@ -1,0 +1,182 @@
+"""Between a store in a folder and one below a URL: `push` and `pull`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.errors import StoreError
+from pipeline.store.form import Form
+from pipeline.store.layout import (
+    FILES,
+    HEAD,
+    RUN,
+    VERSIONS,
+    current_version,
+    file_digest,
+    form_of,
+    unsealed,
+    unsealed_content,
+    write_file,
+)
+from pipeline.store.locks import new_staging, release, sweep
+from pipeline.store.objects import Place, Seen, published_version, version_name
+from pipeline.store.publishing import put_in_place
+from pipeline.store.verification import FILES_AT_ONCE, content_digest, faults_of_version
+from pipeline.store.writer import check_model
+
+
+def push(store: Path | str, url: str) -> str:
+    """Publish a store's version below a URL too; returns the version's own URL.
+
+    Every object is read back and compared before HEAD is swapped, and HEAD only where it still is
+    what it was at the start: a reader sees the old version or the new one. Objects that are there
+    already, from a push that was broken off, are compared and not sent again.
+
+    Raises StoreError where the objects cannot be written or are not what was sent, where foreign
+    ones are among them, where another push came first, or where the store there was made with
+    another model.
+    """
+    version, place = current_version(store), Place(url)
+    published, seen = place.look(HEAD)
+    before = version_name(f"{place}/{HEAD}", published) if published is not None else ""
+    target = place / VERSIONS / version.name
+    if before not in ("", version.name):
+        _same_model(place / VERSIONS / before, form_of(version))
+    listing = unsealed(version / FILES)["files"]
+    there = target.sizes()
+    if foreign := sorted(there.keys() - listing.keys() - {FILES, RUN}):
+        raise StoreError(
+            f"{target}/{foreign[0]}: does not belong to the version; remove it, then push again"
+        )
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        list(pool.map(partial(_sent, version, target, there), listing, listing.values()))
+    for name in (RUN, FILES):  # the listing says that all else is there: it is the last
+        if (version / name).exists():
+            entry = {
+                "bytes": (version / name).stat().st_size,
+                "sha256": file_digest(version / name),
+            }
+            _sent(version, target, there, name, entry)
+    _publish(place, version.name, before, seen)
+    return str(target)
+
+
+def _sent(
+    version: Path, target: Place, there: Mapping[str, int], name: str, entry: Mapping[str, Any]
+) -> None:
+    def arrived() -> bool:
+        return content_digest(target, name, entry["bytes"]) == entry["sha256"]
+
+    if there.get(name) == entry["bytes"] and arrived():
+        return
+    try:
+        target.send(name, version / name)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{version / name}: missing; verify the store, then publish again"
+        ) from error
+    if arrived():
+        return
+    if file_digest(version / name) != entry["sha256"]:
+        raise StoreError(f"{version / name}: damaged; verify the store, then publish again")
+    raise StoreError(f"{target}/{name}: is not what was sent; push again")
+
+
+def _publish(place: Place, name: str, before: str, seen: Seen) -> None:
+    if place.swap(HEAD, name.encode() + b"\n", seen):
+        return
+    now = (place.look(HEAD)[0] or b"nothing").decode("ascii", "replace").strip()
+    raise StoreError(
+        f"{place}/{HEAD}: moved from {before or 'nothing'} to {now} during the push of {name}; "
+        "look at what was published there, then push again"
+    )
+
+
+def _same_model(version: Place, form: Form) -> None:
+    try:
+        model = json.loads(version.read("zarr.json"))["attributes"]["model"]
+        same, name = model["digest"] == form.model.digest, model["name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{version}/zarr.json: unreadable ({error}); verify {version}") from error
+    if not same:
+        raise StoreError(
+            f"{version}: made with the model {name!r}, the store to push with "
+            f"{form.model.name!r}; choose another URL"
+        )
+
+
+def pull(url: str, out: Path | str) -> Path:
+    """Publish the version that a URL's HEAD names (or that the URL is) in the store `out` too.
+
+    Everything is read back and compared before HEAD is swapped; returns the version's folder.
+    Raises StoreError where objects are missing or damaged, where the disk is full, and where `out`
+    was made with another model.
+    """
+    source, out = published_version(Place(url)), Path(out)
+    content = source.read(FILES)
+    listing = listed(source, content)
+    version = out / VERSIONS / listing["digest"][:16]
+    if version.exists() and not faults_of_version(version):
+        write_file(out / HEAD, version.name.encode() + b"\n")
+        return version
+    staging = new_staging(out)
+    try:
+        fetch_small(source, content, staging)
+        check_model(out, form_of(staging).model)
+        shards = {name: entry for name, entry in listing["files"].items() if "field" in entry}
+        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+            list(pool.map(partial(_received, source, staging), shards, shards.values()))
+        return put_in_place(out, staging)
+    except OSError as error:
+        fault = error.strerror or error
+        raise StoreError(f"{staging}: {fault}; make room, then pull again") from error
+    finally:
+        release(staging)
+        sweep(out)
+
+
+def listed(version: Place, content: bytes) -> dict[str, Any]:
+    """What a version's `files.json` says. Raises StoreError where it is damaged or another's."""
+    listing = unsealed_content(content, f"{version}/{FILES}")
+    name = PurePosixPath(version.url).name
+    if PurePosixPath(version.url).parent.name == VERSIONS and listing["digest"][:16] != name:
+        raise StoreError(f"{version}/{FILES}: is that of another version; push this one again")
+    for file in listing["files"]:
+        if file.startswith("/") or ".." in PurePosixPath(file).parts:
+            raise StoreError(f"{version}/{FILES}: names {file!r}, which is outside the version")
+    return listing
+
+
+def fetch_small(version: Place, listing: bytes, folder: Path) -> None:
+    """Write all of a version but its shards; `listing` is its `files.json`.
+
+    Raises StoreError where an object is missing or damaged.
+    """
+    files = listed(version, listing)["files"]
+    small = {name: entry for name, entry in files.items() if "field" not in entry}
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        list(pool.map(partial(_received, version, folder), small, small.values()))
+    run = version.look(RUN)[0]
+    if run is not None:
+        write_file(folder / RUN, run)
+    write_file(folder / FILES, listing)
+
+
+def _received(version: Place, folder: Path, name: str, entry: Mapping[str, Any]) -> None:
+    path, sha = folder / name, hashlib.sha256()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for piece in version.pieces(name, entry["bytes"]):
+            file.write(piece)
+            sha.update(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    if sha.hexdigest() != entry["sha256"]:
+        raise StoreError(f"{version}/{name}: damaged; verify {version}, then push it again")
