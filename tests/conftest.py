@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 # before torch is imported anywhere: its threads stand in each other's way on a small machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from s3_server import make_bucket, s3_server
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +24,28 @@ def shared_data() -> Path:
             f"real scans are not at {folder}; set FACEFOLD_SHARED_DATA to their folder to run this"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The URL of an S3-compatible server, which is a process of its own."""
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty s3:// place, with the environment to reach it; mirrors go to `tmp_path`."""
+    bucket = f"b{uuid.uuid4().hex}"
+    make_bucket(s3_endpoint, bucket)
+    environment = {
+        "AWS_ENDPOINT_URL": s3_endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{bucket}/faces/unified.zarr"

@@ -27,27 +27,36 @@ from pipeline.store.layout import FILES, as_json, form_of, shard_index, shard_pa
 from pipeline.store.locks import lock
 from pipeline.store.objects import Place, published_version
 from pipeline.store.packed import Rows
-from pipeline.store.pieces import Pieces, create, is_there, now, numbers, punch
+from pipeline.store.pieces import Pieces, create, is_there, now, punch
 from pipeline.store.tables import CHECKSUM, read_table
 from pipeline.store.transfer import fetch_small, listed
 from pipeline.types import Array
 
-CACHE_BYTES = 64 << 30
+CACHE_BYTES, PIECE_BYTES = 64 << 30, 4 << 20
 MIRROR, IN_USE = "mirror.json", "in_use"
 FETCHES = 8
 """Pieces that a thread downloads at once."""
 
 
-def mirrored(url: str, cache: Path | str | None = None, cache_bytes: int = CACHE_BYTES) -> Path:
+def mirrored(
+    url: str,
+    cache: Path | str | None = None,
+    cache_bytes: int = CACHE_BYTES,
+    piece_bytes: int = PIECE_BYTES,
+) -> Path:
     """The mirror of the version that a URL's HEAD names, made if it is not there.
 
     `cache` is a folder on a disk of this machine, ~/.cache/facefold without it; `cache_bytes`
-    bounds what the mirror's shards occupy there, as the last caller says. Raises StoreError where
-    the version cannot be read or is of the archive profile, and where the folder's file system
-    cannot hold a mirror.
+    bounds what the mirror's shards occupy there, as the last caller says. `piece_bytes` is about
+    what one request fetches, as the first caller says.
+
+    Raises StoreError where the version cannot be read or is of the archive profile, and where the
+    folder's file system cannot hold a mirror.
     """
-    if cache_bytes < 0:
-        raise StoreError(f"cache_bytes: got {cache_bytes}, expected 0 or more")
+    if cache_bytes < 0 or piece_bytes < 1:
+        raise StoreError(
+            f"cache_bytes {cache_bytes}, piece_bytes {piece_bytes}: expected ≥ 0 and ≥ 1"
+        )
     version = published_version(Place(url))
     content = version.read(FILES)
     listing = listed(version, content)
@@ -58,13 +67,16 @@ def mirrored(url: str, cache: Path | str | None = None, cache_bytes: int = CACHE
         folder.mkdir(parents=True, exist_ok=True)
         making = lock(folder.with_suffix(".lock"), fcntl.LOCK_EX)
         try:
-            if not (folder / MIRROR).exists():
+            if (folder / MIRROR).exists():
+                facts = json.loads((folder / MIRROR).read_bytes())
+            else:
                 _sweep(cache, started)
                 fetch_small(version, content, folder)
-                _lay_out(folder, listing["files"], version)
-            facts = as_json({"url": version.url, "cache_bytes": cache_bytes})
-            if not (folder / MIRROR).exists() or (folder / MIRROR).read_bytes() != facts:
-                write_file(folder / MIRROR, facts)
+                _lay_out(folder, listing["files"], version, piece_bytes)
+                facts = {"piece_bytes": piece_bytes}
+            wanted = facts | {"url": version.url, "cache_bytes": cache_bytes}
+            if wanted != facts:
+                write_file(folder / MIRROR, as_json(wanted))
         finally:
             os.close(making)
     except OSError as error:
@@ -101,7 +113,9 @@ def _sweep(cache: Path, started: str) -> None:
             continue  # in use, or removed by another
 
 
-def _lay_out(folder: Path, files: dict[str, dict[str, Any]], version: Place) -> None:
+def _lay_out(
+    folder: Path, files: dict[str, dict[str, Any]], version: Place, piece_bytes: int
+) -> None:
     """The shards as sparse files, which hold their indices alone, and no piece yet."""
     form = form_of(folder)
     if form.profile != "training":
@@ -112,7 +126,7 @@ def _lay_out(folder: Path, files: dict[str, dict[str, Any]], version: Place) -> 
     for path, entry in files.items():
         if "field" in entry:
             _lay_out_shard(folder / path, form, entry["field"], entry["bytes"])
-    create(folder, form)
+    create(folder, form, piece_bytes)
 
 
 def _lay_out_shard(path: Path, form: Form, name: str, n_bytes: int) -> None:
@@ -147,8 +161,8 @@ class Mirrored:
         self._folder, self._form, self._name, self._rows = folder, form, name, rows
         self._place = Place(facts["url"])
         self._field, self._places = form.stored(name), places
-        self._pieces = Pieces(folder, form, facts["cache_bytes"])
-        self._numbers = numbers(form)[0][name]
+        self._pieces = Pieces(folder, form, facts["piece_bytes"], facts["cache_bytes"])
+        self._numbers = self._pieces.numbers[name]
         _hold(folder)
 
     def row(self, row: int) -> Array:

@@ -180,7 +180,8 @@ def _look(store: Any, name: str) -> tuple[bytes | None, Seen]:
         if "NoSuchBucket" in str(error):
             raise
         return None, None
-    seen: UpdateVersion = {"e_tag": found.meta["e_tag"], "version": found.meta["version"]}
+    known = {key: found.meta[key] for key in ("e_tag", "version")}
+    seen: Any = {key: value for key, value in known.items() if value is not None}
     return bytes(found.bytes()), seen
 
 

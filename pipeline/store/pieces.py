@@ -25,7 +25,6 @@ from pipeline.store.form import Form
 from pipeline.store.layout import shard_path
 from pipeline.types import Array
 
-PIECE_BYTES = 4 << 20
 ENTRIES, LOCKS = "pieces", "pieces.lock"
 ENTRY = np.dtype([(name, "<u8") for name in ("filled", "used", "start", "end")])
 """`filled` is ABSENT, CHANGING or a time; `start` and `end` are bytes of the shard's file."""
@@ -45,29 +44,29 @@ class Numbers:
     """Of a piece, but for a shard's last one."""
 
 
-def numbers(form: Form) -> tuple[dict[str, Numbers], int]:
-    """Of each field, and how many pieces there are: of some 4 MB, at most a shard."""
+def numbers(form: Form, piece_bytes: int) -> tuple[dict[str, Numbers], int]:
+    """Of each field, and how many pieces there are: of about `piece_bytes`, at most a shard."""
     found, first = {}, 0
     for name, field in form.fields.items():
         most = form.stored(name).row_bytes * form.per_scan.get(field.group, 1)
-        scans = min(form.rows_per_shard, max(1, PIECE_BYTES // most))
+        scans = min(form.rows_per_shard, max(1, piece_bytes // most))
         found[name] = Numbers(first, -(-form.rows_per_shard // scans), scans)
         first += found[name].per_shard * form.n_shards
     return found, first
 
 
-def create(folder: Path, form: Form) -> None:
+def create(folder: Path, form: Form, piece_bytes: int) -> None:
     """The entries of pieces none of which is there."""
     (folder / ENTRIES).unlink(missing_ok=True)
-    np.memmap(folder / ENTRIES, ENTRY, "w+", shape=numbers(form)[1])
+    np.memmap(folder / ENTRIES, ENTRY, "w+", shape=numbers(form, piece_bytes)[1])
 
 
 class Pieces:
     """What is there of a mirror, of which `bound` bytes are kept."""
 
-    def __init__(self, folder: Path, form: Form, bound: int) -> None:
+    def __init__(self, folder: Path, form: Form, piece_bytes: int, bound: int) -> None:
         self._folder, self._form, self._bound = folder, form, bound
-        self._numbers, self._count = numbers(form)
+        self.numbers, self._count = numbers(form, piece_bytes)
         with _removal_told(folder):
             self._entries = np.memmap(folder / ENTRIES, ENTRY, "r+", shape=self._count)
             self._file = (folder / ENTRIES).stat().st_ino
@@ -149,8 +148,8 @@ class Pieces:
         self.filled[piece] = ABSENT
 
     def _path(self, piece: int) -> Path:
-        name = [name for name, field in self._numbers.items() if field.first <= piece][-1]
-        shard = (piece - self._numbers[name].first) // self._numbers[name].per_shard
+        name = [name for name, field in self.numbers.items() if field.first <= piece][-1]
+        shard = (piece - self.numbers[name].first) // self.numbers[name].per_shard
         return self._folder / shard_path(name, shard, len(self._form.fields[name].shape))
 
 

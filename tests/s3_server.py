@@ -1,0 +1,152 @@
+"""A real S3-compatible server on loopback, and a proxy before it that fails as networks do."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+# without a wait for more to send, which costs 40 ms a request
+MOTO = """
+from werkzeug.serving import WSGIRequestHandler
+WSGIRequestHandler.disable_nagle_algorithm = True
+from moto.server import main
+main()
+"""
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """The URL of a server in a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-c", MOTO, "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(600):
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                assert server.poll() is None, "the S3 server ended"
+                time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def make_bucket(endpoint: str, name: str) -> None:
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT")).close()
+
+
+class Faults:
+    """What the proxy does to requests: of each kind, a share, drawn by seed; `seen` counts them."""
+
+    KINDS = ("500", "503", "reset", "cut", "stall")
+
+    def __init__(self, shares: dict[str, float] | None = None, seed: int = 0) -> None:
+        self.shares, self.random = shares or {}, random.Random(seed)
+        self.seen = dict.fromkeys((*self.KINDS, "none"), 0)
+        self.bytes_sent = 0
+        self.stall_s = 2.0
+        self._lock = threading.Lock()
+
+    def draw(self) -> str:
+        with self._lock:
+            at, kind = self.random.random(), "none"
+            for candidate, share in self.shares.items():
+                if at < share:
+                    kind = candidate
+                    break
+                at -= share
+            self.seen[kind] += 1
+            return kind
+
+
+@contextmanager
+def failing_proxy(endpoint: str, faults: Faults) -> Iterator[str]:
+    """The URL of a proxy before `endpoint`."""
+    upstream = urlsplit(endpoint).netloc
+
+    class Proxy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            kind = faults.draw()
+            if kind in ("500", "503"):
+                self.send_response(int(kind))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            if kind == "reset":
+                self.reset()
+                return
+            if kind == "stall":
+                time.sleep(faults.stall_s)
+                self.close_connection = True
+                return
+            connection = http.client.HTTPConnection(upstream)
+            connection.request(self.command, self.path, body, dict(self.headers.items()))
+            got = connection.getresponse()
+            content = got.read()
+            connection.close()
+            self.send_response(got.status)
+            for name, value in got.getheaders():
+                if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                    self.send_header(name, value)
+            length = got.getheader("Content-Length")
+            self.send_header("Content-Length", length or str(len(content)))
+            self.end_headers()
+            faults.bytes_sent += len(content)
+            if kind == "cut":
+                self.wfile.write(content[: len(content) // 2])
+                self.wfile.flush()
+                self.reset()
+                return
+            self.wfile.write(content)
+
+        def reset(self) -> None:
+            """Close at once, which sends RST."""
+            lingering = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, lingering)
+            self.close_connection = True
+            self.connection.close()
+
+        def handle(self) -> None:
+            with suppress(OSError, ValueError):  # the client has hung up, or this side has
+                super().handle()
+
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
