@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch.utils.data import Dataset
 
 from pipeline.errors import StoreError
+from pipeline.loaders.selection import coded, codes_of, select, shown, words
 from pipeline.store.packing import unpack_validity
-from pipeline.store.query import matching
 from pipeline.store.reader import Store, open_store
 from pipeline.store.tables import said_columns
 from pipeline.types import Array
@@ -35,14 +35,19 @@ class FaceDataset(Dataset[Sample]):
     `store` is the dataset's folder, one version of it, or an open `Store`. `split` and `where`
     ({column: value or list of values}, or a question such as "coverage > 0.6 and not benchmark",
     see `pipeline.store.query`) choose the rows by the manifest. `fields` are stored arrays
-    (`vertices_mm` (5023,3) float32 …, all lengths in millimetres) and columns of the manifest:
-    numbers and truth values become tensors, text stays str, `identity` and `source` become int64
-    codes into `.identities` and `.sources`, which are the same for every split of one version.
-    `manifest.<column>` names a column for certain: `expression` are the coefficients,
-    `manifest.expression` is the source's word for it.
+    (`vertices_mm` (5023,3) float32 …) and columns of the manifest: numbers and truth values become
+    tensors, text stays str, `identity` and `source` become int64 codes into `.identities` and
+    `.sources`, which are the same for every split of one version. `manifest.<column>` names a
+    column for certain: `expression` are the coefficients, `manifest.expression` is the source's
+    word for it.
+
     `validity` is a (5023,) bool mask; with `unpack_validity=False` the stored (628,) uint8.
-    Absent landmarks are NaN, their confidence 0. What the manifest does not know is NaN, "" or
-    False.
+    `points_mm` and `normals` are a scan's first `points` ones, which are a random sample of all
+    (`Store.read_points`). Absent landmarks are NaN, their confidence 0. What the manifest does not
+    know is NaN, "" or False.
+
+    Lengths are millimetres. With `units="m"` every field and column whose name ends in `_mm` is in
+    metres and its name ends in `_m`: `vertices_mm` is asked for, `vertices_m` is in the sample.
 
     `dataset[i]` is a sample, `dataset[[i, j, …]]` and `dataset[i:j]` are whole batches, gathered
     at once; `DataLoader(dataset, sampler=BatchSampler(…), batch_size=None)` uses the latter. It
@@ -59,22 +64,31 @@ class FaceDataset(Dataset[Sample]):
         fields: Sequence[str] = ("vertices_mm", "shape", "identity"),
         where: Mapping[str, Any] | str | None = None,
         unpack_validity: bool = True,
+        *,
+        units: Literal["mm", "m"] = "mm",
+        points: int = 0,
     ) -> None:
         self.store = store if isinstance(store, Store) else open_store(store)
         self.fields = tuple(fields)
-        self.unpack_validity = unpack_validity
-        manifest = self.store.manifest
+        self.unpack_validity, self.units, self.points = unpack_validity, units, points
+        self.n_vertices: int = self.store.model["n_vertices"]
+        self._asked = (self.store, split, self.fields, where, unpack_validity), units, points
         _check_fields(self.store, self.fields)
         wanted, question = ({}, where) if isinstance(where, str) else (dict(where or {}), "")
         if split is not None:
             wanted["split"] = split
-        self.rows = _select(manifest, wanted, question, self.store.path)
-        self.identities = _names(manifest, "identity")
-        self.sources = _names(manifest, "source")
-        self._arrays = tuple(name for name in self.fields if name in self.store.fields)
-        others = (name for name in self.fields if name not in self._arrays)
-        self._columns = {name: self.column(name) for name in others}
-        self.store.map(*self._arrays)
+        self.rows = select(self.store, wanted, question)
+        stored = {name: self.store.fields.get(name) for name in self.fields}
+        self._arrays = tuple(name for name, field in stored.items() if field and not field.group)
+        self._points = tuple(name for name, field in stored.items() if field and field.group)
+        self._columns = {name: self._shown(name) for name, field in stored.items() if not field}
+        self._names = {name: self._name_in_samples(name) for name in self.fields}
+        self._check_points_and_units()
+        self.store.map(*self._arrays, *self._points)
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        asked, units, points = self._asked  # the question, not the rows that answer it
+        return partial(FaceDataset, units=units, points=points), asked
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -89,12 +103,12 @@ class FaceDataset(Dataset[Sample]):
         positions = np.asarray(index)
         if positions.dtype == np.bool_:
             positions = np.flatnonzero(positions)
-        return self.gather(positions.astype(np.int64))
+        return self.gather(positions.astype(np.int64, copy=False))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """The samples of a batch in one gather; DataLoader calls it where it is there."""
         batch = self.gather(np.asarray(indices, np.int64))
-        return [{name: batch[name][i] for name in self.fields} for i in range(len(indices))]
+        return [{name: values[i] for name, values in batch.items()} for i in range(len(indices))]
 
     def __iter__(self) -> Iterator[Sample]:
         return (self._one(i) for i in range(len(self)))
@@ -102,82 +116,119 @@ class FaceDataset(Dataset[Sample]):
     def _one(self, i: int) -> Sample:
         return {name: values[0] for name, values in self.gather(np.array([i])).items()}
 
+    @cached_property
+    def identities(self) -> tuple[str, ...]:
+        """Names of the codes of `identity`."""
+        return tuple(coded(self.store.columns("identity")["identity"])[1])
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the codes of `source`."""
+        return tuple(coded(self.store.columns("source")["source"])[1])
+
     def column(self, name: str) -> Array:
-        """(len(self),) a manifest column of the rows, as samples show it; codes, numbers or str."""
+        """(len(self),) a manifest column of the rows: codes, numbers, or str objects."""
         _check_fields(self.store, (PREFIX + name.removeprefix(PREFIX),))
-        return _values(self.store.manifest, name.removeprefix(PREFIX))[self.rows]
+        values = self._shown(name)
+        return values if isinstance(values, np.ndarray) else np.array(words(values), object)
+
+    def classes(self, *columns: str) -> tuple[Array, list[tuple[Any, ...]]]:
+        """(len(self),) int64 codes of what the columns hold together, and each code's values.
+
+        Null is a value as any other, None: rows of which it is not known are one class.
+        """
+        codes, classes = np.zeros(len(self), np.int64), [()]
+        for name in columns:
+            here, values = coded(self.store.columns(name)[name])
+            held = [*values, None]
+            both = codes * len(held) + here[self.rows] % len(held)
+            both, codes = np.unique(both, return_inverse=True)
+            classes = [(*classes[b // len(held)], held[b % len(held)]) for b in both]
+        return codes, classes
 
     def array_shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Shape and type of a sample's stored arrays, by field."""
-        held = ((name, self.store.fields[name]) for name in self._arrays)
-        return {name: (field.shape, np.dtype(field.dtype)) for name, field in held}
+        """Shape and type of a sample's arrays, by field."""
+        fields = self.store.fields
+        held = {name: (fields[name].shape, np.dtype(fields[name].dtype)) for name in self._arrays}
+        if self.unpack_validity and "validity" in held:
+            held["validity"] = (self.n_vertices,), np.dtype(np.bool_)
+        for name in self._points:
+            held[name] = (self.points, *fields[name].shape), np.dtype(fields[name].dtype)
+        return held
 
     def gather(self, indices: Array, out: Mapping[str, Array] | None = None) -> Sample:
-        """The batch of samples (n,) int64; `out` may give the stored arrays' memory, by field."""
-        arrays = self.store.read_fields(self._arrays, self.rows[indices], out)
+        """The batch of samples (n,) int64; `out` may give memory for arrays, by field."""
+        rows, into = self.rows[indices], dict(out or {})
+        mask = into.pop("validity", None) if self.unpack_validity else None
+        arrays = self.store.read_fields(self._arrays, rows, into)
+        if self._points:
+            for name, values in self.store.read_points(self._points, rows, self.points).items():
+                arrays[name] = _copied(values, into.get(name))
         if self.unpack_validity and "validity" in arrays:
-            n_vertices = self.store.model["n_vertices"]
-            arrays["validity"] = unpack_validity(arrays["validity"], n_vertices)
+            mask_now = unpack_validity(arrays["validity"], self.n_vertices)
+            arrays["validity"] = _copied(mask_now, mask)
+        if self.units == "m":
+            for name in arrays:
+                if name.endswith("_mm"):
+                    arrays[name] /= 1000
         return {
-            name: torch.from_numpy(arrays[name])
+            shown: torch.from_numpy(arrays[name])
             if name in arrays
-            else _tensor(self._columns[name][indices])
-            for name in self.fields
+            else _picked(self._columns[name], indices)
+            for name, shown in self._names.items()
         }
+
+    def _shown(self, name: str) -> Array | pa.Array:
+        column = name.removeprefix(PREFIX)
+        held = self.store.columns(column)[column]
+        if column in CODED:
+            return codes_of(held)[self.rows]
+        values = shown(held, self.rows)
+        in_metres = self.units == "m" and column.endswith("_mm")
+        return values / 1000 if in_metres else values
+
+    def _name_in_samples(self, name: str) -> str:
+        in_metres = self.units == "m" and name.endswith("_mm")
+        return name.removesuffix("mm") + "m" if in_metres else name
+
+    def _check_points_and_units(self) -> None:
+        if self.units not in ("mm", "m"):
+            raise StoreError(f"units {self.units!r}, expected 'mm' or 'm'")
+        views = [name for name in self._points if self.store.fields[name].group != "point"]
+        if views:
+            raise StoreError(
+                f"{self.store.path}: a scan has any number of {', '.join(views)}; read them with "
+                "store.read_ragged"
+            )
+        if bool(self._points) != (self.points > 0):
+            raise StoreError(
+                f"points={self.points} with the fields {', '.join(self.fields)}: expected a number "
+                "of points a scan with points_mm or normals, and 0 without"
+            )
+        if self.units == "m" and "source_to_canonical" in self._arrays:
+            raise StoreError(
+                "source_to_canonical leads to millimetres; ask for it with units='mm' and turn "
+                "it yourself"
+            )
 
 
 def _check_fields(store: Store, names: Sequence[str]) -> None:
-    known = {*store.fields, *store.manifest.column_names}
-    known |= {PREFIX + name for name in store.manifest.column_names}
+    known = {*store.fields, *store.column_names, *(PREFIX + name for name in store.column_names)}
     if unknown := [name for name in names if name not in known]:
-        shown = ", ".join([*store.fields, *said_columns(store.manifest.column_names)])
-        raise StoreError(f"{store.path}: no field {', '.join(unknown)}; it has {shown}")
+        offered = ", ".join([*store.fields, *said_columns(store.column_names)])
+        raise StoreError(f"{store.path}: no field {', '.join(unknown)}; it has {offered}")
     if not names:
         raise StoreError(f"{store.path}: no fields asked for; name at least one")
 
 
-def _select(manifest: pa.Table, wanted: Mapping[str, Any], question: str, store: Path) -> Array:
-    """Ascending rows whose columns hold a wanted value and that fit the question."""
-    chosen = matching(manifest, question) if question else np.ones(len(manifest), bool)
-    for column, value in wanted.items():
-        if column not in manifest.column_names:
-            raise StoreError(
-                f"{store}: no column {column!r} to choose by; the manifest has "
-                + ", ".join(said_columns(manifest.column_names))
-            )
-        values = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
-        present = manifest[column].unique().to_pylist()
-        if not set(values) & set(present):
-            held = ", ".join(sorted(str(v) for v in present)[:10])
-            raise StoreError(f"{store}: no row has {column} in {values}; it has {held}")
-        options = pa.array(values, manifest[column].type)
-        chosen &= pc.is_in(manifest[column], options).to_numpy()
-    if not chosen.any():
-        asked = [dict(wanted)] * bool(wanted) + [question] * bool(question)
-        raise StoreError(
-            f"{store}: no row satisfies all of {' and '.join(map(str, asked))}; ask for less"
-        )
-    return np.flatnonzero(chosen)
+def _copied(values: Array, out: Array | None) -> Array:
+    if out is None:
+        return values
+    out[...] = values
+    return out
 
 
-def _names(manifest: pa.Table, column: str) -> tuple[str, ...]:
-    return tuple(sorted(manifest[column].unique().to_pylist()))
-
-
-def _values(manifest: pa.Table, column: str) -> Array:
-    """A column as samples show it: codes, numbers with NaN for null, or str objects."""
-    if column in CODED:
-        names = np.array(_names(manifest, column), dtype=object)
-        return np.searchsorted(names, manifest[column].to_numpy())
-    values = manifest[column].combine_chunks()
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        return pc.fill_null(values, "").to_numpy(zero_copy_only=False)
-    if pa.types.is_boolean(values.type):
-        return pc.fill_null(values, False).to_numpy(zero_copy_only=False)
-    return values.to_numpy(zero_copy_only=False)
-
-
-def _tensor(values: Array) -> torch.Tensor | list[str]:
-    if values.dtype.kind == "O":
-        return list(values)
-    return torch.from_numpy(np.ascontiguousarray(values))
+def _picked(values: Array | pa.Array, indices: Array) -> torch.Tensor | list[str]:
+    if isinstance(values, np.ndarray):
+        return torch.from_numpy(values[indices])
+    return words(values.take(pa.array(indices)))

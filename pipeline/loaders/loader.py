@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from pipeline.errors import FacefoldError
 from pipeline.loaders.dataset import FaceDataset, Sample
 from pipeline.loaders.orders import Order, Shuffled
+from pipeline.loaders.reading import Reading
+from pipeline.loaders.ring import Ring
 from pipeline.types import Array
 
 PLANNED = 4096
@@ -76,7 +76,7 @@ class FaceLoader(IterableDataset[Sample]):
         self.rank, self.world = _rank_and_world(rank, world)
         self.drop_last, self.threads, self.ahead, self.pin = drop_last, threads, ahead, pin
         self.transform = transform
-        self._rings: list[_Ring] = []
+        self._rings: list[Ring] = []
         self.set_epoch(0)
         if batch_size < 1 or batch_size % self.order.group:
             raise FacefoldError(
@@ -140,13 +140,12 @@ class FaceLoader(IterableDataset[Sample]):
                 )
             turn = 0
         starts = self._starts(epoch, start)[turn::workers]
-        batches = self._batches(epoch, starts)
-        for first, batch in zip(starts, batches, strict=True):
+        for first, batch in self._batches(epoch, starts):
             # a worker's own next step; the others' are in between
             self.position = first + workers * self.stride
             if worker is None:
                 self.position = min(self.position, self.order.size(epoch))
-            yield batch
+            yield batch.pop()
         self.set_epoch(epoch + 1)
 
     def _starts(self, epoch: int, position: int) -> range:
@@ -160,98 +159,61 @@ class FaceLoader(IterableDataset[Sample]):
         low, high = (held * r // self.world for r in (self.rank, self.rank + 1))
         return np.arange(first + low * self.order.group, first + high * self.order.group)
 
-    def _batches(self, epoch: int, starts: range) -> Iterator[Sample]:
-        wanted = range(max(1, self.threads))
+    def _batches(self, epoch: int, starts: range) -> Iterator[tuple[int, list[Sample]]]:
+        """First position and batch of each step.
+
+        The batch is in a list to be popped from, for no frame may hold it while the next is read:
+        the ring would have to lend one buffer more, and what does not fit the cache is gathered a
+        third more slowly.
+        """
         # an iteration has its rings for itself, and leaves them to the next one
-        rings = [self._rings.pop() if self._rings else _Ring(self) for _ in wanted]
+        readers = range(self.threads + 1)
+        rings = [self._rings.pop() if self._rings else self._ring() for _ in readers]
+        draws = _Draws(self, epoch, starts)
+
+        def read(i: int, reader: int) -> Sample:
+            return self._batch(draws[i], rings[reader])
+
+        reading = Reading(read, len(starts), self.threads, self.ahead)
         try:
-            read = self._read_ahead if self.threads else self._read_inline
-            yield from read(epoch, starts, rings)
+            for i, first in enumerate(starts):
+                yield first, [reading.batch(i)]
         finally:
+            reading.close()
             self._rings += rings
 
-    def _read_inline(self, epoch: int, starts: range, rings: list[_Ring]) -> Iterator[Sample]:
-        return (self._batch(draw, rings[0]) for draw in self._draws(epoch, starts))
+    def _ring(self) -> Ring:
+        shapes = self.dataset.array_shapes()
+        if self.dataset.unpack_validity and not self.pin:
+            shapes.pop("validity", None)  # unpacking makes memory of its own: spare the copy
+        return Ring(shapes, self.batch_size, self.pin)
 
-    def _read_ahead(self, epoch: int, starts: range, rings: list[_Ring]) -> Iterator[Sample]:
-        lanes = [_Lane(self.ahead) for _ in range(self.threads)]
+    def _planned(self, epoch: int, starts: range) -> list[Draw]:
+        """This rank's samples of some steps; an order answers for many at once more cheaply."""
+        parts = [self._positions(epoch, first) for first in starts]
+        samples = self.order.at(epoch, np.concatenate(parts))
+        ends = np.cumsum([len(part) for part in parts])[:-1]
+        split = np.split(samples, ends)
+        return [Draw(epoch, part, drawn) for part, drawn in zip(parts, split, strict=True)]
 
-        def read(lane: _Lane, ring: _Ring, mine: range) -> None:
-            try:
-                for draw in self._draws(epoch, mine):
-                    if not lane.room.get():
-                        return
-                    lane.ready.put(self._batch(draw, ring))
-            except BaseException as fault:  # raised where the batch is asked for
-                lane.ready.put(fault)
-
-        readers = [
-            threading.Thread(target=read, args=(lane, ring, starts[t :: self.threads]), daemon=True)
-            for t, (lane, ring) in enumerate(zip(lanes, rings, strict=True))
-        ]
-        try:
-            for reader in readers:
-                reader.start()
-            for i in range(len(starts)):
-                lane = lanes[i % self.threads]
-                item = lane.ready.get()
-                lane.room.put(True)
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            for lane in lanes:
-                lane.room.put(False)
-            for reader in readers:
-                reader.join()
-
-    def _draws(self, epoch: int, starts: range) -> Iterator[Draw]:
-        """This rank's samples of each step; an order answers for many at once more cheaply."""
-        many = max(1, PLANNED // self.batch_size)
-        for begin in range(0, len(starts), many):
-            parts = [self._positions(epoch, first) for first in starts[begin : begin + many]]
-            samples = self.order.at(epoch, np.concatenate(parts))
-            ends = np.cumsum([len(part) for part in parts])[:-1]
-            for positions, drawn in zip(parts, np.split(samples, ends), strict=True):
-                yield Draw(epoch, positions, drawn)
-
-    def _batch(self, draw: Draw, ring: _Ring) -> Sample:
-        batch = self.dataset.gather(draw.samples, ring.buffers(len(draw.samples)))
+    def _batch(self, draw: Draw, ring: Ring) -> Sample:
+        batch = self.dataset.gather(draw.samples, ring.lend(len(draw.samples)))
         return batch if self.transform is None else self.transform(batch, draw)
 
 
-class _Lane:
-    """What a thread has read, and room for as many batches more."""
+class _Draws:
+    """The draws of an epoch's steps by number, planned many at a time."""
 
-    def __init__(self, ahead: int) -> None:
-        self.ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.room: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        for _ in range(ahead):
-            self.room.put(True)
+    def __init__(self, loader: FaceLoader, epoch: int, starts: range) -> None:
+        self.loader, self.epoch, self.starts = loader, epoch, starts
+        self.many = max(1, PLANNED // loader.batch_size)
+        self.plan = lru_cache(2)(self._plan)  # threads may be in the next one already
 
+    def __getitem__(self, i: int) -> Draw:
+        return self.plan(i // self.many)[i % self.many]
 
-class _Ring:
-    """Buffers of one thread, each used again once nothing refers to what was lent of it."""
-
-    def __init__(self, loader: FaceLoader) -> None:
-        self.shapes = loader.dataset.array_shapes()
-        self.batch_size, self.pin = loader.batch_size, loader.pin
-        self.slots: list[tuple[dict[str, Array], list[weakref.ref[Array]]]] = []
-
-    def buffers(self, n: int) -> dict[str, Array]:
-        """Arrays (n, *shape) by field, free to write to."""
-        free = (slot for slot in self.slots if all(lent() is None for lent in slot[1]))
-        slot = next(free, None)
-        if slot is None:
-            slot = {name: self._made(*kind) for name, kind in self.shapes.items()}, []
-            self.slots.append(slot)
-        views = {name: array[:n] for name, array in slot[0].items()}
-        slot[1][:] = [weakref.ref(view) for view in views.values()]
-        return views
-
-    def _made(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        kind = torch.from_numpy(np.empty(0, dtype)).dtype
-        return torch.empty((self.batch_size, *shape), dtype=kind, pin_memory=self.pin).numpy()
+    def _plan(self, part: int) -> list[Draw]:
+        return self.loader._planned(self.epoch, self.starts[part * self.many :][: self.many])
 
 
 def _rank_and_world(rank: int | None, world: int | None) -> tuple[int, int]:

@@ -114,7 +114,7 @@ def test_wrong_questions(store: Path, tmp_path: Path) -> None:
         FaceDataset(store, fields=("vertices", "shape"))
     with pytest.raises(StoreError, match=r"no row has split in \['test'\]; it has train, val"):
         FaceDataset(store, split="test")
-    with pytest.raises(StoreError, match="no column 'licens' to choose by; the manifest has"):
+    with pytest.raises(StoreError, match="no column licens; the manifest has scan_id"):
         FaceDataset(store, where={"licens": "x"})
     with pytest.raises(StoreError, match="no row satisfies all of"):
         FaceDataset(store, where={"subject": "0", "split": "train"})

@@ -39,14 +39,22 @@ def test_a_permutation_has_each_place_once(n: int) -> None:
     assert sorted(permuted(np.arange(n), n, (1, 2))) == list(range(n))
 
 
-def test_permutations_look_random() -> None:
-    """Places of one position over many keys are uniform; neighbours are no neighbours."""
-    n, keys = 10, 4000
-    counts = np.zeros((n, n))
+@pytest.mark.parametrize("n", [5, 9])
+def test_permutations_of_few_look_random(n: int) -> None:
+    """Places of each position, and of the first two together, are uniform over many keys."""
+    keys = 1500
+    counts, pairs = np.zeros((n, n)), np.zeros((n, n))
     for key in range(keys):
-        counts[np.arange(n), permuted(np.arange(n), n, (key,))] += 1
-    chi = ((counts - keys / n) ** 2 / (keys / n)).sum()
-    assert chi < 81 + 5 * np.sqrt(2 * 81)  # 81 degrees of freedom
+        places = permuted(np.arange(n), n, (key,))
+        counts[np.arange(n), places] += 1
+        pairs[places[0], places[1]] += 1
+    unequal = pairs[~np.eye(n, dtype=bool)]
+    for found, free in ((counts.ravel(), (n - 1) ** 2), (unequal, n * (n - 1) - 1)):
+        expected = found.mean()
+        assert ((found - expected) ** 2 / expected).sum() < free + 5 * np.sqrt(2 * free)
+
+
+def test_neighbours_of_a_permutation_are_no_neighbours() -> None:
     many = permuted(np.arange(100_000), 100_000, (3,))
     steps = np.diff(many)
     assert abs(np.corrcoef(many[:-1], many[1:])[0, 1]) < 0.02
