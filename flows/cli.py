@@ -221,6 +221,30 @@ def export(
 
 
 @app.command()
+def prune(
+    store: Path,
+    keep: Annotated[
+        int, typer.Option(min=0, help="How many versions stay besides the published one.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed and stop.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove a store's old versions, the oldest first, and what killed processes left."""
+    from flows.store_report import prune_report
+    from pipeline.store import prune as prune_store
+
+    pruned = prune_store(store, keep, dry_run)
+    if as_json:
+        names = [version.name for version in pruned.versions]
+        leftovers = [path.name for path in pruned.leftovers]
+        show({"versions": names, "leftovers": leftovers, "bytes": pruned.bytes})
+    else:
+        prune_report(str(store), pruned, dry_run)
+
+
+@app.command()
 def verify(store: Path, as_json: Json = False) -> None:
     """Read every byte of a store and compare it with what was written; 3 where faults are found."""
     from pipeline.store import verify as verify_store

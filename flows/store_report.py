@@ -1,10 +1,10 @@
-"""What `facefold inspect` shows of a store to people."""
+"""What `facefold inspect` and `prune` show of a store to people."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import JustifyMethod
@@ -13,6 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.console import out, plain
+
+if TYPE_CHECKING:
+    from pipeline.store.pruning import Pruned
 
 EXPRESSIONS = 12
 """As many are named."""
@@ -66,6 +69,17 @@ def store_report(store: str, found: Found) -> None:
         (of_field(name, told) for name, told in found["fields"].items()),
     )
     show(("version", "published", "size", ""), map(of_version, found["versions"]))
+
+
+def prune_report(store: str, pruned: Pruned, dry_run: bool) -> None:
+    """Prints what went, or would go."""
+    for version in pruned.versions:
+        published = f"{version.published:%Y-%m-%d %H:%M:%S UTC}"
+        plain(f"version {version.name}, published {published}, {decimal(version.bytes)}")
+    for path in pruned.leftovers:
+        plain(f"{path.name}, left by a process that was killed")
+    verb = "would free" if dry_run else "freed"
+    plain(f"{store}: {verb} {decimal(pruned.bytes)}" if pruned.bytes else f"{store}: nothing to do")
 
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

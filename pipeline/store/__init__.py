@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pipeline.store.inspection import inspect_store as inspect_store
     from pipeline.store.layout import current_version as current_version
     from pipeline.store.locks import sweep as sweep
+    from pipeline.store.pruning import prune as prune
     from pipeline.store.publishing import publish as publish
     from pipeline.store.reader import Store as Store
     from pipeline.store.reader import open_store as open_store
@@ -33,6 +34,7 @@ _HOME = {
     "export": "exporting",
     "inspect_store": "inspection",
     "sweep": "locks",
+    "prune": "pruning",
     "publish": "publishing",
     "Store": "reader",
     "open_store": "reader",

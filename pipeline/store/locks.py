@@ -81,19 +81,22 @@ def publishing(store: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def sweep(store: Path | str) -> list[Path]:
-    """Remove the stagings whose processes are all dead; returns what was removed."""
+def sweep(store: Path | str, dry_run: bool = False) -> list[Path]:
+    """Remove the stagings whose processes are all dead; returns what was, or would be, removed."""
     store = Path(store)
     locks = {path.with_suffix("") for path in store.glob(f"{STAGING}*.lock")}
     folders = {path for path in store.glob(f"{STAGING}*") if path.is_dir()}
     removed = []
     for staging in sorted(locks | folders):
+        stays = dry_run and _lock_of(staging).exists()
         try:
             descriptor = lock(_lock_of(staging), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             continue
-        shutil.rmtree(staging, ignore_errors=True)
-        _lock_of(staging).unlink(missing_ok=True)
+        if not dry_run:
+            shutil.rmtree(staging, ignore_errors=True)
+        if not stays:
+            _lock_of(staging).unlink(missing_ok=True)
         os.close(descriptor)
         removed.append(staging)
     return removed

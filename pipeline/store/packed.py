@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from pipeline.errors import StoreError
 from pipeline.store.form import STEP_MM, Form
 from pipeline.store.layout import unpacked, without_checksum
 from pipeline.types import Array
@@ -64,12 +65,20 @@ class PackedField:
     def _unpack(self, chunk: int) -> Array:
         shard, place = divmod(chunk, self._shard_rows // self._chunk_rows)
         start, length = map(int, self._indices[shard][place])
-        with self._paths[shard].open("rb") as file:
-            file.seek(start)
-            packed = file.read(length)
+        try:
+            with self._paths[shard].open("rb") as file:
+                file.seek(start)
+                packed = file.read(length)
+        except FileNotFoundError as error:
+            raise gone(error) from error
         n_bytes = self._chunk_rows * self._field.row_bytes
         content = unpacked(packed, n_bytes, f"{self._paths[shard]}: chunk {place}")
         return np.frombuffer(content, self._field.dtype).reshape(-1, *self._field.shape)
+
+
+def gone(error: FileNotFoundError) -> StoreError:
+    """For a file that was there when the store was opened."""
+    return StoreError(f"{error.filename}: removed since the store was opened; open it again")
 
 
 def _index(path: Path, n_bytes: int) -> Array:

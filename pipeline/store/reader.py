@@ -17,7 +17,7 @@ from pipeline.store.form import at
 from pipeline.store.layout import FILES, current_version, form_of, shard_path, unsealed
 from pipeline.store.mirror import CACHE_BYTES, MIRROR, Mirrored, mirrored
 from pipeline.store.objects import is_url
-from pipeline.store.packed import InSteps, PackedField, Rows
+from pipeline.store.packed import InSteps, PackedField, Rows, gone
 from pipeline.store.tables import column_names, read_table, said_columns
 from pipeline.types import Array
 
@@ -191,7 +191,10 @@ class Store:
                 self.path / shard_path(name, shard, n_dims) for shard in range(self.form.n_shards)
             ]
             kind = MappedField if self.form.profile == "training" else PackedField
-            rows: Rows = kind(self.form, name, paths)
+            try:
+                rows: Rows = kind(self.form, name, paths)
+            except FileNotFoundError as error:
+                raise gone(error) from error
             if (self.path / MIRROR).exists():
                 group = self.fields[name].group
                 places = self._field(at(group)).take(np.arange(self.n_rows)) if group else None

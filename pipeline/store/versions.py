@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,26 +33,31 @@ def list_versions(store: Path | str) -> list[Version]:
 
     Raises StoreError where there is no store or nothing has been published.
     """
-    current = current_version(store)
-    found = [
-        Version(path, _published(path), bytes_below(path), path.name == current.name)
-        for path in (Path(store) / VERSIONS).iterdir()
-        if (path / FILES).is_file()
-    ]
+    current, found = current_version(store), []
+    for path in (Path(store) / VERSIONS).iterdir():
+        try:
+            written = (path / FILES).stat().st_mtime
+        except (FileNotFoundError, NotADirectoryError):  # no version, or one that is being removed
+            continue
+        size, is_current = bytes_below(path), path.name == current.name
+        found.append(Version(path, _published(path, written), size, is_current))
     return sorted(found, key=lambda version: (version.published, version.name), reverse=True)
 
 
-def _published(version: Path) -> datetime:
+def _published(version: Path, written: float) -> datetime:
     """As the publisher noted; where it did not, or the note is damaged, when the last of the
-    version's own files was written, which a copy of the folder may change."""
+    version's own files was `written` (seconds), which a copy of the folder may change."""
     try:
         return datetime.fromisoformat(unsealed(version / RUN)["published"])
     except (StoreError, KeyError, ValueError):
-        return datetime.fromtimestamp((version / FILES).stat().st_mtime, timezone.utc)
+        return datetime.fromtimestamp(written, timezone.utc)
 
 
 def bytes_below(folder: Path) -> int:
-    """Sizes of all files in it, together."""
-    return sum(
-        Path(parent, name).lstat().st_size for parent, _, names in os.walk(folder) for name in names
-    )
+    """Sizes of all files in it, together; of those that vanish meanwhile nothing."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += Path(parent, name).lstat().st_size
+    return size

@@ -88,3 +88,18 @@ def test_inspect_names_few_people(store: Path, tmp_path: Path) -> None:
 def test_export_wants_the_store_s_own_model(store: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="made with the model 'test model', got 'stand-in'"):
         run("export", store, "--layout", "mica", "--out", tmp_path)
+
+
+def test_prune(tmp_path: Path) -> None:
+    first, second, third = (make_store(tmp_path, seed=seed) for seed in range(3))
+    told = run("prune", tmp_path, "--keep", 1, "--dry-run")
+    line = rf"version {first.name}, published \d{{4}}-\d\d-\d\d .* UTC, (\d+\.\d kB)\n"
+    (size,) = re.findall(line, told)
+    assert told.endswith(f"\n{tmp_path}: would free {size}\n") and first.exists()
+    assert run("prune", tmp_path, "--keep", 1).endswith(f"{tmp_path}: freed {size}\n")
+    assert not first.exists() and second.exists() and third.exists()
+    assert run("prune", tmp_path, "--keep", 1) == f"{tmp_path}: nothing to do\n"
+    told = json.loads(run("prune", tmp_path, "--keep", 0, "--json"))
+    assert (told["versions"], told["leftovers"]) == ([second.name], [])
+    assert told["bytes"] > 100_000
+    assert CliRunner().invoke(app, ["prune", str(tmp_path)]).exit_code == 2, "keeps nobody knows"

@@ -1,0 +1,59 @@
+"""Removing what nobody needs any more: old versions, and what killed processes left."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import StoreError
+from pipeline.store.layout import VERSIONS, current_version, sync_folder
+from pipeline.store.locks import publishing, sweep
+from pipeline.store.versions import Version, bytes_below, list_versions
+
+PRUNED = ".pruned-"
+"""Begins the name of a version that is being removed: no reader takes it for one."""
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What `prune` removed, or would remove."""
+
+    versions: tuple[Version, ...]
+    """The latest first."""
+    leftovers: tuple[Path, ...]
+    """Abandoned stagings, and versions that a killed prune did not finish."""
+    bytes: int
+
+
+def prune(store: Path | str, keep: int, dry_run: bool = False) -> Pruned:
+    """Removes all versions of a store but the published one and the `keep` latest of the others.
+
+    Abandoned stagings go, too. A version leaves its place in one step before its files are
+    deleted: whoever opens it meanwhile gets a StoreError, and what a reader has mapped stays. A
+    killed prune is completed by the next one. `dry_run` removes nothing. Raises StoreError where
+    nothing has been published, and where HEAD does not name a version that is there.
+    """
+    store = Path(store)
+    if keep < 0:
+        raise StoreError(f"keep: got {keep}, expected 0 or more versions")
+    current_version(store)  # first of all: a folder that is no store stays as it is
+    with publishing(store):
+        others = [version for version in list_versions(store) if not version.is_current]
+        old = tuple(others[keep:])
+        unfinished = sorted(store.glob(f"{PRUNED}*"))
+        leftovers = (*unfinished, *sweep(store, dry_run=True))
+        size = sum(version.bytes for version in old) + sum(map(bytes_below, leftovers))
+        if not dry_run:
+            _delete(unfinished)
+            removed = [version.path.rename(store / f"{PRUNED}{version.name}") for version in old]
+            sync_folder(store / VERSIONS)
+            _delete(removed)
+            sweep(store)
+    return Pruned(old, leftovers, size)
+
+
+def _delete(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder)
