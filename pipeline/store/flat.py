@@ -35,7 +35,7 @@ class MappedField:
     def __init__(self, form: Form, name: str, paths: Sequence[Path]) -> None:
         field = form.stored(name)
         self._rows_per_shard = form.shard_rows(name)
-        rows = [_rows_held(form, name, path) for path in paths]
+        rows = _rows_held(form, name, paths)
         if not field.group:  # the last chunk's padding is no row
             rows = [form.scans(shard) for shard in range(form.n_shards)]
         period = math.lcm(_HUGE_PAGE, field.row_bytes) // field.row_bytes
@@ -64,26 +64,35 @@ class MappedField:
         return shard * self._rows_per_slot + within
 
 
-def _rows_held(form: Form, name: str, path: Path) -> int:
-    """Rows of a shard, with the padding of its last chunk. Raises StoreError where its index is not
-    that of so many."""
-    chunk_bytes = form.chunk_rows(name) * form.stored(name).row_bytes
-    index_bytes = form.index_bytes(name)
-    with path.open("rb", buffering=0) as file:
-        start = file.seek(0, os.SEEK_END) - index_bytes
-        file.seek(max(start, 0))
-        index = file.read(index_bytes)
-    n_chunks = start // chunk_bytes
-    if start < 0 or index != shard_index(form, name, [chunk_bytes] * n_chunks):
-        raise StoreError(f"{path}: its index is damaged; verify the store, then restore it")
-    return n_chunks * form.chunk_rows(name)
+def _rows_held(form: Form, name: str, paths: Sequence[Path]) -> list[int]:
+    """Rows of each shard, with the padding of its last chunk. Raises StoreError where an index is
+    not that of so many."""
+    chunk_rows, index_bytes = form.chunk_rows(name), form.index_bytes(name)
+    chunk_bytes = chunk_rows * form.stored(name).row_bytes
+    indices: dict[int, bytes] = {}  # most shards have as many chunks as the others
+    rows = []
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            start = os.fstat(descriptor).st_size - index_bytes
+            index = os.pread(descriptor, index_bytes, max(start, 0))
+        finally:
+            os.close(descriptor)
+        n_chunks = start // chunk_bytes
+        if n_chunks not in indices and start >= 0:
+            indices[n_chunks] = shard_index(form, name, [chunk_bytes] * n_chunks)
+        if index != indices.get(n_chunks):
+            raise StoreError(f"{path}: its index is damaged; verify the store, then restore it")
+        rows.append(n_chunks * chunk_rows)
+    return rows
 
 
 def _map_slots(
     field: Field, paths: Sequence[Path], rows: Sequence[int], rows_per_slot: int
 ) -> Array:
     """Reserve addresses for all slots, then lay each shard's rows at the start of its own."""
-    total = ((len(paths) - 1) * rows_per_slot + rows[-1]) * field.row_bytes
+    row_bytes = field.row_bytes
+    total = ((len(paths) - 1) * rows_per_slot + rows[-1]) * row_bytes
     held = [(shard, path, n) for shard, (path, n) in enumerate(zip(paths, rows, strict=True)) if n]
     try:
         reserved = mmap.mmap(
@@ -96,15 +105,16 @@ def _map_slots(
         ) from error
     everything = np.frombuffer(reserved, np.uint8)  # keeps `reserved`, whose end unmaps all of it
     flat = everything[-everything.ctypes.data % _HUGE_PAGE :][:total]
+    start = flat.ctypes.data
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     for shard, path, n in held:
-        address = flat.ctypes.data + shard * rows_per_slot * field.row_bytes
+        address = start + shard * rows_per_slot * row_bytes
         descriptor = os.open(path, os.O_RDONLY)
         try:
             got = libc.mmap(
                 ctypes.c_void_p(address),
-                ctypes.c_size_t(n * field.row_bytes),
+                ctypes.c_size_t(n * row_bytes),
                 mmap.PROT_READ,
                 mmap.MAP_SHARED | _MAP_FIXED,
                 descriptor,
