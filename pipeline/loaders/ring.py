@@ -27,7 +27,10 @@ class Ring:
         self._slots: list[tuple[dict[str, Array], list[weakref.ref[Array]]]] = []
 
     def lend(self, n: int) -> dict[str, Array]:
-        """Arrays (n, *shape) by field, free to write to."""
+        """Arrays (n, *shape) by field, free to write to.
+
+        A tensor made of one, and whatever shares its storage, keeps the buffer from being lent.
+        """
         buffers, lent = self._free()
         views = {name: array[:n] for name, array in buffers.items()}
         lent[:] = map(weakref.ref, views.values())
