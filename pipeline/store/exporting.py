@@ -12,7 +12,7 @@ import trimesh
 
 from pipeline.errors import StoreError
 from pipeline.flame.model import FlameModel
-from pipeline.store.query import matching
+from pipeline.store.query import matching_rows
 from pipeline.store.reader import Store, open_store
 from pipeline.types import Array
 
@@ -72,8 +72,8 @@ def export(
             f"{source.path}: made with the model {source.model['name']!r}, got {model.name!r}; "
             "name that model's file"
         )
-    rows = np.flatnonzero(matching(source.manifest, where))
-    chosen = source.manifest.take(rows).to_pylist()
+    rows = matching_rows(source, where)
+    chosen = source.columns("identity", "scan_id").take(rows).to_pylist()
     refuse_shared_names(source, chosen)
     for place, row in zip(rows, chosen, strict=True):
         arrays = {name: source.row(name, int(place)) for name in FIELDS}

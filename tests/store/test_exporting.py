@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import numpy as np
 import pytest
 import trimesh
 from random_store import random_manifest, random_rows
+from scipy.spatial import cKDTree
 
+from pipeline.catalogue import catalogue
 from pipeline.errors import StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
+from pipeline.normalise import read_record
+from pipeline.registry import load_registry
 from pipeline.store import ModelTag, create_staging, export, publish, write_shard
 from pipeline.types import Array
 
@@ -29,10 +34,12 @@ def rows(model: FlameModel) -> dict[str, Array]:
     return random_rows(N, n_vertices=len(model.template_mm))
 
 
-def published(folder: Path, model: FlameModel, rows: dict[str, Array], **columns: str) -> Path:
+def published(
+    folder: Path, model: FlameModel, rows: dict[str, Array], told: Sequence[dict[str, str]] = ({},)
+) -> Path:
     tag = ModelTag.of(model)
     staging = create_staging(folder, N, tag, 16)
-    manifest = [row | columns for row in random_manifest(N)]
+    manifest = [row | told[i % len(told)] for i, row in enumerate(random_manifest(N))]
     publish(folder, staging, [write_shard(staging, 0, rows, tag.digest)], manifest)
     return folder
 
@@ -61,6 +68,37 @@ def test_micas_layout(
         np.testing.assert_array_equal(mesh.faces, model.faces)
 
 
+def test_what_is_exported_comes_back_through_the_registry(
+    model: FlameModel, rows: dict[str, Array], tmp_path: Path
+) -> None:
+    heads = np.stack([model.template_mm * (0.9 + 0.05 * i) for i in range(N)]).astype(np.float32)
+    people = ("lab:anna", "lab:anna", "other:7", "other:ben_k")
+    scans = ("lab:anna/smile", "lab:anna/neutral", "other:7_open", "other:in/ben_k/day 2")
+    told = [
+        {"identity": person, "scan_id": scan, "split": "train"}
+        for person, scan in zip(people, scans, strict=True)
+    ]
+    store = published(tmp_path / "s.zarr", model, rows | {"vertices_mm": heads}, told)
+    export(store, tmp_path / "mica", "mica", model)
+    registry = load_registry("mica")
+    found = catalogue(registry, tmp_path / "mica")
+    assert (found.excluded, found.quarantined) == ((), ())
+    assert len(found.companions) == N
+    by_path = sorted(found.records, key=lambda record: record.path)
+    assert [(r.subject, r.expression, r.neutral) for r in by_path] == [
+        ("lab_anna", "neutral", True),
+        ("lab_anna", "smile", False),
+        ("other_7", "open", False),
+        ("other_ben_k", "day 2", False),
+    ]
+    for record, i in zip(by_path, (1, 0, 2, 3), strict=True):
+        scan = read_record(record, registry)
+        shift_mm = scan.source_to_canonical[:3, 3]
+        np.testing.assert_allclose(scan.source_to_canonical[:3, :3], 1000 * np.eye(3), atol=1e-9)
+        apart_mm, _ = cKDTree(heads[i] + shift_mm).query(scan.vertices_mm)
+        assert apart_mm.max() < 1e-4 and len(scan.vertices_mm) > 3000
+
+
 @pytest.mark.parametrize("layout", ["ply", "obj"])
 def test_meshes_of_the_rows_that_fit(
     store: Path, model: FlameModel, rows: dict[str, Array], tmp_path: Path, layout: str
@@ -80,16 +118,13 @@ def test_what_cannot_be(
     other = replace(model, name="other", template_mm=model.template_mm + 1)
     with pytest.raises(StoreError, match="made with the model 'stand-in', got 'other'"):
         export(store, tmp_path, "ply", other)
-    one = published(tmp_path / "one.zarr", model, rows, identity="a:b", split="train")
+    one = published(tmp_path / "one.zarr", model, rows, [{"identity": "a:b", "split": "train"}])
     assert export(one, tmp_path / "files", "ply", model) == N
 
 
 def test_two_scans_of_one_name(model: FlameModel, rows: dict[str, Array], tmp_path: Path) -> None:
-    tag, store = ModelTag.of(model), tmp_path / "s.zarr"
-    staging = create_staging(store, N, tag, 16)
-    manifest = random_manifest(N)
-    manifest[0]["scan_id"], manifest[1]["scan_id"] = "s0:a/b", "s0:a_b"
-    publish(store, staging, [write_shard(staging, 0, rows, tag.digest)], manifest)
+    told = [{"scan_id": f"s0:{name}"} for name in ("a/b", "a_b", "c", "d")]
+    store = published(tmp_path / "s.zarr", model, rows, told)
     with pytest.raises(StoreError, match="s0:a/b and s0:a_b would be one file"):
         export(store, tmp_path / "files", "ply", model)
     assert not (tmp_path / "files").exists()
