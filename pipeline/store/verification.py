@@ -83,12 +83,15 @@ def verify(store: Path | str) -> list[str]:
     return [f"{name}: does not belong to the store" for name in strangers] + _faults(version)
 
 
-def faults_of_version(version: Path) -> list[str]:
-    """Every fault of one version's folder, each beginning with the file it concerns."""
-    return _faults(Folder(version))
+def faults_of_version(version: Path, quick: bool = False) -> list[str]:
+    """Every fault of one version's folder, each beginning with the file it concerns.
+
+    `quick` compares the CRC-32C of those files whose listing has it, in a tenth of the time.
+    """
+    return _faults(Folder(version), quick)
 
 
-def _faults(version: Files) -> list[str]:
+def _faults(version: Files, quick: bool = False) -> list[str]:
     sizes = version.sizes()
     if FILES not in sizes:
         return [f"{version}/{FILES}: missing; this is no published version of a store"]
@@ -102,7 +105,7 @@ def _faults(version: Files) -> list[str]:
         faults.append(f"{where.name}: the folder's name is not its content's digest")
     files = listing["files"]
     with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
-        found = pool.map(partial(_faults_of_file, version, sizes), files, files.values())
+        found = pool.map(partial(_faults_of_file, version, sizes, quick), files, files.values())
         faults += [fault for some in found for fault in some]
     try:
         if RUN in sizes:
@@ -114,18 +117,22 @@ def _faults(version: Files) -> list[str]:
 
 
 def _faults_of_file(
-    version: Files, sizes: dict[str, int], name: str, entry: dict[str, Any]
+    version: Files, sizes: dict[str, int], quick: bool, name: str, entry: dict[str, Any]
 ) -> list[str]:
     if name not in sizes:
         return [f"{name}: missing"]
     if sizes[name] != entry["bytes"]:
         return [f"{name}: {sizes[name]} bytes, expected {entry['bytes']}"]
+    by_crc32c = quick and "crc32c" in entry
     try:
-        if content_digest(version, name, entry["bytes"]) == entry["sha256"]:
+        if by_crc32c and content_crc32c(version, name, entry["bytes"]) == entry["crc32c"]:
+            return []
+        if not by_crc32c and content_digest(version, name, entry["bytes"]) == entry["sha256"]:
             return []
     except OSError as error:
         return [f"{name}: {error.strerror or error}"]
-    return [f"{name}: content differs from its SHA-256" + _damaged_rows(version, name, entry)]
+    kind = "CRC-32C" if by_crc32c else "SHA-256"
+    return [f"{name}: content differs from its {kind}" + _damaged_rows(version, name, entry)]
 
 
 def content_digest(place: Files, name: str, size: int) -> str:
@@ -134,6 +141,13 @@ def content_digest(place: Files, name: str, size: int) -> str:
     for piece in place.pieces(name, size):
         sha.update(piece)
     return sha.hexdigest()
+
+
+def content_crc32c(place: Files, name: str, size: int) -> int:
+    crc = 0
+    for piece in place.pieces(name, size):
+        crc = google_crc32c.extend(crc, piece)
+    return crc
 
 
 def _damaged_rows(version: Files, name: str, entry: dict[str, Any]) -> str:

@@ -48,7 +48,7 @@ def test_neighbours_of_poison_scans_survive_and_the_next_build_tries_again(
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), str(path)]
     first, second = (
-        json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=200).stdout)
+        json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=400).stdout)
         for _ in range(2)
     )
     stages = {row["scan_id"]: (row["stage"], row["reason"]) for row in first["quarantine"]}

@@ -103,7 +103,7 @@ def test_a_killed_writer_is_run_again(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     writer = context.Process(target=write_random_shard, args=(staging, 0, 3000, 3008))
     writer.start()
-    while not (staging / "vertices_mm" / "c").exists():
+    while writer.is_alive() and not (staging / "vertices_mm" / "c").exists():
         time.sleep(0.001)
     writer.kill()
     writer.join()
