@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -54,16 +54,53 @@ def make_bucket(endpoint: str, name: str) -> None:
     urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT")).close()
 
 
+class Bucket:
+    """Objects of a place, reached past the proxy and past facefold."""
+
+    def __init__(self, endpoint: str, url: str) -> None:
+        from obstore.store import S3Store
+
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        options = {"endpoint": endpoint, "region": "us-east-1"}
+        keys = {"access_key_id": "test", "secret_access_key": "test"}
+        allow = {"allow_http": True}
+        self._store = S3Store(bucket, prefix=prefix, **options, **keys, client_options=allow)
+
+    def read(self, name: str) -> bytes:
+        import obstore
+
+        return bytes(obstore.get(self._store, name).bytes())
+
+    def write(self, name: str, content: bytes) -> None:
+        import obstore
+
+        obstore.put(self._store, name, content)
+
+    def remove(self, name: str) -> None:
+        import obstore
+
+        obstore.delete(self._store, name)
+
+    def flip(self, name: str, bit: int) -> None:
+        content = bytearray(self.read(name))
+        content[bit // 8] ^= 1 << bit % 8
+        self.write(name, bytes(content))
+
+
 class Faults:
     """What the proxy does to requests: of each kind, a share, drawn by seed; `seen` counts them."""
 
-    KINDS = ("500", "503", "reset", "cut", "stall")
+    KINDS = ("403", "500", "503", "reset", "cut", "lost", "stall")
 
     def __init__(self, shares: dict[str, float] | None = None, seed: int = 0) -> None:
         self.shares, self.random = shares or {}, random.Random(seed)
         self.seen = dict.fromkeys((*self.KINDS, "none"), 0)
-        self.bytes_sent = 0
         self.stall_s = 2.0
+        self.requests: list[tuple[str, str]] = []
+        """Method and path of those that were passed on."""
+        self.bytes_sent = 0
+        self.before: Callable[[str, str], None] = lambda method, path: None
+        """Called with the method and path of each request."""
         self._lock = threading.Lock()
 
     def draw(self) -> str:
@@ -90,8 +127,9 @@ def failing_proxy(endpoint: str, faults: Faults) -> Iterator[str]:
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            faults.before(self.command, self.path)
             kind = faults.draw()
-            if kind in ("500", "503"):
+            if kind.isdigit():
                 self.send_response(int(kind))
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -103,11 +141,15 @@ def failing_proxy(endpoint: str, faults: Faults) -> Iterator[str]:
                 time.sleep(faults.stall_s)
                 self.close_connection = True
                 return
+            faults.requests.append((self.command, self.path))
             connection = http.client.HTTPConnection(upstream)
             connection.request(self.command, self.path, body, dict(self.headers.items()))
             got = connection.getresponse()
             content = got.read()
             connection.close()
+            if kind == "lost":  # what was asked for is done
+                self.reset()
+                return
             self.send_response(got.status)
             for name, value in got.getheaders():
                 if name.lower() not in ("connection", "transfer-encoding", "content-length"):

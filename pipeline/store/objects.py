@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -94,8 +95,12 @@ class Place:
             yield self.read_range(name, start, min(PIECE, size - start))
 
     def send(self, name: str, path: Path) -> None:
-        """Upload a file, which replaces the object at once when all of it is there."""
-        self._ask("send", name, path)
+        """Upload a file, which replaces the object at once when all of it is there.
+
+        Raises OSError where the file cannot be read.
+        """
+        with path.open("rb"):
+            self._ask("send", name, path)
 
     def swap(self, name: str, content: bytes, seen: Seen) -> bool:
         """Put an object where it still is what `look` saw; False where it is something else."""
@@ -104,7 +109,7 @@ class Place:
     def _ask(self, request: str, *arguments: Any) -> Any:
         """obstore's threads do not survive a fork: there, another process makes the request."""
         if _forked:
-            return _proxy().ask(self.url, request, *arguments)
+            return _this_proxy().ask(self.url, request, *arguments)
         return self._answer(request, *arguments)
 
     def _answer(self, request: str, *arguments: Any) -> Any:
@@ -221,23 +226,26 @@ _REQUESTS: dict[str, Callable[..., Any]] = {
     "send": _send,
     "swap": _swap,
 }
-_proxies: dict[int, _Proxy] = {}
-"""By process: that of a parent is the parent's."""
 _forked = False
+"""This process is a fork of one that has made requests, perhaps."""
+_proxy: _Proxy | None = None
+_making_proxy = threading.Lock()
 
 
 def _note_fork() -> None:
-    global _forked
+    global _forked, _proxy, _making_proxy
     _forked = _forked or "obstore" in sys.modules
+    _proxy, _making_proxy = None, threading.Lock()  # the parent's are its own
 
 
 os.register_at_fork(after_in_child=_note_fork)
 
 
-def _proxy() -> _Proxy:
-    if os.getpid() not in _proxies:
-        _proxies[os.getpid()] = _Proxy()
-    return _proxies[os.getpid()]
+def _this_proxy() -> _Proxy:
+    global _proxy
+    with _making_proxy:
+        _proxy = _proxy or _Proxy()
+        return _proxy
 
 
 class _Proxy:
@@ -272,14 +280,12 @@ class _Proxy:
 def serve() -> None:
     """Answer the requests of a `_Proxy` until it closes the pipe."""
     place = lru_cache(Place)
-    while True:
-        try:
+    with suppress(EOFError, BrokenPipeError):
+        while True:
             url, request, *arguments = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            answer = place(url)._answer(request, *arguments)
-        except StoreError as error:
-            answer = error
-        pickle.dump(answer, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+            try:
+                answer = place(url)._answer(request, *arguments)
+            except StoreError as error:
+                answer = error
+            pickle.dump(answer, sys.stdout.buffer)
+            sys.stdout.buffer.flush()

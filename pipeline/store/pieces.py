@@ -30,8 +30,9 @@ ENTRY = np.dtype([(name, "<u8") for name in ("filled", "used", "start", "end")])
 """`filled` is ABSENT, CHANGING or a time; `start` and `end` are bytes of the shard's file."""
 ABSENT, CHANGING = 0, 1
 _PUNCH = 1 | 2  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
-_BORDERS = 2 * 4096
-"""Bytes of the pages at a piece's ends, which may stay when it is evicted."""
+_PAGE = 4096
+_BORDERS = 2 * _PAGE
+"""Bytes that a piece may occupy beyond its own."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Pieces:
     def _write(self, piece: int, start: int, content: bytes) -> None:
         self._entries["start"][piece], self._entries["end"][piece] = start, start + len(content)
         self.filled[piece] = CHANGING
-        descriptor = os.open(self._path(piece), os.O_WRONLY)
+        descriptor = os.open(self._shard(piece).path, os.O_WRONLY)
         try:
             left = memoryview(content)
             while left:
@@ -139,18 +140,44 @@ class Pieces:
 
     def _evict(self, piece: int) -> None:
         self.filled[piece] = CHANGING  # before the bytes go
-        entry = self._entries[piece]
-        descriptor = os.open(self._path(piece), os.O_WRONLY)
+        shard = self._shard(piece)
+        descriptor = os.open(shard.path, os.O_WRONLY)
         try:
-            punch(descriptor, int(entry["start"]), int(entry["end"]))
+            punch(descriptor, *self._freed(piece, shard))
         finally:
             os.close(descriptor)
         self.filled[piece] = ABSENT
 
-    def _path(self, piece: int) -> Path:
+    def _freed(self, piece: int, shard: _Shard) -> tuple[int, int]:
+        """A piece's bytes, and the rest of the pages at its ends where nothing else is there."""
+        others = np.flatnonzero(self.filled[shard.first : shard.stop] != ABSENT) + shard.first
+        before, after = others[others < piece], others[others > piece]
+        start, end = (int(self._entries[name][piece]) for name in ("start", "end"))
+        page_start, page_end = start // _PAGE * _PAGE, -(-end // _PAGE) * _PAGE
+        if not self._entries["end"][before].max(initial=0) > page_start:
+            start = page_start
+        if not self._entries["start"][after].min(initial=shard.n_bytes) < page_end:
+            end = page_end
+        return start, end
+
+    def _shard(self, piece: int) -> _Shard:
         name = [name for name, field in self.numbers.items() if field.first <= piece][-1]
-        shard = (piece - self.numbers[name].first) // self.numbers[name].per_shard
-        return self._folder / shard_path(name, shard, len(self._form.fields[name].shape))
+        field = self.numbers[name]
+        shard = (piece - field.first) // field.per_shard
+        path = self._folder / shard_path(name, shard, len(self._form.fields[name].shape))
+        first = field.first + shard * field.per_shard
+        n_bytes = path.stat().st_size - self._form.index_bytes(name)
+        return _Shard(path, first, first + field.per_shard, n_bytes)
+
+
+@dataclass(frozen=True)
+class _Shard:
+    path: Path
+    first: int
+    """Piece; `stop` is behind its last one."""
+    stop: int
+    n_bytes: int
+    """Before the index."""
 
 
 def _range(kind: int, start: int, length: int) -> bytes:

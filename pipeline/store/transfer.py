@@ -78,9 +78,10 @@ def _sent(
         return
     try:
         target.send(name, version / name)
-    except FileNotFoundError as error:
+    except OSError as error:
+        fault = "missing" if isinstance(error, FileNotFoundError) else error.strerror
         raise StoreError(
-            f"{version / name}: missing; verify the store, then publish again"
+            f"{version / name}: {fault}; verify the store, then publish again"
         ) from error
     if arrived():
         return
