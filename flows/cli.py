@@ -165,8 +165,11 @@ def register(
         raise typer.Exit(3)
 
 
+Store = Annotated[str, typer.Argument(help="The folder of a dataset, of one version, or a URL.")]
+
+
 @app.command()
-def inspect(store: Path, as_json: Json = False) -> None:
+def inspect(store: Store, as_json: Json = False) -> None:
     """Show what a store holds: sources, splits, people, licences and what they allow, versions."""
     from pipeline.store import inspect_store
 
@@ -176,7 +179,12 @@ def inspect(store: Path, as_json: Json = False) -> None:
     else:
         from flows.store_report import store_report
 
-        store_report(str(store), found)
+        store_report(store, found)
+
+
+class Profile(str, Enum):
+    training = "training"
+    archive = "archive"
 
 
 class Layout(str, Enum):
@@ -191,19 +199,32 @@ Where = Annotated[
 
 
 @app.command()
-def subset(store: Path, where: Where, out: Folder, as_json: Json = False) -> None:
-    """Copy the rows that fit a question into a store of their own."""
+def subset(
+    store: Store,
+    where: Where,
+    out: Folder,
+    profile: Annotated[
+        Profile | None, typer.Option(help="training: mapped; archive: compressed, for transfer.")
+    ] = None,
+    int16: Annotated[
+        bool | None, typer.Option("--int16/--float32", help="Lengths in steps of 5 µm, or not.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Copy the rows that fit a question into a store of their own, as this one or in other form."""
     from pipeline.store import open_store
     from pipeline.store import subset as make_subset
 
-    version = make_subset(store, where, out)
+    given = {"profile": profile and profile.value, "int16": int16}
+    form = {name: value for name, value in given.items() if value is not None}
+    version = make_subset(store, where, out, **form)
     found = {"store": str(version), "rows": len(open_store(version))}
     show(found) if as_json else typer.echo(f"{out}: {found['rows']} rows")
 
 
 @app.command()
 def export(
-    store: Path,
+    store: Store,
     out: Folder,
     layout: Annotated[Layout, typer.Option(help="mica: FLAME parameters and OBJ in metres.")],
     where: Where = "True",

@@ -7,12 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.errors import StoreError
 from pipeline.store.form import Form, at
 from pipeline.store.publishing import publish
-from pipeline.store.query import matching
+from pipeline.store.query import matching_rows
 from pipeline.store.reader import Store, open_store
 from pipeline.store.tables import said_columns
 from pipeline.store.writer import Values, stage, write_shard
@@ -32,7 +30,7 @@ def subset(store: Path | str, where: str, out: Path | str, **form: Any) -> Path:
     not understood or no row fits, and where `out` was made with another model.
     """
     source = open_store(store)
-    rows = np.flatnonzero(matching(source.manifest, where))
+    rows = matching_rows(source, where)
     if not len(rows):
         raise StoreError(f"{source.path}: no row fits {where!r}; ask for less")
     wanted = replace(source.form, rows=len(rows), **form)
@@ -46,8 +44,8 @@ def subset(store: Path | str, where: str, out: Path | str, **form: Any) -> Path:
         )
         for shard in range(wanted.n_shards)
     ]
-    kept = [name for name in said_columns(source.manifest.column_names) if name not in PLACED]
-    manifest = source.manifest.select(kept).take(rows).to_pylist()
+    kept = [name for name in said_columns(source.column_names) if name not in PLACED]
+    manifest = source.columns(*kept).take(rows).to_pylist()
     provenance = {"subset_of": source.path.name, "where": where}
     return publish(out, staging, receipts, manifest, provenance=provenance)
 

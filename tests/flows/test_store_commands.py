@@ -7,6 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -41,6 +42,20 @@ def test_subset(store: Path, tmp_path: Path) -> None:
     assert json.loads(told) == {"store": str(open_store(part).path), "rows": 20}
     assert run("verify", part) == f"{part}: sound\n"
     assert json.loads(run("inspect", part, "--json"))["source"] == {"s1": 20}
+
+
+def test_subset_in_another_form(store: Path, tmp_path: Path) -> None:
+    run("subset", store, "--where", "True", "--out", tmp_path, "--profile", "archive", "--int16")
+    told = json.loads(run("inspect", tmp_path, "--json"))
+    assert (told["profile"], told["rows"]) == ("archive", 40)
+    assert told["fields"]["vertices_mm"]["type"] == "int16"
+    back = tmp_path / "back"
+    run("subset", tmp_path, "--where", "True", "--out", back, "--profile=training", "--float32")
+    assert json.loads(run("inspect", back, "--json"))["fields"]["vertices_mm"]["type"] == "float32"
+    error_mm = open_store(back).read("vertices_mm", [7]) - open_store(store).read(
+        "vertices_mm", [7]
+    )
+    assert 0 < np.abs(error_mm).max() <= 0.0025 + 1e-6
 
 
 def test_inspect_tells_people_what_they_may_use(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import StoreError
-from pipeline.store import current_version, inspect_store, open_store, verify
-from pipeline.store.schema import SCHEMA_VERSION
+from pipeline.store import current_version, open_store, verify
 
 
 def flip(path: Path, bit: int) -> None:
@@ -99,21 +98,3 @@ def test_what_is_no_store_and_what_is_newer(store: Path, tmp_path: Path) -> None
     group.write_text(json.dumps(document))
     with pytest.raises(StoreError, match=r"schema version 99, read by facefold 9\.1\.0 and later"):
         open_store(store)
-
-
-def test_inspection(store: Path) -> None:
-    seen = inspect_store(store)
-    assert (seen["rows"], seen["identities"], seen["schema_version"]) == (40, 20, SCHEMA_VERSION)
-    assert seen["source"] == {"s0": 20, "s1": 20}
-    assert seen["split"] == {"train": 32, "val": 8}
-    assert seen["model"]["is_stand_in"] is True
-    assert (seen["quarantined"], seen["excluded"]) == ({"s0": 1}, {"s1": 1})
-    assert seen["medians"] == {"coverage": pytest.approx(0.4875), "landmark_error_mm": 1.5}
-    listed = {"files.json", "run.json"}
-    on_disk = sum(
-        path.stat().st_size
-        for path in current_version(store).rglob("*")
-        if path.is_file() and path.name not in listed
-    )
-    assert seen["bytes"]["all"] == on_disk
-    json.dumps(seen)
