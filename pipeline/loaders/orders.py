@@ -167,9 +167,9 @@ class _Groups:
 
     def __init__(self, codes: Array) -> None:
         self.rows = np.argsort(codes, kind="stable")
-        _, self.start, self.size = np.unique(
-            codes[self.rows], return_index=True, return_counts=True
-        )
+        ordered = codes[self.rows]
+        self.start = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        self.size = np.diff(np.r_[self.start, len(codes)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,9 +204,11 @@ class Identities:
         turn, which = np.divmod(np.asarray(positions, np.int64), self.k)
         person = self._people[permuted(turn, len(self._people), (self.seed, epoch))]
         size = self._groups.size[person]
-        # neighbours on a circle: K different scans wherever there are so many
+        # neighbours on a circle of the person's own: K different scans wherever there are so many
         place = (which + epoch * self.k) % size
-        return self._shuffled[self._groups.start[person] + place]
+        start, step = draws((self.seed, 1), person), _coprime(draws((self.seed, 2), person), size)
+        place = (start % size.astype(np.uint64)).astype(np.int64) + place * step
+        return self._groups.rows[self._groups.start[person] + place % size]
 
     @cached_property
     def _groups(self) -> _Groups:
@@ -217,11 +219,13 @@ class Identities:
         least = self.k if self.fewer == "drop" else 1
         return np.flatnonzero(self._groups.size >= least)
 
-    @cached_property
-    def _shuffled(self) -> Array:
-        """`_groups.rows`, in another order within each person."""
-        rows, codes = self._groups.rows, self.codes[self._groups.rows]
-        return rows[np.lexsort([draws((self.seed, 1), rows), codes])]
+
+def _coprime(drawn: Array, sizes: Array) -> Array:
+    """(N,) uint64, (N,) sizes -> (N,) int64 steps that visit all of a circle of that size."""
+    steps = (drawn % sizes.astype(np.uint64)).astype(np.int64)
+    while (shared := np.gcd(steps, sizes) > 1).any():
+        steps[shared] = (steps[shared] + 1) % sizes[shared]
+    return steps
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,11 +29,11 @@ def select(store: Store, wanted: Mapping[str, Any], question: str = "") -> Array
         options = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
         codes, values = coded(store.columns(column)[column])
         present = [*values, None]  # null has the code -1
-        fits = np.array([held in options for held in present])
-        if not fits[np.unique(codes)].any():
+        fits = np.array([held in options for held in present])[codes]
+        if not fits.any():
             held = ", ".join(sorted(map(str, values))[:10])
             raise StoreError(f"{store.path}: no row has {column} in {options}; it has {held}")
-        chosen &= fits[codes]
+        chosen &= fits
     if not chosen.any():
         raise _nothing_left(store.path, wanted, question)
     return np.flatnonzero(chosen)
@@ -56,11 +56,17 @@ def codes_of(column: pa.ChunkedArray) -> Array:
 
 
 def _dictionary(column: pa.ChunkedArray) -> tuple[Array, pa.Array]:
-    if not pa.types.is_dictionary(column.type):
-        column = pc.dictionary_encode(column)
-    whole = column.unify_dictionaries().combine_chunks()
-    codes = whole.indices.cast(pa.int64())
-    return pc.fill_null(codes, -1).to_numpy(zero_copy_only=False), whole.dictionary
+    if pa.types.is_dictionary(column.type):
+        whole = column.unify_dictionaries().combine_chunks()
+        return _known(whole.indices), whole.dictionary
+    # a person's scans follow each other: of each run only the first is looked up
+    runs = pc.run_end_encode(column.combine_chunks())
+    first = pc.dictionary_encode(runs.values)
+    return np.repeat(_known(first.indices), np.diff(runs.run_ends, prepend=0)), first.dictionary
+
+
+def _known(codes: pa.Array) -> Array:
+    return pc.fill_null(codes.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
 
 
 def shown(column: pa.ChunkedArray, rows: Array) -> Array | pa.Array:
