@@ -22,7 +22,7 @@ from s3_server import Bucket, Faults, failing_proxy
 from pipeline.errors import StoreError
 from pipeline.store import Store, objects, open_store, subset, verify
 from pipeline.store.locks import lock
-from pipeline.store.mirror import IN_USE, MIRROR, mirrored
+from pipeline.store.mirror import IN_USE, MIRROR, Mirrored, mirrored
 from pipeline.store.pieces import ABSENT, CHANGING, Pieces, punch
 from pipeline.store.transfer import push
 from pipeline.types import Array
@@ -233,6 +233,38 @@ def test_what_a_killed_writer_left_is_cleared(local: Path, remote: str) -> None:
     pieces.filled[first] = CHANGING
     store.read("shape", [100])
     assert pieces.filled[first] == ABSENT and shard.read_bytes()[:3600] == bytes(3600)
+
+
+def _refill(mirror: Path, local: Path, go_on: Any) -> None:
+    """Fill pieces of `shape` at random, each in place of another."""
+    pieces, random = Pieces(mirror, Store(local).form, PIECE, 60_000), np.random.default_rng(0)
+    shards = [(local / "shape" / "c" / f"{shard}" / "0").read_bytes() for shard in range(3)]
+    while go_on.value:
+        shard, piece = random.integers(0, [2, 21])
+        start = int(piece) * 3600
+        number = pieces.numbers["shape"].first + int(shard) * pieces.numbers["shape"].per_shard
+        pieces.keep(number + int(piece), start, shards[shard][start : start + 3600])
+
+
+def test_rows_evicted_while_they_are_copied_do_not_count(local: Path, remote: str) -> None:
+    mirror, expected = mirrored(remote, piece_bytes=PIECE), open_store(local)
+    shape, values = open_store(mirror)._field("shape"), expected.read("shape", slice(None))
+    assert isinstance(shape, Mirrored)
+    context, random = multiprocessing.get_context("fork"), np.random.default_rng(1)
+    go_on = context.Value("b", True)
+    refilling = context.Process(target=_refill, args=(mirror, expected.path, go_on), daemon=True)
+    refilling.start()
+    copied, end = 0, time.monotonic() + 3
+    while time.monotonic() < end:
+        rows = random.integers(0, 128, 500)
+        out = np.full((500, 300), np.nan, np.float32)
+        absent = shape._copy(rows, shape._pieces_of(rows), out, np.arange(500))
+        there = np.setdiff1d(np.arange(500), absent)
+        np.testing.assert_array_equal(out[there], values[rows[there]])
+        copied += len(there)
+    go_on.value = False
+    refilling.join()
+    assert copied > 1000 and refilling.exitcode == 0
 
 
 def _hammer(path: Path, local: Path, seed: int, rounds: int, answers: Any) -> None:
