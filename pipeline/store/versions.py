@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,21 +37,32 @@ def list_versions(store: Path | str) -> list[Version]:
     current, found = current_version(store), []
     for path in (Path(store) / VERSIONS).iterdir():
         try:
-            written = (path / FILES).stat().st_mtime
+            published, size = _published(path), _bytes(path)
         except (FileNotFoundError, NotADirectoryError):  # no version, or one that is being removed
             continue
-        size, is_current = bytes_below(path), path.name == current.name
-        found.append(Version(path, _published(path, written), size, is_current))
+        found.append(Version(path, published, size, path.name == current.name))
     return sorted(found, key=lambda version: (version.published, version.name), reverse=True)
 
 
-def _published(version: Path, written: float) -> datetime:
+def _published(version: Path) -> datetime:
     """As the publisher noted; where it did not, or the note is damaged, when the last of the
-    version's own files was `written` (seconds), which a copy of the folder may change."""
+    version's own files was written, which a copy of the folder may change."""
+    written = (version / FILES).stat().st_mtime
     try:
         return datetime.fromisoformat(unsealed(version / RUN)["published"])
     except (StoreError, KeyError, ValueError):
         return datetime.fromtimestamp(written, timezone.utc)
+
+
+def _bytes(version: Path) -> int:
+    """As listed, for there may be many thousand files; counted where the listing is damaged."""
+    content = (version / FILES).read_bytes()
+    try:
+        listed = sum(entry["bytes"] for entry in json.loads(content)["files"].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return bytes_below(version)
+    run = version / RUN
+    return len(content) + listed + (run.stat().st_size if run.exists() else 0)
 
 
 def bytes_below(folder: Path) -> int:

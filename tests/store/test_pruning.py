@@ -187,5 +187,7 @@ def test_foreign_folders_and_damaged_versions(store: Path, four: list[Path]) -> 
     (store / "versions" / "notes.txt").write_text("")
     (four[0] / "files.json").write_text("{")
     (four[1] / "run.json").write_text(json.dumps({"published": "yesterday"}))
-    prune(store, 0)
+    (four[2] / "run.json").unlink()
+    on_disk = sum(map(bytes_below, four[:3]))
+    assert prune(store, 0).bytes == on_disk
     assert left(store) == {"notes", "notes.txt", four[3].name}
