@@ -265,8 +265,27 @@ def prune(
         prune_report(str(store), pruned, dry_run)
 
 
+Url = Annotated[str, typer.Argument(help="s3://bucket/prefix, gs://… or az://….")]
+
+
 @app.command()
-def verify(store: Path, as_json: Json = False) -> None:
+def push(store: Path, url: Url) -> None:
+    """Publish a store's version in an object store; what a push that was broken off sent stays."""
+    from pipeline.store import push as push_store
+
+    typer.echo(push_store(store, url))
+
+
+@app.command()
+def pull(url: Url, out: Annotated[Path, typer.Argument(help="The folder of the store.")]) -> None:
+    """Publish the version that an object store holds in a folder."""
+    from pipeline.store import pull as pull_store
+
+    typer.echo(pull_store(url, out))
+
+
+@app.command()
+def verify(store: Store, as_json: Json = False) -> None:
     """Read every byte of a store and compare it with what was written; 3 where faults are found."""
     from pipeline.store import verify as verify_store
 

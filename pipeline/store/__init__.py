@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pipeline.store.schema import ModelTag as ModelTag
     from pipeline.store.schema import fields as fields
     from pipeline.store.subsets import subset as subset
+    from pipeline.store.transfer import pull as pull
+    from pipeline.store.transfer import push as push
     from pipeline.store.verification import verify as verify
     from pipeline.store.writer import check_model as check_model
     from pipeline.store.writer import create_staging as create_staging
@@ -44,6 +46,8 @@ _HOME = {
     "subset": "subsets",
     "ModelTag": "schema",
     "fields": "schema",
+    "pull": "transfer",
+    "push": "transfer",
     "verify": "verification",
     "check_model": "writer",
     "create_staging": "writer",

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.store.form import Form
 from pipeline.store.layout import FILES, HEAD, VERSIONS, group_attributes
+from pipeline.store.objects import is_url
 from pipeline.store.reader import open_store
 from pipeline.store.schema import TABLES
 from pipeline.store.versions import list_versions
@@ -70,7 +71,7 @@ def inspect_store(store: Path | str) -> dict[str, Any]:
         sizes[entry.get("field", "tables and metadata")] += entry["bytes"]
     medians = {name: pc.quantile(rows[name], 0.5)[0].as_py() for name in figures}
     return {
-        "store": str(opened.path),
+        "store": str(store if is_url(store) else opened.path),
         "version": listing["digest"][:16],
         "schema_version": attributes["facefold_schema"],
         "written_by": attributes.get("written_by"),

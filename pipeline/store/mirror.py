@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property
@@ -22,11 +22,11 @@ import google_crc32c
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.store.flat import MappedField
 from pipeline.store.form import Form
 from pipeline.store.layout import FILES, as_json, form_of, shard_index, shard_path, write_file
 from pipeline.store.locks import lock
 from pipeline.store.objects import Place, published_version
-from pipeline.store.packed import Rows
 from pipeline.store.pieces import Pieces, create, is_there, now, punch
 from pipeline.store.tables import CHECKSUM, read_table
 from pipeline.store.transfer import fetch_small, listed
@@ -50,8 +50,8 @@ def mirrored(
     bounds what the mirror's shards occupy there, as the last caller says. `piece_bytes` is about
     what one request fetches, as the first caller says.
 
-    Raises StoreError where the version cannot be read or is of the archive profile, and where the
-    folder's file system cannot hold a mirror.
+    Raises StoreError where the version cannot be read, and where the folder's file system cannot
+    hold a mirror.
     """
     if cache_bytes < 0 or piece_bytes < 1:
         raise StoreError(
@@ -72,7 +72,7 @@ def mirrored(
             else:
                 _sweep(cache, started)
                 fetch_small(version, content, folder)
-                _lay_out(folder, listing["files"], version, piece_bytes)
+                _lay_out(folder, listing["files"], piece_bytes)
                 facts = {"piece_bytes": piece_bytes}
             wanted = facts | {"url": version.url, "cache_bytes": cache_bytes}
             if wanted != facts:
@@ -113,16 +113,9 @@ def _sweep(cache: Path, started: str) -> None:
             continue  # in use, or removed by another
 
 
-def _lay_out(
-    folder: Path, files: dict[str, dict[str, Any]], version: Place, piece_bytes: int
-) -> None:
+def _lay_out(folder: Path, files: dict[str, dict[str, Any]], piece_bytes: int) -> None:
     """The shards as sparse files, which hold their indices alone, and no piece yet."""
     form = form_of(folder)
-    if form.profile != "training":
-        raise StoreError(
-            f"{version}: of the profile {form.profile!r}, which cannot be mirrored; pull it, or "
-            "push it in the training profile"
-        )
     for path, entry in files.items():
         if "field" in entry:
             _lay_out_shard(folder / path, form, entry["field"], entry["bytes"])
@@ -130,9 +123,10 @@ def _lay_out(
 
 
 def _lay_out_shard(path: Path, form: Form, name: str, n_bytes: int) -> None:
-    data = n_bytes - form.index_bytes(name)
-    chunk_bytes = form.chunk_rows(name) * form.stored(name).row_bytes
-    index = shard_index(form, name, [chunk_bytes] * (data // chunk_bytes))
+    data, index = n_bytes - form.index_bytes(name), b""
+    if form.profile == "training":
+        chunk_bytes = form.chunk_rows(name) * form.stored(name).row_bytes
+        index = shard_index(form, name, [chunk_bytes] * (data // chunk_bytes))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -147,19 +141,31 @@ def _lay_out_shard(path: Path, form: Form, name: str, n_bytes: int) -> None:
 class Mirrored:
     """Rows of one field of a mirror, fetched when they are first asked for: `packed.Rows`.
 
-    `rows` are those of the mirror's files, `places` the (n,2) first row and number of rows of each
-    scan where it has several. Every row is compared with its checksum in the manifest before
+    `paths` are the mirror's files, `places` the (n,2) first row and number of rows of each scan
+    where it has several. Every row is compared with its checksum in the manifest before
     anybody sees it. What is asked for may be larger than what the mirror keeps.
 
-    Raises StoreError, when rows are asked for, where they cannot be fetched or are damaged.
+    Raises StoreError, when rows are asked for, where they cannot be fetched or are damaged, and at
+    once for a version of the archive profile.
     """
 
     def __init__(
-        self, folder: Path, form: Form, name: str, rows: Rows, places: Array | None = None
+        self,
+        folder: Path,
+        form: Form,
+        name: str,
+        paths: Sequence[Path],
+        places: Array | None = None,
     ) -> None:
         facts = json.loads((folder / MIRROR).read_bytes())
-        self._folder, self._form, self._name, self._rows = folder, form, name, rows
+        self._folder, self._form, self._name = folder, form, name
         self._place = Place(facts["url"])
+        if form.profile != "training":
+            raise StoreError(
+                f"{self._place}: of the profile {form.profile!r}, whose rows cannot be read from "
+                "there; pull it, or push it in the training profile"
+            )
+        self._rows = MappedField(form, name, paths)
         self._field, self._places = form.stored(name), places
         self._pieces = Pieces(folder, form, facts["piece_bytes"], facts["cache_bytes"])
         self._numbers = self._pieces.numbers[name]

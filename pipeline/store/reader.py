@@ -191,17 +191,20 @@ class Store:
             paths = [
                 self.path / shard_path(name, shard, n_dims) for shard in range(self.form.n_shards)
             ]
-            kind = MappedField if self.form.profile == "training" else PackedField
             try:
-                rows: Rows = kind(self.form, name, paths)
+                rows = self._opened(name, paths)
             except FileNotFoundError as error:
                 raise gone(error) from error
-            if (self.path / MIRROR).exists():
-                group = self.fields[name].group
-                places = self._field(at(group)).take(np.arange(self.n_rows)) if group else None
-                rows = Mirrored(self.path, self.form, name, rows, places)
             self._rows[name] = InSteps(rows) if self.form.in_steps(name) else rows
         return self._rows[name]
+
+    def _opened(self, name: str, paths: Sequence[Path]) -> Rows:
+        if (self.path / MIRROR).exists():
+            group = self.fields[name].group
+            places = self._field(at(group)).take(np.arange(self.n_rows)) if group else None
+            return Mirrored(self.path, self.form, name, paths, places)
+        kind = MappedField if self.form.profile == "training" else PackedField
+        return kind(self.form, name, paths)
 
 
 def open_store(

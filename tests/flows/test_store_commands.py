@@ -118,3 +118,16 @@ def test_prune(tmp_path: Path) -> None:
     assert (told["versions"], told["leftovers"]) == ([second.name], [])
     assert told["bytes"] > 100_000
     assert CliRunner().invoke(app, ["prune", str(tmp_path)]).exit_code == 2, "keeps nobody knows"
+
+
+def test_push_pull_and_what_is_below_a_url(store: Path, s3: str, tmp_path: Path) -> None:
+    name = open_store(store).path.name
+    assert run("push", store, s3) == f"{s3}/versions/{name}\n"
+    assert run("verify", s3) == f"{s3}: sound\n"
+    told = json.loads(run("inspect", s3, "--json"))
+    assert (told["store"], told["rows"], told["version"]) == (s3, 40, name)
+    assert s3 in run("inspect", s3)
+    assert run("pull", s3, tmp_path / "pulled") == f"{tmp_path}/pulled/versions/{name}\n"
+    assert run("verify", tmp_path / "pulled") == f"{tmp_path}/pulled: sound\n"
+    with pytest.raises(StoreError, match="no place for a store"):
+        run("pull", store, tmp_path / "other")

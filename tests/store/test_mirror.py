@@ -179,8 +179,10 @@ def test_what_is_no_mirror(local: Path, s3: str, tmp_path: Path) -> None:
         open_store(s3)
     subset(local, "True", tmp_path / "archive", profile="archive")
     push(tmp_path / "archive", s3)
+    archive = open_store(s3)
+    assert len(archive.manifest) == N
     with pytest.raises(StoreError, match=r"of the profile 'archive'.*pull it"):
-        open_store(s3)
+        archive.read("pose", [0])
     for sizes in ({"cache_bytes": -1}, {"piece_bytes": 0}):
         with pytest.raises(StoreError, match="expected ≥ 0 and ≥ 1"):
             mirrored(s3, **sizes)
