@@ -1,10 +1,11 @@
 """Torch datasets over a published store; needs only numpy, torch and the store's reader.
 
-`FaceDataset` holds samples, `orders` say in which order to show them, `FaceLoader` gathers batches.
+`FaceDataset` holds samples, `orders` say in which order to show them (`samplers` make them by the
+names of columns), `FaceLoader` gathers batches, `transforms` change them.
 """
 
 from pipeline.loaders.dataset import FaceDataset
-from pipeline.loaders.loader import Draw, FaceLoader
+from pipeline.loaders.loader import FaceLoader
 from pipeline.loaders.orders import (
     BlockShuffled,
     Curriculum,
@@ -15,6 +16,8 @@ from pipeline.loaders.orders import (
     Pairs,
     Shuffled,
 )
+from pipeline.loaders.samplers import balanced, identities, mixed, pairs
+from pipeline.loaders.transforms import Draw
 
 __all__ = [
     "BlockShuffled",
@@ -28,4 +31,8 @@ __all__ = [
     "Order",
     "Pairs",
     "Shuffled",
+    "balanced",
+    "identities",
+    "mixed",
+    "pairs",
 ]

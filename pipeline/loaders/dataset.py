@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from pipeline.errors import StoreError
 from pipeline.loaders.selection import coded, codes_of, select, shown, words
+from pipeline.store.form import at
 from pipeline.store.packing import unpack_validity
 from pipeline.store.reader import Store, open_store
 from pipeline.store.tables import said_columns
@@ -84,7 +85,8 @@ class FaceDataset(Dataset[Sample]):
         self._columns = {name: self._shown(name) for name, field in stored.items() if not field}
         self._names = {name: self._name_in_samples(name) for name in self.fields}
         self._check_points_and_units()
-        self.store.map(*self._arrays, *self._points)
+        places = {at(self.store.fields[name].group) for name in self._points}
+        self.store.map(*self._arrays, *self._points, *places)
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         asked, units, points = self._asked  # the question, not the rows that answer it
@@ -137,13 +139,15 @@ class FaceDataset(Dataset[Sample]):
 
         Null is a value as any other, None: rows of which it is not known are one class.
         """
-        codes, classes = np.zeros(len(self), np.int64), [()]
+        codes = np.zeros(len(self), np.int64)
+        classes: list[tuple[Any, ...]] = [()]
         for name in columns:
-            here, values = coded(self.store.columns(name)[name])
-            held = [*values, None]
+            column = name.removeprefix(PREFIX)
+            here, values = coded(self.store.columns(column)[column])
+            held = [*values, None]  # null has the code -1
             both = codes * len(held) + here[self.rows] % len(held)
             both, codes = np.unique(both, return_inverse=True)
-            classes = [(*classes[b // len(held)], held[b % len(held)]) for b in both]
+            classes = [(*classes[b // len(held)], held[b % len(held)]) for b in both.tolist()]
         return codes, classes
 
     def array_shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -16,22 +15,11 @@ from pipeline.loaders.dataset import FaceDataset, Sample
 from pipeline.loaders.orders import Order, Shuffled
 from pipeline.loaders.reading import Reading
 from pipeline.loaders.ring import Ring
+from pipeline.loaders.transforms import Draw, Transform
 from pipeline.types import Array
 
 PLANNED = 4096
 """Positions whose samples are looked up at once."""
-
-
-@dataclass(frozen=True, eq=False)
-class Draw:
-    """Which samples a batch is: what a transform may depend on, to give the same on any rank."""
-
-    epoch: int
-    positions: Array  # (B,) within the epoch
-    samples: Array  # (B,) of the dataset
-
-
-Transform = Callable[[Sample, Draw], Sample]
 
 
 class FaceLoader(IterableDataset[Sample]):
@@ -48,9 +36,10 @@ class FaceLoader(IterableDataset[Sample]):
     inside `DataLoader(loader, batch_size=None, num_workers=…)`, whose workers take turns in the
     same order (call `set_epoch` each epoch there: workers start from what this object says).
 
-    `threads` read ahead by `ahead` batches each; 0 gathers when asked. A batch keeps its memory as
-    long as something refers to it, else the ring uses it again; `pin` makes it page-locked.
-    `transform(batch, draw)` runs in the thread.
+    `threads` read ahead by `ahead` batches each, where the caller or a slow disk leaves them time
+    (`reading.Reading`); 0 gathers when asked. A batch keeps its memory as long as something refers
+    to it, else the ring uses it again; `pin` makes it page-locked. `transform(batch, draw)` is
+    called where the batch is read: see `pipeline.loaders.transforms`.
 
     Raises FacefoldError for a batch size that parts an order's groups, ranks that are none, a state
     of another order, and an epoch that has no whole step.

@@ -123,6 +123,11 @@ class Mixed:
                 f"shares {dict(self.shares)}: expected positive numbers of classes that have "
                 f"samples; classes {empty} have none"
             )
+        if (never := np.diff(self._ends, prepend=0) == 0).any():
+            raise FacefoldError(
+                f"{never.sum()} of {len(never)} classes would never be shown: a share must be more "
+                f"than one in {self.ROUND}; ask for fewer classes"
+            )
 
     def size(self, epoch: int) -> int:
         return self.length

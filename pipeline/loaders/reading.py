@@ -52,7 +52,7 @@ class Reading(Generic[Batch]):
         self._left = time.perf_counter()
         if isinstance(batch, BaseException):
             raise batch
-        return batch  # type: ignore[no-any-return]
+        return batch
 
     def close(self) -> None:
         """Ends the threads."""

@@ -17,6 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 from pipeline.errors import StoreError
 from pipeline.loaders import FaceDataset
 from pipeline.store import open_store
+from pipeline.store.layout import shard_path
 
 MANIFEST, ROWS = random_manifest(40), random_rows(40)
 TRAIN = [i for i, row in enumerate(MANIFEST) if row["split"] == "train"]
@@ -125,14 +126,65 @@ def test_wrong_questions(store: Path, tmp_path: Path) -> None:
 
 
 def test_damage_shows_before_training(tmp_path: Path) -> None:
-    shard = make_store(tmp_path) / "shape" / "c" / "2" / "0"
-    content = shard.read_bytes()
-    shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(StoreError, match="shape/c/2/0: its index is damaged"):
+    """Of each field asked for, named by its file; what is not asked for need not be whole."""
+    version = make_store(tmp_path, points=True)
+    points = {"points_mm": 4, "normals": 4}
+    for name, field in open_store(version).fields.items():
+        shard = version / shard_path(name, 1, len(field.shape))
+        content = shard.read_bytes()
+        asked = {"fields": (name, "row"), "points": points.get(name, 0)}
+        FaceDataset(version, **asked)  # type: ignore[arg-type]
+        shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(StoreError, match=f"{name}/c/1[/0]*: its index is damaged"):
+            FaceDataset(version, **asked)  # type: ignore[arg-type]
+        FaceDataset(version, fields=("row",))
+        shard.write_bytes(content[:-1])
+        with pytest.raises(StoreError, match=f"{name}/c/1[/0]*: {len(content) - 1} bytes"):
+            FaceDataset(version, fields=("row",))
+        shard.unlink()
+        with pytest.raises(StoreError, match=f"{name}/c/1[/0]*: missing"):
+            FaceDataset(version, fields=("row",))
+        shard.write_bytes(content)
+    shard = version / "points_at" / "c" / "0" / "0"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    with pytest.raises(StoreError, match="points_at/c/0/0: its index is damaged"):
+        FaceDataset(version, fields=("normals",), points=4)
+
+
+def test_a_damaged_manifest_shows_before_training(tmp_path: Path) -> None:
+    manifest = make_store(tmp_path) / "manifest.parquet"
+    content = manifest.read_bytes()
+    manifest.write_bytes(content[: len(content) // 2])
+    with pytest.raises(StoreError, match=r"manifest\.parquet: .* bytes, expected"):
         FaceDataset(tmp_path)
-    shard.unlink()
-    with pytest.raises(StoreError, match="shape/c/2/0: missing"):
+    manifest.write_bytes(bytes(len(content)))
+    with pytest.raises(StoreError, match=r"manifest\.parquet: unreadable"):
         FaceDataset(tmp_path)
+
+
+def test_points_and_units_that_cannot_be(store: Path, tmp_path: Path) -> None:
+    make_store(tmp_path, points=True)
+    with pytest.raises(StoreError, match="points=0 with the fields points_mm: expected a number"):
+        FaceDataset(tmp_path, fields=("points_mm",))
+    with pytest.raises(StoreError, match="points=8 with the fields shape"):
+        FaceDataset(tmp_path, fields=("shape",), points=8)
+    with pytest.raises(StoreError, match="no field points_mm"):
+        FaceDataset(store, fields=("points_mm",), points=8)
+    with pytest.raises(StoreError, match="units 'cm', expected 'mm' or 'm'"):
+        FaceDataset(store, units="cm")  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match="source_to_canonical leads to millimetres"):
+        FaceDataset(store, fields=("source_to_canonical",), units="m")
+
+
+def test_metres(store: Path) -> None:
+    fields = ("vertices_mm", "pose", "landmark_error_mm", "unit_factor_mm")
+    one, other = (FaceDataset(store, fields=fields, units=units) for units in ("mm", "m"))
+    names = ["vertices_m", "pose", "landmark_error_m", "unit_factor_m"]
+    assert (list(one[0]), list(other[0])) == (list(fields), names)
+    for here, there in zip(fields, names, strict=True):
+        scale = 1 if here == there else 1000
+        assert other[:][there].dtype == one[:][here].dtype
+        torch.testing.assert_close(scale * other[:][there], one[:][here], equal_nan=True)
 
 
 @pytest.mark.parametrize("start", [None, "spawn", "forkserver", "fork"])

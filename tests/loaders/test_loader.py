@@ -127,25 +127,40 @@ def test_a_stateful_data_loader_resumes(dataset: FaceDataset, workers: int) -> N
     assert seen + [batch["row"].tolist() for batch in second] == whole
 
 
-def rank_of_a_group(rank: int, world: int, store: Path, folder: Path) -> None:
-    """One process of a group: sums a weight over its samples as data parallel training would."""
+def rank_of_a_group(rank: int, world: int, store: Path, folder: Path, stop: int) -> None:
+    """One process of a group: shows two epochs, or `stop` steps of them, and leaves its state."""
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=world
+        "gloo", init_method=f"file://{folder / f'meet{world}'}", rank=rank, world_size=world
     )
-    loader = FaceLoader(FaceDataset(store, fields=FIELDS), 12 // world, seed=5)
+    loader = FaceLoader(FaceDataset(store, fields=FIELDS), 12 // world, seed=5, threads=rank % 2)
     assert (loader.rank, loader.world) == (rank, world)
-    for step, batch in enumerate(loader):
-        rows = [torch.zeros_like(batch["row"]) for _ in range(world)]
-        torch.distributed.all_gather(rows, batch["row"])
-        if rank == 0:
-            np.save(folder / f"{step}.npy", torch.cat(rows).numpy())
+    if (folder / "state.pt").exists():
+        loader.load_state_dict(torch.load(folder / "state.pt", weights_only=True))
+    steps = []
+    while loader.epoch < 2 and len(steps) < stop:
+        for batch in loader:
+            rows = [torch.zeros_like(batch["row"]) for _ in range(world)]
+            torch.distributed.all_gather(rows, batch["row"])
+            steps.append(torch.cat(rows))
+            if len(steps) == stop:
+                break
+    if rank == 0:
+        torch.save(loader.state_dict(), folder / "state.pt")
+        np.save(folder / f"{world}.npy", torch.stack(steps).numpy())
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
-def test_a_process_group(store: Path, dataset: FaceDataset, tmp_path: Path) -> None:
-    multiprocessing.spawn(rank_of_a_group, (2, store, tmp_path), nprocs=2)
-    found = [np.load(tmp_path / f"{step}.npy").tolist() for step in range(3)]
-    assert found == shown(FaceLoader(dataset, 12, seed=5))
+def test_process_groups(store: Path, dataset: FaceDataset, tmp_path: Path) -> None:
+    """Two processes stop within the first epoch, four go on: every step is that of one process."""
+    alone = FaceLoader(dataset, 12, seed=5)
+    wanted = [*shown(alone), *shown(alone)]
+    multiprocessing.spawn(rank_of_a_group, (2, store, tmp_path, 2), nprocs=2)
+    multiprocessing.spawn(rank_of_a_group, (4, store, tmp_path, 99), nprocs=4)
+    first, rest = (np.load(tmp_path / f"{world}.npy").tolist() for world in (2, 4))
+    assert (len(first), first + rest) == (2, wanted)
+    for epoch in (wanted[:3], wanted[3:]):
+        assert len(set(joined(epoch))) == 36  # no sample twice
 
 
 def test_orders_of_people(dataset: FaceDataset) -> None:
