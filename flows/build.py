@@ -33,6 +33,7 @@ from pipeline.registry import SourceRegistry
 from pipeline.stages import Work, process, refused, torch_device
 from pipeline.store import ModelTag, check_model, create_staging, publish, write_shard
 from pipeline.store.layout import write_file
+from pipeline.store.locks import removed_on_fault
 from pipeline.types import ShardReceipt
 
 # Prefect's own caching does not see changed helpers or files; the ledger does.
@@ -171,17 +172,17 @@ def publish_assembly(config: BuildConfig, assembly: Assembly, model: FlameModel)
     staging = create_staging(config.store, n_rows, tag, rows, **form)
     keys = [row["result_key"] for row in assembly.manifest]
     receipts = []
-    with counter("rows written", len(keys)) as advance:
+    with removed_on_fault(staging), counter("rows written", len(keys)) as advance:
         for shard, start in enumerate(range(0, len(keys), rows)):
             part = keys[start : start + rows]
             receipts.append(write_rows(config, staging, shard, part, tag))
             advance(len(part))
-    return publish(
-        config.store,
-        staging,
-        receipts,
-        assembly.manifest,
-        assembly.quarantine,
-        assembly.excluded,
-        provenance=assembly.provenance | {"assembly": assembly.digest},
-    )
+        return publish(
+            config.store,
+            staging,
+            receipts,
+            assembly.manifest,
+            assembly.quarantine,
+            assembly.excluded,
+            provenance=assembly.provenance | {"assembly": assembly.digest},
+        )

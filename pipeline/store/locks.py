@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import StoreError
+from pipeline.store.layout import disk_faults_told
 
 STAGING, CLAIMS = ".staging-", ".claims"
 _owned: dict[Path, int] = {}
@@ -26,11 +27,12 @@ def new_staging(store: Path) -> Path:
     name, so that no sweep takes it in between."""
     attempt = uuid.uuid4().hex
     staging = store / f"{STAGING}{attempt}"
-    store.mkdir(parents=True, exist_ok=True)
-    unnamed = store / f".new-{attempt}"
-    _owned[staging] = lock(unnamed, fcntl.LOCK_SH)
-    unnamed.rename(_lock_of(staging))
-    staging.mkdir()
+    with disk_faults_told(store):
+        store.mkdir(parents=True, exist_ok=True)
+        unnamed = store / f".new-{attempt}"
+        _owned[staging] = lock(unnamed, fcntl.LOCK_SH)
+        unnamed.rename(_lock_of(staging))
+        staging.mkdir()
     return staging
 
 
@@ -39,6 +41,17 @@ def release(staging: Path) -> None:
     if staging in _owned:
         os.close(_owned.pop(staging))
     _lock_of(staging).unlink(missing_ok=True)
+
+
+@contextmanager
+def removed_on_fault(staging: Path) -> Iterator[None]:
+    """A staging whose making fails is removed: what tries again has the room it took."""
+    try:
+        yield
+    except BaseException:
+        release(staging)
+        sweep(staging.parent)
+        raise
 
 
 @contextmanager

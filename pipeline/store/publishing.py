@@ -16,6 +16,7 @@ from pipeline.store.layout import (
     RUN,
     VERSIONS,
     as_json,
+    disk_faults_told,
     file_digest,
     form_of,
     sealed,
@@ -80,7 +81,7 @@ def put_in_place(store: Path, staging: Path, quick: bool = False) -> Path:
     summed when they were written here.
     Raises StoreError, and leaves HEAD alone, where a file is not as `files.json` says.
     """
-    with alive(staging):
+    with alive(staging), disk_faults_told(store):
         if faults := faults_of_version(staging, quick):
             raise StoreError(f"{staging}: not published: " + "; ".join(faults[:5]))
         with publishing(store):

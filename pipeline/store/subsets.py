@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.errors import StoreError
 from pipeline.store.form import Form, at
+from pipeline.store.locks import removed_on_fault
 from pipeline.store.publishing import publish
 from pipeline.store.query import matching_rows
 from pipeline.store.reader import Store, open_store
@@ -35,19 +36,25 @@ def subset(store: Path | str, where: str, out: Path | str, **form: Any) -> Path:
         raise StoreError(f"{source.path}: no row fits {where!r}; ask for less")
     wanted = replace(source.form, rows=len(rows), **form)
     staging = stage(Path(out), wanted)
-    receipts = [
-        write_shard(
-            staging,
-            shard,
-            rows_of(source, wanted, rows[shard * wanted.rows_per_shard :][: wanted.rows_per_shard]),
-            wanted.model.digest,
-        )
-        for shard in range(wanted.n_shards)
-    ]
-    kept = [name for name in said_columns(source.column_names) if name not in PLACED]
-    manifest = source.columns(*kept).take(rows).to_pylist()
-    provenance = {"subset_of": source.path.name, "where": where}
-    return publish(out, staging, receipts, manifest, provenance=provenance)
+    with removed_on_fault(staging):
+        receipts = [
+            write_shard(
+                staging,
+                shard,
+                rows_of(source, wanted, _part(rows, shard, wanted)),
+                wanted.model.digest,
+            )
+            for shard in range(wanted.n_shards)
+        ]
+        kept = [name for name in said_columns(source.column_names) if name not in PLACED]
+        manifest = source.columns(*kept).take(rows).to_pylist()
+        provenance = {"subset_of": source.path.name, "where": where}
+        return publish(out, staging, receipts, manifest, provenance=provenance)
+
+
+def _part(rows: Array, shard: int, form: Form) -> Array:
+    start = shard * form.rows_per_shard
+    return rows[start : start + form.rows_per_shard]
 
 
 def rows_of(source: Store, form: Form, rows: Array) -> Mapping[str, Values]:

@@ -19,13 +19,14 @@ from pipeline.store.layout import (
     RUN,
     VERSIONS,
     current_version,
+    disk_faults_told,
     file_digest,
     form_of,
     unsealed,
     unsealed_content,
     write_file,
 )
-from pipeline.store.locks import new_staging, release, sweep
+from pipeline.store.locks import new_staging, removed_on_fault
 from pipeline.store.objects import Place, Seen, published_version, version_name
 from pipeline.store.publishing import put_in_place
 from pipeline.store.verification import FILES_AT_ONCE, content_digest, faults_of_version
@@ -128,19 +129,13 @@ def pull(url: str, out: Path | str) -> Path:
         write_file(out / HEAD, version.name.encode() + b"\n")
         return version
     staging = new_staging(out)
-    try:
+    with removed_on_fault(staging), disk_faults_told(staging):
         fetch_small(source, content, staging)
         check_model(out, form_of(staging).model)
         shards = {name: entry for name, entry in listing["files"].items() if "field" in entry}
         with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
             list(pool.map(partial(_received, source, staging), shards, shards.values()))
         return put_in_place(out, staging)
-    except OSError as error:
-        fault = error.strerror or error
-        raise StoreError(f"{staging}: {fault}; make room, then pull again") from error
-    finally:
-        release(staging)
-        sweep(out)
 
 
 def listed(version: Place, content: bytes) -> dict[str, Any]:
