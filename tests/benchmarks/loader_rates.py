@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import time
 from collections.abc import Iterator
@@ -128,6 +129,7 @@ def cold(setting: Setting) -> list[Figure]:
     runs = {"np.memmap in order": read_in_order, "FaceLoader, BlockShuffled": read_in_blocks}
     folders = {"np.memmap in order": setting.copies, "FaceLoader, BlockShuffled": setting.version}
     rates: dict[str, list[float]] = {name: [] for name in runs}
+    gc.collect()  # stores of the parts before, which map the files
     for _ in range(max(3, setting.rounds // 6)):
         for name, run in runs.items():
             with fresh_processes() as one:  # for mapped pages cannot be dropped
