@@ -155,9 +155,10 @@ class FaceLoader(IterableDataset[Sample]):
         the ring would have to lend one buffer more, and what does not fit the cache is gathered a
         third more slowly.
         """
-        # an iteration has its rings for itself, and leaves them to the next one
+        # an iteration has its rings for itself, and leaves them to the next one, each to the same
+        # reader: the caller's has the fewest buffers
         readers = range(self.threads + 1)
-        rings = [self._rings.pop() if self._rings else self._ring() for _ in readers]
+        rings = [self._rings.pop(0) if self._rings else self._ring() for _ in readers]
         draws = _Draws(self, epoch, starts)
 
         def read(i: int, reader: int) -> Sample:
