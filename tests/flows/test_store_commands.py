@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from pipeline.errors import StoreError
 from pipeline.store import open_store
+from pipeline.store.transfer import push
 from tests.store.random_store import make_store
 
 LICENCES = (
@@ -85,6 +86,16 @@ def test_inspect_tells_people_what_they_may_use(tmp_path: Path) -> None:
     assert "commercial use and redistribution: 20 of 40 rows" in run(
         "inspect", tmp_path / "shared.zarr"
     )
+
+
+def test_inspect_and_subset_below_a_url(store: Path, s3: str, tmp_path: Path) -> None:
+    push(store, s3)
+    here, there = (json.loads(run("inspect", place, "--json")) for place in (store, s3))
+    assert {key for key in here if here[key] != there[key]} == {"store", "versions"}
+    assert there["versions"] == []
+    part = tmp_path / "part.zarr"
+    assert run("subset", s3, "--where", "source == 's1'", "--out", part) == f"{part}: 20 rows\n"
+    assert run("verify", part) == f"{part}: sound\n"
 
 
 def test_inspect_names_few_people(store: Path, tmp_path: Path) -> None:
