@@ -33,19 +33,38 @@ def s3_endpoint() -> Iterator[str]:
         yield endpoint
 
 
-@pytest.fixture
-def s3(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty s3:// place, with the environment to reach it; mirrors go to `tmp_path`."""
-    bucket = f"b{uuid.uuid4().hex}"
-    make_bucket(s3_endpoint, bucket)
-    environment = {
+@pytest.fixture(scope="session")
+def s3_environment(s3_endpoint: str) -> dict[str, str]:
+    """What has to be in the environment to reach the server."""
+    return {
         "AWS_ENDPOINT_URL": s3_endpoint,
         "AWS_ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_REGION": "us-east-1",
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+
+
+def new_place(s3_endpoint: str) -> str:
+    """An empty s3:// place in a bucket of its own."""
+    bucket = f"b{uuid.uuid4().hex}"
+    make_bucket(s3_endpoint, bucket)
     return f"s3://{bucket}/faces/unified.zarr"
+
+
+@pytest.fixture
+def s3(s3_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty s3:// place, with the environment to reach it; mirrors go to `tmp_path`."""
+    for name, value in s3_environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return new_place(s3_environment["AWS_ENDPOINT_URL"])
+
+
+@pytest.fixture(scope="module")
+def s3_of_module(s3_environment: dict[str, str]) -> Iterator[str]:
+    """An empty s3:// place that the tests of a module share."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in s3_environment.items():
+            environment.setenv(name, value)
+        yield new_place(s3_environment["AWS_ENDPOINT_URL"])
