@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -99,3 +100,23 @@ def test_a_ring_lends_what_nothing_refers_to() -> None:
     assert lent(8)["b"].data_ptr() != place
     del part
     assert lent(5)["b"].data_ptr() == place
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_what_was_handed_over_is_held_by_nobody(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """Or a ring could not lend its memory again."""
+    monkeypatch.setattr(reading, "SLOW_S", 0.0)
+    made: list[weakref.ref[np.ndarray]] = []
+
+    def read(i: int, reader: int) -> np.ndarray:
+        time.sleep(0.002)
+        batch = np.full(3, i)
+        made.append(weakref.ref(batch))
+        return batch
+
+    batches = Reading(read, 12, threads, 2)
+    assert [int(batches.batch(i)[0]) for i in range(12)] == list(range(12))
+    assert not any(batch() is not None for batch in made)
+    batches.close()
