@@ -316,9 +316,11 @@ def current_version(store: Path | str) -> Path:
     except ValueError as error:
         raise StoreError(f"{store / HEAD}: damaged; name one of {VERSIONS}/ in it") from error
     version = store / VERSIONS / name
-    if not name or "/" in name or not (version / FILES).is_file():
+    if not name or "/" in name or not version.is_dir():
         raise StoreError(
             f"{store / HEAD}: names version {name!r}, which is not in {VERSIONS}/; "
             "name one that is, or publish again"
         )
+    if not (version / FILES).is_file():
+        raise StoreError(f"{version / FILES}: missing; restore it, or publish again")
     return version

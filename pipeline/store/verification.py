@@ -108,7 +108,9 @@ def _faults(version: Files, quick: bool = False) -> list[str]:
         found = pool.map(partial(_faults_of_file, version, sizes, quick), files, files.values())
         faults += [fault for some in found for fault in some]
     try:
-        if RUN in sizes:
+        if RUN not in sizes:
+            faults.append(f"{RUN}: missing")
+        else:
             unsealed_content(version.read(RUN), f"{version}/{RUN}")
     except StoreError as error:
         faults.append(str(error))

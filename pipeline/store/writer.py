@@ -20,6 +20,7 @@ from pipeline.errors import StoreError
 from pipeline.store.form import Form, at, in_steps
 from pipeline.store.layout import (
     HEAD,
+    VERSIONS,
     Sums,
     array_metadata,
     as_json,
@@ -81,9 +82,14 @@ def stage(store: Path, form: Form) -> Path:
 def check_model(store: Path | str, model: ModelTag) -> None:
     """Raises StoreError where `store` is published and was made with another model."""
     store = Path(store)
-    if (store / HEAD).exists():
-        published = group_attributes(current_version(store))["model"]
-        _same_model(store, published["digest"], model.digest, published["name"])
+    if not (store / HEAD).exists():
+        return
+    try:
+        version = current_version(store)
+    except StoreError:  # a damaged HEAD, which publishing mends: the versions are as good a witness
+        version = next((store / VERSIONS).iterdir())
+    published = group_attributes(version)["model"]
+    _same_model(store, published["digest"], model.digest, published["name"])
 
 
 def write_shard(
