@@ -22,6 +22,7 @@ from pipeline.store.schema import (
     extra_fields,
     fields,
 )
+from pipeline.types import Array
 
 CHUNK_ROWS: Mapping[str, Mapping[str, int]] = {
     "training": {"": ROWS_PER_CHUNK, "point": 4096, "view": 16},
@@ -32,7 +33,13 @@ CHUNK_ROWS: Mapping[str, Mapping[str, int]] = {
 
 STEP_MM = 0.005
 """Of lengths stored as int16: the largest error is half of it, the largest length 163.8 mm."""
-IN_STEPS = ("vertices_mm", "neutral_mm", "offset_mm", "points_mm")
+CENTRE = "centre_mm"
+IN_STEPS: Mapping[str, str | None] = {
+    "vertices_mm": CENTRE,
+    "neutral_mm": None,
+    "offset_mm": None,
+}
+"""Fields that may be stored so -> the field they are then relative to: scans lie anywhere."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class Form:
         groups = {known[name].group for name in self.extras} - {""}
         if bad := [g for g in groups if self.per_scan.get(g, 0) < 1]:
             raise StoreError(f"per_scan: says nothing of {bad[0]!r}; name the most a scan may have")
-        wanted = {*self.extras, *(at(group) for group in groups)}
+        wanted = {*self.extras, *(at(group) for group in groups)} - {CENTRE}
+        wanted |= {CENTRE} if self.int16 else set()
         object.__setattr__(self, "extras", tuple(name for name in known if name in wanted))
         object.__setattr__(self, "per_scan", {g: self.per_scan[g] for g in sorted(groups)})
 
@@ -153,13 +161,20 @@ def at(group: str) -> str:
     return f"{group}s_at"
 
 
-def in_steps(lengths_mm: np.ndarray[Any, Any], owner: str) -> np.ndarray[Any, Any]:
+def centres_mm(vertices_mm: Array) -> Array:
+    """(n,V,3) -> (n,3) float32: the middle of each bounding box, in whole millimetres, so that
+    lengths which are on the grid of steps stay on it."""
+    middle = (vertices_mm.min(axis=1) + vertices_mm.max(axis=1)) / 2
+    return np.rint(middle).astype("<f4")
+
+
+def in_steps(lengths_mm: Array, owner: str) -> Array:
     """float32 millimetres -> int16 steps. Raises StoreError for lengths that do not fit."""
     limit_mm = STEP_MM * np.iinfo(np.int16).max
     largest = float(np.abs(lengths_mm).max(initial=0))
     if largest > limit_mm:
         raise StoreError(
-            f"{owner}: {largest:.1f} mm from the frame's origin, int16 holds up to "
+            f"{owner}: {largest:.1f} mm from the middle of the head, int16 holds up to "
             f"{limit_mm:.1f}; write this store without int16"
         )
     return np.rint(lengths_mm / np.float32(STEP_MM)).astype("<i2")

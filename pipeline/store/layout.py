@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import StoreError
-from pipeline.store.form import STEP_MM, Form
+from pipeline.store.form import IN_STEPS, STEP_MM, Form
 from pipeline.types import Array
 
 FILES, RUN, HEAD, VERSIONS = "files.json", "run.json", "HEAD", "versions"
@@ -73,7 +73,8 @@ def array_metadata(form: Form, name: str) -> dict[str, Any]:
         ],
         "index_location": "end",
     }
-    steps = {"scale_factor": STEP_MM, "add_offset": 0.0} if form.in_steps(name) else {}
+    relative = {"relative_to": IN_STEPS[name]} if IN_STEPS.get(name) else {}
+    steps = {"scale_factor": STEP_MM, "add_offset": 0.0, **relative} if form.in_steps(name) else {}
     return {
         "zarr_format": 3,
         "node_type": "array",

@@ -90,21 +90,20 @@ def _index(path: Path, n_bytes: int) -> Array:
 
 
 class InSteps:
-    """Lengths stored as int16 steps, as float32 millimetres."""
+    """Lengths of one row a scan stored as int16 steps, perhaps from a middle, as float32 mm."""
 
-    def __init__(self, steps: Rows) -> None:
-        self._steps = steps
+    def __init__(self, steps: Rows, middles: Rows | None) -> None:
+        self._steps, self._middles = steps, middles
 
     def row(self, row: int) -> Array:
-        return _to_mm(self._steps.row(row))
+        return self.take(np.array([row]))[0]
 
     def span(self, start: int, count: int) -> Array:
-        return _to_mm(self._steps.span(start, count))
+        return self.take(np.arange(start, start + count))
 
     def take(self, rows: Array, out: Array | None = None) -> Array:
-        return _to_mm(self._steps.take(rows), out)
-
-
-def _to_mm(steps: Array, out: Array | None = None) -> Array:
-    lengths_mm: Array = np.multiply(steps, np.float32(STEP_MM), out=out, dtype=np.float32)
-    return lengths_mm
+        steps = self._steps.take(rows)
+        lengths_mm: Array = np.multiply(steps, np.float32(STEP_MM), out=out, dtype=np.float32)
+        if self._middles is not None:
+            lengths_mm += self._middles.take(rows)[:, None]
+        return lengths_mm

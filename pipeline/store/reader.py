@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.errors import StoreError
 from pipeline.store.flat import MappedField
-from pipeline.store.form import at
+from pipeline.store.form import IN_STEPS, at
 from pipeline.store.layout import FILES, current_version, form_of, shard_path, unsealed
 from pipeline.store.mirror import CACHE_BYTES, MIRROR, Mirrored, mirrored
 from pipeline.store.objects import is_url
@@ -195,7 +195,10 @@ class Store:
                 rows = self._opened(name, paths)
             except FileNotFoundError as error:
                 raise gone(error) from error
-            self._rows[name] = InSteps(rows) if self.form.in_steps(name) else rows
+            if self.form.in_steps(name):
+                middle = IN_STEPS[name]
+                rows = InSteps(rows, self._field(middle) if middle else None)
+            self._rows[name] = rows
         return self._rows[name]
 
     def _opened(self, name: str, paths: Sequence[Path]) -> Rows:

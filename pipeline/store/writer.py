@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pipeline.errors import StoreError
-from pipeline.store.form import Form, at, in_steps
+from pipeline.store.form import CENTRE, IN_STEPS, Form, at, centres_mm, in_steps
 from pipeline.store.layout import (
     HEAD,
     VERSIONS,
@@ -110,7 +110,7 @@ def write_shard(
     _same_model(staging, form.model.digest, model_digest, form.model.name)
     if not 0 <= shard < form.n_shards:
         raise StoreError(f"{staging}: shard {shard}, expected 0 … {form.n_shards - 1}")
-    rows = {**rows, **_places(form, shard, rows)}
+    rows = {**rows, **_derived(form, shard, rows)}
     check_rows(rows, form, form.scans(shard), f"shard {shard}")
     with claimed(staging, shard):
         earlier = staging / RECEIPTS / f"{shard}.json"
@@ -131,21 +131,24 @@ def write_shard(
     return receipt
 
 
-def _places(form: Form, shard: int, rows: Mapping[str, Values]) -> dict[str, Array]:
-    """Where each scan's rows of a group begin, and how many they are: `points_at`, `views_at`."""
-    places = {}
+def _derived(form: Form, shard: int, rows: Mapping[str, Values]) -> dict[str, Array]:
+    """What the writer says itself: where each scan's rows of a group begin, and how many they are
+    (`points_at`, `views_at`); the middle of each head where lengths are in steps."""
+    derived = {}
     for group in form.per_scan:
         name = next(name for name, field in form.fields.items() if field.group == group)
         counts = np.array([len(some) for some in rows.get(name, ())], np.int64)
         starts = np.cumsum(counts) - counts + shard * form.shard_rows(name)
-        places[at(group)] = np.stack([starts, counts], axis=-1)
-    return places
+        derived[at(group)] = np.stack([starts, counts], axis=-1)
+    if form.int16 and np.ndim(vertices := rows.get("vertices_mm")) == 3:
+        derived[CENTRE] = centres_mm(np.asarray(vertices))
+    return derived
 
 
 def _write_field(
     staging: Path, shard: int, form: Form, name: str, rows: Mapping[str, Values]
 ) -> dict[str, Any]:
-    by_scan = _stored(form, name, rows[name])
+    by_scan = _stored(form, name, rows)
     grouped = bool(form.fields[name].group)
     parts = shard_parts(form, name, np.concatenate(by_scan) if grouped else np.asarray(by_scan))
     path, sums = shard_path(name, shard, len(form.fields[name].shape)), Sums()
@@ -153,13 +156,16 @@ def _write_field(
     return {"field": name, **sums.taken(), "row_crc32c": row_checksums(by_scan)}
 
 
-def _stored(form: Form, name: str, rows: Values) -> Values:
+def _stored(form: Form, name: str, rows: Mapping[str, Values]) -> Values:
     """The rows of each scan as they lie in the files."""
-    if not form.in_steps(name):
-        return np.ascontiguousarray(rows) if isinstance(rows, np.ndarray) else rows
-    if form.fields[name].group:
-        return [in_steps(some, name) for some in rows]
-    return in_steps(np.asarray(rows), name)
+    values = rows[name]
+    if form.in_steps(name):
+        middle = IN_STEPS[name]
+        lengths_mm = np.asarray(values)
+        if middle:
+            lengths_mm = lengths_mm - np.asarray(rows[middle])[:, None]
+        return in_steps(lengths_mm, name)
+    return np.ascontiguousarray(values) if isinstance(values, np.ndarray) else values
 
 
 def check_rows(rows: Mapping[str, Values], form: Form, n: int, owner: str) -> None:
@@ -213,7 +219,7 @@ def _same_rows(
 ) -> ShardReceipt:
     receipt = ShardReceipt(**json.loads(receipt_path.read_bytes()))
     for file in receipt.files.values():
-        if row_checksums(_stored(form, file["field"], rows[file["field"]])) != file["row_crc32c"]:
+        if row_checksums(_stored(form, file["field"], rows)) != file["row_crc32c"]:
             raise StoreError(
                 f"{receipt.store}: shard {shard} already holds other rows of {file['field']}; "
                 "one process owns a shard and writes it once"
