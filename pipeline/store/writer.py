@@ -140,8 +140,9 @@ def _derived(form: Form, shard: int, rows: Mapping[str, Values]) -> dict[str, Ar
         counts = np.array([len(some) for some in rows.get(name, ())], np.int64)
         starts = np.cumsum(counts) - counts + shard * form.shard_rows(name)
         derived[at(group)] = np.stack([starts, counts], axis=-1)
-    if form.int16 and np.ndim(vertices := rows.get("vertices_mm")) == 3:
-        derived[CENTRE] = centres_mm(np.asarray(vertices))
+    vertices = rows.get("vertices_mm")
+    if form.int16 and isinstance(vertices, np.ndarray) and vertices.ndim == 3:
+        derived[CENTRE] = centres_mm(vertices)
     return derived
 
 
