@@ -132,9 +132,9 @@ def test_children_of_a_process_that_has_made_requests(
     Bucket(s3_endpoint, s3).write("x", b"content")
     assert Place(s3).read("x") == b"content"
     context = multiprocessing.get_context(start)
-    answers = context.SimpleQueue()
+    answers = context.Queue()
     child = context.Process(target=_in_child, args=(s3, answers), daemon=True)
     child.start()
-    assert answers.get() == b"content"
-    assert f"{s3}/nothing" in answers.get()
+    assert answers.get(timeout=60) == b"content"
+    assert f"{s3}/nothing" in answers.get(timeout=60)
     child.join()
