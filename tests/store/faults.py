@@ -13,6 +13,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -105,12 +106,14 @@ def retried(store: Path) -> bool:
 def killed_writer(store: Path, draw: random.Random) -> Outcome:
     """kill −9 at any moment of staging, writing and publishing, under the eyes of a reader."""
     writer = processes.Process(target=publish_rows, args=(store, NEW))
+    delay_s = draw.uniform(0, publishing_s())
     writer.start()
-    end = time.monotonic() + draw.uniform(0, publishing_s())
-    found = {seen(store)}
-    while time.monotonic() < end and writer.is_alive():
+    axe = threading.Timer(delay_s, writer.kill)
+    axe.start()
+    found = set()
+    while writer.is_alive():
         found.add(seen(store))
-    writer.kill()
+    axe.join()
     writer.join()
     found.add(seen(store))
     return Outcome(frozenset(found), True, retried(store))
