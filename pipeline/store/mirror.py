@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property
@@ -27,7 +27,7 @@ from pipeline.store.form import Form
 from pipeline.store.layout import FILES, as_json, form_of, shard_index, shard_path, write_file
 from pipeline.store.locks import lock
 from pipeline.store.objects import Place, published_version
-from pipeline.store.pieces import Pieces, create, is_there, now, punch
+from pipeline.store.pieces import CHANGING, Pieces, create, now, punch
 from pipeline.store.tables import CHECKSUM, read_table
 from pipeline.store.transfer import fetch_small, listed
 from pipeline.types import Array
@@ -179,18 +179,16 @@ class Mirrored:
             return np.empty((0, *self._field.shape), self._field.dtype)
         first, last = self._pieces_of(np.array([start, start + count - 1]))
         pieces = np.arange(first, last + 1)
-        before = self._pieces.filled[pieces]
-        if is_there(before).all():
-            out = np.array(self._rows.span(start, count))
-            if (self._pieces.filled[pieces] == before).all():
-                self._pieces.used[pieces] = now()
-                return out
-        return self.take(np.arange(start, start + count))
+        copied = self._if_there(pieces, lambda: np.array(self._rows.span(start, count)))
+        return copied if copied is not None else self.take(np.arange(start, start + count))
 
     def take(self, rows: Array, out: Array | None = None) -> Array:
+        pieces = self._pieces_of(rows)
+        copied = self._if_there(pieces, lambda: self._rows.take(rows, out))
+        if copied is not None:
+            return copied
         if out is None:
             out = np.empty((len(rows), *self._field.shape), self._field.dtype)
-        pieces = self._pieces_of(rows)
         absent = self._copy(rows, pieces, out, np.arange(len(rows)))
         for group in _groups(np.unique(pieces[absent]).tolist()):
             asked = absent[np.isin(pieces[absent], group)]
@@ -199,14 +197,21 @@ class Mirrored:
                 self._fetch(rows, pieces, out, asked)
         return out
 
+    def _if_there(self, pieces: Array, copy: Callable[[], Array]) -> Array | None:
+        """A copy, where all its pieces were there from its beginning to its end."""
+        before = self._pieces.filled.take(pieces)
+        if before.min(initial=now()) <= CHANGING:
+            return None
+        copied = copy()
+        self._pieces.used[pieces] = now()
+        return copied if (self._pieces.filled.take(pieces) == before).all() else None
+
     def _copy(self, rows: Array, pieces: Array, out: Array, asked: Array) -> Array:
         """Copy what is there of out[asked]; returns those of `asked` that are not."""
         pieces = pieces[asked]
         before = self._pieces.filled[pieces]
-        there = is_there(before)
-        if len(asked) == len(rows) and there.all():
-            self._rows.take(rows, out)
-        elif there.any():
+        there = before > CHANGING
+        if there.any():
             out[asked[there]] = self._rows.take(rows[asked[there]])
         self._pieces.used[pieces] = now()
         there &= self._pieces.filled[pieces] == before  # else evicted while it was copied
@@ -265,10 +270,7 @@ class Mirrored:
         scans = rows
         if self._places is not None:  # the last scan that begins there has rows, if any has
             scans = np.searchsorted(self._places[:, 0], rows, side="right") - 1
-        shards, within = np.divmod(scans, self._form.rows_per_shard)
-        pieces: Array = (
-            self._numbers.first + shards * self._numbers.per_shard + within // self._numbers.scans
-        )
+        pieces: Array = scans // self._numbers.scans + self._numbers.first
         return pieces
 
     @cached_property

@@ -162,6 +162,8 @@ def _told(where: str, error: Exception) -> str:
     absent = isinstance(error, (FileNotFoundError, NotFoundError))
     if absent or (code and code[1] == "NoSuchBucket"):
         remedy = _MISSING
+    elif code and code[1] == "InvalidRange":  # the object is shorter than it was
+        remedy = "verify the store, then push it again"
     elif isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
         remedy = "set credentials that may do this (AWS_ACCESS_KEY_ID …)"
     else:

@@ -23,7 +23,6 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.store.form import Form
 from pipeline.store.layout import shard_path
-from pipeline.types import Array
 
 ENTRIES, LOCKS = "pieces", "pieces.lock"
 ENTRY = np.dtype([(name, "<u8") for name in ("filled", "used", "start", "end")])
@@ -42,7 +41,7 @@ class Numbers:
     first: int
     per_shard: int
     scans: int
-    """Of a piece, but for a shard's last one."""
+    """Of a piece, but for the last one."""
 
 
 def numbers(form: Form, piece_bytes: int) -> tuple[dict[str, Numbers], int]:
@@ -51,7 +50,9 @@ def numbers(form: Form, piece_bytes: int) -> tuple[dict[str, Numbers], int]:
     for name, field in form.fields.items():
         most = form.stored(name).row_bytes * form.per_scan.get(field.group, 1)
         scans = min(form.rows_per_shard, max(1, piece_bytes // most))
-        found[name] = Numbers(first, -(-form.rows_per_shard // scans), scans)
+        while form.rows_per_shard % scans:  # so that a scan's piece is one division away
+            scans -= 1
+        found[name] = Numbers(first, form.rows_per_shard // scans, scans)
         first += found[name].per_shard * form.n_shards
     return found, first
 
@@ -69,8 +70,9 @@ class Pieces:
         self._folder, self._form, self._bound = folder, form, bound
         self.numbers, self._count = numbers(form, piece_bytes)
         with _removal_told(folder):
-            self._entries = np.memmap(folder / ENTRIES, ENTRY, "r+", shape=self._count)
+            mapped = np.memmap(folder / ENTRIES, ENTRY, "r+", shape=self._count)
             self._file = (folder / ENTRIES).stat().st_ino
+        self._entries = mapped.view(np.ndarray)  # which is quicker to index
         self.filled, self.used = self._entries["filled"], self._entries["used"]
 
     @contextmanager
@@ -206,7 +208,3 @@ def punch(descriptor: int, start: int, end: int) -> None:
 def now() -> int:
     """For `used`: the clock of the machine, which all its processes share."""
     return time.monotonic_ns()
-
-
-def is_there(filled: Array) -> Array:
-    return filled > CHANGING

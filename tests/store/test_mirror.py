@@ -28,7 +28,7 @@ from pipeline.store.pieces import ABSENT, CHANGING, Pieces, punch
 from pipeline.store.transfer import push
 from pipeline.types import Array
 
-N, PIECE = 160, 4000
+N, PIECE = 160, 5000
 FIELDS = ("vertices_mm", "pose", "shape", "validity", "unit_factor_mm", "landmarks_mm")
 
 
@@ -97,7 +97,7 @@ def test_only_what_is_asked_for_is_fetched_and_only_once(
         store, expected = Store(mirror), open_store(local)
         before, faults.bytes_sent, faults.requests = occupied(mirror), 0, []
         same(store, expected, ("shape",), np.array([0, 1, 2]))
-        assert faults.bytes_sent == 3 * 1200 and len(faults.requests) == 1
+        assert faults.bytes_sent == 4 * 1200 and len(faults.requests) == 1
         same(Store(mirror), expected, ("shape",), np.array([2, 1, 0, 0]))
         assert mirrored(remote, piece_bytes=99) == mirror
         same(pickle.loads(pickle.dumps(open_store(remote))), expected, ("shape",), np.arange(3))
@@ -106,7 +106,7 @@ def test_only_what_is_asked_for_is_fetched_and_only_once(
         faults.requests = []
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda rows: Store(mirror).read("shape", rows), [range(64, 128)] * 4))
-        assert len(faults.requests) == 22, "of those who want a piece at once, one fetches it"
+        assert len(faults.requests) == 16, "of those who want a piece at once, one fetches it"
     with pytest.raises(StoreError, match=rf"{remote}.*shape/c/2/0: .*try again"):
         monkeypatch.setattr(objects, "MAX_RETRIES", 0)
         Store(mirror).read("shape", [150])
@@ -150,12 +150,14 @@ def test_damage_is_found_where_it_is_fetched(local: Path, remote: str, s3_endpoi
             store.read("shape", [73, 75])  # in the same piece
         bucket.write(shard, content)
     np.testing.assert_array_equal(store.read("shape", [74]), open_store(local).read("shape", [74]))
-    bucket.write(shard, content[: 1200 * 20])
+    bucket.write(shard, content[: 1200 * 18])
     with pytest.raises(StoreError, match=rf"{url}/{shard}: got \d+ of \d+ bytes"):
-        store.read("shape", [64 + 19])
+        store.read("shape", [64 + 16])
+    with pytest.raises(StoreError, match=rf"{url}/{shard}: .*InvalidRange; verify the store"):
+        store.read("shape", [64 + 21])
     bucket.remove(shard)
     with pytest.raises(StoreError, match=rf"{url}/{shard}: .*not found.*push the store"):
-        store.read("shape", [64 + 19])
+        store.read("shape", [64 + 21])
     bucket.write(shard, content)
     bucket.flip("points_mm/c/0/0", 8 * 100)
     with pytest.raises(StoreError, match=rf"{url}/points_mm/c/0/0: damaged \(rows \[0\]\)"):
@@ -246,7 +248,7 @@ def test_what_a_killed_writer_left_is_cleared(local: Path, remote: str) -> None:
     assert pieces.filled[first] > CHANGING
     pieces.filled[first] = CHANGING
     store.read("shape", [100])
-    assert pieces.filled[first] == ABSENT and shard.read_bytes()[:3600] == bytes(3600)
+    assert pieces.filled[first] == ABSENT and shard.read_bytes()[:4800] == bytes(4800)
 
 
 def _refill(mirror: Path, local: Path, go_on: Any) -> None:
@@ -254,10 +256,10 @@ def _refill(mirror: Path, local: Path, go_on: Any) -> None:
     pieces, random = Pieces(mirror, Store(local).form, PIECE, 60_000), np.random.default_rng(0)
     shards = [(local / "shape" / "c" / f"{shard}" / "0").read_bytes() for shard in range(3)]
     while go_on.value:
-        shard, piece = random.integers(0, [2, 21])
-        start = int(piece) * 3600
+        shard, piece = random.integers(0, [2, 16])
+        start = int(piece) * 4800
         number = pieces.numbers["shape"].first + int(shard) * pieces.numbers["shape"].per_shard
-        pieces.keep(number + int(piece), start, shards[shard][start : start + 3600])
+        pieces.keep(number + int(piece), start, shards[shard][start : start + 4800])
 
 
 def test_rows_evicted_while_they_are_copied_do_not_count(local: Path, remote: str) -> None:
