@@ -37,7 +37,7 @@ def available(
         try:
             with contextlib.redirect_stdout(sys.stderr):  # some tell how far they are
                 made[name] = make(folder / name.split()[0], version)
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:  # torchvision of another torch is the latter
             print(f"{name} is left out: {error}", file=sys.stderr)
     return made
 
