@@ -24,6 +24,8 @@ from pipeline.types import Array
 
 _HUGE_PAGE = 1 << 21
 _MAP_FIXED = 0x10  # Linux and macOS
+_COMMON_SLOT = 1 << 19
+"""Rows. What fields of float32 need at most: all have slots as long, and rows the same places."""
 
 
 class MappedField:
@@ -38,9 +40,9 @@ class MappedField:
         rows = _rows_held(form, name, paths)
         if not field.group:  # the last chunk's padding is no row
             rows = [form.scans(shard) for shard in range(form.n_shards)]
-        period = math.lcm(_HUGE_PAGE, field.row_bytes) // field.row_bytes
-        self._rows_per_slot = -(-self._rows_per_shard // period) * period
-        self._slots = _map_slots(field, paths, rows, self._rows_per_slot)
+        period = max(math.lcm(_HUGE_PAGE, field.row_bytes) // field.row_bytes, _COMMON_SLOT)
+        self.rows_per_slot = -(-self._rows_per_shard // period) * period
+        self._slots = _map_slots(field, paths, rows, self.rows_per_slot)
 
     def row(self, row: int) -> Array:
         """(*field.shape), the file's own memory; the row must exist."""
@@ -52,8 +54,14 @@ class MappedField:
 
     def take(self, rows: Array, out: Array | None = None) -> Array:
         """(n,) int64, all of which must exist -> a copy (n, *field.shape), in `out` if given."""
-        gap = self._rows_per_slot - self._rows_per_shard
-        places = rows + rows // self._rows_per_shard * gap
+        return self.at(self.places(rows), out)
+
+    def places(self, rows: Array) -> Array:
+        """(n,) rows -> (n,) places in slots of `rows_per_slot`: equal for fields of the same."""
+        return rows + rows // self._rows_per_shard * (self.rows_per_slot - self._rows_per_shard)
+
+    def at(self, places: Array, out: Array | None = None) -> Array:
+        """`take` by places."""
         if out is None:
             return self._slots.take(places, axis=0)
         # "clip", for numpy makes a copy of `out` where it has to raise
@@ -61,7 +69,7 @@ class MappedField:
 
     def _place(self, row: int) -> int:
         shard, within = divmod(row, self._rows_per_shard)
-        return shard * self._rows_per_slot + within
+        return shard * self.rows_per_slot + within
 
 
 def _rows_held(form: Form, name: str, paths: Sequence[Path]) -> list[int]:

@@ -161,7 +161,18 @@ class Store:
         `out` gives arrays (n, *field.shape) of the fields' types to copy into, by field.
         """
         index, into = self._index(rows), out or {}
-        return {name: self._one_a_scan(name).take(index, into.get(name)) for name in names}
+        taken: dict[str, Array] = {}
+        places: dict[int, Array] = {}
+        for name in names:
+            field = self._one_a_scan(name)
+            if isinstance(field, MappedField):  # most share their slots' length, and the places
+                length = field.rows_per_slot
+                if length not in places:
+                    places[length] = field.places(index)
+                taken[name] = field.at(places[length], into.get(name))
+            else:
+                taken[name] = field.take(index, into.get(name))
+        return taken
 
     def _index(self, rows: slice | Sequence[int] | Array) -> Array:
         """(n,) int64, each in 0 … n_rows - 1."""
