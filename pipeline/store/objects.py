@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from obstore import UpdateVersion
 
 SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss")
-PIECE = 8 << 20
+PIECE = 4 << 20
 """Bytes of one request: few enough to be tried again whole."""
 PART, PARTS_AT_ONCE = 5 << 20, 2
 """Of an upload. S3 takes up to 10,000 parts: larger files are sent in larger ones."""

@@ -25,7 +25,7 @@ def test_what_a_url_is(tmp_path: Path) -> None:
 
 def test_names_sizes_and_bytes(s3: str, tmp_path: Path) -> None:
     place, file = Place(s3), tmp_path / "file"
-    content = bytes(range(256)) * (9 << 12)  # more than one piece of reading and of sending
+    content = bytes(range(256)) * (5 << 12)  # more than one piece of reading and of sending
     file.write_bytes(content)
     assert place.sizes() == {}
     place.send("a/b c", file)
