@@ -181,10 +181,11 @@ class FaceLoader(IterableDataset[Sample]):
     def _planned(self, epoch: int, starts: range) -> list[Draw]:
         """This rank's samples of some steps; an order answers for many at once more cheaply."""
         parts = [self._positions(epoch, first) for first in starts]
-        samples = self.order.at(epoch, np.concatenate(parts))
-        ends = np.cumsum([len(part) for part in parts])[:-1]
-        split = np.split(samples, ends)
-        return [Draw(epoch, part, drawn) for part, drawn in zip(parts, split, strict=True)]
+        samples, ends = self.order.at(epoch, np.concatenate(parts)), np.cumsum([*map(len, parts)])
+        return [
+            Draw(epoch, part, samples[end - len(part) : end])
+            for part, end in zip(parts, ends.tolist(), strict=True)
+        ]
 
     def _batch(self, draw: Draw, ring: Ring) -> Sample:
         batch = self.dataset.gather(draw.samples, ring.lend(len(draw.samples)))

@@ -207,13 +207,15 @@ class Identities:
 
     def at(self, epoch: int, positions: Array) -> Array:
         turn, which = np.divmod(np.asarray(positions, np.int64), self.k)
-        person = self._people[permuted(turn, len(self._people), (self.seed, epoch))]
+        begins = np.diff(turn, prepend=-1) != 0  # a person's scans follow each other: look up once
+        person = self._people[permuted(turn[begins], len(self._people), (self.seed, epoch))]
         size = self._groups.size[person]
+        step = _coprime(draws((self.seed, 2), person), size)
+        start = (draws((self.seed, 1), person) % size.astype(np.uint64)).astype(np.int64)
+        of = np.cumsum(begins) - 1
         # neighbours on a circle of the person's own: K different scans wherever there are so many
-        place = (which + epoch * self.k) % size
-        start, step = draws((self.seed, 1), person), _coprime(draws((self.seed, 2), person), size)
-        place = (start % size.astype(np.uint64)).astype(np.int64) + place * step
-        return self._groups.rows[self._groups.start[person] + place % size]
+        place = start[of] + (which + epoch * self.k) % size[of] * step[of]
+        return self._groups.rows[self._groups.start[person][of] + place % size[of]]
 
     @cached_property
     def _groups(self) -> _Groups:

@@ -27,7 +27,7 @@ class Reading(Generic[Batch]):
         self._changed = threading.Condition()
         self._claimed = self._asked = 0
         self._ready: dict[int, Any] = {}
-        self._open, self._worth = True, False
+        self._open, self._worth, self._slow = True, False, False
         self._took, self._left = 0.0, time.perf_counter()
         self._threads = [
             threading.Thread(target=self._run, args=(reader + 1,), daemon=True)
@@ -43,7 +43,9 @@ class Reading(Generic[Batch]):
             mine = self._claimed == i
             self._claimed += mine
             away = time.perf_counter() - self._left
-            self._worth = self._took > SLOW_S or away > self._took / 4
+            slow = self._took > SLOW_S or away > self._took / 4
+            # once may be chance: on a busy machine any read is interrupted now and then
+            self._worth, self._slow = slow and self._slow, slow
             if self._worth and self._threads:
                 self._changed.notify_all()
             if not mine:
