@@ -52,8 +52,8 @@ class Place:
         scheme, _, rest = self.url.partition("://")
         if scheme not in SCHEMES or not rest.strip("/"):
             raise StoreError(
-                f"{self.url}: no place for a store; expected a folder, or a URL such as "
-                f"s3://bucket/prefix ({', '.join(SCHEMES)})"
+                f"{self.url}: no URL of an object store; expected one such as s3://bucket/prefix "
+                f"({', '.join(SCHEMES)})"
             )
         object.__setattr__(self, "url", self.url.rstrip("/"))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import struct
 import time
@@ -29,7 +30,7 @@ ENTRY = np.dtype([(name, "<u8") for name in ("filled", "used", "start", "end")])
 """`filled` is ABSENT, CHANGING or a time; `start` and `end` are bytes of the shard's file."""
 ABSENT, CHANGING = 0, 1
 _PUNCH = 1 | 2  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
-_PAGE = 4096
+_PAGE = mmap.PAGESIZE
 _BORDERS = 2 * _PAGE
 """Bytes that a piece may occupy beyond its own."""
 

@@ -26,7 +26,7 @@ from pipeline.store.layout import (
     unsealed_content,
     write_file,
 )
-from pipeline.store.locks import new_staging, removed_on_fault
+from pipeline.store.locks import new_staging, publishing, removed_on_fault
 from pipeline.store.objects import Place, Seen, published_version, version_name
 from pipeline.store.publishing import put_in_place
 from pipeline.store.verification import FILES_AT_ONCE, content_digest, faults_of_version
@@ -126,7 +126,8 @@ def pull(url: str, out: Path | str) -> Path:
     listing = listed(source, content)
     version = out / VERSIONS / listing["digest"][:16]
     if version.exists() and not faults_of_version(version):
-        write_file(out / HEAD, version.name.encode() + b"\n")
+        with publishing(out):
+            write_file(out / HEAD, version.name.encode() + b"\n")
         return version
     staging = new_staging(out)
     with removed_on_fault(staging), disk_faults_told(staging):

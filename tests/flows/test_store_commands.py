@@ -140,5 +140,5 @@ def test_push_pull_and_what_is_below_a_url(store: Path, s3: str, tmp_path: Path)
     assert s3 in run("inspect", s3)
     assert run("pull", s3, tmp_path / "pulled") == f"{tmp_path}/pulled/versions/{name}\n"
     assert run("verify", tmp_path / "pulled") == f"{tmp_path}/pulled: sound\n"
-    with pytest.raises(StoreError, match="no place for a store"):
+    with pytest.raises(StoreError, match="no URL of an object store"):
         run("pull", store, tmp_path / "other")

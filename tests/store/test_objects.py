@@ -19,7 +19,7 @@ def test_what_a_url_is(tmp_path: Path) -> None:
     assert not is_url(tmp_path) and not is_url("unified.zarr")
     assert str(Place("s3://bucket/faces/") / "versions") == "s3://bucket/faces/versions"
     for url in ("memory://x", "file:///x", "ftp://host/x", "s3://"):
-        with pytest.raises(StoreError, match=f"{url}: no place for a store; expected a folder"):
+        with pytest.raises(StoreError, match=f"{url}: no URL of an object store"):
             Place(url)
 
 
