@@ -127,12 +127,12 @@ def test_a_stateful_data_loader_resumes(dataset: FaceDataset, workers: int) -> N
     assert seen + [batch["row"].tolist() for batch in second] == whole
 
 
-def rank_of_a_group(rank: int, world: int, store: Path, folder: Path, stop: int) -> None:
+def rank_of_a_group(rank: int, world: int, dataset: FaceDataset, folder: Path, stop: int) -> None:
     """One process of a group: shows two epochs, or `stop` steps of them, and leaves its state."""
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder / f'meet{world}'}", rank=rank, world_size=world
     )
-    loader = FaceLoader(FaceDataset(store, fields=FIELDS), 12 // world, seed=5, threads=rank % 2)
+    loader = FaceLoader(dataset, 12 // world, seed=5, threads=rank % 2)
     assert (loader.rank, loader.world) == (rank, world)
     if (folder / "state.pt").exists():
         loader.load_state_dict(torch.load(folder / "state.pt", weights_only=True))
@@ -151,12 +151,14 @@ def rank_of_a_group(rank: int, world: int, store: Path, folder: Path, stop: int)
     torch.distributed.destroy_process_group()
 
 
-def test_process_groups(store: Path, dataset: FaceDataset, tmp_path: Path) -> None:
+def test_process_groups(dataset: FaceDataset, tmp_path: Path) -> None:
     """Two processes stop within the first epoch, four go on: every step is that of one process."""
     alone = FaceLoader(dataset, 12, seed=5)
     wanted = [*shown(alone), *shown(alone)]
-    multiprocessing.spawn(rank_of_a_group, (2, store, tmp_path, 2), nprocs=2)
-    multiprocessing.spawn(rank_of_a_group, (4, store, tmp_path, 99), nprocs=4)
+    for world, stop in ((2, 2), (4, 99)):
+        multiprocessing.start_processes(
+            rank_of_a_group, (world, dataset, tmp_path, stop), world, start_method="fork"
+        )
     first, rest = (np.load(tmp_path / f"{world}.npy").tolist() for world in (2, 4))
     assert (len(first), first + rest) == (2, wanted)
     for epoch in (wanted[:3], wanted[3:]):
