@@ -36,7 +36,9 @@ FILES, RUN, HEAD, VERSIONS = "files.json", "run.json", "HEAD", "versions"
 ABSENT = 2**64 - 1
 """Offset and length, in a shard's index, of a chunk that is not there."""
 ZSTD_LEVEL = 3
-BLOCK = 1 << 20
+BLOCK = 1 << 21
+"""Of a write: a huge page, which the page cache keeps as one. In smaller ones, rows that have just
+been written are gathered from the map a sixth more slowly."""
 
 
 def group_metadata(form: Form) -> dict[str, Any]:
