@@ -12,7 +12,6 @@ import math
 import mmap
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -34,7 +33,7 @@ class MappedField:
     Raises StoreError where a shard's index is not that of contiguous chunks.
     """
 
-    def __init__(self, form: Form, name: str, paths: Sequence[Path]) -> None:
+    def __init__(self, form: Form, name: str, paths: Sequence[str]) -> None:
         field = form.stored(name)
         self._rows_per_shard = form.shard_rows(name)
         rows = _rows_held(form, name, paths)
@@ -72,7 +71,7 @@ class MappedField:
         return shard * self.rows_per_slot + within
 
 
-def _rows_held(form: Form, name: str, paths: Sequence[Path]) -> list[int]:
+def _rows_held(form: Form, name: str, paths: Sequence[str]) -> list[int]:
     """Rows of each shard, with the padding of its last chunk. Raises StoreError where an index is
     not that of so many."""
     chunk_rows, index_bytes = form.chunk_rows(name), form.index_bytes(name)
@@ -96,7 +95,7 @@ def _rows_held(form: Form, name: str, paths: Sequence[Path]) -> list[int]:
 
 
 def _map_slots(
-    field: Field, paths: Sequence[Path], rows: Sequence[int], rows_per_slot: int
+    field: Field, paths: Sequence[str], rows: Sequence[int], rows_per_slot: int
 ) -> Array:
     """Reserve addresses for all slots, then lay each shard's rows at the start of its own."""
     row_bytes = field.row_bytes

@@ -154,7 +154,7 @@ class Mirrored:
         folder: Path,
         form: Form,
         name: str,
-        paths: Sequence[Path],
+        paths: Sequence[str],
         places: Array | None = None,
     ) -> None:
         facts = json.loads((folder / MIRROR).read_bytes())

@@ -41,7 +41,7 @@ class PackedField:
     Raises StoreError where a shard's index, or a chunk that is read, is damaged.
     """
 
-    def __init__(self, form: Form, name: str, paths: Sequence[Path]) -> None:
+    def __init__(self, form: Form, name: str, paths: Sequence[str]) -> None:
         self._field, self._paths = form.stored(name), paths
         self._shard_rows, self._chunk_rows = form.shard_rows(name), form.chunk_rows(name)
         self._indices = [_index(path, form.index_bytes(name)) for path in paths]
@@ -66,7 +66,7 @@ class PackedField:
         shard, place = divmod(chunk, self._shard_rows // self._chunk_rows)
         start, length = map(int, self._indices[shard][place])
         try:
-            with self._paths[shard].open("rb") as file:
+            with Path(self._paths[shard]).open("rb") as file:
                 file.seek(start)
                 packed = file.read(length)
         except FileNotFoundError as error:
@@ -81,9 +81,9 @@ def gone(error: FileNotFoundError) -> StoreError:
     return StoreError(f"{error.filename}: removed since the store was opened; open it again")
 
 
-def _index(path: Path, n_bytes: int) -> Array:
+def _index(path: str, n_bytes: int) -> Array:
     """(chunks, 2) uint64: offset and length of each."""
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         file.seek(-n_bytes, os.SEEK_END)
         content = without_checksum(file.read(), f"{path}: its index")
     return np.frombuffer(content, "<u8").reshape(-1, 2)

@@ -199,9 +199,8 @@ class Store:
             if name not in self.fields:
                 raise StoreError(f"{self.path}: no field {name!r}; it has {', '.join(self.fields)}")
             n_dims = len(self.fields[name].shape)
-            paths = [
-                self.path / shard_path(name, shard, n_dims) for shard in range(self.form.n_shards)
-            ]
+            shards = range(self.form.n_shards)  # of which there may be thousands: no Paths
+            paths = [f"{self.path}/{shard_path(name, shard, n_dims)}" for shard in shards]
             try:
                 rows = self._opened(name, paths)
             except FileNotFoundError as error:
@@ -212,7 +211,7 @@ class Store:
             self._rows[name] = rows
         return self._rows[name]
 
-    def _opened(self, name: str, paths: Sequence[Path]) -> Rows:
+    def _opened(self, name: str, paths: Sequence[str]) -> Rows:
         if (self.path / MIRROR).exists():
             group = self.fields[name].group
             places = self._field(at(group)).take(np.arange(self.n_rows)) if group else None
