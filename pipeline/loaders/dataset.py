@@ -33,12 +33,12 @@ Sample = dict[str, Any]
 class FaceDataset(Dataset[Sample]):
     """Rows of a store, as samples of the fields asked for.
 
-    `store` is the dataset's folder, one version of it, or an open `Store`. `split` and `where`
-    ({column: value or list of values}, or a question such as "coverage > 0.6 and not benchmark",
-    see `pipeline.store.query`) choose the rows by the manifest. `fields` are stored arrays
-    (`vertices_mm` (5023,3) float32 …) and columns of the manifest: numbers and truth values become
-    tensors, text stays str, `identity` and `source` become int64 codes into `.identities` and
-    `.sources`, which are the same for every split of one version. `manifest.<column>` names a
+    `store` is the dataset's folder or URL, one version of it, or an open `Store`. `split` and
+    `where` ({column: value or list of values}, or a question such as "coverage > 0.6 and not
+    benchmark", see `pipeline.store.query`) choose the rows by the manifest. `fields` are stored
+    arrays (`vertices_mm` (5023,3) float32 …) and columns of the manifest: numbers and truth values
+    become tensors, text stays str, `identity` and `source` become int64 codes into `.identities`
+    and `.sources`, which are the same for every split of one version. `manifest.<column>` names a
     column for certain: `expression` are the coefficients, `manifest.expression` is the source's
     word for it.
 
