@@ -37,6 +37,7 @@ from pipeline.types import Array
 
 MEMMAP, STORE = "np.memmap, one file a field", "Store.read_fields"
 PACKED, UNPACKED = "FaceDataset, validity left packed", "FaceDataset, validity unpacked"
+RANDOM = "np.memmap, random rows"
 OVER = {"LMDB": 3, "MDS": 10, "zarr-python oindex": 300}
 """How many times as fast as these the store has to be."""
 
@@ -85,26 +86,32 @@ def check(gathers: dict[str, Gather], others: dict[str, Batches], n: int) -> Non
 
 
 def identities(setting: Setting) -> list[Figure]:
-    """16 people × 4 scans: `FaceLoader` with `Identities`, np.memmap with the same rows."""
-    people = FaceDataset(setting.version, fields=NAMES).column("identity")
-    order = Identities(people, SCANS_A_PERSON)
-    return _loaders("16 x 4", setting, order, "np.memmap, the same rows", 0.85)
+    """16 people × 4 scans: `FaceLoader` with `Identities`; np.memmap with the same rows, of which
+    four are neighbours, and with random ones."""
+    codes = FaceDataset(setting.version, fields=NAMES).column("identity")
+    order = Identities(codes, SCANS_A_PERSON)
+    people, random = order.at(0, np.arange(order.size(0))), Shuffled(setting.scans)
+    others = {"np.memmap, the same rows": people, RANDOM: random.at(0, np.arange(len(people)))}
+    return _loaders("16 x 4", setting, order, others, 0.85)
 
 
 def full(setting: Setting) -> list[Figure]:
     """A whole shuffled epoch after the other, as torch batches, one thread reading ahead."""
-    return _loaders("full", setting, Shuffled(setting.scans), "bare gather of memmaps", 0.75)
+    order = Shuffled(setting.scans)
+    others = {"bare gather of memmaps": order.at(0, np.arange(setting.scans))}
+    return _loaders("full", setting, order, others, 0.75)
 
 
-def _loaders(part: str, setting: Setting, order: Order, limit: str, target: float) -> list[Figure]:
+def _loaders(
+    part: str, setting: Setting, order: Order, others: dict[str, Array], target: float
+) -> list[Figure]:
+    """`others`: name of a bare gather to the rows it is given; the target is of the first."""
     version = setting.version
     bare = bare_gather(memmaps(setting.copies, setting.scans))
-    rows = order.at(0, np.arange(order.size(0) // BATCH * BATCH)).reshape(-1, BATCH)
-    bare_batches = (bare(some) for some in itertools.cycle(rows))
     packed = FaceDataset(version, fields=NAMES, unpack_validity=False)
     ahead, asked = "FaceLoader, a thread ahead", "FaceLoader, gathering when asked"
     batches: dict[str, Iterator[Any]] = {
-        limit: bare_batches,
+        **{name: _gathered(bare, rows) for name, rows in others.items()},
         ahead: epochs(FaceLoader(packed, BATCH, order)),
         asked: epochs(FaceLoader(packed, BATCH, order, threads=0)),
         f"{ahead}, validity unpacked": epochs(
@@ -114,10 +121,17 @@ def _loaders(part: str, setting: Setting, order: Order, limit: str, target: floa
     warm(version)
     warm(setting.copies)
     rates = turns({name: _next_step(some) for name, some in batches.items()}, setting.rounds)
+    limit, *further = others
     return [
         *shown(part, rates, limit),
         Figure(part, f"{ahead} / {limit}", ratio(rates, ahead, limit), "x", target),
+        *(Figure(part, f"{ahead} / {name}", ratio(rates, ahead, name), "x") for name in further),
     ]
+
+
+def _gathered(bare: Gather, rows: Array) -> Iterator[Any]:
+    whole = rows[: len(rows) // BATCH * BATCH].reshape(-1, BATCH)
+    return (bare(some) for some in itertools.cycle(whole))
 
 
 def epochs(loader: FaceLoader) -> Iterator[dict[str, Any]]:
