@@ -33,13 +33,13 @@ CHUNK_ROWS: Mapping[str, Mapping[str, int]] = {
 
 STEP_MM = 0.005
 """Of lengths stored as int16: the largest error is half of it, the largest length 163.8 mm."""
-CENTRE = "centre_mm"
 IN_STEPS: Mapping[str, str | None] = {
-    "vertices_mm": CENTRE,
-    "neutral_mm": None,
+    "vertices_mm": "vertices_middle_mm",
+    "neutral_mm": "neutral_middle_mm",
     "offset_mm": None,
 }
-"""Fields that may be stored so -> the field they are then relative to: scans lie anywhere."""
+"""Fields that may be stored so -> the field they are then relative to: heads lie anywhere."""
+MIDDLES = tuple(middle for middle in IN_STEPS.values() if middle)
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Form:
         groups = {known[name].group for name in self.extras} - {""}
         if bad := [g for g in groups if self.per_scan.get(g, 0) < 1]:
             raise StoreError(f"per_scan: says nothing of {bad[0]!r}; name the most a scan may have")
-        wanted = {*self.extras, *(at(group) for group in groups)} - {CENTRE}
-        wanted |= {CENTRE} if self.int16 else set()
+        wanted = {*self.extras, *(at(group) for group in groups)} - {*MIDDLES}
+        wanted |= {*MIDDLES} if self.int16 else set()
         object.__setattr__(self, "extras", tuple(name for name in known if name in wanted))
         object.__setattr__(self, "per_scan", {g: self.per_scan[g] for g in sorted(groups)})
 
@@ -161,7 +161,7 @@ def at(group: str) -> str:
     return f"{group}s_at"
 
 
-def centres_mm(vertices_mm: Array) -> Array:
+def middles_mm(vertices_mm: Array) -> Array:
     """(n,V,3) -> (n,3) float32: the middle of each bounding box, in whole millimetres, so that
     lengths which are on the grid of steps stay on it."""
     middle = (vertices_mm.min(axis=1) + vertices_mm.max(axis=1)) / 2

@@ -103,8 +103,10 @@ def extra_fields() -> dict[str, Field]:
     """Arrays that a store may have besides, by name."""
     first_and_count = (2,), ("first_and_count",), "1"
     rows = (
-        Field("centre_mm", "<f4", (3,), ("xyz",), "mm",
-              "where vertices_mm are stored as int16, what they are relative to", "store"),
+        Field("vertices_middle_mm", "<f4", (3,), ("xyz",), "mm",
+              "what vertices_mm are relative to where they are stored as int16", "store"),
+        Field("neutral_middle_mm", "<f4", (3,), ("xyz",), "mm",
+              "what neutral_mm are relative to where they are stored as int16", "store"),
         Field("points_at", "<i8", *first_and_count,
               "first row and number of rows of the scan in points_mm and normals", "normalise"),
         Field("points_mm", "<f4", (3,), ("xyz",), "mm",

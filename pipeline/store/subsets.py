@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoreError
-from pipeline.store.form import CENTRE, Form, at
+from pipeline.store.form import MIDDLES, Form, at
 from pipeline.store.locks import removed_on_fault
 from pipeline.store.publishing import publish
 from pipeline.store.query import matching_rows
@@ -59,7 +59,7 @@ def _part(rows: Array, shard: int, form: Form) -> Array:
 
 def rows_of(source: Store, form: Form, rows: Array) -> Mapping[str, Values]:
     """Scans of a store as `write_shard` takes them."""
-    derived = [CENTRE, *(at(group) for group in form.per_scan)]
+    derived = [*MIDDLES, *(at(group) for group in form.per_scan)]
     grouped = [name for name, field in form.fields.items() if field.group]
     single = [name for name in form.fields if name not in (*grouped, *derived)]
     several = {name: [source.read_ragged(name, int(row)) for row in rows] for name in grouped}

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pipeline.errors import StoreError
-from pipeline.store.form import CENTRE, IN_STEPS, Form, at, centres_mm, in_steps
+from pipeline.store.form import IN_STEPS, Form, at, in_steps, middles_mm
 from pipeline.store.layout import (
     HEAD,
     VERSIONS,
@@ -85,11 +85,12 @@ def check_model(store: Path | str, model: ModelTag) -> None:
     if not (store / HEAD).exists():
         return
     try:
-        version = current_version(store)
+        versions = [current_version(store)]
     except StoreError:  # a damaged HEAD, which publishing mends: the versions are as good a witness
-        version = next((store / VERSIONS).iterdir())
-    published = group_attributes(version)["model"]
-    _same_model(store, published["digest"], model.digest, published["name"])
+        versions = list((store / VERSIONS).glob("*"))
+    for version in versions[:1]:
+        published = group_attributes(version)["model"]
+        _same_model(store, published["digest"], model.digest, published["name"])
 
 
 def write_shard(
@@ -140,9 +141,10 @@ def _derived(form: Form, shard: int, rows: Mapping[str, Values]) -> dict[str, Ar
         counts = np.array([len(some) for some in rows.get(name, ())], np.int64)
         starts = np.cumsum(counts) - counts + shard * form.shard_rows(name)
         derived[at(group)] = np.stack([starts, counts], axis=-1)
-    vertices = rows.get("vertices_mm")
-    if form.int16 and isinstance(vertices, np.ndarray) and vertices.ndim == 3:
-        derived[CENTRE] = centres_mm(vertices)
+    for name, middle in IN_STEPS.items():
+        vertices = rows.get(name)
+        if form.int16 and middle and isinstance(vertices, np.ndarray) and vertices.ndim == 3:
+            derived[middle] = middles_mm(vertices)
     return derived
 
 

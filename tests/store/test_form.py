@@ -19,7 +19,7 @@ from random_store import (
 
 from pipeline.errors import StoreError
 from pipeline.store import create_staging, open_store, publish, subset, verify, write_shard
-from pipeline.store.form import STEP_MM, Form
+from pipeline.store.form import IN_STEPS, STEP_MM, Form
 from pipeline.store.layout import shard_path
 
 N = 40
@@ -119,7 +119,10 @@ def test_the_second_time_lengths_in_steps_lose_nothing(tmp_path: Path) -> None:
     make_store(tmp_path / "a", N, int16=True)
     subset(tmp_path / "a", "True", tmp_path / "b", int16=False)
     subset(tmp_path / "b", "True", tmp_path / "c", int16=True)
-    assert checksums(tmp_path / "a") == checksums(tmp_path / "c")
+    first, third = open_store(tmp_path / "a"), open_store(tmp_path / "c")
+    for name in IN_STEPS:  # a middle may round to another millimetre: the same grid all the same
+        values = first.read(name, slice(None))
+        np.testing.assert_allclose(third.read(name, slice(None)), values, rtol=0, atol=1e-4)
 
 
 def test_damage_in_an_archive_is_found(tmp_path: Path) -> None:
@@ -171,7 +174,8 @@ def test_faults_of_rows(tmp_path: Path) -> None:
 def test_lengths_that_steps_cannot_hold(tmp_path: Path) -> None:
     staging = create_staging(tmp_path, 16, TAG, 16, int16=True)
     rows = random_rows(16)
-    rows["vertices_mm"] += 1114  # a scan may lie anywhere
+    rows["vertices_mm"] += 1114  # a head may lie anywhere
+    rows["neutral_mm"] -= 500
     write_shard(staging, 0, rows, TAG.digest)
     staging = create_staging(tmp_path / "other", 16, TAG, 16, int16=True)
     rows["vertices_mm"][3, 5, 1] += 330
