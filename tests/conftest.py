@@ -11,7 +11,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from s3_server import make_bucket, s3_server
+from s3_server import make_bucket, s3_server, surroundings
+
+from pipeline.store import push
 
 
 @pytest.fixture(scope="session")
@@ -36,13 +38,7 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def s3_environment(s3_endpoint: str) -> dict[str, str]:
     """What has to be in the environment to reach the server."""
-    return {
-        "AWS_ENDPOINT_URL": s3_endpoint,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }
+    return surroundings(s3_endpoint)
 
 
 def new_place(s3_endpoint: str) -> str:
@@ -68,3 +64,10 @@ def s3_of_module(s3_environment: dict[str, str]) -> Iterator[str]:
         for name, value in s3_environment.items():
             environment.setenv(name, value)
         yield new_place(s3_environment["AWS_ENDPOINT_URL"])
+
+
+@pytest.fixture(scope="module")
+def pushed(local: Path, s3_of_module: str) -> str:
+    """A place below which the store `local` of a module is published too."""
+    push(local, s3_of_module)
+    return s3_of_module

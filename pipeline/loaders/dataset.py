@@ -13,11 +13,11 @@ import torch
 from torch.utils.data import Dataset
 
 from pipeline.errors import StoreError
-from pipeline.loaders.selection import coded, codes_of, select, shown, words
+from pipeline.loaders.selection import select, shown, words
 from pipeline.store.form import at
 from pipeline.store.packing import unpack_validity
 from pipeline.store.reader import Store, open_store
-from pipeline.store.tables import said_columns
+from pipeline.store.tables import coded, codes_of, said_columns
 from pipeline.types import Array
 
 CODED = ("identity", "source")

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pipeline.errors import StoreError
 from pipeline.store.query import matching_rows
 from pipeline.store.reader import Store
+from pipeline.store.tables import coded
 from pipeline.types import Array
 
 
@@ -42,31 +43,6 @@ def select(store: Store, wanted: Mapping[str, Any], question: str = "") -> Array
 def _nothing_left(store: Path, wanted: Mapping[str, Any], question: str) -> StoreError:
     asked = [str(dict(wanted))] * bool(wanted) + [question] * bool(question)
     return StoreError(f"{store}: no row satisfies all of {' and '.join(asked)}; ask for less")
-
-
-def coded(column: pa.ChunkedArray) -> tuple[Array, list[Any]]:
-    """(n,) int64 codes, -1 for null, and the values they stand for, in order of appearance."""
-    codes, dictionary = _dictionary(column)
-    return codes, dictionary.to_pylist()
-
-
-def codes_of(column: pa.ChunkedArray) -> Array:
-    """(n,) int64: `coded` without the values."""
-    return _dictionary(column)[0]
-
-
-def _dictionary(column: pa.ChunkedArray) -> tuple[Array, pa.Array]:
-    if pa.types.is_dictionary(column.type):
-        whole = column.unify_dictionaries().combine_chunks()
-        return _known(whole.indices), whole.dictionary
-    # a person's scans follow each other: of each run only the first is looked up
-    runs = pc.run_end_encode(column.combine_chunks())
-    first = pc.dictionary_encode(runs.values)
-    return np.repeat(_known(first.indices), np.diff(runs.run_ends, prepend=0)), first.dictionary
-
-
-def _known(codes: pa.Array) -> Array:
-    return pc.fill_null(codes.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
 
 
 def shown(column: pa.ChunkedArray, rows: Array) -> Array | pa.Array:

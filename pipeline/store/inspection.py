@@ -17,6 +17,7 @@ from pipeline.store.layout import FILES, HEAD, VERSIONS, group_attributes
 from pipeline.store.objects import is_url
 from pipeline.store.reader import open_store
 from pipeline.store.schema import TABLES
+from pipeline.store.tables import coded as coded_column
 from pipeline.store.versions import list_versions
 from pipeline.types import Array
 
@@ -98,13 +99,9 @@ def inspect_store(store: Path | str) -> dict[str, Any]:
 
 
 def _coded(column: pa.ChunkedArray) -> Coded:
-    array = column.unify_dictionaries().combine_chunks()
-    if not pa.types.is_dictionary(array.type):
-        array = array.dictionary_encode()
-    names = array.dictionary.to_pylist()
+    codes, names = coded_column(column)
     none = names.index("none") if "none" in names else len(names)
-    codes = array.indices.fill_null(none).to_numpy()
-    return Coded(codes, names if none < len(names) else [*names, "none"])
+    return Coded(np.where(codes < 0, none, codes), names if none < len(names) else [*names, "none"])
 
 
 def _held(column: pa.ChunkedArray) -> Array:

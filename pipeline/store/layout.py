@@ -1,4 +1,4 @@
-"""Bytes and paths of a store: a Zarr v3 group of uncompressed, sharded arrays.
+"""Bytes and paths of a store: a Zarr v3 group of sharded arrays.
 
     STORE/HEAD                          name of the published version
     STORE/versions/<name>/zarr.json     the group; its attributes are the version's `Form`
@@ -38,7 +38,7 @@ ABSENT = 2**64 - 1
 ZSTD_LEVEL = 3
 BLOCK = 1 << 21
 """Of a write: a huge page, which the page cache keeps as one. In smaller ones, rows that have just
-been written are gathered from the map a sixth more slowly."""
+been written are gathered from the map a fifth more slowly."""
 
 
 def group_metadata(form: Form) -> dict[str, Any]:
@@ -285,6 +285,11 @@ def file_digest(path: Path) -> str:
         while piece := file.read(1 << 22):
             sha.update(piece)
     return sha.hexdigest()
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """What `files.json` says of a file."""
+    return {"bytes": path.stat().st_size, "sha256": file_digest(path)}
 
 
 def group_attributes(version: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pipeline.store.layout import (
     VERSIONS,
     as_json,
     disk_faults_told,
-    file_digest,
+    file_entry,
     form_of,
     sealed,
     sync_folder,
@@ -86,10 +86,15 @@ def put_in_place(store: Path, staging: Path, quick: bool = False) -> Path:
             raise StoreError(f"{staging}: not published: " + "; ".join(faults[:5]))
         with publishing(store):
             version = _move(store, staging)
-            write_file(store / HEAD, version.name.encode() + b"\n")
+            move_head(store, version)
     release(staging)
     sweep(store)
     return version
+
+
+def move_head(store: Path, version: Path) -> None:
+    """Readers see this version from now on; whoever calls holds `locks.publishing`."""
+    write_file(store / HEAD, version.name.encode() + b"\n")
 
 
 def _complete(staging: Path, receipts: Sequence[ShardReceipt], form: Form) -> list[ShardReceipt]:
@@ -118,7 +123,7 @@ def _files(staging: Path, receipts: Sequence[ShardReceipt]) -> dict[str, dict[st
     small = [*staging.glob("*.parquet"), staging / "provenance.json", staging / "zarr.json"]
     for path in small + [staging / field / "zarr.json" for field in fields]:
         name = path.relative_to(staging).as_posix()
-        files[name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        files[name] = file_entry(path)
     return files
 
 

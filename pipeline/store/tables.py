@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
 from pipeline.store.layout import write_file
 from pipeline.store.schema import NON_METRIC, TABLES
-from pipeline.types import ShardReceipt
+from pipeline.types import Array, ShardReceipt
 
 CHECKSUM = "crc32c_"
 """Begins the names of the columns that hold the checksums of a field's rows."""
@@ -48,6 +50,31 @@ def _array(table_name: str, column: str, values: list[Any], kind: pa.DataType | 
         return pa.array(values, kind, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as e:
         raise StoreError(f"{table_name}: column {column!r}: {e}") from e
+
+
+def coded(column: pa.ChunkedArray) -> tuple[Array, list[Any]]:
+    """(n,) int64 codes, -1 for null, and the values they stand for, in order of appearance."""
+    codes, dictionary = _dictionary(column)
+    return codes, dictionary.to_pylist()
+
+
+def codes_of(column: pa.ChunkedArray) -> Array:
+    """(n,) int64: `coded` without the values."""
+    return _dictionary(column)[0]
+
+
+def _dictionary(column: pa.ChunkedArray) -> tuple[Array, pa.Array]:
+    if pa.types.is_dictionary(column.type):
+        whole = column.unify_dictionaries().combine_chunks()
+        return _known(whole.indices), whole.dictionary
+    # a person's scans follow each other: of each run only the first is looked up
+    runs = pc.run_end_encode(column.combine_chunks())
+    first = pc.dictionary_encode(runs.values)
+    return np.repeat(_known(first.indices), np.diff(runs.run_ends, prepend=0)), first.dictionary
+
+
+def _known(codes: pa.Array) -> Array:
+    return pc.fill_null(codes.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
 
 
 def said_columns(names: Sequence[str]) -> list[str]:

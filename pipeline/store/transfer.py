@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,17 +16,20 @@ from pipeline.store.layout import (
     HEAD,
     RUN,
     VERSIONS,
+    Sums,
     current_version,
     disk_faults_told,
     file_digest,
+    file_entry,
     form_of,
     unsealed,
     unsealed_content,
     write_file,
+    write_parts,
 )
 from pipeline.store.locks import new_staging, publishing, removed_on_fault
 from pipeline.store.objects import Place, Seen, published_version, version_name
-from pipeline.store.publishing import put_in_place
+from pipeline.store.publishing import move_head, put_in_place
 from pipeline.store.verification import FILES_AT_ONCE, content_digest, faults_of_version
 from pipeline.store.writer import check_model
 
@@ -60,11 +61,7 @@ def push(store: Path | str, url: str) -> str:
         list(pool.map(partial(_sent, version, target, there), listing, listing.values()))
     for name in (RUN, FILES):  # the listing says that all else is there: it is the last
         if (version / name).exists():
-            entry = {
-                "bytes": (version / name).stat().st_size,
-                "sha256": file_digest(version / name),
-            }
-            _sent(version, target, there, name, entry)
+            _sent(version, target, there, name, file_entry(version / name))
     _publish(place, version.name, before, seen)
     return str(target)
 
@@ -127,7 +124,7 @@ def pull(url: str, out: Path | str) -> Path:
     version = out / VERSIONS / listing["digest"][:16]
     if version.exists() and not faults_of_version(version):
         with publishing(out):
-            write_file(out / HEAD, version.name.encode() + b"\n")
+            move_head(out, version)
         return version
     staging = new_staging(out)
     with removed_on_fault(staging), disk_faults_told(staging):
@@ -167,13 +164,7 @@ def fetch_small(version: Place, listing: bytes, folder: Path) -> None:
 
 
 def _received(version: Place, folder: Path, name: str, entry: Mapping[str, Any]) -> None:
-    path, sha = folder / name, hashlib.sha256()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        for piece in version.pieces(name, entry["bytes"]):
-            file.write(piece)
-            sha.update(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    if sha.hexdigest() != entry["sha256"]:
+    sums = Sums()
+    write_parts(folder / name, sums.passing(version.pieces(name, entry["bytes"])))
+    if sums.taken()["sha256"] != entry["sha256"]:
         raise StoreError(f"{version}/{name}: damaged; verify {version}, then push it again")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.s3_server import make_bucket, s3_server
+from tests.s3_server import make_bucket, s3_server, surroundings
 from tests.store.faults import FAULTS, OWN_DISK, Outcome, own_disks_possible, strike
 
 
@@ -42,13 +42,7 @@ def main() -> None:
     draw = random.Random(arguments.seed)
     drawn = names if arguments.quick else [draw.choice(names) for _ in range(arguments.faults)]
     with tempfile.TemporaryDirectory() as folder, s3_server() as endpoint:
-        os.environ |= {
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-        }
+        os.environ |= surroundings(endpoint)
         make_bucket(endpoint, "faults")
         result = run(Path(folder), drawn, arguments.seed)
     if arguments.json:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from pipeline.errors import StoreError
 from pipeline.loaders import FaceDataset, FaceLoader
 from pipeline.loaders.orders import BlockShuffled
-from pipeline.store import objects, open_store, push
+from pipeline.store import objects, open_store
 from pipeline.store.mirror import mirrored
 
 FIELDS = ("vertices_mm", "shape", "validity", "identity", "expression")
@@ -27,12 +27,6 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("remote") / "unified.zarr"
     make_store(store, 160, 64)
     return store
-
-
-@pytest.fixture(scope="module")
-def pushed(local: Path, s3_of_module: str) -> str:
-    push(local, s3_of_module)
-    return s3_of_module
 
 
 @pytest.fixture

@@ -40,12 +40,6 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-@pytest.fixture(scope="module")
-def pushed(local: Path, s3_of_module: str) -> str:
-    push(local, s3_of_module)
-    return s3_of_module
-
-
 @pytest.fixture
 def remote(pushed: str, s3: str) -> str:
     """The store below a URL, as all tests leave it, and an empty cache."""
