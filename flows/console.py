@@ -55,6 +55,27 @@ def note(text: str) -> None:
     err.print(text, highlight=False)
 
 
+def duration(seconds: float) -> str:
+    """Two units at most: 0.4 s, 8 s, 4 min 10 s, 3 h 05 min, 2 d 4 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def figure(value: float) -> str:
+    """Three digits that matter: 0.042, 1.62, 12.4, 1,234."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
 def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """A table with the keys of the first row as columns; numbers to the right."""
     table = Table(title=title, title_justify="left")
@@ -134,3 +155,24 @@ def registration_table(reports: Sequence[Mapping[str, Any]]) -> None:
             ],
         )
     )
+
+
+def trial_table(found: Mapping[str, Any]) -> None:
+    """What became of a new source: its sample, the verdict with its reasons, what to paste."""
+    if found["sample"]:
+        rows = [
+            {
+                "scan": row["scan"],
+                "verdict": row["verdict"],
+                "scan to mesh, median mm": row["scan_to_mesh_median_mm"],
+                "coverage": row["coverage"],
+            }
+            for row in found["sample"]
+        ]
+        out.print(rows_table(f"Sample of {found['source']}", rows))
+    plain(f"{found['source']}: {found['verdict']}")
+    for reason in found["reasons"]:
+        plain(f"  {reason}")
+    plain(f"pictures: {', '.join(filter(None, (found['check']['sheet'], found['picture'])))}")
+    plain("to paste below `sources:` of a build file:")
+    plain(found["build"].rstrip())

@@ -9,7 +9,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from flows.progress import STAGES, SourceTally, Watch, duration, figure
+from flows.console import duration, figure, gigabytes
+from flows.progress import STAGES, SourceTally, Watch
 
 MAX_SOURCES = 12
 MAX_REASONS = 5
@@ -86,20 +87,20 @@ def chosen(tallies: Sequence[SourceTally], room: int) -> list[SourceTally]:
 
 
 def stages_table(seen: Watch) -> Table:
-    """What each stage gets through in a worker's second, and its share of the workers' time."""
+    """What each stage gets through, also in a worker's second; its share of the workers' time."""
     table = Table(box=None, expand=True, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("stage", no_wrap=True)
-    for name in ("scans", "scans/s a worker", "share of time"):
+    for name in ("scans", "scans/s", "one worker's", "share of time"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", ratio=1, min_width=8)
-    total_s = sum(seen.seconds.values())
+    total_s, elapsed_s = sum(seen.seconds.values()), seen.computing_s
     for stage in STAGES:
         if seen.through[stage]:
             n, seconds = seen.through[stage], seen.seconds[stage]
+            rates = [figure(n / spent) if spent else "–" for spent in (elapsed_s, seconds)]
             share = seconds / total_s if total_s else 0.0
-            each = figure(n / seconds) if seconds else "–"
             bar = ProgressBar(total=1, completed=share, complete_style="cyan")
-            table.add_row(stage, f"{n:,}", each, f"{share:.0%}", bar)
+            table.add_row(stage, f"{n:,}", *rates, f"{share:.0%}", bar)
     return table
 
 
@@ -118,7 +119,3 @@ def top(reasons: Sequence[tuple[str, int]]) -> Iterable[tuple[str, int]]:
     yield from reasons[:MAX_REASONS]
     if rest := reasons[MAX_REASONS:]:
         yield f"{len(rest)} other reasons", sum(n for _, n in rest)
-
-
-def gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
