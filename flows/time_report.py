@@ -37,7 +37,7 @@ def stages_table(report: Mapping[str, Any]) -> Table:
         "driver": report["driver_cpu_s"],
     }
     total_s = sum(stage["cpu_s"] for stage in stages.values()) + sum(besides.values())
-    columns = ("stage", "scans", "scans/s a worker", "time", "CPU", "share of CPU")
+    columns = ("stage", "scans", "scans/s a worker", "time", "CPU", "share")
     table = figures_table("Where the CPU went", columns)
     for name, stage in stages.items():
         n, spent, cpu_s = stage["scans"], stage["seconds"], stage["cpu_s"]
