@@ -359,6 +359,42 @@ def check_source(
         raise typer.Exit(3)
 
 
+@sources_app.command("add")
+def add_source(
+    source: Annotated[str, typer.Argument(help="Id of a registry, or its YAML file.")],
+    root: Annotated[Path, typer.Option(help="The delivered folder.")],
+    out: Folder,
+    sample: Annotated[
+        int, typer.Option(min=1, help="Scans to register, spread over the folder.")
+    ] = 8,
+    model: Annotated[
+        Path | None, typer.Option(help="FLAME's file, an .npz, or a template mesh.")
+    ] = None,
+    embedding: Annotated[
+        Path | None, typer.Option(help="The model's landmarks: FLAME's file or vertex indices.")
+    ] = None,
+    device: Device = Device.auto,
+    as_json: Json = False,
+) -> None:
+    """Try a new source out: check it, register a sample, draw both, say if a build can take it.
+
+    Prints what to paste below `sources:` of a build file. Exit status: 0 ready, or look at what is
+    said; 3 not ready: a build would refuse the source; 2 wrong use.
+    """
+    from flows.local_prefect import use_local_prefect
+    from pipeline.registry import load_registry
+
+    load_registry(source)  # what is wrong with it is told before Prefect starts
+    use_local_prefect(out / ".facefold" / "prefect")
+    from flows.add_source import add_source as try_out
+    from flows.console import trial_table
+
+    found = try_out(source, root, out, sample, model, embedding, device.value)
+    show(found) if as_json else trial_table(found)
+    if found["verdict"] == "not ready":
+        raise typer.Exit(3)
+
+
 @sources_app.command("schema")
 def schema() -> None:
     """Print the JSON Schema of registries, for editors."""

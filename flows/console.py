@@ -162,10 +162,10 @@ def trial_table(found: Mapping[str, Any]) -> None:
     if found["sample"]:
         rows = [
             {
-                "scan": row["scan"],
+                "scan": row["scan"].removeprefix(found["source"] + ":"),
                 "verdict": row["verdict"],
-                "scan to mesh, median mm": row["scan_to_mesh_median_mm"],
-                "coverage": row["coverage"],
+                "fit mm": row["scan_to_mesh_median_mm"],
+                "cover": row["coverage"],
             }
             for row in found["sample"]
         ]

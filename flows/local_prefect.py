@@ -1,18 +1,27 @@
-"""Prefect without a server: call `use_local_prefect` before Prefect is imported."""
+"""Prefect for commands: without a server, or with the user's. Called before Prefect is imported."""
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from pipeline.errors import FacefoldError
+
+PORTS = {"http": 80, "https": 443}
 
 
 def use_local_prefect(home: Path) -> None:
     """Keep Prefect's state and results under `home`, with telemetry off and errors raised once.
 
-    Settings the user has already made in the environment (a server's PREFECT_API_URL, a home of
-    their own) win. Raises RuntimeError when Prefect is already imported: its settings are read
-    at import.
+    Settings the user has already made in the environment win: with PREFECT_API_URL runs are told to
+    that server, and nothing but PREFECT_HOME is written here. Flows that a Prefect worker starts
+    never come here: `prefect.yaml` sets what they need.
+
+    Raises RuntimeError when Prefect is already imported, since its settings are read at import, and
+    FacefoldError when nothing answers at PREFECT_API_URL.
     """
     if "prefect" in sys.modules:
         if os.environ.get("PREFECT_HOME"):
@@ -33,3 +42,18 @@ def use_local_prefect(home: Path) -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)
+    if url := os.environ.get("PREFECT_API_URL"):
+        reach(url)
+
+
+def reach(url: str) -> None:
+    """FacefoldError where nothing listens: Prefect would try for minutes, then show a traceback."""
+    parts = urlsplit(url)
+    try:
+        address = (parts.hostname or "", parts.port or PORTS[parts.scheme])
+        socket.create_connection(address, timeout=10).close()
+    except (OSError, ValueError, KeyError) as error:
+        raise FacefoldError(
+            f"PREFECT_API_URL is {url}, where no server answers ({error}); start it with "
+            "`prefect server start`, correct the address (http://HOST:4200/api), or unset it"
+        ) from error

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import trimesh
-from PIL import Image
+from PIL import Image, ImageDraw
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from pipeline.types import Array
@@ -28,6 +28,7 @@ class View(NamedTuple):
 
 
 FRONT, THREE_QUARTER, PROFILE = View(), View(yaw=40), View(yaw=90)
+CLAY = np.array([205.0, 190.0, 178.0])
 
 
 def camera_rotation(view: View) -> Array:
@@ -36,6 +37,15 @@ def camera_rotation(view: View) -> Array:
     towards = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
     right = np.array([np.cos(yaw), 0.0, -np.sin(yaw)])
     return np.stack([right, np.cross(towards, right), towards])
+
+
+def before_camera(vertices_mm: Array, view: View) -> Array:
+    """(V,3) float64 mm: right, up and towards the camera of what the view looks at."""
+    rotation = camera_rotation(view)
+    points = np.asarray(vertices_mm, dtype=np.float64) @ rotation.T
+    if view.centre_mm is None:
+        return points - (points.min(0) + points.max(0)) / 2
+    return points - rotation @ np.asarray(view.centre_mm, dtype=np.float64)
 
 
 def render(
@@ -49,14 +59,7 @@ def render(
 
     `colours` (V,3) uint8 paints the vertices (a distance map, parts); default is a plain clay.
     """
-    rotation = camera_rotation(view)
-    points = np.asarray(vertices_mm, dtype=np.float64) @ rotation.T
-    centre = (
-        (points.min(0) + points.max(0)) / 2
-        if view.centre_mm is None
-        else rotation @ np.asarray(view.centre_mm, dtype=np.float64)
-    )
-    mesh = trimesh.Trimesh(points - centre, faces, process=False)
+    mesh = trimesh.Trimesh(before_camera(vertices_mm, view), faces, process=False)
     # two rays a pixel and axis, averaged, so that outlines are smooth
     n = 2 * size
     axis = (np.arange(n) + 0.5 - n / 2) * view.height_mm / n
@@ -74,13 +77,29 @@ def render(
         normals = np.einsum("nk,nkd->nd", weights, mesh.vertex_normals[faces[triangle]])
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
         paint = (
-            np.array([205.0, 190.0, 178.0])
+            CLAY
             if colours is None
             else np.einsum("nk,nkd->nd", weights, np.asarray(colours, np.float64)[faces[triangle]])
         )
         picture[ray] = shade(normals)[:, None] * paint
     picture = picture.reshape(size, 2, size, 2, 3).mean(axis=(1, 3))
     return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def splats(vertices_mm: Array, normals: Array, view: View = FRONT, size: int = 512) -> Array:
+    """The same of a point cloud: (V,3) mm, (V,3) -> a small square each, the nearer over the
+    farther."""
+    at, facing = before_camera(vertices_mm, view), normals @ camera_rotation(view).T
+    order = np.argsort(at[:, 2])
+    brightness = np.clip(shade(np.abs(facing[order])), 0, 1)[:, None] * CLAY
+    column, row = (size / 2 + at[order, :2] * [1, -1] * size / view.height_mm).astype(int).T
+    picture = np.full((size, size, 3), 255, np.uint8)
+    for dx in (-1, 0, 1):
+        for dy in (-1, 0, 1):
+            x, y = column + dx, row + dy
+            inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
+            picture[y[inside], x[inside]] = brightness[inside]
+    return picture
 
 
 def shade(normals: Array) -> Array:
@@ -102,8 +121,15 @@ def distance_colours(distance_mm: Array, limit_mm: float = 2.0) -> Array:
     return colours.astype(np.uint8)
 
 
-def save_grid(rows: Sequence[Sequence[Array]], path: Path) -> None:
-    """Rows of pictures, all of one size, as one PNG."""
+def save_grid(rows: Sequence[Sequence[Array]], path: Path, captions: Sequence[str] = ()) -> None:
+    """Rows of pictures, all of one size, as one PNG; `captions` are two lines above each column."""
     path.parent.mkdir(parents=True, exist_ok=True)
     grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
-    Image.fromarray(grid).save(path, optimize=True)
+    head = 32 if captions else 0
+    picture = Image.new("RGB", (grid.shape[1], grid.shape[0] + head), "white")
+    picture.paste(Image.fromarray(grid), (0, head))
+    for i, text in enumerate(captions):
+        known = text.encode("ascii", "replace").decode()  # what the font has
+        left = 4 + i * grid.shape[1] // len(captions)
+        ImageDraw.Draw(picture).multiline_text((left, 2), known, fill="black")
+    picture.save(path, optimize=True)

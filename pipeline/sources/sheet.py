@@ -18,7 +18,7 @@ from pipeline.normalise.surface import clean, cloud_normals
 from pipeline.registry import SourceRegistry
 from pipeline.sources.report import Seen, turn_by_landmarks
 from pipeline.types import Array, Scan
-from pipeline.views import View, camera_rotation, render, shade
+from pipeline.views import View, render
 
 SIZE, COLUMNS, MARGIN = 280, 4, 8
 LINE, TEXT_LINES, WIDTH = 14, 7, 46
@@ -169,7 +169,9 @@ def front(
     scale = HEIGHT_MM / height
     points = (vertices - centre) * scale
     view = View(height_mm=HEIGHT_MM, centre_mm=(0.0, 0.0, 0.0))
-    pixels = render(points, faces, view, SIZE) if len(faces) else splats(points, normals, view)
+    pixels = (
+        render(points, faces, view, SIZE) if len(faces) else splats(points, normals, view, SIZE)
+    )
     picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture)
     if marks is not None:
@@ -177,22 +179,6 @@ def front(
             if np.isfinite(point).all():
                 x, y = SIZE / 2 + point[:2] * [1, -1] * SIZE / HEIGHT_MM
                 draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour, outline="white")
-    return picture
-
-
-def splats(points: Array, normals: Array, view: View) -> Array:
-    """(SIZE,SIZE,3) uint8 of a point cloud: a small square each, the nearer over the farther."""
-    rotation = camera_rotation(view)
-    at, facing = points @ rotation.T, normals @ rotation.T
-    order = np.argsort(at[:, 2])
-    brightness = np.clip(shade(np.abs(facing[order])), 0, 1)[:, None] * [205.0, 190.0, 178.0]
-    column, row = (SIZE / 2 + at[order, :2] * [1, -1] * SIZE / view.height_mm).astype(int).T
-    picture = np.full((SIZE, SIZE, 3), 255, np.uint8)
-    for dx in (-1, 0, 1):
-        for dy in (-1, 0, 1):
-            x, y = column + dx, row + dy
-            inside = (x >= 0) & (x < SIZE) & (y >= 0) & (y < SIZE)
-            picture[y[inside], x[inside]] = brightness[inside]
     return picture
 
 

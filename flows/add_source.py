@@ -1,0 +1,80 @@
+"""A new source, from its registry and folder to a verdict: check, sample registration, pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.console import note
+from flows.pictures import save_trial
+from pipeline.flame.assets import load_model
+from pipeline.flame.model import FlameModel
+from pipeline.registry import SourceRegistry, load_registry
+from pipeline.sources import check_folder
+from pipeline.stages import torch_device
+from pipeline.trial import Tried, build_lines, readiness, sample_rows, try_scans
+
+plain_task = task(cache_policy=NO_CACHE, persist_result=False)
+
+
+@flow(name="add_source", persist_result=False)
+def add_source(
+    registry: str,
+    root: Path,
+    out: Path,
+    sample: int = 8,
+    model: Path | None = None,
+    embedding: Path | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> dict[str, Any]:
+    """Tries a source out on `sample` of its scans; returns what `--json` prints.
+
+    `registry` is an id or a YAML file. Writes `<id>_check.png` and, of the scans that could be
+    registered, `<id>_registered.png` into `out`.
+    """
+    torch_device(device)  # a GPU that is not there is told before any work
+    source, face = load_registry(registry), load_model(model, embedding)
+    note(f"model: {face.name}{', not FLAME: for trying facefold out' * face.is_stand_in}")
+    note(f"checking {root}")
+    report = check(source, root, out / f"{source.id}_check.png", sample)
+    note(f"registering {len(report['samples'])} scans")
+    tried = register_sample(source, root, face, sample, device)
+    verdict, reasons = readiness(source, report, tried)
+    rows = sample_rows(tried)
+    create_table_artifact(
+        rows, key="add-source", description="\n\n".join([f"{source.id}: {verdict}", *reasons])
+    )
+    picture = out / f"{source.id}_registered.png"
+    return {
+        "source": source.id,
+        "verdict": verdict,
+        "reasons": reasons,
+        "check": report,
+        "sample": rows,
+        "picture": str(picture) if draw(picture, tried, face) else None,
+        "build": build_lines(registry, root),
+    }
+
+
+@plain_task
+def check(source: SourceRegistry, root: Path, sheet: Path, sample: int) -> dict[str, Any]:
+    """`facefold sources check`."""
+    return check_folder(source, root, sheet, sample)
+
+
+@plain_task
+def register_sample(
+    source: SourceRegistry, root: Path, model: FlameModel, sample: int, device: str
+) -> list[Tried]:
+    """The scans that the check looked at, registered and judged."""
+    return try_scans(source, root, model, sample, device)
+
+
+@plain_task
+def draw(path: Path, tried: list[Tried], model: FlameModel) -> bool:
+    """Below each scan its registration and the distance between them."""
+    return save_trial(path, tried, model)
