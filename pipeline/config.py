@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from pipeline.errors import RegistryError
-from pipeline.flame.assets import STAND_IN
-from pipeline.registry import load_registry, read_yaml
+from pipeline.errors import RegistrationError, RegistryError, StoreError
+from pipeline.flame.assets import MODEL_VARIABLE, STAND_IN, model_path
+from pipeline.registry import SourceRegistry, load_registry, read_yaml
+from pipeline.registry.load import field_fault, yaml_value
+from pipeline.registry.sections import one_of
+from pipeline.store.objects import Place, is_url
 from pipeline.store.rows import MOST_POINTS
 
 
+GONE = {"shard": "none of that name any more: `batch` says how many scans a task has; remove it"}
+"""Fields of earlier releases, and what to do about them."""
+
+
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SourceEntry(Strict):
     """A source to fold in: its registry and the folder it was delivered in."""
 
     registry: str = Field(description="Id of a registry, or the path of its YAML file.")
-    root: Path = Field(description="The source's folder, relative to the build file.")
+    root: Path = Field(description="The source's folder. It is read and never written.")
+    licence_note: str | None = Field(
+        None,
+        description="How the source may be used here: which agreement, signed when and by whom, "
+        "who may read what is made from it. Needed where the source may not be passed on and "
+        "`store` is a URL.",
+    )
 
 
 class BuildConfig(Strict):
     """`facefold build`'s YAML file. Relative paths are relative to the file."""
 
-    store: Path = Field(description="Folder of the dataset; published versions lie below it.")
-    sources: tuple[SourceEntry, ...] = Field(min_length=1)
+    store: str = Field(
+        description="The dataset: a folder, or a URL such as s3://bucket/prefix. Published "
+        "versions lie below it."
+    )
+    sources: tuple[SourceEntry, ...] = Field(min_length=1, description="What is folded in.")
     model: Path | None = Field(
         None,
         description="FLAME's model file, or `stand-in`; without it FACEFOLD_FLAME_MODEL, and the "
@@ -40,7 +59,9 @@ class BuildConfig(Strict):
         None, description="Landmark embedding of the model, where its file has none."
     )
     work: Path = Field(
-        Path(".facefold"), description="Folder of the ledger, results and Prefect's state."
+        Path(".facefold"),
+        description="Folder of the ledger, results, kept scans and Prefect's state; and of the "
+        "store, before it is sent, where `store` is a URL.",
     )
     splits: Mapping[str, float] = Field(
         {"train": 0.8, "val": 0.1, "test": 0.1}, description="Share of identities in each split."
@@ -50,10 +71,25 @@ class BuildConfig(Strict):
         {}, description="Registration options for all sources; a registry's own come on top."
     )
     quality: Mapping[str, Any] = Field({}, description="Thresholds of the quality gates.")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where scans are registered; `auto` is the GPU of a worker with one."
+    )
     workers: int = Field(2, ge=1, description="Local worker processes, where no cluster is named.")
     batch: int = Field(8, ge=1, description="Scans registered together by one worker.")
-    shard: int = Field(256, ge=1, description="Scans of one task of the flow.")
+    keep_scans: bool = Field(
+        True,
+        description="Keep each cleaned scan in `work`, so that a changed registration option does "
+        "not read the files again.",
+    )
+    scan_seconds: float = Field(
+        300, gt=0, description="A scan that takes a worker longer is quarantined."
+    )
+    worker_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="A scan that takes a worker more is quarantined; without it, the machine's "
+        "memory shared by the workers.",
+    )
     rows_per_shard: int = Field(
         4096, ge=16, multiple_of=16, description="Rows of one shard of the store."
     )
@@ -65,65 +101,247 @@ class BuildConfig(Strict):
         description="The most points of a scan itself that the store keeps; 0 keeps none.",
     )
 
+    @property
+    def store_url(self) -> str | None:
+        """Where the store is sent, if it does not stay in a folder."""
+        return self.store if is_url(self.store) else None
 
-def load_build(path: Path) -> BuildConfig:
+    @property
+    def store_folder(self) -> Path:
+        """The folder that versions are published in first."""
+        return self.work / "store" if is_url(self.store) else Path(self.store)
+
+
+def load_build(path: Path, overrides: Sequence[str] = ()) -> BuildConfig:
     """The build file with absolute paths, checked as a whole before any work starts.
 
-    Raises RegistryError with every fault: wrong or unknown fields, shares that do not add up,
-    registries that do not load, folders and model files that are not there.
+    `overrides` replace fields, as `workers=4` or `sources.0.root=/mnt/x`; values are YAML.
+    Raises RegistryError with every fault: wrong or unknown fields and overrides, options out of
+    range, shares that do not add up, folders, registries and model files that are not there or may
+    not be used, sources that may not be sent where the store is.
     """
-    try:
-        config = BuildConfig.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise RegistryError(
-            [
-                f"{path}: {'.'.join(map(str, e['loc']))}: got {e['input']!r}, expected: {e['msg']}"
-                for e in error.errors()
-            ]
-        ) from error
+    data, faults = _overridden(read_yaml(path), overrides)
+    config, told = _validated(data)
     config = _absolute(config, path.resolve().parent)
-    faults = [f"{path}: {fault}" for fault in _faults(config)]
+    faulty = {fault.partition(":")[0].partition(".")[0] for fault in told}
+    told += [fault for fault in _faults(config) if fault.partition(":")[0] not in faulty]
+    faults += [f"{_origin(fault, path, overrides)}: {fault}" for fault in told]
     if faults:
         raise RegistryError(faults)
     return config
 
 
+class _Sound(BuildConfig):
+    """What is sound of a file that is not: the rest can be checked all the same."""
+
+    store: str = "unified.zarr"
+    sources: tuple[SourceEntry, ...] = ()
+
+
+def _validated(data: Mapping[str, Any]) -> tuple[BuildConfig, list[str]]:
+    """The fields of a build file, and the faults of those that were left out for them."""
+    try:
+        return BuildConfig.model_validate(data), []
+    except ValidationError as error:
+        faulty = {item["loc"][0] for item in error.errors()}
+        sound = {name: value for name, value in data.items() if name not in faulty}
+        return _Sound.model_validate(sound), _field_faults(error)
+
+
+def _overridden(data: dict[str, Any], overrides: Sequence[str]) -> tuple[Any, list[str]]:
+    """The data with the overrides in their places, and what is wrong with those that have none."""
+    faults = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        try:
+            if not equals:
+                raise RegistryError(["expected KEY=VALUE, such as workers=4"])
+            data = _replaced(data, key.split("."), yaml_value(value, key), BuildConfig)
+        except RegistryError as error:
+            faults += [f"override {text}: {fault}" for fault in error.faults]
+    return data, faults
+
+
+def _replaced(old: Any, keys: Sequence[str], value: Any, model: Any = None) -> Any:
+    """`old` with the value at the place that `keys` name. `model` says which fields `old` may have;
+    without one it may have any."""
+    if not keys:
+        return value
+    key, rest = keys[0], keys[1:]
+    if isinstance(old, list):
+        if not key.isdecimal() or int(key) >= len(old):
+            raise RegistryError([f"no item {key} in a list of {len(old)}; the first is 0"])
+        place, entry = int(key), SourceEntry if model is BuildConfig else None
+        return [*old[:place], _replaced(old[place], rest, value, entry), *old[place + 1 :]]
+    if not isinstance(old, dict):
+        raise RegistryError([f"no field {key} in {old!r}, which holds no fields"])
+    if model is not None and key not in model.model_fields:
+        raise RegistryError([f"no field {key}, expected {one_of(key, list(model.model_fields))}"])
+    default = model.model_fields[key].default if model else None
+    before = old.get(key, dict(default) if isinstance(default, Mapping) else {})
+    # the items of `sources` have fields of their own, those of other fields have any
+    inner = BuildConfig if key == "sources" else None
+    return {**old, key: _replaced(before, rest, value, inner)}
+
+
+def _origin(fault: str, path: Path, overrides: Sequence[str]) -> str:
+    """Who said what is at fault: the last override of the field, or the file."""
+    field = fault.partition(":")[0]
+    keys = {text.partition("=")[0]: text for text in overrides}
+    by = [
+        text
+        for key, text in keys.items()
+        if f"{field}.".startswith(f"{key}.") or f"{key}.".startswith(f"{field}.")
+    ]
+    return f"override {by[-1]}" if by else str(path)
+
+
 def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
+    own = [entry.registry.endswith((".yaml", ".yml")) for entry in config.sources]
     return config.model_copy(
         update={
-            "store": base / config.store,
+            "store": config.store if is_url(config.store) else str(base / config.store),
             "work": base / config.work,
             "model": base / config.model if config.model not in (None, STAND_IN) else config.model,
             "embedding": config.embedding and base / config.embedding,
             "sources": tuple(
-                SourceEntry(
-                    registry=str(base / entry.registry)
-                    if entry.registry.endswith((".yaml", ".yml"))
-                    else entry.registry,
-                    root=base / entry.root,
+                entry.model_copy(
+                    update={
+                        "registry": str(base / entry.registry) if is_file else entry.registry,
+                        "root": base / entry.root,
+                    }
                 )
-                for entry in config.sources
+                for entry, is_file in zip(config.sources, own, strict=True)
             ),
         }
     )
 
 
 def _faults(config: BuildConfig) -> Iterator[str]:
+    """What is wrong with a build file whose fields are each sound."""
+    registries: dict[int, SourceRegistry] = {}
+    for i, entry in enumerate(config.sources):
+        try:
+            registries[i] = load_registry(entry.registry)
+        except RegistryError as error:
+            yield from (f"sources.{i}.registry: {fault}" for fault in error.faults)
+    ids = [registry.id for registry in registries.values()]
+    for repeated in sorted({name for name in ids if ids.count(name) > 1}):
+        yield f"sources: got {repeated} {ids.count(repeated)} times, expected each source once"
+    yield from _model_faults(config)
+    yield from _place_faults(config)
+    yield from _option_faults(config, registries)
+    yield from _licence_faults(config, registries)
     if any(share < 0 for share in config.splits.values()) or not math.isclose(
         sum(config.splits.values()), 1.0, abs_tol=1e-6
     ):
         yield f"splits: got {dict(config.splits)}, expected shares ≥ 0 that add up to 1"
-    for name in ("model", "embedding"):
-        file = getattr(config, name)
-        if file not in (None, STAND_IN) and not file.is_file():
-            yield f"{name}: got {file}, expected a file"
-    ids: list[str] = []
-    for i, entry in enumerate(config.sources):
-        if not entry.root.is_dir():
-            yield f"sources.{i}.root: got {entry.root}, expected the folder of the source"
+
+
+def _model_faults(config: BuildConfig) -> Iterator[str]:
+    model = model_path(config.model)
+    files = {"model" if config.model else MODEL_VARIABLE: model, "embedding": config.embedding}
+    for field, file in files.items():
+        if file is None or file == STAND_IN:
+            continue
         try:
-            ids.append(load_registry(entry.registry).id)
-        except RegistryError as error:
-            yield from (f"sources.{i}.registry: {fault}" for fault in error.faults)
-    for repeated in sorted({name for name in ids if ids.count(name) > 1}):
-        yield f"sources: got {repeated} {ids.count(repeated)} times, expected each source once"
+            file.open("rb").close()
+        except OSError as error:
+            yield (
+                f"{field}: got {file} ({error.strerror}), expected a file that can be read; "
+                "correct the path, or put the file there"
+            )
+
+
+def _place_faults(config: BuildConfig) -> Iterator[str]:
+    """Of folders that are read, folders that are written, and those that would be both."""
+    for i, entry in enumerate(config.sources):
+        try:
+            with os.scandir(entry.root) as listing:
+                next(listing, None)
+        except OSError as error:
+            yield (
+                f"sources.{i}.root: got {entry.root} ({error.strerror}), expected the folder of "
+                "the source; mount the data or correct the root"
+            )
+    if config.store_url is not None:
+        try:
+            Place(config.store_url)
+        except StoreError as error:
+            yield f"store: {error}"
+    written = {"store": config.store_folder, "work": config.work}
+    if config.store_url is not None:
+        del written["store"]
+    elif config.work.resolve().is_relative_to(config.store_folder.resolve()):
+        yield f"work: got {config.work}, expected a folder outside of the store"
+    for field, folder in written.items():
+        there = next(place for place in (folder, *folder.parents) if os.access(place, os.F_OK))
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            what = "which may not be written" if there.is_dir() else "which is a file"
+            yield f"{field}: got {folder} in {there}, {what}; expected a folder that may be written"
+        for i, entry in enumerate(config.sources):
+            own, root = folder.resolve(), entry.root.resolve()
+            if own.is_relative_to(root) or root.is_relative_to(own):
+                yield (
+                    f"{field}: got {folder}, expected a folder apart from sources.{i}.root "
+                    f"{entry.root}: neither may lie in the other"
+                )
+
+
+def _option_faults(config: BuildConfig, registries: Mapping[int, SourceRegistry]) -> Iterator[str]:
+    from pipeline.quality import gates_from
+
+    try:
+        gates_from(config.quality)
+    except RegistryError as error:
+        yield from error.faults
+    own_faults = _registration_faults(config.registration)
+    yield from own_faults
+    for i, registry in registries.items():
+        if registry.registration:
+            # what is wrong in the build file itself is told once
+            merged = {**({} if own_faults else config.registration), **registry.registration}
+            for fault in _registration_faults(merged):
+                yield f"sources.{i}.registry: {registry.id}: {fault}"
+
+
+def _registration_faults(options: Mapping[str, Any]) -> list[str]:
+    from pipeline.registration import METHODS, RegistrationOptions
+
+    names = [field.name for field in fields(RegistrationOptions)]
+    unknown = [name for name in options if name not in names]
+    faults = [f"{name}: no such option, expected {one_of(name, names)}" for name in unknown]
+    known = {name: options[name] for name in names if name in options}
+    text = json.dumps(known, default=str)  # strict JSON still takes lists for tuples
+    try:
+        method = TypeAdapter(RegistrationOptions).validate_json(text, strict=True).method
+    except ValidationError as error:
+        faults += _field_faults(error)
+    except RegistrationError as error:
+        faults.append(str(error).removeprefix("registration option "))
+    else:
+        if method not in METHODS:
+            faults.append(f"method: got {method}, expected {one_of(method, METHODS)}")
+    return [f"registration.{fault}" for fault in faults]
+
+
+def _field_faults(error: ValidationError) -> list[str]:
+    found = [field_fault(item, BuildConfig) for item in error.errors()]
+    return [
+        f"{fault.field}: got {fault.got}, expected {GONE.get(fault.field, fault.expected)}"
+        for fault in found
+    ]
+
+
+def _licence_faults(config: BuildConfig, registries: Mapping[int, SourceRegistry]) -> Iterator[str]:
+    """A store in an object store has readers whom a source's agreement may not know."""
+    if config.store_url is None:
+        return
+    for i, registry in registries.items():
+        note = config.sources[i].licence_note
+        if not registry.licence.redistribution and not (note and note.strip()):
+            yield (
+                f"sources.{i}.licence_note: got nothing, expected who may read {config.store} and "
+                f"by which agreement: {registry.id} ({registry.licence.name}, "
+                f"{registry.licence.url}) may not be passed on. Write it, or leave the source out"
+            )

@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.config import load_build
 from pipeline.errors import RegistryError
+from tests.small_build import write_registry
 
 
 def written(folder: Path, **fields: Any) -> Path:
@@ -22,7 +23,8 @@ def written(folder: Path, **fields: Any) -> Path:
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     config = load_build(written(tmp_path))
-    assert config.store == tmp_path / "s.zarr"
+    assert config.store_folder == tmp_path / "s.zarr"
+    assert config.store_url is None
     assert config.work == tmp_path / ".facefold"
     assert config.sources[0].root == tmp_path / "scans"
     assert config.sources[0].registry == "synth_ply"
@@ -51,6 +53,24 @@ def test_a_registry_of_ones_own_is_a_path(tmp_path: Path) -> None:
             ["synth_ply 2 times"],
         ),
         ({"sources": []}, ["sources"]),
+        ({"worker": 2}, ["worker: got an unknown field", "did you mean workers?"]),
+        ({"shard": 256}, ["shard: got an unknown field", "`batch` says", "remove it"]),
+        ({"scan_seconds": 0, "worker_memory_gb": float("nan")}, ["scan_seconds", "worker_memory"]),
+        (
+            {"registration": {"modez": 1, "modes": "many", "robust_mm": [3]},
+             "quality": {"relief": 1}},
+            ["did you mean modes?", 'modes: got "many"', "robust_mm.1", "quality.relief"],
+        ),
+        ({"registration": {"modes": -1}}, ["registration.modes: -1, expected ≥ 0"]),
+        ({"registration": {"method": "fould"}}, ["registration.method", "did you mean fold?"]),
+        (
+            {"store": "scans/s.zarr", "work": "build.yaml/work"},
+            ["store", "apart from sources.0.root", "build.yaml, which is a file"],
+        ),
+        ({"store": ".", "work": "."}, ["store: got", "sources.0.root", "outside of the store"]),
+        ({"workers": 0, "model": "flame.pkl"}, ["workers", "flame.pkl"]),
+        ({"store": "s3://"}, ["store: s3://: no URL of an object store"]),
+        ({"store": "ftp://host/faces"}, ["no URL of an object store"]),
     ],
 )  # fmt: skip
 def test_all_faults_at_once(tmp_path: Path, fields: dict[str, Any], words: list[str]) -> None:
@@ -67,3 +87,100 @@ def test_a_missing_file_says_so(tmp_path: Path) -> None:
 
 def test_the_stand_in_is_no_file(tmp_path: Path) -> None:
     assert load_build(written(tmp_path, model="stand-in")).model == Path("stand-in")
+
+
+def test_a_root_has_to_be_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = written(tmp_path, sources=[{"registry": "synth_ply", "root": "file"}])
+    with pytest.raises(RegistryError, match=r"sources\.0\.root: .*Not a directory.*mount the data"):
+        load_build(path)
+
+
+def test_options_are_checked_as_a_registry_merges_them(tmp_path: Path) -> None:
+    write_registry(tmp_path, "lab", registration={"modes": -3})
+    path = written(tmp_path, sources=[{"registry": "lab.yaml", "root": "scans"}])
+    with pytest.raises(RegistryError) as raised:
+        load_build(path)
+    assert raised.value.faults == (
+        f"{path}: sources.0.registry: lab: registration.modes: -3, expected ≥ 0",
+    )
+
+
+def test_a_store_below_a_url_is_published_in_the_work_folder_first(tmp_path: Path) -> None:
+    config = load_build(written(tmp_path, store="s3://faces/unified", work="w"))
+    assert (config.store, config.store_url) == ("s3://faces/unified",) * 2
+    assert config.store_folder == tmp_path / "w" / "store"
+
+
+def test_what_may_not_be_passed_on_is_sent_only_with_a_note(tmp_path: Path) -> None:
+    licence = {"name": "Lab agreement", "url": "x", "redistribution": False, "commercial": False}
+    write_registry(tmp_path, "lab", licence=licence)
+    entry = {"registry": "lab.yaml", "root": "scans"}
+    told = r"sources\.0\.licence_note: got nothing, expected who may read .* lab \(Lab agreement"
+    for note in ({}, {"licence_note": " "}):
+        with pytest.raises(RegistryError, match=told):
+            load_build(written(tmp_path, store="s3://b/p", sources=[entry | note]))
+    load_build(written(tmp_path, sources=[entry]))
+    note = {"licence_note": "agreement of 2024-02-01, signed by J. Doe; the lab reads the bucket"}
+    config = load_build(written(tmp_path, store="s3://b/p", sources=[entry | note]))
+    assert config.sources[0].licence_note == note["licence_note"]
+
+
+def test_overrides_replace_fields(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    path = written(tmp_path, registration={"modes": 100, "robust_mm": [10, 4]}, workers=1)
+    config = load_build(
+        path,
+        [
+            *("workers=3", "workers=4", "sources.0.root=other", "splits.val=0.0"),
+            *("splits.train=0.9", "registration.modes=80", "registration.robust_mm.1=3"),
+            "sources.0.licence_note=agreement of 2024",
+        ],
+    )
+    assert config.workers == 4
+    assert config.sources[0].root == tmp_path / "other"
+    assert config.sources[0].licence_note == "agreement of 2024"
+    assert config.splits == {"train": 0.9, "val": 0.0, "test": 0.1}
+    assert config.registration == {"modes": 80, "robust_mm": [10, 3]}
+    assert load_build(path, ["splits={train: 1.0}"]).splits == {"train": 1.0}
+    assert load_build(path).workers == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("workerz=4", "did you mean workers?"),
+        ("workers", "expected KEY=VALUE"),
+        ("workers=many", 'workers: got "many"'),
+        ("workers.x=4", "no field x in 1"),
+        ("sources.1.root=x", "no item 1 in a list of 1"),
+        ("sources.first.root=x", "no item first"),
+        ("sources.0.rot=x", "did you mean root?"),
+        ("sources.0.root=gone", "expected the folder of the source"),
+        ("splits={train: 1, train: 0}", "got train twice"),
+        ("splits.train=0.7", "add up to 1"),
+        ("registration.modez=80", "did you mean modes?"),
+    ],
+)
+def test_wrong_overrides_are_told_with_all_other_faults(
+    tmp_path: Path, override: str, told: str
+) -> None:
+    with pytest.raises(RegistryError) as raised:
+        load_build(written(tmp_path, workers=1), [override])
+    (fault,) = raised.value.faults
+    assert fault.startswith(f"override {override}: ") and told in fault
+
+
+def test_faults_of_fields_overrides_and_places_are_told_together(tmp_path: Path) -> None:
+    path = written(tmp_path, batch=0, model="flame.pkl", splits={"train": 0.5})
+    with pytest.raises(RegistryError) as raised:
+        load_build(path, ["workerz=4", "seed=x", "sources.0.root=gone"])
+    assert [fault.partition(": got")[0] for fault in raised.value.faults] == [
+        raised.value.faults[0],
+        "override seed=x: seed",
+        f"{path}: batch",
+        f"{path}: model",
+        "override sources.0.root=gone: sources.0.root",
+        f"{path}: splits",
+    ]
+    assert raised.value.faults[0].startswith("override workerz=4: no field workerz")

@@ -124,19 +124,25 @@ def read_yaml(file: Path) -> dict[str, Any]:
     size = file.stat().st_size
     if size > MAX_BYTES:
         raise RegistryError([f"{file}: file: got {size} bytes, expected at most {MAX_BYTES}"])
-    try:
-        data = yaml.load(file.read_text(encoding="utf-8"), _StrictLoader)
-    except RegistryError as error:
-        raise RegistryError([f"{file}: {fault}" for fault in error.faults]) from error
-    except RecursionError:
-        raise RegistryError([f"{file}: YAML: got too many levels of nesting"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise RegistryError([f"{file}: YAML: got {problem}, expected valid YAML"]) from error
+    data = yaml_value(file.read_bytes(), str(file))
     if not isinstance(data, dict):
         kind = "an empty file" if data is None else f"a {type(data).__name__}"
         raise RegistryError([f"{file}: file: got {kind}, expected fields and values"])
     return data
+
+
+def yaml_value(text: bytes | str, owner: str) -> Any:
+    """What a text in YAML says, as strictly as `read_yaml`; faults begin with `owner`."""
+    try:
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        return yaml.load(text, _StrictLoader)
+    except RegistryError as error:
+        raise RegistryError([f"{owner}: {fault}" for fault in error.faults]) from error
+    except RecursionError:
+        raise RegistryError([f"{owner}: YAML: got too many levels of nesting"]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise RegistryError([f"{owner}: YAML: got {problem}, expected valid YAML"]) from error
 
 
 def _faults(data: Mapping[str, Any]) -> Iterator[Fault]:
@@ -152,7 +158,7 @@ def _faults(data: Mapping[str, Any]) -> Iterator[Fault]:
             if item["type"] == "too_short" and item["loc"] in inside:
                 continue
             unsound.add(item["loc"][0])
-            yield _fault(item)
+            yield field_fault(item, SourceRegistry)
     for needed, check in CHECKS:
         if not unsound.intersection(needed):
             yield from check(_partial_model(needed).model_validate(data))
@@ -176,14 +182,16 @@ _EXPECTED = {
 }
 
 
-def _fault(item: Any) -> Fault:
-    """A pydantic error in this project's words."""
+def field_fault(item: Any, of: type[BaseModel]) -> Fault:
+    """An error that pydantic found in the data of `of`, in this project's words."""
     loc, kind, got = item["loc"], item["type"], item["input"]
-    model = _model_at(loc[:-1])
+    model = _model_at(loc[:-1], of)
     where = ".".join(str(part) for part in loc)
     if kind == "missing":
-        what = model.model_fields[str(loc[-1])].description or "a section"
-        return Fault(where, "nothing", f"this field: {what}")
+        field = model.model_fields.get(str(loc[-1]))
+        if field is None:
+            return Fault(where, "nothing", "one more value")
+        return Fault(where, "nothing", f"this field: {field.description or 'a section'}")
     if kind == "extra_forbidden":
         return Fault(where, "an unknown field", one_of(str(loc[-1]), list(model.model_fields)))
     context = item.get("ctx", {})
@@ -205,9 +213,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def _model_at(loc: tuple[Any, ...]) -> type[BaseModel]:
-    """The model that holds the field at `loc`."""
-    model: type[BaseModel] = SourceRegistry
+def _model_at(loc: tuple[Any, ...], model: type[BaseModel]) -> type[BaseModel]:
+    """The model that holds the field at `loc` of a `model`."""
     for part in loc:
         if part in model.model_fields:
             model = _model_in(model.model_fields[part].annotation) or model
