@@ -63,9 +63,9 @@ class Watch:
         self.sources = {s.source: SourceTally(s.source, s.scans, s.known) for s in sources}
         self.refused: Counter[str] = Counter()
         self.through: Counter[str] = Counter()
-        """Scans that went through each stage."""
-        self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.cpu_seconds = dict.fromkeys(STAGES, 0.0)
+        """Scans of the batches that went through each stage."""
+        self.seconds: Counter[str] = Counter(dict.fromkeys(STAGES, 0))
+        self.cpu_seconds: Counter[str] = Counter()
         self.retries: list[str] = []
         self.alive = self.memory = self.busiest = self.peak_memory = self.peak_busiest = 0
         # lines are said outside of it: a live view takes it while it holds the terminal
@@ -107,10 +107,9 @@ class Watch:
             self.sources[source].kept += kept
             self.sources[source].refused += n - kept
             self.refused.update(refused)
-            for stage, spent in seconds.items():
-                self.through[stage] += n
-                self.seconds[stage] += spent
-                self.cpu_seconds[stage] += cpu_seconds[stage]
+            self.through.update(dict.fromkeys(seconds, n))
+            self.seconds.update(seconds)
+            self.cpu_seconds.update(cpu_seconds)
             self._computing.add(self.name)
             line = self._advance(n)
         self._tell(line)
@@ -187,7 +186,7 @@ class Watch:
                         "seconds": round(self.seconds[stage], 2),
                         "cpu_s": round(self.cpu_seconds[stage], 2),
                     }
-                    for stage in STAGES
+                    for stage in self.seconds
                     if self.through[stage]
                 },
                 **self._cpu(),
