@@ -15,7 +15,7 @@ from flows.progress import SourceTally, Watch
 MAX_SOURCES = 12
 MAX_REASONS = 5
 OTHER_LINES = 17
-"""All but sources: headline 1, facts 2, headers 3, stages 3, reasons 6, "and 18 more" 1, the cursor 1."""
+"""Headline 1, facts 2, headers 3, stages 3, reasons 6, "and 18 more" 1, the cursor 1."""
 ROOMY = 34
 """Lines of a terminal that has room for space between the tables."""
 
@@ -23,7 +23,7 @@ ROOMY = 34
 def live_view(seen: Watch, height: int) -> RenderableType:
     """All of `seen`; not more than `height` lines, where there are 20 or more."""
     with seen.lock:
-        tables = [sources_table(seen, max(4, min(MAX_SOURCES, height - OTHER_LINES)))]
+        tables = [sources_table(seen, max(3, min(MAX_SOURCES, height - OTHER_LINES)))]
         if seen.through:
             tables.append(stages_table(seen))
         if seen.refused:

@@ -19,20 +19,26 @@ class Pace:
         self._last = now
         self._worked_s = 0.0
         self._times = self._done = 0
-        self._paused = False
+        self._long = (-WINDOW_S, 0.0)  # seconds worked before the last long gap, its seconds
         self._marks = deque([(0.0, 0)])  # seconds worked, things done
 
     @property
+    def usual_s(self) -> float:
+        """The mean gap so far."""
+        return self._worked_s / self._times if self._times else float("inf")
+
+    @property
     def patience_s(self) -> float:
-        """Longer than this without anything done is a pause."""
-        usual_s = self._worked_s / self._times if self._times else float("inf")
-        return max(PAUSE_S, 5 * usual_s)
+        """A gap longer than this is a pause. What comes again soon is none: work became slower."""
+        worked_s, gap_s = self._long
+        again_s = 1.5 * gap_s if self._worked_s - worked_s < WINDOW_S else 0.0
+        return max(PAUSE_S, 5 * self.usual_s, again_s)
 
     def add(self, n: int, now: float) -> None:
-        gap_s = now - self._last
-        # two long gaps in a row are no pauses: the work has become slower
-        self._paused = gap_s > self.patience_s and not self._paused
-        self._worked_s += self._worked_s / self._times if self._paused else gap_s
+        gap_s, worked_s = now - self._last, self._worked_s
+        self._worked_s += self.usual_s if gap_s > self.patience_s else gap_s
+        if gap_s > max(PAUSE_S, 5 * self.usual_s):
+            self._long = worked_s, gap_s
         self._last, self._times, self._done = now, self._times + 1, self._done + n
         if len(self._marks) > 1 and self._worked_s - self._marks[-2][0] < MARK_S:
             self._marks.pop()

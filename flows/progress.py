@@ -274,6 +274,7 @@ def watch(
             get_renderable=lambda: live_view(seen, console.height),
             console=console,
             refresh_per_second=4,
+            redirect_stdout=False,  # results stay results
         )
         with live:
             yield seen
