@@ -18,7 +18,7 @@ from pipeline.normalise.surface import clean, cloud_normals
 from pipeline.registry import SourceRegistry
 from pipeline.sources.report import Seen, turn_by_landmarks
 from pipeline.types import Array, Scan
-from pipeline.views import View, render
+from pipeline.views import View, render, splats
 
 SIZE, COLUMNS, MARGIN = 280, 4, 8
 LINE, TEXT_LINES, WIDTH = 14, 7, 46
