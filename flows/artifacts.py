@@ -22,7 +22,7 @@ from prefect.artifacts import (
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
-from flows.console import cell, duration, gigabytes, note
+from flows.console import cell, duration, note, size_text
 from flows.progress import Watch
 
 UPDATE_S = 5.0
@@ -131,7 +131,7 @@ def summary_markdown(
         for name, stage in report["stages"].items()
     ]
     memory = [
-        {"memory at most": who, "size": gigabytes(size)}
+        {"memory at most": who, "size": size_text(size)}
         for who, size in report["memory_bytes"].items()
         if size
     ]

@@ -72,8 +72,8 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+def size_text(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -134,7 +134,7 @@ def summary_table(summary: Mapping[str, Any]) -> None:
     for row in summary["quarantine"]:
         plain(f"quarantined {row['scan_id']} at {row['stage']}: {row['reason']}")
     for name, value in summary.items():
-        if name not in ("sources", "quarantine"):
+        if name not in ("sources", "quarantine", "spent"):  # the last is for `time_report`
             plain(f"{name}: {cell(value)}")
 
 

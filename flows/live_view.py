@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from flows.console import duration, figure, gigabytes
+from flows.console import duration, figure, size_text
 from flows.progress import SourceTally, Watch
 
 MAX_SOURCES = 12
@@ -23,7 +23,9 @@ ROOMY = 34
 def live_view(seen: Watch, height: int) -> RenderableType:
     """All of `seen`; not more than `height` lines, where there are 20 or more."""
     with seen.lock:
-        tables = [sources_table(seen, max(3, min(MAX_SOURCES, height - OTHER_LINES)))]
+        tables = []
+        if seen.sources:
+            tables.append(sources_table(seen, max(3, min(MAX_SOURCES, height - OTHER_LINES))))
         if seen.through:
             tables.append(stages_table(seen))
         if seen.refused:
@@ -55,7 +57,7 @@ def facts(seen: Watch) -> Text:
     machines = []
     if seen.alive:
         machines.append(f"{seen.alive} worker{'s' * (seen.alive > 1)}")
-        machines.append(f"{gigabytes(seen.memory)}, the largest {gigabytes(seen.busiest)}")
+        machines.append(f"{size_text(seen.memory)}, the largest {size_text(seen.busiest)}")
     if seen.retries:
         machines.append(f"{len(seen.retries):,} tried again alone")
     lines = [" · ".join(words) for words in (pace, machines) if words]

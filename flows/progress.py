@@ -54,13 +54,16 @@ class Watch:
 
     def __init__(
         self,
-        sources: Sequence[SourceCount],
+        sources: Sequence[SourceCount] = (),
         say: Callable[[str], None] = lambda line: None,
         plain: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`say` gets the lines to print: retries, and all progress as well where it is `plain`."""
-        self.sources = {s.source: SourceTally(s.source, s.scans, s.known) for s in sources}
+        # lines are said outside of it: a live view takes it while it holds the terminal
+        self.lock = threading.RLock()
+        self.sources: dict[str, SourceTally] = {}
+        self.found(sources)
         self.refused: Counter[str] = Counter()
         self.through: Counter[str] = Counter()
         """Scans of the batches that went through each stage."""
@@ -68,8 +71,6 @@ class Watch:
         self.cpu_seconds: Counter[str] = Counter()
         self.retries: list[str] = []
         self.alive = self.memory = self.busiest = self.peak_memory = self.peak_busiest = 0
-        # lines are said outside of it: a live view takes it while it holds the terminal
-        self.lock = threading.RLock()
         self.clock, self._say, self._plain = clock, say, plain
         self.began = clock()
         self.phases: dict[str, float] = {}
@@ -77,6 +78,11 @@ class Watch:
         self._computing: set[str] = set()
         self._cpu_before = _cpu_s(resource.RUSAGE_SELF), _cpu_s(resource.RUSAGE_CHILDREN)
         self._enter("", 0, "")
+
+    def found(self, sources: Sequence[SourceCount]) -> None:
+        """The sources, where they were not known from the start."""
+        with self.lock:
+            self.sources = {s.source: SourceTally(s.source, s.scans, s.known) for s in sources}
 
     def phase(self, name: str, total: int = 0, unit: str = "scans") -> None:
         """Ends the phase before and begins `name`: "registering", "writing rows", "publishing"."""
@@ -88,10 +94,7 @@ class Watch:
 
     def end(self) -> None:
         """Ends the last phase."""
-        with self.lock:
-            line = self._leave()
-            self._enter("", 0, "")
-        self._tell(line)
+        self.phase("")
 
     def batch(
         self,
@@ -137,7 +140,7 @@ class Watch:
         with self.lock:
             scans = sum(tally.scans for tally in self.sources.values())
             left = sum(tally.left for tally in self.sources.values())
-            return 1 - left / scans if scans else 1.0
+            return 1 - left / scans if scans else 0.0
 
     @property
     def computing_s(self) -> float:
@@ -251,7 +254,7 @@ class Watch:
 
 @contextmanager
 def watch(
-    sources: Sequence[SourceCount], quiet: bool = False, console: Console = err
+    sources: Sequence[SourceCount] = (), quiet: bool = False, console: Console = err
 ) -> Iterator[Watch]:
     """Tells the progress of a build on `console`: live in a terminal, else a line now and then."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.console import duration, err, figure, gigabytes
+from flows.console import duration, err, figure, size_text
 
 
 def time_report(report: Mapping[str, Any], console: Console = err) -> None:
@@ -16,13 +16,13 @@ def time_report(report: Mapping[str, Any], console: Console = err) -> None:
     console.print(phases_table(report))
     if report["stages"]:
         console.print(stages_table(report))
-    memory = [f"{who} {gigabytes(size)}" for who, size in report["memory_bytes"].items() if size]
+    memory = [f"{who} {size_text(size)}" for who, size in report["memory_bytes"].items() if size]
     console.print(f"memory at most: {', '.join(memory)}", highlight=False)
 
 
 def phases_table(report: Mapping[str, Any]) -> Table:
     phases, wall_s = report["phases_s"], report["wall_s"]
-    spent = {**phases, "besides": wall_s - sum(phases.values()), "all": wall_s}
+    spent = {**phases, "besides": max(0.0, wall_s - sum(phases.values())), "all": wall_s}
     table = figures_table("Where the time went", ("phase", "time", "share"))
     for name, seconds in spent.items():
         table.add_row(name, duration(seconds), share(seconds, wall_s))

@@ -90,8 +90,12 @@ def test_remaining_time_is_that_of_the_work_left(clock: Clock) -> None:
 
 def test_a_build_without_work_reports_too(clock: Clock) -> None:
     seen = Watch((), clock=clock)
+    assert seen.share == 0  # nothing is known of the sources yet
+    seen.phase("reading the sources")
+    seen.found([SourceCount("a", 50, 50)])
+    clock.now += 2
     report = seen.report()
-    assert seen.share == 1
+    assert seen.share == 1 and report["phases_s"] == {"reading the sources": 2}
     assert report["scans_per_s"] is None and report["stages"] == {}
     time_report(report, Console(file=io.StringIO()))
 
