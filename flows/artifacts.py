@@ -41,7 +41,7 @@ def progress_artifact(seen: Watch, every_s: float = UPDATE_S) -> Iterator[None]:
         artifact: Any = None
         told = None
         while True:
-            last, state = over.is_set(), (round(100 * seen.share, 2), seen.line() or "starting")
+            last, state = over.is_set(), (round(100 * seen.share, 2), seen.line())
             try:
                 if artifact is None:
                     artifact = create_progress_artifact(state[0], "build-progress", state[1])

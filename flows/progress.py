@@ -150,8 +150,10 @@ class Watch:
         return past_s + now_s
 
     def line(self) -> str:
-        """The phase, what is done of it, its rate and the time that remains."""
+        """The phase, what is done of it, its rate and remaining time."""
         with self.lock:
+            if not self.name:
+                return "over" if self.phases else "starting"
             words = [*self.count_words(), *self.pace_words()]
             return f"{self.name}: {', '.join(words)}" if words else self.name
 
