@@ -90,26 +90,49 @@ def demo(
 @app.command()
 def build(
     config: Annotated[Path, typer.Argument(help="The build's YAML file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Fields to replace: workers=4, sources.0.root=/mnt/x, 'splits={train: 1.0}'.",
+        ),
+    ] = None,
     dask: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler; local processes without it.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be computed and stop.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what would be read, computed, reused and removed, in what time and space, "
+            "and stop.",
+        ),
+    ] = False,
+    retry: Annotated[
+        bool,
+        typer.Option("--retry", help="Try scans again that ended their worker or took too long."),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Rebuild the unified dataset of a build file; what did not change is not computed again."""
     from pipeline.config import load_build
 
-    loaded = load_build(config)
+    given = tuple(overrides or ())
+    loaded = load_build(config, given)
+    if dry_run:
+        from flows.dry_run import dry_run as describe
+        from flows.dry_run import dry_run_report
+
+        told = describe(loaded, retry)
+        show(told) if as_json else dry_run_report(told)
+        return
     from flows.local_prefect import use_local_prefect
 
     use_local_prefect(loaded.work / "prefect")
     from flows.build import build as run_build
-    from flows.build import dry_run as describe
     from flows.console import summary_table
 
-    summary = describe(loaded) if dry_run else run_build(loaded, dask)
+    summary = run_build(config, given, dask, retry)
     if as_json:
         show(summary)
     else:

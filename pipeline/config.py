@@ -20,7 +20,6 @@ from pipeline.registry.sections import one_of
 from pipeline.store.objects import Place, is_url
 from pipeline.store.rows import MOST_POINTS
 
-
 GONE = {"shard": "none of that name any more: `batch` says how many scans a task has; remove it"}
 """Fields of earlier releases, and what to do about them."""
 
