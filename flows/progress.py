@@ -178,13 +178,13 @@ class Watch:
         """Ends the last phase; JSON-able: where the time went, memory, retries, refusals."""
         self.end()
         with self.lock:
-            done = sum(tally.done for tally in self.sources.values())
+            done, computing_s = sum(t.done for t in self.sources.values()), self.computing_s
             peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             return {
                 "wall_s": round(self.clock() - self.began, 2),
                 "phases_s": {name: round(spent, 2) for name, spent in self.phases.items()},
                 "scans": done,
-                "scans_per_s": round(done / self.computing_s, 3) if done else None,
+                "scans_per_s": round(done / computing_s, 3) if computing_s else None,
                 "stages": {
                     stage: {
                         "scans": self.through[stage],
@@ -213,11 +213,13 @@ class Watch:
         driver_s = _cpu_s(resource.RUSAGE_SELF) - driver_before
         stages_s = sum(self.cpu_seconds.values())
         besides_s = max(0.0, _cpu_s(resource.RUSAGE_CHILDREN) - children_before - stages_s)
-        total_s = stages_s + driver_s + besides_s
+        spent_s = stages_s + driver_s + besides_s
         return {
             "driver_cpu_s": round(driver_s, 2),
             "workers_besides_cpu_s": round(besides_s, 2) if stages_s else 0.0,
-            "registration_cpu_share": round(self.cpu_seconds["register"] / total_s, 4),
+            "registration_cpu_share": (
+                round(self.cpu_seconds["register"] / spent_s, 4) if stages_s else None
+            ),
         }
 
     def _enter(self, name: str, total: int, unit: str) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from rich.console import Console
@@ -56,6 +57,7 @@ def test_sums_of_sources_stages_and_reasons(clock: Clock) -> None:
     assert seen.share == 1
     seen.phase("writing rows", 137, "rows")
     clock.now += 10
+    assert seen.computing_s == 30
     seen.rows(137)
     seen.workers(2, 3_000, 2_000)
     seen.workers(1, 1_000, 1_000)
@@ -97,6 +99,7 @@ def test_a_build_without_work_reports_too(clock: Clock) -> None:
     report = seen.report()
     assert seen.share == 1 and report["phases_s"] == {"reading the sources": 2}
     assert report["scans_per_s"] is None and report["stages"] == {}
+    assert report["registration_cpu_share"] is None
     time_report(report, Console(file=io.StringIO()))
 
 
@@ -161,35 +164,33 @@ def test_quiet_says_nothing() -> None:
     assert file.getvalue() == "" and seen.report()["retried"] == ["synth_cm:a"]
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Console, list[str]]]:
-    """A console on a real terminal, and what has appeared on it."""
-    monkeypatch.setenv("TERM", "xterm-256color")
+@contextmanager
+def terminal() -> Iterator[tuple[Console, list[str]]]:
+    """A console on a real terminal, and what has appeared on it when the block is over."""
     master, slave = os.openpty()
-    seen: list[str] = []
+    screen: list[str] = []
 
     def read() -> None:
         while True:
             try:
                 data = os.read(master, 65536)
-            except OSError:  # Linux says so at the end
+            except OSError:  # so Linux says that the other end is closed
                 return
-            seen.append(data.decode(errors="replace"))
+            screen.append(data.decode(errors="replace"))
 
-    reader = threading.Thread(target=read, daemon=True)
+    reader = threading.Thread(target=read)
     reader.start()
-    file = os.fdopen(slave, "w", encoding="utf-8")
-    yield Console(file=file, width=100, height=30), seen
-    file.close()
-    reader.join(10)
+    with os.fdopen(slave, "w", encoding="utf-8") as file:
+        yield Console(file=file, width=100, height=30), screen
+    reader.join()
     os.close(master)
 
 
 def test_a_terminal_gets_a_live_view_with_retries_above(
-    terminal: tuple[Console, list[str]], clock: Clock
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    console, screen = terminal
-    with watch(SOURCES, console=console) as seen:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with terminal() as (console, screen), watch(SOURCES, console=console) as seen:
         run(seen, clock)
         threads = [
             threading.Thread(target=seen.retried, args=(f"synth_cm:{i}", "killed its worker"))
@@ -200,7 +201,6 @@ def test_a_terminal_gets_a_live_view_with_retries_above(
         for thread in threads:
             thread.join(60)
         assert not any(thread.is_alive() for thread in threads)
-    console.file.close()
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", "".join(screen))
     assert "120 of 120 scans" in text and "synth_ply" in text
     assert all(f"tried again alone: synth_cm:{i}: killed" in text for i in range(20))
