@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from rich.console import Console
+
 from flows.console import duration, out, plain, rows_table
 from pipeline.config import BuildConfig
 from pipeline.estimate import SourceEstimate, estimate, size, spaces
@@ -87,28 +89,32 @@ def removed(plan: Plan, config: BuildConfig) -> Counter[str]:
 
 def dry_run_report(told: Mapping[str, Any]) -> None:
     """The same for people."""
-    out.print(rows_table("Sources", told["sources"]), width=max(out.width, WIDTH), crop=False)
+    Console(width=max(out.width, WIDTH)).print(rows_table("Sources", told["sources"]))
     for row in told["quarantine"][:SAID]:
         plain(f"quarantined {row['path']}: {row['reason']}")
     if (more := len(told["quarantine"]) - SAID) > 0:
         plain(f"… and {more} more")
-    expected = told["estimate"]
     plain(
         f"{told['recompute']} scans to compute, {told['reuse']} known, {told['remove']} leave "
         f"{told['store']}"
     )
-    plain(
-        f"about {duration(expected['seconds'])} on {expected['workers']} workers, reading "
-        f"{size(expected['read_bytes'])}"
+    expected = told["estimate"]
+    if not expected["seconds"]:
+        plain("nothing to do: this is what is published")
+        return
+    plain(f"about {duration(expected['seconds'])} on {expected['workers']} workers")
+    amounts = (
+        ("reads {} of scans", expected["read_bytes"]),
+        ("writes {} of clean scans", expected["kept_bytes"]),
+        ("writes {} of results", expected["result_bytes"]),
+        (f"writes {{}} of store ({expected['rows']} rows)", expected["store_bytes"]),
     )
-    plain(
-        f"writes {size(expected['kept_bytes'])} of kept scans, {size(expected['result_bytes'])} of "
-        f"results, and {size(expected['store_bytes'])} of store ({expected['rows']} rows)"
-    )
+    for words, n_bytes in amounts:
+        if n_bytes:
+            plain(words.format(size(n_bytes)))
     for space in told["space"]:
+        enough = space["needed_bytes"] <= space["free_bytes"]
         plain(
-            f"{space['on']}: needs {size(space['needed_bytes'])}, "
-            f"{size(space['free_bytes'])} free"
-            + ": too little"
-            * (space["needed_bytes"] > space["free_bytes"])
+            f"needs {size(space['needed_bytes'])} on {space['on']}, "
+            f"{size(space['free_bytes'])} are free{'' if enough else ': too little'}"
         )
