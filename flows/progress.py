@@ -59,7 +59,7 @@ class Watch:
         plain: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`say` gets the lines to print: retries, and all progress as well where it is `plain`."""
+        """`say` gets retries as lines, and all progress as well where it is `plain`."""
         # lines are said outside of it: a live view takes it while it holds the terminal
         self.lock = threading.RLock()
         self.sources: dict[str, SourceTally] = {}
@@ -280,7 +280,7 @@ def watch(
         live = Live(
             get_renderable=lambda: live_view(seen, console.height),
             console=console,
-            refresh_per_second=4,
+            refresh_per_second=1,  # drawing takes up to 20 ms of the driver
             redirect_stdout=False,  # results stay results
         )
         with live:
