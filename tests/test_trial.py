@@ -1,4 +1,4 @@
-"""A new source tried out: what is ready, what asks for a look, what a build would refuse and why."""
+"""A new source tried out: what is ready, what asks for a look, what a build refuses and why."""
 
 from __future__ import annotations
 
