@@ -47,7 +47,7 @@ def headline(seen: Watch) -> Table:
         count = f"{seen.done:,} of {seen.total:,} {seen.unit}"
     else:
         bar, count = ProgressBar(pulse=True), duration(seen.clock() - seen.phase_began)
-    line.add_row(Text(seen.name or "starting", style="bold"), bar, count)
+    line.add_row(Text(seen.title, style="bold"), bar, count)
     return line
 
 

@@ -149,13 +149,16 @@ class Watch:
         now_s = self.clock() - self.phase_began if self.name in self._computing else 0.0
         return past_s + now_s
 
+    @property
+    def title(self) -> str:
+        """The phase, also before the first and after the last."""
+        return self.name or ("finishing" if self.phases else "starting")
+
     def line(self) -> str:
         """The phase, what is done of it, its rate and remaining time."""
         with self.lock:
-            if not self.name:
-                return "over" if self.phases else "starting"
-            words = [*self.count_words(), *self.pace_words()]
-            return f"{self.name}: {', '.join(words)}" if words else self.name
+            words = [*self.count_words(), *self.pace_words()] if self.name else []
+            return f"{self.title}: {', '.join(words)}" if words else self.title
 
     def count_words(self) -> list[str]:
         words = [f"{self.done:,} of {self.total:,} {self.unit}"] if self.total else []
@@ -175,7 +178,10 @@ class Watch:
         return [f"{figure(self.pace.rate)} {self.unit}/s", f"{duration(remaining_s)} left"]
 
     def report(self) -> dict[str, Any]:
-        """Ends the last phase; JSON-able: where the time went, memory, retries, refusals."""
+        """Ends the last phase; JSON-able: where the time went, memory, retries, refusals.
+
+        CPU is complete when local workers have ended: then the system tells what they spent.
+        """
         self.end()
         with self.lock:
             done, computing_s = sum(t.done for t in self.sources.values()), self.computing_s

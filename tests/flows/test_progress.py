@@ -6,6 +6,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +103,26 @@ def test_a_build_without_work_reports_too(clock: Clock) -> None:
     assert report["scans_per_s"] is None and report["stages"] == {}
     assert report["registration_cpu_share"] is None
     time_report(report, Console(file=io.StringIO()))
+
+
+def test_what_workers_spend_besides_the_stages_lowers_the_share_of_registration() -> None:
+    seen = Watch(SOURCES)
+    seen.phase("registering", 120)
+    seen.batch("synth_cm", 1, {}, {"register": 0.02}, {"register": 0.02})
+    subprocess.run([sys.executable, "-c", "sum(range(2_000_000))"], check=True)
+    seen.end()
+    report = seen.report()
+    assert report["workers_besides_cpu_s"] > 0
+    assert report["registration_cpu_share"] < 0.8
+
+
+def test_before_and_after_the_phases_there_is_a_title_too(clock: Clock) -> None:
+    seen = Watch(SOURCES, clock=clock)
+    assert seen.line() == "starting" and drawn(seen, 80, 24).startswith("starting ")
+    seen.phase("publishing")
+    assert seen.line() == "publishing"
+    seen.end()
+    assert seen.line() == "finishing" and drawn(seen, 80, 24).startswith("finishing ")
 
 
 def test_plain_lines_are_few_and_plain(clock: Clock) -> None:
