@@ -132,4 +132,4 @@ def save_grid(rows: Sequence[Sequence[Array]], path: Path, captions: Sequence[st
         known = text.encode("ascii", "replace").decode()  # what the font has
         left = 4 + i * grid.shape[1] // len(captions)
         ImageDraw.Draw(picture).multiline_text((left, 2), known, fill="black")
-    picture.save(path, optimize=True)
+    picture.save(path)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from filelock import FileLock
 
 
 class Run(NamedTuple):
@@ -22,10 +25,13 @@ class Run(NamedTuple):
         return json.loads(self.stdout)
 
 
-def facefold(*arguments: object, cwd: Path | None = None) -> Run:
-    """Runs the command in a process of its own, as a user would."""
+def facefold(
+    *arguments: object, cwd: Path | None = None, surroundings: Mapping[str, str] | None = None
+) -> Run:
+    """Runs the command in a process of its own, as a user would; `surroundings` go on top."""
     command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=500)
+    env = {**os.environ, **(surroundings or {})}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=500)
     return Run(done.returncode, done.stdout, done.stderr)
 
 
@@ -37,6 +43,12 @@ class Demo(NamedTuple):
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    folder = tmp_path_factory.mktemp("demo")
-    run = facefold("demo", "--out", folder, "--scans", 30, "--json")
-    return Demo(folder, run.json, run.stderr)
+    """Shared by the processes that run tests: a test that changes its files copies them first."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, told = base / "demo", base / "demo.json"
+    with FileLock(base / "demo.lock"):
+        if not told.exists():
+            run = facefold("demo", "--out", folder, "--scans", 24, "--json")
+            told.write_text(json.dumps([run.json, run.stderr]))
+    return Demo(folder, *json.loads(told.read_text()))
