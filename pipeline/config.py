@@ -294,14 +294,10 @@ def _option_faults(config: BuildConfig, registries: Mapping[int, SourceRegistry]
         gates_from(config.quality)
     except RegistryError as error:
         yield from error.faults
-    own_faults = _registration_faults(config.registration)
-    yield from own_faults
+    yield from _registration_faults(config.registration)
     for i, registry in registries.items():
-        if registry.registration:
-            # what is wrong in the build file itself is told once
-            merged = {**({} if own_faults else config.registration), **registry.registration}
-            for fault in _registration_faults(merged):
-                yield f"sources.{i}.registry: {registry.id}: {fault}"
+        for fault in _registration_faults(registry.registration):
+            yield f"sources.{i}.registry: {registry.id}: {fault}"
 
 
 def _registration_faults(options: Mapping[str, Any]) -> list[str]:
