@@ -2,187 +2,208 @@
 
 from __future__ import annotations
 
-import pickle
+import fcntl
+import os
 import time
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from distributed import Client, Future
-from prefect import flow, task
+from distributed import Client, KilledWorker
+from prefect import Task, flow
 from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.artifacts import progress_artifact, publish_artifacts
+from flows.batches import run_batches
 from flows.cluster import workers
-from flows.console import counter, note
+from flows.console import note
+from flows.progress import SourceCount, Watch, watch
+from flows.worker import write_rows
 from pipeline.assembly import (
     Assembly,
     assemble,
+    assembly_digest,
     check_limits,
     published_as,
-    shard_arrays,
+    quarantine_rows,
     store_form,
     summarise,
 )
-from pipeline.config import BuildConfig
+from pipeline.config import BuildConfig, load_build
+from pipeline.errors import FacefoldError
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
-from pipeline.ledger import Result, open_ledger, record
-from pipeline.plan import Plan, batches, ledger_path, make_plan, results_path
-from pipeline.registry import SourceRegistry
-from pipeline.stages import Work, process, refused, torch_device
-from pipeline.store import ModelTag, check_model, create_staging, publish, write_shard
-from pipeline.store.layout import write_file
-from pipeline.store.locks import removed_on_fault
+from pipeline.plan import Plan, make_plan
+from pipeline.stages import torch_device
+from pipeline.store import ModelTag, check_model, create_staging, prune, publish, push
+from pipeline.store.locks import lock, removed_on_fault
 from pipeline.types import ShardReceipt
 
-# Prefect's own caching does not see changed helpers or files; the ledger does.
-plain_task = task(cache_policy=NO_CACHE, persist_result=False)
+T = TypeVar("T")
+SHARDS_AT_ONCE = 8
+"""Shards of the store that are asked for at a time; a worker writes one."""
 
 
-@flow(name="build", validate_parameters=False, persist_result=False)
-def build(config: BuildConfig, dask: str | None = None) -> dict[str, Any]:
-    """Folds the sources of `config` into its store; returns the summary that `--json` prints."""
+@flow(
+    name="build",
+    persist_result=False,
+    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE),  # type: ignore[arg-type]
+)
+def build(
+    config: Path, overrides: Sequence[str] = (), dask: str | None = None, retry: bool = False
+) -> dict[str, Any]:
+    """Folds the sources of a build file into its store; returns what `--json` prints.
+
+    `overrides` replace fields of the file (`workers=4`); `dask` is the address of a scheduler;
+    with `retry`, scans that ended their worker are tried again.
+    """
+    loaded = load_build(config, overrides)
+    with only_build(loaded.work):
+        return rebuild(loaded, dask, retry)
+
+
+@contextmanager
+def only_build(work: Path) -> Iterator[None]:
+    """One build at a time in a work folder. Raises FacefoldError where another goes on."""
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = lock(work / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FacefoldError(
+            f"{work}: another build is at work there; wait for its end, or name another `work`"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def rebuild(config: BuildConfig, dask: str | None, retry: bool) -> dict[str, Any]:
     started = time.monotonic()
     if dask is None:
         torch_device(config.device)  # a GPU that is not there is told before any work
     model = load_model(config.model, config.embedding)
     note(f"model: {model.name}{', not FLAME: for trying facefold out' * model.is_stand_in}")
-    check_model(config.store, ModelTag.of(model))
-    plan = make_plan(config, model)
-    todo = plan.todo
-    note(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(todo)} to compute")
-    results = dict(plan.known)
-    if todo:
-        with workers(config, dask) as client, counter("scans registered", len(todo)) as advance:
-            shared_model = share_model(model, config.work)
-            for start in range(0, len(todo), config.shard):
-                shard = todo[start : start + config.shard]
-                done = process_shard(plan, shard, config, shared_model, client, advance)
-                results |= {result.key: result for result in done}
-    assembly = assemble(config, plan, results, model)
-    check_limits(plan, assembly)
-    store = published_as(config.store, assembly.digest)
-    if store is None and assembly.manifest:
-        store = publish_assembly(config, assembly, model)
-    summary = summarise(plan, assembly)
-    return {
-        "store": store and str(store),
-        **summary,
-        "recomputed": len(todo),
+    check_model(config.store_folder, ModelTag.of(model))
+    plan = step("plan", lambda: make_plan(config, model, retry))
+    note(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
+    with ExitStack() as stack:
+        seen = stack.enter_context(watch(counts(plan)))
+        stack.enter_context(progress_artifact(seen))
+        client = cache(lambda: stack.enter_context(workers(config, dask)))
+        outcomes = dict(plan.known)
+        if plan.todo:
+            seen.phase("registering", len(plan.todo))
+            outcomes |= step(
+                "register scans", lambda: run_batches(plan, config, model, client(), seen)
+            )
+        quarantine = quarantine_rows(config, plan, outcomes)
+        check_limits(plan, quarantine)
+        digest = assembly_digest(config, plan, outcomes, quarantine, model)
+        store = published_as(config.store_folder, digest)
+        if store is None and not all(outcomes.values()):
+            seen.phase("gathering the tables")
+            assembly = step("assemble", lambda: assemble(config, plan, outcomes, quarantine, model))
+            store = publish_assembly(config, assembly, model, client(), seen)
+        place = None if store is None else deliver(config, store, seen)
+        report = seen.report()
+    summary = {
+        "store": place,
+        **summarise(plan, quarantine),
+        "recomputed": len(plan.todo),
         "reused": len(plan.known),
         "seconds": round(time.monotonic() - started, 2),
+        "spent": report,
     }
+    publish_artifacts(summary, report)
+    return summary
 
 
-def dry_run(config: BuildConfig) -> dict[str, Any]:
-    """What `build` would read, compute and reuse; scans are hashed, none is processed."""
-    plan = make_plan(config, load_model(config.model, config.embedding))
-    return {
-        "store": str(config.store),
-        "sources": [
-            {
-                "source": source.registry.id,
-                "found": source.catalogue.n_files - len(source.catalogue.companions),
-                "scans": len(source.catalogue.records),
-                "excluded": len(source.catalogue.excluded),
-                "quarantined": len(source.catalogue.quarantined),
-                "to compute": sum(w.record.source == source.registry.id for w in plan.todo),
-            }
-            for source in plan.sources
-        ],
-        "recompute": len(plan.todo),
-        "reuse": len(plan.known),
-        "quarantine": [],
-    }
+def step(name: str, run: Callable[[], T]) -> T:
+    """`run` as a task that Prefect shows. It takes no arguments: Prefect walks through all of them.
+
+    Prefect's own caching does not see changed helpers or files; the ledger does.
+    """
+    return Task(run, name=name, cache_policy=NO_CACHE, persist_result=False)()
 
 
-def share_model(model: FlameModel, work: Path) -> Path:
-    """The model as a file of the build, for workers: no task depends on one that may die."""
-    path = work / f"model_{model.contents_hash[:16]}.pickle"
-    if not path.exists():
-        write_file(path, pickle.dumps(model))
-    return path
+def counts(plan: Plan) -> list[SourceCount]:
+    known = {source.registry.id: 0 for source in plan.sources}
+    for work in plan.works:
+        known[work.record.source] += work.keys.judge in plan.known
+    return [
+        SourceCount(s.registry.id, len(s.catalogue.records), known[s.registry.id])
+        for s in plan.sources
+    ]
 
 
-@lru_cache(maxsize=1)
-def shared(model: Path) -> FlameModel:
-    """What `share_model` wrote, read once a process."""
-    found: FlameModel = pickle.loads(model.read_bytes())
-    return found
-
-
-def process_batch(
-    works: Sequence[Work], registry: SourceRegistry, model: Path, *rest: Any
-) -> list[Result]:
-    """`pipeline.stages.process` on a worker."""
-    return process(works, registry, shared(model), *rest)
-
-
-@plain_task
-def process_shard(
-    plan: Plan,
-    works: Sequence[Work],
-    config: BuildConfig,
-    model: Path,
-    client: Client,
-    advance: Callable[[int], None],
-) -> list[Result]:
-    """Registers the scans of one shard of work, a batch a Dask future; records each as it ends."""
-
-    def submit(batch: Sequence[Work]) -> tuple[Sequence[Work], Future]:
-        source = plan.source_of(batch[0])
-        arguments = (source.registry, model, source.options, plan.gates, results_path(config))
-        return batch, client.submit(process_batch, batch, *arguments, config.device, pure=False)
-
-    results: list[Result] = []
-    with open_ledger(ledger_path(config)) as ledger:
-        running = [submit(batch) for batch in batches(works, config.batch)]
-        while running:
-            batch, future = running.pop(0)
-            error = future.exception()
-            if error is not None and len(batch) > 1:
-                # one of them breaks its worker: alone, each can only harm itself
-                running += [submit([work]) for work in batch]
-                continue
-            if error is None:
-                done = future.result()
-                record(ledger, done)
-            else:
-                # not recorded: the next build tries again, the machine may have been at fault
-                done = [refused(batch[0], "worker", f"{type(error).__name__}: {error}")]
-            results += done
-            advance(len(done))
-    return results
-
-
-@plain_task
-def write_rows(
-    config: BuildConfig, staging: Path, shard: int, keys: Sequence[str], tag: ModelTag
-) -> ShardReceipt:
-    """One shard of the store, whole, from the results with these keys."""
-    rows = shard_arrays(results_path(config), keys, config.points_per_scan)
-    return write_shard(staging, shard, rows, tag.digest)
-
-
-def publish_assembly(config: BuildConfig, assembly: Assembly, model: FlameModel) -> Path:
+def publish_assembly(
+    config: BuildConfig, assembly: Assembly, model: FlameModel, client: Client, seen: Watch
+) -> Path:
     """Stages a new version, writes its shards, a task each, and publishes it."""
-    tag, rows = ModelTag.of(model), config.rows_per_shard
-    n_rows, form = len(assembly.manifest), store_form(config)
-    staging = create_staging(config.store, n_rows, tag, rows, **form)
-    keys = [row["result_key"] for row in assembly.manifest]
-    receipts = []
-    with removed_on_fault(staging), counter("rows written", len(keys)) as advance:
-        for shard, start in enumerate(range(0, len(keys), rows)):
-            part = keys[start : start + rows]
-            receipts.append(write_rows(config, staging, shard, part, tag))
-            advance(len(part))
-        return publish(
-            config.store,
-            staging,
-            receipts,
-            assembly.manifest,
-            assembly.quarantine,
-            assembly.excluded,
-            provenance=assembly.provenance | {"assembly": assembly.digest},
+    tag, rows, keys = ModelTag.of(model), config.rows_per_shard, assembly.result_keys
+    store = config.store_folder
+    staging = create_staging(store, len(keys), tag, rows, **store_form(config))
+    with removed_on_fault(staging):
+        seen.phase("writing rows", len(keys), "rows")
+
+        def written(shard: int) -> ShardReceipt:
+            part = keys[shard * rows : (shard + 1) * rows]
+            receipt = write_shard_on(client, config, staging, shard, part, tag)
+            seen.rows(len(part))
+            return receipt
+
+        receipts = at_once("write shard", written, -(-len(keys) // rows))
+        seen.phase("publishing")
+        return step(
+            "publish",
+            lambda: publish(
+                store,
+                staging,
+                receipts,
+                assembly.manifest,
+                assembly.quarantine,
+                assembly.excluded,
+                provenance=assembly.provenance,
+            ),
         )
+
+
+def write_shard_on(
+    client: Client,
+    config: BuildConfig,
+    staging: Path,
+    shard: int,
+    keys: Sequence[str],
+    tag: ModelTag,
+) -> ShardReceipt:
+    """One worker's task: a shard of the store."""
+    arguments = (staging, shard, config.work, keys, config.points_per_scan, tag.digest)
+    try:
+        receipt: ShardReceipt = client.submit(write_rows, *arguments, pure=False).result()
+    except KilledWorker as error:
+        raise FacefoldError(
+            f"{staging}: the workers that wrote shard {shard} of {len(keys)} rows were killed; "
+            "give them more memory, or choose smaller rows_per_shard"
+        ) from error
+    return receipt
+
+
+def at_once(name: str, run: Callable[[int], T], n: int) -> list[T]:
+    """run(0) … run(n - 1) as tasks that Prefect shows, SHARDS_AT_ONCE of them at a time."""
+    options = {"cache_policy": NO_CACHE, "persist_result": False}
+    task = Task(run, name=name, task_run_name=name + " {shard}", **options)  # type: ignore
+    return [future.result() for future in [task.submit(i) for i in range(n)]]
+
+
+def deliver(config: BuildConfig, version: Path, seen: Watch) -> str:
+    """Where users find the version: its folder, or its URL once it has been sent."""
+    if config.store_url is None:
+        return str(version)
+    seen.phase("sending")
+    place = step("push", lambda: push(config.store_folder, str(config.store_url)))
+    prune(config.store_folder, keep=0)
+    return place

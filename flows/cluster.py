@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import dask
-from distributed import Client, LocalCluster
+import psutil
+import torch
+from distributed import Client, Nanny, Scheduler, SpecCluster
 
 from pipeline.config import BuildConfig
+from pipeline.errors import FacefoldError
 
 WORKER_ENVIRONMENT = {
     # one thread each: the processes share the cores
@@ -18,32 +23,87 @@ WORKER_ENVIRONMENT = {
     # half of its time asking for it again
     **dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**30)),
 }
+GPU = "GPU"
+"""The Dask resource of workers that register on a GPU: `dask worker … --resources GPU=1`."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who is there now."""
+
+    addresses: tuple[str, ...]
+    """Of those without a GPU."""
+    gpus: tuple[str, ...]
+    memory_bytes: int
+    busiest_bytes: int
+
+    @property
+    def n(self) -> int:
+        return len(self.addresses) + len(self.gpus)
 
 
 @contextmanager
 def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
-    """A client of the cluster at `address`, or of local processes that end with the block."""
-    if address is not None:
-        with Client(address) as client:
+    """A client of the cluster at `address`, or of local processes that end with the block.
+
+    Raises FacefoldError where no scheduler answers.
+    """
+    if address is None:
+        # of processes that are to come, before they are spawned
+        environment = {"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}
+        with dask.config.set(environment), _local(config) as cluster, Client(cluster) as client:
             yield client
         return
-    with (
-        dask.config.set(
-            {
-                "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-                # what kills two workers is at fault; one task a worker, so that no other is blamed
-                "distributed.scheduler.allowed-failures": 1,
-                "distributed.scheduler.worker-saturation": 1.0,
-            }
-        ),
-        LocalCluster(
-            n_workers=config.workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            local_directory=str(config.work / "dask"),
-            silence_logs=logging.ERROR,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    try:
+        client = Client(address, timeout="20s")
+    except (OSError, ValueError) as error:
+        raise FacefoldError(
+            f"--dask {address}: no scheduler answers ({error}); start one with "
+            "`dask scheduler` and name the address that it prints"
+        ) from error
+    with client:
         yield client
+
+
+def _local(config: BuildConfig) -> SpecCluster:
+    """So many processes of one thread, and one more for each GPU."""
+    gpus = 0 if config.device == "cpu" else torch.cuda.device_count()
+    memory = config.worker_memory_gb and int(config.worker_memory_gb * 1e9)
+    options: dict[str, Any] = {
+        "nthreads": 1,
+        "memory_limit": memory or psutil.virtual_memory().total // (config.workers + gpus),
+        "local_directory": str(config.work / "dask"),
+        "silence_logs": logging.ERROR,
+        "dashboard": False,
+    }
+    specs = dict.fromkeys(range(config.workers), options)
+    for i in range(gpus):
+        env = {"CUDA_VISIBLE_DEVICES": str(i)}
+        specs[config.workers + i] = options | {"env": env, "resources": {GPU: 1}}
+    return SpecCluster(
+        workers={i: {"cls": Nanny, "options": spec} for i, spec in specs.items()},
+        scheduler={
+            "cls": Scheduler,
+            "options": {"dashboard": False, "host": "127.0.0.1", "port": 0},
+        },
+        silence_logs=logging.ERROR,
+    )
+
+
+def present(client: Client) -> Workers:
+    """The workers of the cluster. Raises FacefoldError where one has several threads."""
+    found = client.scheduler_info(n_workers=-1)["workers"]
+    for address, worker in found.items():
+        if worker["nthreads"] != 1:
+            raise FacefoldError(
+                f"the Dask worker {address} has {worker['nthreads']} threads, expected 1: limits "
+                "of time and memory hold for a process; start more workers with --nthreads 1"
+            )
+    memory = [worker["metrics"].get("memory", 0) for worker in found.values()]
+    gpus = [address for address, worker in found.items() if worker["resources"].get(GPU)]
+    return Workers(
+        tuple(address for address in found if address not in gpus),
+        tuple(gpus),
+        sum(memory),
+        max(memory, default=0),
+    )

@@ -31,7 +31,7 @@ def run_demo(folder: Path, scans: int, device: str, quiet: bool) -> dict[str, An
     )
     config_path = write_config(folder, sources, device)
     config = load_build(config_path)
-    summary = build(config)
+    summary = build(config_path)
     store = Path(summary["store"])
     note("comparing with the truth, drawing pictures")
     summary["accuracy"] = accuracy_by_source(folder, store, load_model(config.model))
@@ -47,7 +47,7 @@ def run_demo(folder: Path, scans: int, device: str, quiet: bool) -> dict[str, An
         out.print(rows_table("Distance to the truth on supported face vertices, mm", accuracy_rows))
         for surprise in summary["surprises"]:
             plain(f"NOT AS EXPECTED: {surprise}")
-        show_batch(config.store)
+        show_batch(config.store_folder)
     return summary
 
 

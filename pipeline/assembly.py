@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline import __version__
 from pipeline.catalogue import Catalogue
@@ -17,66 +19,107 @@ from pipeline.config import BuildConfig
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.identity import assign_splits, identities
-from pipeline.ledger import Result, digest_of, result_path
-from pipeline.plan import Plan, Source
+from pipeline.ledger import Result, code_digest, digest_of, open_ledger, recorded
+from pipeline.plan import Plan, ledger_path
 from pipeline.registry import load_registry, registry_files
+from pipeline.stage_files import FACTS, result_path
 from pipeline.stages import Work
 from pipeline.store import current_version, stack_rows
 from pipeline.store.layout import HEAD
 from pipeline.store.schema import NON_METRIC
+from pipeline.store.tables import table
 from pipeline.types import Array
 
 Row = dict[str, Any]
 POINTS = ("points_mm", "normals")
+ROWS_AT_ONCE = 4096
+"""Rows of the manifest that are Python objects at a time."""
+Outcomes = Mapping[str, str]
+"""`keys.judge` of every work -> the stage that refused the scan, "" where it is kept."""
 
 
 @dataclass(frozen=True, eq=False)
 class Assembly:
-    """All tables of a version to be published; row i of the arrays is `manifest[i]`."""
+    """All tables of a version to be published; row i of the arrays is row i of `manifest`."""
 
-    manifest: list[Row]
+    manifest: pa.Table
+    result_keys: list[str]
+    """Of each row, the key of its arrays."""
     quarantine: list[Row]
     excluded: list[Row]
     provenance: dict[str, Any]
 
-    @property
-    def digest(self) -> str:
-        """Equal for builds that would publish the same dataset."""
-        return digest_of(asdict(self))
+
+def assembly_digest(
+    config: BuildConfig,
+    plan: Plan,
+    outcomes: Outcomes,
+    quarantine: list[Row],
+    model: FlameModel,
+) -> str:
+    """Equal for builds that would publish the same dataset; no result is read for it."""
+    sha = hashlib.sha256()
+    facts = [
+        _provenance(config, plan, model),
+        code_digest("assemble"),
+        sorted(_benchmark_people(plan, _identities(plan))),
+        [[s.catalogue.excluded, s.catalogue.subjects] for s in plan.sources],
+        quarantine,
+    ]
+    sha.update(digest_of(facts).encode())
+    for work in plan.works:
+        r, key = work.record, work.keys.judge
+        images = plan.by_id[r.source].catalogue.images
+        shown = [images[path].sha256 for path in r.image_paths]
+        told = (r.scan_id, r.subject, r.session, r.expression, r.neutral, key, outcomes[key], shown)
+        sha.update(repr(told).encode())
+    return sha.hexdigest()
 
 
 def assemble(
-    config: BuildConfig, plan: Plan, results: Mapping[str, Result], model: FlameModel
+    config: BuildConfig,
+    plan: Plan,
+    outcomes: Outcomes,
+    quarantine: list[Row],
+    model: FlameModel,
 ) -> Assembly:
-    """Folds the results of all scans together; `results` holds one for every work of the plan."""
+    """Folds the results of all scans together; `outcomes` holds one for every work of the plan."""
+    identity = _identities(plan)
+    benchmark = _benchmark_people(plan, identity)
+    split = assign_splits(set(identity.values()), config.splits, config.seed, benchmark)
+    kept = sorted(
+        (work for work in plan.works if not outcomes[work.keys.judge]),
+        key=lambda work: (identity[work.record.scan_id], work.record.scan_id),
+    )
+    parts = []
+    with open_ledger(ledger_path(config)) as ledger:
+        for start in range(0, max(len(kept), 1), ROWS_AT_ONCE):
+            works = kept[start : start + ROWS_AT_ONCE]
+            results = recorded(ledger, [work.keys.judge for work in works])
+            rows = [_manifest_row(w, results[w.keys.judge], plan, identity, split) for w in works]
+            parts.append(table("manifest", rows))
+    return Assembly(
+        pa.concat_tables(parts, promote_options="permissive"),
+        [work.keys.register for work in kept],
+        quarantine,
+        [
+            {"source": s.registry.id, "path": path, "reason": reason}
+            for s in plan.sources
+            for path, reason in s.catalogue.excluded
+        ],
+        _provenance(config, plan, model)
+        | {"assembly": assembly_digest(config, plan, outcomes, quarantine, model)},
+    )
+
+
+def _identities(plan: Plan) -> dict[str, str]:
     same_as = {
         f"{s.registry.id}:{subject}": other
         for s in plan.sources
         for subject in {*s.catalogue.subjects, *s.registry.subjects.same_as} - {"*"}
         if (other := s.registry.same_as(subject))
     }
-    records = [work.record for work in plan.works]
-    identity = identities(records, same_as)
-    sources = {s.registry.id: s for s in plan.sources}
-    benchmark = _benchmark_people(plan, identity)
-    split = assign_splits(set(identity.values()), config.splits, config.seed, benchmark)
-    kept = sorted(
-        (w for w in plan.works if results[w.key].kept),
-        key=lambda w: (identity[w.record.scan_id], w.record.scan_id),
-    )
-    manifest = [
-        _manifest_row(w, results[w.key], sources[w.record.source], identity, split) for w in kept
-    ]
-    return Assembly(
-        manifest,
-        _quarantine_rows(plan, results),
-        [
-            {"source": s.registry.id, "path": path, "reason": reason}
-            for s in plan.sources
-            for path, reason in s.catalogue.excluded
-        ],
-        _provenance(config, plan, model),
-    )
+    return identities([work.record for work in plan.works], same_as)
 
 
 def _benchmark_people(plan: Plan, identity: Mapping[str, str]) -> set[str]:
@@ -100,12 +143,13 @@ def _benchmark_people(plan: Plan, identity: Mapping[str, str]) -> set[str]:
 def _manifest_row(
     work: Work,
     result: Result,
-    source: Source,
+    plan: Plan,
     identity: Mapping[str, str],
     split: Mapping[str, str],
 ) -> Row:
     """The figures of the result with what the record and the registry say today."""
-    record, registry = work.record, source.registry
+    record, source = work.record, plan.by_id[work.record.source]
+    registry = source.registry
     person = identity[record.scan_id]
     return {
         **result.summary,
@@ -125,7 +169,7 @@ def _manifest_row(
         **_demographics(source.catalogue.subjects.get(record.subject, {})),
         "content_hash": record.content_hash,
         "images": json.dumps([source.catalogue.images[p]._asdict() for p in record.image_paths]),
-        "result_key": result.key,
+        "result_key": work.keys.register,
     }
 
 
@@ -139,42 +183,47 @@ def _demographics(told: Mapping[str, str]) -> Row:
     }
 
 
-def _quarantine_rows(plan: Plan, results: Mapping[str, Result]) -> list[Row]:
+def quarantine_rows(config: BuildConfig, plan: Plan, outcomes: Outcomes) -> list[Row]:
+    """What is refused, by source and scan: by the catalogue, or by a stage as the ledger tells."""
     rows = [asdict(row) for source in plan.sources for row in source.catalogue.quarantined]
+    refused = [work for work in plan.works if outcomes[work.keys.judge]]
+    with open_ledger(ledger_path(config)) as ledger:
+        results = recorded(ledger, [work.keys.judge for work in refused])
     rows += [
         {
             "source": work.record.source,
             "scan_id": work.record.scan_id,
             "path": str(work.record.path),
-            "stage": results[work.key].stage,
-            "reason": results[work.key].reason,
+            "stage": results[work.keys.judge].stage,
+            "reason": results[work.keys.judge].reason,
         }
-        for work in plan.works
-        if not results[work.key].kept
+        for work in refused
     ]
     return sorted(rows, key=lambda row: (row["source"], row["scan_id"], row["path"]))
 
 
-def summarise(plan: Plan, assembly: Assembly) -> dict[str, Any]:
+def summarise(plan: Plan, quarantine: Sequence[Row]) -> dict[str, Any]:
     """Counts by source and in all: found = kept + quarantined + excluded, companions apart."""
-    sources = [_counts(source.catalogue, assembly) for source in plan.sources]
+    lost = Counter(row["source"] for row in quarantine)
+    sources = [_counts(source.catalogue, lost[source.registry.id]) for source in plan.sources]
     totals = {name: sum(row[name] for row in sources) for name in sources[0] if name != "source"}
-    return {**totals, "sources": sources, "quarantine": assembly.quarantine}
+    return {**totals, "sources": sources, "quarantine": quarantine}
 
 
-def check_limits(plan: Plan, assembly: Assembly) -> None:
+def check_limits(plan: Plan, quarantine: Sequence[Row]) -> None:
     """Raises FacefoldError where a source lost a larger share of its scans than it allows."""
+    lost = Counter(row["source"] for row in quarantine)
     faults = []
     for source in plan.sources:
-        counts = _counts(source.catalogue, assembly)
-        lost, tried = counts["quarantined"], counts["quarantined"] + counts["kept"]
+        counts = _counts(source.catalogue, lost[source.registry.id])
+        gone, tried = counts["quarantined"], counts["quarantined"] + counts["kept"]
         limit = source.registry.limits.max_rejected_share
-        if tried and lost / tried > limit:
-            rows = [row for row in assembly.quarantine if row["source"] == counts["source"]]
+        if tried and gone / tried > limit:
+            rows = [row for row in quarantine if row["source"] == counts["source"]]
             stages = Counter(row["stage"] for row in rows)
             where = ", ".join(f"{n} at {stage}" for stage, n in stages.most_common())
             faults.append(
-                f"{counts['source']}: {lost} of {tried} scans are quarantined ({where}), more than "
+                f"{counts['source']}: {gone} of {tried} scans are quarantined ({where}), more than "
                 f"limits.max_rejected_share {limit:g}; the first is {rows[0]['scan_id']}: "
                 f"{rows[0]['reason']}"
             )
@@ -185,17 +234,14 @@ def check_limits(plan: Plan, assembly: Assembly) -> None:
         )
 
 
-def _counts(catalogue: Catalogue, assembly: Assembly) -> Row:
-    kept, quarantined, excluded = (
-        sum(row["source"] == catalogue.source for row in rows)
-        for rows in (assembly.manifest, assembly.quarantine, assembly.excluded)
-    )
+def _counts(catalogue: Catalogue, lost: int) -> Row:
+    scans = len(catalogue.records) + len(catalogue.quarantined)
     return {
         "source": catalogue.source,
         "found": catalogue.n_files - len(catalogue.companions),
-        "kept": kept,
-        "quarantined": quarantined,
-        "excluded": excluded,
+        "kept": scans - lost,
+        "quarantined": lost,
+        "excluded": len(catalogue.excluded),
         "companions": len(catalogue.companions),
     }
 
@@ -245,13 +291,14 @@ def store_form(config: BuildConfig) -> dict[str, Any]:
 
 
 def shard_arrays(
-    results: Path, keys: Sequence[str], points_per_scan: int = 0
+    work: Path, keys: Sequence[str], points_per_scan: int = 0
 ) -> dict[str, Array | list[Array]]:
-    """The arrays of the results with these keys, stacked in order, as `write_shard` takes them."""
+    """The arrays of the results with these keys below a build's work folder, stacked in order, as
+    `write_shard` takes them."""
     rows = []
     for key in keys:
-        with np.load(result_path(results, key)) as stored:
-            one = {name: stored[name] for name in stored.files if name not in POINTS}
+        with np.load(result_path(work, key)) as stored:
+            one = {name: stored[name] for name in stored.files if name not in (*POINTS, FACTS)}
             if points_per_scan:  # they lie in random order: a prefix is a sample
                 one |= {name: stored[name][:points_per_scan] for name in POINTS}
             rows.append(one)

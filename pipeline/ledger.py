@@ -1,7 +1,9 @@
 """What was computed from what: an embedded database of results by the hash of all they depend on.
 
-A result's key covers the scan's bytes, the parts of the registry that shape it, the options, the
-face model and the code of the stages. What has a key in the ledger is reused, whoever computed it.
+A scan has a result a stage: `read` (file to clean scan), `register` (scan to a row's arrays),
+`judge` (arrays to verdict and figures). The key of a stage's result covers the key of the stage
+before, the registry's fields and the options that shape it, the face model and the stage's own
+code. What has a key in the ledger is reused, whoever computed it.
 """
 
 from __future__ import annotations
@@ -14,23 +16,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-STAGE_CODE = (
-    "errors",
-    "types",
-    "units",
-    "geometry",
-    "formats",
-    "landmarks",
-    "normalise",
-    "flame",
-    "registration",
-    "quality",
-    "store/rows",
-    "stages",
+from pipeline.errors import FacefoldError
+
+STAGES = ("read", "register", "judge")
+STAGE_CODE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "read": ("errors", "types", "units", "geometry", "formats", "landmarks", "normalise"),
+        "register": ("flame", "registration", "store/rows", "stage_files"),
+        "judge": ("quality", "stages"),
+        "assemble": ("assembly", "identity", "store/tables", "store/schema"),
+    }
 )
-"""Modules and packages of `pipeline/` that a scan's result depends on."""
+"""Modules and packages of `pipeline/` that a stage's results depend on, besides the stages before
+it; `assemble` makes the tables of a version from all scans' results."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
@@ -39,13 +40,20 @@ CREATE TABLE IF NOT EXISTS results (
     stage TEXT NOT NULL,   -- '' where the scan was kept, else the stage that refused it
     reason TEXT NOT NULL,
     summary TEXT NOT NULL  -- JSON: the figures that the manifest shows
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS timings (
+    source TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    scans INTEGER NOT NULL,
+    seconds REAL NOT NULL, -- of a worker, all scans together
+    PRIMARY KEY (source, stage)
+) WITHOUT ROWID;
 """
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one scan. Kept scans have their arrays in `<key>.npz` beside the ledger."""
+    """What a stage made of one scan; what is large lies in files (`stage_files`)."""
 
     key: str
     scan_id: str
@@ -60,13 +68,20 @@ class Result:
 
 @contextmanager
 def open_ledger(path: Path) -> Iterator[sqlite3.Connection]:
-    """The ledger at `path`, made where it is missing; closed at the end of the block."""
+    """The ledger at `path`, made where it is missing; closed at the end of the block.
+
+    Raises FacefoldError where the file is no ledger or is damaged.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    ledger = sqlite3.connect(path)
+    ledger = sqlite3.connect(path, timeout=60)
     try:
         ledger.execute("PRAGMA journal_mode=WAL")
-        ledger.execute(_SCHEMA)
+        ledger.executescript(_SCHEMA)
         yield ledger
+    except sqlite3.DatabaseError as error:
+        raise FacefoldError(
+            f"{path}: no usable ledger ({error}); delete it, and results are computed anew"
+        ) from error
     finally:
         ledger.close()
 
@@ -83,22 +98,41 @@ def record(ledger: sqlite3.Connection, results: Iterable[Result]) -> None:
 
 def recorded(ledger: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Result]:
     """The results the ledger holds for `keys`, by key."""
-    found: dict[str, Result] = {}
+    columns = "key, scan_id, stage, reason, summary"
+    return {
+        key: Result(key, scan_id, stage, reason, json.loads(summary))
+        for key, scan_id, stage, reason, summary in _rows(ledger, columns, keys)
+    }
+
+
+def outcomes(ledger: sqlite3.Connection, keys: Sequence[str]) -> dict[str, str]:
+    """Key -> the stage that refused the scan, "" where none did, of those `keys` that are there."""
+    return dict(_rows(ledger, "key, stage", keys))
+
+
+def _rows(ledger: sqlite3.Connection, columns: str, keys: Sequence[str]) -> Iterator[Any]:
     for start in range(0, len(keys), 500):
         part = keys[start : start + 500]
         marks = ",".join("?" * len(part))
-        rows = ledger.execute(
-            f"SELECT key, scan_id, stage, reason, summary FROM results WHERE key IN ({marks})",
-            list(part),
+        yield from ledger.execute(f"SELECT {columns} FROM results WHERE key IN ({marks})", part)
+
+
+def record_seconds(
+    ledger: sqlite3.Connection, source: str, scans: int, seconds: Mapping[str, float]
+) -> None:
+    """Add what `scans` scans of a source took, all together, by stage."""
+    with ledger:
+        ledger.executemany(
+            "INSERT INTO timings VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "scans = scans + excluded.scans, seconds = seconds + excluded.seconds",
+            [(source, stage, scans, spent) for stage, spent in seconds.items()],
         )
-        for key, scan_id, stage, reason, summary in rows:
-            found[key] = Result(key, scan_id, stage, reason, json.loads(summary))
-    return found
 
 
-def result_path(results: Path, key: str) -> Path:
-    """Where a kept scan's arrays lie: a folder for each first byte keeps folders small."""
-    return results / key[:2] / f"{key}.npz"
+def mean_seconds(ledger: sqlite3.Connection) -> dict[tuple[str, str], float]:
+    """(source, stage) -> seconds of a worker a scan, over all builds of this ledger."""
+    rows = ledger.execute("SELECT source, stage, seconds / scans FROM timings WHERE scans > 0")
+    return {(source, stage): seconds for source, stage, seconds in rows}
 
 
 def digest_of(*parts: Any) -> str:
@@ -108,11 +142,11 @@ def digest_of(*parts: Any) -> str:
 
 
 @cache
-def code_digest() -> str:
-    """SHA-256 over the source of every stage that shapes a scan's result."""
+def code_digest(stage: str) -> str:
+    """SHA-256 over the source of the modules that are a stage's own."""
     root = Path(__file__).parent
     sha = hashlib.sha256()
-    for part in STAGE_CODE:
+    for part in STAGE_CODE[stage]:
         sources = [*root.glob(f"{part}.py"), *sorted(root.glob(f"{part}/**/*.py"))]
         if not sources:
             raise FileNotFoundError(f"{root / part} is listed in STAGE_CODE but does not exist")

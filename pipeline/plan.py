@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from pipeline.catalogue import Catalogue, catalogue
 from pipeline.config import BuildConfig
 from pipeline.flame.model import FlameModel
-from pipeline.ledger import Result, code_digest, digest_of, open_ledger, recorded, result_path
+from pipeline.ledger import code_digest, digest_of, open_ledger, outcomes, record, recorded
 from pipeline.quality import Gates, gates_from
 from pipeline.registration import RegistrationOptions, options_from
 from pipeline.registry import SourceRegistry, load_registry
-from pipeline.stages import Work
-from pipeline.types import ScanRecord
+from pipeline.stage_files import result_path, scan_path
+from pipeline.stages import Keys, Work
 
-SHAPING_FIELDS: dict[str, Any] = {
-    **dict.fromkeys(("format", "reader", "unit", "axes", "landmarks", "registration"), True),
-    "limits": {"outer_eye_mm", "extent_mm", "turn_deg", "turned_deg"},
-}
-"""Registry fields that a scan's result depends on; the others only say where and whose it is."""
+SHAPING_FIELDS = {"format", "reader", "unit", "axes", "landmarks"}
+SHAPING_LIMITS = {"outer_eye_mm", "extent_mm", "turn_deg"}
+"""What a scan's reading depends on in its registry; the rest says where and whose it is, or is an
+option of a later stage."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,27 +42,36 @@ class Plan:
     sources: tuple[Source, ...]
     works: tuple[Work, ...]
     gates: Gates
-    known: Mapping[str, Result]
-    """Results the ledger holds already, by key."""
+    known: Mapping[str, str]
+    """What became of scans that the ledger knows: `keys.judge` -> the stage that refused the scan,
+    "" where it was kept."""
+    started: Set[str] = frozenset()
+    """Keys of earlier stages whose results lie there, of scans that are not known."""
 
-    @property
+    @cached_property
     def todo(self) -> list[Work]:
-        return [work for work in self.works if work.key not in self.known]
+        return [work for work in self.works if work.keys.judge not in self.known]
 
-    def source_of(self, work: Work) -> Source:
-        return next(s for s in self.sources if s.registry.id == work.record.source)
+    @cached_property
+    def by_id(self) -> Mapping[str, Source]:
+        return {source.registry.id: source for source in self.sources}
+
+    def first_stage(self, work: Work) -> str:
+        """The first stage of a work of `todo` that has to be computed."""
+        if work.keys.register in self.started:
+            return "judge"
+        return "register" if work.keys.read in self.started else "read"
 
 
 def ledger_path(config: BuildConfig) -> Path:
     return config.work / "ledger.sqlite"
 
 
-def results_path(config: BuildConfig) -> Path:
-    return config.work / "results"
+def make_plan(config: BuildConfig, model: FlameModel, retry: bool = False) -> Plan:
+    """Lists and hashes the files of all sources and looks their results up in the ledger.
 
-
-def make_plan(config: BuildConfig, model: FlameModel) -> Plan:
-    """Lists and hashes the files of all sources and looks their results up in the ledger."""
+    With `retry`, scans that ended their worker or took too long are to be tried again.
+    """
     gates = gates_from(config.quality)
     sources = []
     for entry in config.sources:
@@ -69,40 +79,77 @@ def make_plan(config: BuildConfig, model: FlameModel) -> Plan:
         options = options_from({**config.registration, **registry.registration})
         found = catalogue(registry, entry.root, hash_cache=config.work / "hashes.sqlite")
         sources.append(Source(registry, found, options))
-    works = tuple(
-        Work(_key(source, record, gates, model), record)
-        for source in sources
-        for record in source.catalogue.records
-    )
+    works = tuple(work for source in sources for work in _works(source, gates, model))
     with open_ledger(ledger_path(config)) as ledger:
-        known = recorded(ledger, [work.key for work in works])
-    # a result whose arrays have gone is computed again
-    lost = {
-        key
-        for key, result in known.items()
-        if result.kept and not result_path(results_path(config), key).is_file()
-    }
-    return Plan(
-        tuple(sources), works, gates, {key: r for key, r in known.items() if key not in lost}
-    )
+        known = outcomes(ledger, [work.keys.judge for work in works])
+        lost = {
+            work.keys.judge
+            for work in works
+            if (stage := known.get(work.keys.judge)) is not None
+            and ((retry and stage == "worker") or (stage == "" and not _has_arrays(config, work)))
+        }
+        known = {key: stage for key, stage in known.items() if key not in lost}
+        started = _started(config, ledger, [w for w in works if w.keys.judge not in known], known)
+    return Plan(tuple(sources), works, gates, known, started)
 
 
-def batches(works: Sequence[Work], size: int) -> Iterator[list[Work]]:
-    """Groups of at most `size` works of one source, in order."""
+def _has_arrays(config: BuildConfig, work: Work) -> bool:
+    """A kept scan whose arrays have gone is computed again."""
+    return result_path(config.work, work.keys.register).is_file()
+
+
+def _started(
+    config: BuildConfig, ledger: sqlite3.Connection, todo: Sequence[Work], known: dict[str, str]
+) -> frozenset[str]:
+    """Keys of earlier stages whose results are there; scans that could not be read are `known`,
+    whatever comes after reading has changed."""
+    earlier = recorded(ledger, [key for work in todo for key in work.keys[:2]])
+    started = set()
+    refused = []
+    for work in todo:
+        found = earlier.get(work.keys.read)
+        if found is not None and found.stage:
+            refused.append(replace(found, key=work.keys.judge))
+            known[work.keys.judge] = found.stage
+        elif found is not None and scan_path(config.work, work.keys.read).is_file():
+            started.add(work.keys.read)
+        if work.keys.register in earlier and _has_arrays(config, work):
+            started.add(work.keys.register)
+    record(ledger, refused)
+    return frozenset(started)
+
+
+def batches(works: Sequence[Work], size: int, at_once: int = 1) -> Iterator[list[Work]]:
+    """Groups of at most `size` works of one source and of similar size, the largest files first.
+
+    The last ones are smaller, so that `at_once` workers end together.
+    """
+    left = len(works)
     for _, own in groupby(works, key=lambda work: work.record.source):
-        group = list(own)
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
+        group = sorted(own, key=lambda work: (-work.record.n_bytes, work.record.scan_id))
+        start = 0
+        while start < len(group):
+            batch = group[start : start + max(1, min(size, left // (2 * at_once)))]
+            start, left = start + len(batch), left - len(batch)
+            yield batch
 
 
-def _key(source: Source, record: ScanRecord, gates: Gates, model: FlameModel) -> str:
-    return digest_of(
-        record.scan_id,
-        record.content_hash,
-        record.scale,
-        source.registry.model_dump(mode="json", include=SHAPING_FIELDS),
-        asdict(source.options),
-        asdict(gates),
-        model.contents_hash,
-        code_digest(),
-    )
+def _works(source: Source, gates: Gates, model: FlameModel) -> Iterator[Work]:
+    """The scans of a source with their keys, each of which covers the one before."""
+    registry = source.registry
+    shaping = registry.model_dump(mode="json", include=SHAPING_FIELDS)
+    registering = digest_of(asdict(source.options), model.contents_hash, code_digest("register"))
+    judging = digest_of(asdict(gates), code_digest("judge"))
+    reading: dict[str, str] = {}
+    for scan in source.catalogue.records:
+        if scan.expression not in reading:
+            limits = registry.limits.of(scan.expression)
+            told = limits.model_dump(mode="json", include=SHAPING_LIMITS)
+            reading[scan.expression] = digest_of(shaping, told, code_digest("read"))
+        read = _key(reading[scan.expression], scan.scan_id, scan.content_hash, repr(scan.scale))
+        register = _key(read, registering)
+        yield Work(scan, Keys(read, register, _key(register, judging)))
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -1,68 +1,161 @@
-"""A scan's way through the stages: read, normalise, register, judge; its result on disk.
+"""A scan's way through the stages: read (and normalise), register, judge; files for each.
 
 Failure is data: whatever a stage refuses becomes a result with the stage and the reason, and the
-other scans of the batch go on.
+other scans go on. What a stage left in `stage_files` is taken instead of made again.
 """
 
 from __future__ import annotations
 
-import os
-import uuid
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from pipeline.errors import FacefoldError, RegistrationError
 from pipeline.flame.model import FlameModel
-from pipeline.ledger import Result, result_path
+from pipeline.ledger import Result
 from pipeline.normalise import read_record, stage_of
 from pipeline.quality import Gates, assess, likely_instead, wrong_axes
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.detected import with_detected_landmarks
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Axes, Limits, SourceRegistry
+from pipeline.stage_files import (
+    load_registration,
+    load_scan,
+    result_path,
+    save_result,
+    save_scan,
+    scan_path,
+)
 from pipeline.store.rows import manifest_row, point_fields, row_fields
 from pipeline.types import Quality, Registration, Scan, ScanRecord
 
 
-@dataclass(frozen=True)
-class Work:
-    """One scan to process and the key its result gets in the ledger."""
+class Keys(NamedTuple):
+    """What a scan's results are called in the ledger, by stage."""
 
-    key: str
+    read: str
+    register: str
+    judge: str
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One scan to process and the keys of its results."""
+
     record: ScanRecord
+    keys: Keys
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the scans of one source are processed, and where their files go."""
+
+    registry: SourceRegistry
+    options: RegistrationOptions
+    gates: Gates
+    folder: Path
+    """The build's work folder."""
+    keep_scans: bool = True
+    device: str = "auto"
+
+
+class Spent:
+    """Seconds by stage, of the clock and of the CPU."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.cpu_seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def at(self, stage: str) -> Iterator[None]:
+        clock, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - clock
+            self.cpu_seconds[stage] += time.process_time() - cpu
 
 
 def process(
-    works: Sequence[Work],
-    registry: SourceRegistry,
-    model: FlameModel,
-    options: RegistrationOptions,
-    gates: Gates,
-    results: Path,
-    device: str = "auto",
-) -> list[Result]:
-    """Reads, registers as one batch and judges scans; writes the arrays of those that are kept.
+    works: Sequence[Work], recipe: Recipe, model: FlameModel, spent: Spent | None = None
+) -> list[list[Result]]:
+    """Reads, registers as one batch and judges scans of one source.
 
-    Returns one result a work, in order. All works are of the one source `registry`.
+    Returns the results of each work by stage, as the ledger records them: the last is what became
+    of the scan.
     """
-    done: dict[str, Result] = {}
-    scans: list[tuple[Work, Scan]] = []
-    for work in works:
-        try:
-            scans.append((work, read_record(work.record, registry)))
-        except FacefoldError as error:
-            done[work.key] = refused(work, stage_of(error), str(error))
-    device = torch_device(device)
-    registrations = register([scan for _, scan in scans], model, options, device)
-    template = prepare_template(model, device, options.modes)
-    for (work, scan), registration in zip(scans, registrations, strict=True):
-        done[work.key] = judge(work, scan, registration, registry, template, gates, results)
-    return [done[work.key] for work in works]
+    spent = spent or Spent()
+    with spent.at("read"):
+        scans = [read(work, recipe) for work in works]
+    return register_and_judge(works, scans, recipe, model, spent)
+
+
+def read(work: Work, recipe: Recipe) -> Scan | Result:
+    """The clean scan, or the result that says which stage of reading refuses it and why."""
+    path = scan_path(recipe.folder, work.keys.read)
+    scan = load_scan(path)
+    if scan is not None:
+        return scan
+    try:
+        scan = read_record(work.record, recipe.registry)
+    except FacefoldError as error:
+        return Result(work.keys.read, work.record.scan_id, stage_of(error), str(error))
+    if recipe.keep_scans:
+        save_scan(path, scan)
+    return scan
+
+
+def register_and_judge(
+    works: Sequence[Work],
+    scans: Sequence[Scan | Result],
+    recipe: Recipe,
+    model: FlameModel,
+    spent: Spent,
+) -> list[list[Result]]:
+    """`process` of scans that `read` returned; those not read have their results already."""
+    readable = [(w, s) for w, s in zip(works, scans, strict=True) if isinstance(s, Scan)]
+    with spent.at("register"):
+        device = torch_device(recipe.device)
+        template = prepare_template(model, device, recipe.options.modes)
+        registrations = registered(readable, recipe, model, template, device)
+    done: dict[str, list[Result]] = {}
+    with spent.at("judge"):
+        for (work, scan), registration in zip(readable, registrations, strict=True):
+            done[work.keys.judge] = judge(work, scan, registration, recipe, template)
+    for work, refused in zip(works, scans, strict=True):
+        if not isinstance(refused, Scan):
+            done[work.keys.judge] = [refused, replace(refused, key=work.keys.judge)]
+    return [done[work.keys.judge] for work in works]
+
+
+def registered(
+    readable: Sequence[tuple[Work, Scan]],
+    recipe: Recipe,
+    model: FlameModel,
+    template: Template,
+    device: str,
+) -> list[Registration]:
+    """Registrations of scans, those without a file as one batch; their files are written."""
+    paths = [result_path(recipe.folder, work.keys.register) for work, _ in readable]
+    found = [load_registration(path, template) for path in paths]
+    todo = [i for i, registration in enumerate(found) if registration is None]
+    scans = [readable[i][1] for i in todo]
+    made = register(scans, model, recipe.options, device) if scans else []
+    for i, registration in zip(todo, made, strict=True):
+        found[i] = registration
+        row = {}
+        if registration.status != "failed":
+            scan = with_detected_landmarks(readable[i][1], registration, model)
+            row = row_fields(scan, registration, model) | point_fields(scan)
+        save_result(paths[i], row, registration)
+    return [registration for registration in found if registration is not None]
 
 
 def torch_device(name: str) -> str:
@@ -74,26 +167,23 @@ def torch_device(name: str) -> str:
 
 
 def judge(
-    work: Work,
-    scan: Scan,
-    registration: Registration,
-    registry: SourceRegistry,
-    template: Template,
-    gates: Gates,
-    results: Path,
-) -> Result:
-    """The result of one registration; its arrays are written only where it is not rejected."""
+    work: Work, scan: Scan, registration: Registration, recipe: Recipe, template: Template
+) -> list[Result]:
+    """The results of reading, registering and judging one scan that could be read."""
+    registry, scan_id = recipe.registry, work.record.scan_id
     limits = registry.limits.of(work.record.expression)
-    stage, reason, quality = judged(scan, registration, template, gates, registry.axes, limits)
-    if quality is None:
-        return refused(work, stage, reason)
-    scan = with_detected_landmarks(scan, registration, template.model)
-    summary = manifest_row(work.record, scan, registration, quality)
-    if stage:
-        return refused(work, stage, reason, summary)
-    arrays = row_fields(scan, registration, template.model) | point_fields(scan)
-    save_arrays(result_path(results, work.key), arrays)
-    return Result(work.key, work.record.scan_id, summary=summary)
+    stage, reason, quality = judged(
+        scan, registration, template, recipe.gates, registry.axes, limits
+    )
+    summary: dict[str, Any] = {}
+    if quality is not None:
+        scan = with_detected_landmarks(scan, registration, template.model)
+        summary = manifest_row(work.record, scan, registration, quality)
+    return [
+        Result(work.keys.read, scan_id),
+        Result(work.keys.register, scan_id),
+        Result(work.keys.judge, scan_id, stage, reason, summary),
+    ]
 
 
 def judged(
@@ -120,18 +210,3 @@ def judged(
     if quality.verdict != "reject":
         return "", "", quality
     return "quality", "; ".join(quality.reasons), quality
-
-
-def refused(work: Work, stage: str, reason: str, summary: dict[str, Any] | None = None) -> Result:
-    return Result(work.key, work.record.scan_id, stage, reason, summary or {})
-
-
-def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    """An uncompressed .npz that is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid.uuid4().hex}.npz")
-    with partial.open("wb") as file:
-        np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

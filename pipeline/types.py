@@ -65,7 +65,7 @@ class Frozen:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScanRecord:
     """One scan file of a source, as the catalogue found it; nothing has been opened but hashed."""
 
@@ -86,6 +86,8 @@ class ScanRecord:
     """SHA-256 over the scan file and its landmark file."""
     scale: float = 1.0
     """What the registry's scale rule multiplies raw coordinates by to reach `unit`."""
+    n_bytes: int = 0
+    """Size of the scan file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +245,7 @@ class Quarantine:
     scan_id: str
     path: str
     stage: str
-    """read, normalise, landmarks, register or quality."""
+    """catalogue, read, normalise, landmarks, register, quality or worker."""
     reason: str
 
 

@@ -1,16 +1,18 @@
-"""Builds of small files for tests that never open a scan: real registries, catalogues and plans."""
+"""Builds of small files for tests without faces: real registries, catalogues and plans."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import trimesh
 import yaml
 
 from pipeline.config import BuildConfig, load_build
-from pipeline.ledger import Result
-from pipeline.plan import Plan
+from pipeline.ledger import Result, open_ledger, record
+from pipeline.plan import Plan, ledger_path
 
 REGISTRY: Mapping[str, Any] = {
     "title": "Lab",
@@ -50,6 +52,22 @@ def write_source(folder: Path, source: str, *files: str, **changes: Any) -> Path
     return root
 
 
+def write_heads(folder: Path, source: str, names: Sequence[str], **changes: Any) -> Path:
+    """A source of egg-shaped scans that can be read, of a head's size, each a little different."""
+    write_registry(
+        folder, source, **{"landmarks": "none", "limits": {"max_rejected_share": 1.0}, **changes}
+    )
+    root = folder / source
+    root.mkdir(exist_ok=True)
+    egg = trimesh.creation.icosphere(subdivisions=2)
+    for i, name in enumerate(names):
+        size_mm = np.array([75.0, 110.0, 95.0]) + i % 97 / 100
+        rows = [f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in egg.vertices * size_mm]
+        rows += [f"f {a} {b} {c}" for a, b, c in egg.faces + 1]
+        (root / name).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return root
+
+
 def build_of(folder: Path, *sources: str, **fields: Any) -> BuildConfig:
     """The checked build file of these sources."""
     entries = [{"registry": f"{source}.yaml", "root": source} for source in sources]
@@ -58,14 +76,19 @@ def build_of(folder: Path, *sources: str, **fields: Any) -> BuildConfig:
     return load_build(path)
 
 
-def results_of(
-    plan: Plan, refused: Mapping[str, tuple[str, str]] | None = None
-) -> dict[str, Result]:
-    """A result for every work of the plan; `refused`: scan id -> stage and reason."""
-    results = {}
+def outcomes_of(
+    config: BuildConfig,
+    plan: Plan,
+    refused: Mapping[str, tuple[str, str]] | None = None,
+    **figures: Any,
+) -> dict[str, str]:
+    """Records a result for every work of the plan; `refused`: scan id -> stage and reason."""
+    results = []
     for work in plan.works:
         scan_id = work.record.scan_id
         stage, reason = (refused or {}).get(scan_id, ("", ""))
-        summary = {"scan_id": scan_id, "verdict": "accept", "coverage": 0.5}
-        results[work.key] = Result(work.key, scan_id, stage, reason, summary)
-    return results
+        summary = {"scan_id": scan_id, "verdict": "accept", "coverage": 0.5, **figures}
+        results.append(Result(work.keys.judge, scan_id, stage, reason, summary))
+    with open_ledger(ledger_path(config)) as ledger:
+        record(ledger, results)
+    return {result.key: result.stage for result in results}

@@ -17,6 +17,7 @@ from pipeline.assembly import (
     assemble,
     check_limits,
     published_as,
+    quarantine_rows,
     shard_arrays,
     summarise,
 )
@@ -24,13 +25,11 @@ from pipeline.config import BuildConfig
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
-from pipeline.ledger import open_ledger, record, recorded, result_path
 from pipeline.plan import Plan, make_plan
-from pipeline.stages import save_arrays
+from pipeline.stage_files import result_path
 from pipeline.store import create_staging, publish, write_shard
-from pipeline.store.schema import TABLES
-from pipeline.store.tables import identity_rows, table
-from tests.small_build import build_of, results_of, write_registry, write_source
+from pipeline.store.tables import identity_rows
+from tests.small_build import build_of, outcomes_of, write_registry, write_source
 from tests.store.random_store import TAG, random_points, random_rows
 
 REFUSED = {"lab:p2_neutral": ("read", "cut off"), "clinic:p9_smile": ("quality", "hardly a face")}
@@ -67,12 +66,21 @@ def assembled(
 ) -> Assembled:
     config = build_of(folder, *(sources or ("lab", "clinic")), **fields)
     plan = make_plan(config, model)
-    results = results_of(plan, REFUSED if refused is None else refused)
-    return config, plan, assemble(config, plan, results, model)
+    outcomes = outcomes_of(config, plan, REFUSED if refused is None else refused)
+    quarantine = quarantine_rows(config, plan, outcomes)
+    return config, plan, assemble(config, plan, outcomes, quarantine, model)
+
+
+def rows(assembly: Assembly) -> list[dict[str, Any]]:
+    return list(assembly.manifest.to_pylist())
+
+
+def digest(assembly: Assembly) -> str:
+    return str(assembly.provenance["assembly"])
 
 
 def column(assembly: Assembly, name: str) -> dict[str, Any]:
-    return {row["scan_id"]: row[name] for row in assembly.manifest}
+    return {row["scan_id"]: row[name] for row in rows(assembly)}
 
 
 def test_images_are_referenced_in_the_manifest(folder: Path, model: FlameModel) -> None:
@@ -101,7 +109,7 @@ def test_what_files_tell_of_people_is_in_the_manifest(folder: Path, model: Flame
 
 def test_every_file_is_counted_once(folder: Path, model: FlameModel) -> None:
     _, plan, assembly = assembled(folder, model)
-    summary = summarise(plan, assembly)
+    summary = summarise(plan, assembly.quarantine)
     lab = {"found": 8, "kept": 3, "quarantined": 3, "excluded": 2, "companions": 1}
     clinic = {"found": 3, "kept": 2, "quarantined": 1, "excluded": 0, "companions": 0}
     assert summary["sources"] == [{"source": "lab", **lab}, {"source": "clinic", **clinic}]
@@ -115,8 +123,8 @@ def test_every_file_is_counted_once(folder: Path, model: FlameModel) -> None:
 
 def test_what_is_left_out_says_where_and_why(folder: Path, model: FlameModel) -> None:
     assembly = assembled(folder, model)[2]
-    rows = [(row["source"], Path(row["path"]).name, row["stage"]) for row in assembly.quarantine]
-    assert rows == [
+    found = [(row["source"], Path(row["path"]).name, row["stage"]) for row in assembly.quarantine]
+    assert found == [
         ("clinic", "p9_smile.obj", "quality"),
         ("lab", "notes.txt", "catalogue"),
         ("lab", "p2_neutral.obj", "read"),
@@ -134,7 +142,7 @@ def test_people_are_one_across_sources_and_stand_together(folder: Path, model: F
     subjects = {"same_as": {"p8": "lab:p1", "p7": "lab:p3"}}
     write_registry(folder, "clinic", subjects=subjects)
     assembly = assembled(folder, model)[2]
-    assert [(row["identity"], row["scan_id"]) for row in assembly.manifest] == [
+    assert [(row["identity"], row["scan_id"]) for row in rows(assembly)] == [
         ("lab:p1", "clinic:p8_neutral"),
         ("lab:p1", "lab:p1_neutral"),
         ("lab:p1", "lab:p1_smile"),
@@ -142,7 +150,7 @@ def test_people_are_one_across_sources_and_stand_together(folder: Path, model: F
         ("lab:p3", "lab:p3_neutral"),
     ]
     other_way_round = assembled(folder, model, "clinic", "lab")[2]
-    assert other_way_round.manifest == assembly.manifest
+    assert rows(other_way_round) == rows(assembly)
 
 
 def test_one_line_says_that_two_sources_number_their_people_alike(
@@ -202,20 +210,10 @@ def test_rows_without_true_size_stand_in_splits_of_their_own(
         "lab:p1_smile": "train",
         "lab:p3_neutral": "train",
     }
-    assert not any(row["metric"] for row in assembly.manifest if row["split"] == "train_non_metric")
+    assert not any(row["metric"] for row in rows(assembly) if row["split"] == "train_non_metric")
     # p1 is of both: one split, metric or not
-    assert {
-        row["identity"]: row["split"]
-        for row in identity_rows(
-            table(
-                "manifest",
-                [
-                    dict.fromkeys((c.name for c in TABLES["manifest"] if c.required), "x") | row
-                    for row in assembly.manifest
-                ],
-            )
-        )
-    }["lab:p1"] == "train"
+    people = {row["identity"]: row["split"] for row in identity_rows(assembly.manifest)}
+    assert people["lab:p1"] == "train"
     write_registry(folder, "clinic", metric=False, benchmark="now", subjects=same)
     split = column(assembled(folder, model, splits={"train": 1.0})[2], "split")
     assert split["clinic:p8_neutral"] == "test_non_metric" and split["lab:p1_smile"] == "test"
@@ -248,15 +246,9 @@ def test_the_registry_of_today_goes_before_what_was_recorded(
     config = build_of(folder, "lab")
     plan = make_plan(config, model)
     stale = {"subject": "somebody", "neutral": False, "licence": "old", "verdict": "review"}
-    results = {
-        key: replace(result, summary={**result.summary, **stale})
-        for key, result in results_of(plan).items()
-    }
-    row = next(
-        row
-        for row in assemble(config, plan, results, model).manifest
-        if row["scan_id"] == "lab:p1_smile"
-    )
+    outcomes = outcomes_of(config, plan, **stale)
+    found = rows(assemble(config, plan, outcomes, [], model))
+    row = next(row for row in found if row["scan_id"] == "lab:p1_smile")
     work = next(work for work in plan.works if work.record.scan_id == "lab:p1_smile")
     assert {name: row[name] for name in ("subject", "neutral", "licence", "commercial")} == {
         "subject": "p1",
@@ -266,7 +258,10 @@ def test_the_registry_of_today_goes_before_what_was_recorded(
     }
     assert (row["metric"], row["redistribution"], row["benchmark"]) == (False, False, None)
     assert (row["verdict"], row["coverage"]) == ("review", 0.5)
-    assert (row["result_key"], row["content_hash"]) == (work.key, work.record.content_hash)
+    assert (row["result_key"], row["content_hash"]) == (
+        work.keys.register,
+        work.record.content_hash,
+    )
 
 
 def test_a_source_that_loses_too_much_stops_the_build(folder: Path, model: FlameModel) -> None:
@@ -275,7 +270,7 @@ def test_a_source_that_loses_too_much_stops_the_build(folder: Path, model: Flame
         write_registry(folder, "lab", limits={"max_rejected_share": lab})
         write_registry(folder, "clinic", limits={"max_rejected_share": clinic})
         _, plan, assembly = assembled(folder, model)
-        check_limits(plan, assembly)
+        check_limits(plan, assembly.quarantine)
 
     limits(0.5, 0.34)
     with pytest.raises(FacefoldError) as caught:
@@ -290,13 +285,14 @@ def test_a_source_that_loses_too_much_stops_the_build(folder: Path, model: Flame
 def test_a_source_without_scans_loses_nothing(tmp_path: Path, model: FlameModel) -> None:
     write_source(tmp_path, "lab", "torn_p1.obj", limits={"max_rejected_share": 0.0})
     _, plan, assembly = assembled(tmp_path, model, "lab")
-    check_limits(plan, assembly)
-    assert assembly.manifest == [] and summarise(plan, assembly)["found"] == 1
+    check_limits(plan, assembly.quarantine)
+    assert len(assembly.manifest) == 0 and summarise(plan, assembly.quarantine)["found"] == 1
 
 
 def test_equal_builds_have_equal_digests(folder: Path, model: FlameModel) -> None:
-    digest = assembled(folder, model)[2].digest
-    assert digest == assembled(folder, model, workers=1, batch=1, device="cpu")[2].digest
+    assert digest(assembled(folder, model)[2]) == digest(
+        assembled(folder, model, workers=1, batch=1, device="cpu")[2]
+    )
 
 
 @pytest.mark.parametrize(
@@ -316,32 +312,25 @@ def test_equal_builds_have_equal_digests(folder: Path, model: FlameModel) -> Non
 def test_digests_follow_the_sources(
     folder: Path, model: FlameModel, change: Callable[[Path], Any]
 ) -> None:
-    before = assembled(folder, model)[2].digest
+    before = digest(assembled(folder, model)[2])
     change(folder)
-    assert assembled(folder, model)[2].digest != before
+    assert digest(assembled(folder, model)[2]) != before
 
 
 def test_digests_follow_settings_model_and_verdicts(folder: Path, model: FlameModel) -> None:
     found = [
-        assembled(folder, model)[2].digest,
-        assembled(folder, model, seed=1)[2].digest,
-        assembled(folder, model, splits={"train": 1.0})[2].digest,
-        assembled(folder, model, rows_per_shard=64)[2].digest,
-        assembled(folder, model, quality={"coverage": [0.6, 0.3]})[2].digest,
-        assembled(folder, replace(model, name="another"))[2].digest,
-        assembled(folder, model, refused={})[2].digest,
-        assembled(folder, model, refused=REFUSED | {"lab:p2_neutral": ("read", "empty")})[2].digest,
+        digest(assembled(folder, model)[2]),
+        digest(assembled(folder, model, seed=1)[2]),
+        digest(assembled(folder, model, splits={"train": 1.0})[2]),
+        digest(assembled(folder, model, rows_per_shard=64)[2]),
+        digest(assembled(folder, model, quality={"coverage": [0.6, 0.3]})[2]),
+        digest(assembled(folder, replace(model, name="another"))[2]),
+        digest(assembled(folder, model, refused={})[2]),
+        digest(
+            assembled(folder, model, refused=REFUSED | {"lab:p2_neutral": ("read", "empty")})[2]
+        ),
     ]
     assert len(set(found)) == len(found)
-
-
-def test_results_from_the_ledger_are_the_same_assembly(folder: Path, model: FlameModel) -> None:
-    config, plan, assembly = assembled(folder, model)
-    results = results_of(plan, REFUSED)
-    with open_ledger(folder / "ledger.sqlite") as ledger:
-        record(ledger, results.values())
-        again = recorded(ledger, list(results))
-    assert assemble(config, plan, again, model).digest == assembly.digest
 
 
 def test_provenance_says_what_the_dataset_is_made_from(folder: Path, model: FlameModel) -> None:
@@ -360,7 +349,7 @@ def test_a_version_is_found_by_the_assembly_it_was_published_from(tmp_path: Path
     store = tmp_path / "unified.zarr"
     assert published_as(store, "a" * 64) is None
     versions = {}
-    for seed, digest in enumerate(("a" * 64, "b" * 64)):
+    for seed, told in enumerate(("a" * 64, "b" * 64)):
         staging = create_staging(store, 2, TAG, 16)
         receipt = write_shard(staging, 0, random_rows(2, seed), TAG.digest)
         rows = [
@@ -368,10 +357,16 @@ def test_a_version_is_found_by_the_assembly_it_was_published_from(tmp_path: Path
             | {"split": "train", "expression": "", "neutral": True, "verdict": "accept"}
             for i in range(2)
         ]
-        versions[digest] = publish(store, staging, [receipt], rows, provenance={"assembly": digest})
-        assert published_as(store, digest) == versions[digest]
+        versions[told] = publish(store, staging, [receipt], rows, provenance={"assembly": told})
+        assert published_as(store, told) == versions[told]
     assert published_as(store, "a" * 64) is None
     assert published_as(store, "c" * 64) is None
+
+
+def save_arrays(work: Path, key: str, arrays: dict[str, Any]) -> None:
+    path = result_path(work, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, facts=np.zeros(2, np.uint8), **arrays)
 
 
 def test_the_arrays_of_a_shard_are_in_the_order_of_its_keys(tmp_path: Path) -> None:
@@ -379,7 +374,7 @@ def test_the_arrays_of_a_shard_are_in_the_order_of_its_keys(tmp_path: Path) -> N
     rows = random_rows(3)
     for i, key in enumerate(keys):
         row = {name: values[i] for name, values in rows.items()}
-        save_arrays(result_path(tmp_path, key), row)
+        save_arrays(tmp_path, key, row)
     found = shard_arrays(tmp_path, ["cc", "aa"])
     assert set(found) == set(rows)
     for name, values in rows.items():
@@ -388,7 +383,7 @@ def test_the_arrays_of_a_shard_are_in_the_order_of_its_keys(tmp_path: Path) -> N
     points = random_points(3)
     for i, key in enumerate(keys):
         extra = {name: values[i] for name, values in points.items()}
-        save_arrays(result_path(tmp_path, key), {name: v[i] for name, v in rows.items()} | extra)
+        save_arrays(tmp_path, key, {name: v[i] for name, v in rows.items()} | extra)
     assert set(shard_arrays(tmp_path, ["aa"])) == set(rows)
     found = shard_arrays(tmp_path, ["cc", "aa", "bb"], points_per_scan=20)
     for name, values in points.items():

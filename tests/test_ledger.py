@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.ledger import Result, code_digest, digest_of, open_ledger, record, recorded
+import pytest
+
+from pipeline.errors import FacefoldError
+from pipeline.ledger import (
+    STAGE_CODE,
+    STAGES,
+    Result,
+    code_digest,
+    digest_of,
+    mean_seconds,
+    open_ledger,
+    outcomes,
+    record,
+    record_seconds,
+    recorded,
+)
 
 
 def test_round_trip_across_openings(tmp_path: Path) -> None:
@@ -35,4 +50,34 @@ def test_many_keys(tmp_path: Path) -> None:
 def test_digests_depend_on_values_not_on_the_order_of_keys() -> None:
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
     assert digest_of({"a": 1}) != digest_of({"a": 2})
-    assert len(code_digest()) == 64
+
+
+def test_each_stage_has_a_digest_of_its_own_code() -> None:
+    found = {code_digest(stage) for stage in STAGE_CODE}
+    assert len(found) == len(STAGE_CODE) and {len(digest) for digest in found} == {64}
+    assert set(STAGES) <= set(STAGE_CODE)
+
+
+def test_outcomes_are_the_refusing_stages(tmp_path: Path) -> None:
+    with open_ledger(tmp_path / "l.sqlite") as ledger:
+        record(ledger, [Result("aa", "s:1"), Result("bb", "s:2", "quality", "hardly a face")])
+        assert outcomes(ledger, ["aa", "bb", "cc"]) == {"aa": "", "bb": "quality"}
+
+
+def test_mean_seconds_of_all_builds(tmp_path: Path) -> None:
+    with open_ledger(tmp_path / "l.sqlite") as ledger:
+        assert mean_seconds(ledger) == {}
+        record_seconds(ledger, "lab", 2, {"read": 1.0, "register": 3.0})
+        record_seconds(ledger, "lab", 6, {"read": 5.0})
+        record_seconds(ledger, "clinic", 0, {"read": 5.0})
+    with open_ledger(tmp_path / "l.sqlite") as ledger:
+        found = mean_seconds(ledger)
+    assert found == {("lab", "read"): 0.75, ("lab", "register"): 1.5}
+
+
+def test_another_file_is_no_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    path.write_bytes(b"something else entirely" * 100)
+    no_ledger = pytest.raises(FacefoldError, match=r"l\.sqlite: no usable ledger .*delete it")
+    with no_ledger, open_ledger(path):
+        pass

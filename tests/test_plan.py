@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from pipeline.config import BuildConfig
-from pipeline.errors import RegistrationError, RegistryError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
-from pipeline.ledger import Result, open_ledger, record, result_path
-from pipeline.plan import batches, ledger_path, make_plan, results_path
+from pipeline.ledger import Result, open_ledger, record, recorded
+from pipeline.plan import batches, ledger_path, make_plan
+from pipeline.stage_files import result_path, scan_path
+from pipeline.stages import Keys
 from tests.small_build import build_of, write_registry, write_source
 
 LAB = ("lab:p1_neutral", "lab:p1_smile", "lab:p2_neutral")
@@ -41,21 +42,28 @@ def build(folder: Path, **fields: Any) -> BuildConfig:
     return build_of(folder, "lab", "clinic", **fields)
 
 
-def keys(folder: Path, model: FlameModel, **fields: Any) -> dict[str, str]:
+def keys(folder: Path, model: FlameModel, **fields: Any) -> dict[str, Keys]:
     plan = make_plan(build(folder, **fields), model)
-    return {work.record.scan_id: work.key for work in plan.works}
+    return {work.record.scan_id: work.keys for work in plan.works}
 
 
-def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
-    return {scan for scan in before | after if before.get(scan) != after.get(scan)}
+def changed(before: dict[str, Keys], after: dict[str, Keys], stage: str = "judge") -> set[str]:
+    """Scans whose result of a stage has another key."""
+
+    def key(scans: dict[str, Keys], scan: str) -> str | None:
+        return getattr(scans[scan], stage) if scan in scans else None
+
+    return {scan for scan in before | after if key(before, scan) != key(after, scan)}
 
 
 def test_every_scan_has_a_key_of_its_own_source_by_source(folder: Path, model: FlameModel) -> None:
     plan = make_plan(build(folder), model)
     assert [work.record.scan_id for work in plan.works] == [*LAB, *CLINIC]
-    assert len({work.key for work in plan.works}) == 5
+    assert len({key for work in plan.works for key in work.keys}) == 15
     assert plan.known == {} and plan.todo == list(plan.works)
-    assert [plan.source_of(work).registry.id for work in plan.works] == ["lab"] * 3 + ["clinic"] * 2
+    assert {plan.first_stage(work) for work in plan.works} == {"read"}
+    sources = [plan.by_id[work.record.source].registry.id for work in plan.works]
+    assert sources == ["lab"] * 3 + ["clinic"] * 2
 
 
 def test_keys_follow_the_bytes_of_scans_and_of_landmarks(folder: Path, model: FlameModel) -> None:
@@ -77,7 +85,6 @@ def test_keys_follow_the_bytes_of_scans_and_of_landmarks(folder: Path, model: Fl
         {"axes": "unknown"},
         {"landmarks": "none"},
         {"landmarks": {"file": "{stem}.npy", "format": "npy", "scheme": "menpo68"}},
-        {"registration": {"fine_iterations": 3}},
         {"limits": {"outer_eye_mm": [70.0, 105.0]}},
         {"limits": {"extent_mm": [80.0, 500.0]}},
         {"metric": False, "scale": {"factor": 0.25}},
@@ -89,7 +96,15 @@ def test_keys_follow_what_the_registry_says_of_the_scans(
 ) -> None:
     before = keys(folder, model)
     write_registry(folder, "lab", **change)
-    assert changed(before, keys(folder, model)) == set(LAB)
+    assert changed(before, keys(folder, model), "read") == set(LAB)
+
+
+def test_keys_follow_limits_of_an_expression_where_they_hold(
+    folder: Path, model: FlameModel
+) -> None:
+    before = keys(folder, model)
+    write_registry(folder, "lab", limits={"turned_deg": {"smile": 100}})
+    assert changed(before, keys(folder, model)) == {"lab:p1_smile"}
 
 
 def test_keys_follow_the_camera_and_each_scans_own_factor(folder: Path, model: FlameModel) -> None:
@@ -126,15 +141,20 @@ def test_keys_do_not_follow_what_is_said_about_the_source(
     assert keys(folder, model) == before
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"registration": {"model_noise_mm": 3.0}}, {"quality": {"coverage": [0.6, 0.3]}}],
-    ids=str,
-)
-def test_keys_follow_options_and_gates(
-    folder: Path, model: FlameModel, change: dict[str, Any]
+def test_options_and_gates_change_the_keys_of_their_stage_and_of_those_after(
+    folder: Path, model: FlameModel
 ) -> None:
-    assert changed(keys(folder, model), keys(folder, model, **change)) == {*LAB, *CLINIC}
+    before, everything = keys(folder, model), {*LAB, *CLINIC}
+    options = keys(folder, model, registration={"model_noise_mm": 3.0})
+    gates = keys(folder, model, quality={"coverage": [0.6, 0.3]})
+    assert changed(before, options, "read") == set()
+    assert changed(before, options, "register") == changed(before, options) == everything
+    assert changed(before, gates, "read") == changed(before, gates, "register") == set()
+    assert changed(before, gates) == everything
+    write_registry(folder, "lab", registration={"fine_iterations": 3})
+    own = keys(folder, model)
+    assert changed(before, own, "read") == set()
+    assert changed(before, own, "register") == set(LAB)
 
 
 def test_keys_do_not_follow_how_and_where_the_build_runs(folder: Path, model: FlameModel) -> None:
@@ -173,8 +193,15 @@ def test_keys_follow_the_model(
     folder: Path, model: FlameModel, other: Callable[[FlameModel], FlameModel]
 ) -> None:
     before = keys(folder, model)
-    assert changed(before, keys(folder, other(model))) == {*LAB, *CLINIC}
+    assert changed(before, keys(folder, other(model)), "register") == {*LAB, *CLINIC}
+    assert changed(before, keys(folder, other(model)), "read") == set()
     assert keys(folder, replace(model, name="the same by another name")) == before
+
+
+def leave(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
 
 
 def test_what_the_ledger_holds_is_not_computed_again(folder: Path, model: FlameModel) -> None:
@@ -182,41 +209,81 @@ def test_what_the_ledger_holds_is_not_computed_again(folder: Path, model: FlameM
     works = {work.record.scan_id: work for work in make_plan(config, model).works}
     kept, lost, refused = (works[scan] for scan in LAB)
     with open_ledger(ledger_path(config)) as ledger:
-        record(ledger, [Result(kept.key, LAB[0]), Result(lost.key, LAB[1])])
-        record(ledger, [Result(refused.key, LAB[2], "read", "cut off")])
-    arrays = [result_path(results_path(config), work.key) for work in (kept, lost)]
-    for path in arrays:
-        path.parent.mkdir(parents=True)
-        path.touch()
+        record(ledger, [Result(w.keys.judge, w.record.scan_id) for w in (kept, lost)])
+        record(ledger, [Result(refused.keys.judge, LAB[2], "quality", "hardly a face")])
+    arrays = [leave(result_path(config.work, work.keys.register)) for work in (kept, lost)]
     plan = make_plan(config, model)
-    assert set(plan.known) == {kept.key, lost.key, refused.key}
-    assert plan.known[refused.key].reason == "cut off"
+    known = {kept.keys.judge: "", lost.keys.judge: "", refused.keys.judge: "quality"}
+    assert plan.known == known
     assert [work.record.scan_id for work in plan.todo] == list(CLINIC)
 
     arrays[1].unlink()
     plan = make_plan(config, model)
-    assert set(plan.known) == {kept.key, refused.key}
+    assert set(plan.known) == {kept.keys.judge, refused.keys.judge}
     assert [work.record.scan_id for work in plan.todo] == [LAB[1], *CLINIC]
 
 
+def test_a_work_begins_after_the_stages_whose_results_are_there(
+    folder: Path, model: FlameModel
+) -> None:
+    config = build(folder)
+    works = {work.record.scan_id: work for work in make_plan(config, model).works}
+    was_read, was_registered, refused, nothing, gone = (works[s] for s in (*LAB, *CLINIC))
+    with open_ledger(ledger_path(config)) as ledger:
+        record(ledger, [Result(w.keys.read, "x") for w in (was_read, was_registered, gone)])
+        record(ledger, [Result(was_registered.keys.register, "x")])
+        record(ledger, [Result(refused.keys.read, LAB[2], "read", "cut off")])
+    leave(scan_path(config.work, was_read.keys.read))
+    leave(result_path(config.work, was_registered.keys.register))
+    plan = make_plan(config, model)
+    # what could not be read is no better with other options
+    assert plan.known == {refused.keys.judge: "read"}
+    with open_ledger(ledger_path(config)) as ledger:
+        [result] = recorded(ledger, [refused.keys.judge]).values()
+    assert (result.scan_id, result.reason) == (LAB[2], "cut off")
+    assert [plan.first_stage(w) for w in (was_read, was_registered, nothing, gone)] == [
+        *("register", "judge", "read", "read")
+    ]
+
+
+def test_scans_that_ended_their_worker_are_tried_again_on_request(
+    folder: Path, model: FlameModel
+) -> None:
+    config = build(folder)
+    works = make_plan(config, model).works
+    with open_ledger(ledger_path(config)) as ledger:
+        record(ledger, [Result(works[0].keys.judge, LAB[0], "worker", "took more than 1 s")])
+        record(ledger, [Result(works[1].keys.judge, LAB[1], "register", "no face")])
+    assert list(make_plan(config, model).known.values()) == ["worker", "register"]
+    assert list(make_plan(config, model, retry=True).known.values()) == ["register"]
+
+
 @pytest.mark.parametrize(
-    ("size", "wanted"),
-    [(1, [1, 1, 1, 1, 1]), (2, [2, 1, 2]), (3, [3, 2]), (100, [3, 2])],
+    ("size", "at_once", "wanted"),
+    [
+        (1, 1, [1, 1, 1, 1, 1]),
+        (2, 1, [2, 1, 1, 1]),
+        (100, 1, [2, 1, 1, 1]),
+        (2, 4, [1, 1, 1, 1, 1]),
+    ],
 )
-def test_batches_keep_sources_apart_and_the_order(
-    folder: Path, model: FlameModel, size: int, wanted: list[int]
+def test_batches_are_of_one_source_and_smaller_at_the_end(
+    folder: Path, model: FlameModel, size: int, at_once: int, wanted: list[int]
 ) -> None:
     works = make_plan(build(folder), model).works
-    found = list(batches(works, size))
+    found = list(batches(works, size, at_once))
     assert [len(batch) for batch in found] == wanted
-    assert [work for batch in found for work in batch] == list(works)
+    assert sorted(w.record.scan_id for batch in found for w in batch) == sorted((*LAB, *CLINIC))
     assert all(len({work.record.source for work in batch}) == 1 for batch in found)
     assert list(batches([], size)) == []
 
 
-def test_wrong_options_and_gates_stop_the_plan(folder: Path, model: FlameModel) -> None:
-    with pytest.raises(RegistryError, match=r"quality\.speed: no such threshold"):
-        make_plan(build(folder, quality={"speed": [1, 2]}), model)
-    write_registry(folder, "clinic", registration={"patience": 3})
-    with pytest.raises(RegistrationError, match="unknown registration options patience"):
-        make_plan(build(folder), model)
+def test_batches_are_of_scans_of_similar_size(tmp_path: Path, model: FlameModel) -> None:
+    root = write_source(tmp_path, "lab", *(f"p{i}_neutral.obj" for i in range(40)))
+    for i in range(40):
+        (root / f"p{i}_neutral.obj").write_bytes(bytes(7 * i % 40 + 1))
+    works = make_plan(build_of(tmp_path, "lab"), model).works
+    found = list(batches(works, 8))
+    sizes = [[work.record.n_bytes for work in batch] for batch in found]
+    assert [n for batch in sizes for n in batch] == list(range(40, 0, -1))
+    assert [len(batch) for batch in sizes[:3]] == [8, 8, 8]

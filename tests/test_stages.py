@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,21 +14,33 @@ import torch
 import trimesh
 
 from pipeline.catalogue import catalogue
-from pipeline.errors import RegistrationError
+from pipeline.errors import RegistrationError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
-from pipeline.ledger import Result, open_ledger, record, recorded, result_path
+from pipeline.ledger import Result, open_ledger, record, recorded
+from pipeline.normalise import read_record
 from pipeline.quality import Gates
-from pipeline.registration import RegistrationOptions
+from pipeline.registration import RegistrationOptions, register
+from pipeline.registration.template import prepare_template
 from pipeline.registry import SourceRegistry, load_registry
-from pipeline.stages import Work, process, save_arrays, torch_device
+from pipeline.stage_files import (
+    FACTS,
+    load_registration,
+    load_scan,
+    result_path,
+    save_scan,
+    scan_path,
+)
+from pipeline.stages import Keys, Recipe, Spent, Work, process, torch_device
 from pipeline.store import fields
 from pipeline.synthetic import accuracy, load_truth, write_sources
-from pipeline.types import Array
+from pipeline.types import Array, Scan
 
 QUICK = RegistrationOptions(
     model_iterations=12, residual_iterations=4, fine_iterations=3, tolerance_mm=1.0
 )
+NEVER_RUN = replace(QUICK, method="never run")
+IMPOSSIBLE = Gates(coverage=(1.2, 1.1))
 GOOD = "synth_ply:s01/session_1/neutral_0097"
 
 
@@ -69,7 +84,17 @@ def works(sources: Path, registry: SourceRegistry) -> list[Work]:
     found = catalogue(registry, sources / "sources" / "synth_ply")
     unused = "s03/session_1"
     records = [record for record in found.records if unused not in record.scan_id]
-    return [Work(f"{i:02x}" * 32, record) for i, record in enumerate(records)]
+    return [
+        Work(record, Keys(*(f"{i:02x}{stage}" * 16 for stage in ("aa", "bb", "cc"))))
+        for i, record in enumerate(records)
+    ]
+
+
+def recipe_of(registry: SourceRegistry, folder: Path, **changes: Any) -> Recipe:
+    return replace(Recipe(registry, QUICK, Gates(), folder, device="cpu"), **changes)
+
+
+Done = tuple[list[list[Result]], Path]
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +103,20 @@ def done(
     registry: SourceRegistry,
     model: FlameModel,
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[list[Result], Path]:
+) -> Done:
     """All of them in one batch."""
-    results = tmp_path_factory.mktemp("results")
-    return process(works, registry, model, QUICK, Gates(), results, "cpu"), results
+    folder = tmp_path_factory.mktemp("work")
+    return process(works, recipe_of(registry, folder), model), folder
 
 
-def test_each_failure_has_its_stage_and_its_reason(
-    done: tuple[list[Result], Path], works: list[Work]
-) -> None:
-    results, _ = done
-    assert [(r.key, r.scan_id) for r in results] == [(w.key, w.record.scan_id) for w in works]
-    found = {result.scan_id.split(":")[1]: result for result in results}
+def good(works: list[Work]) -> Work:
+    return next(work for work in works if work.record.scan_id == GOOD)
+
+
+def test_each_failure_has_its_stage_and_its_reason(done: Done, works: list[Work]) -> None:
+    last = [rows[-1] for rows in done[0]]
+    assert [(r.key, r.scan_id) for r in last] == [(w.keys.judge, w.record.scan_id) for w in works]
+    found = {result.scan_id.split(":")[1]: result for result in last}
     wanted = {
         "s01/session_1/neutral_0097": ("", ""),
         "s01/session_2/smile_0080": ("read", "cut off"),
@@ -106,14 +133,23 @@ def test_each_failure_has_its_stage_and_its_reason(
         assert found[name].kept == (name == GOOD.split(":")[1])
 
 
-def test_only_kept_scans_leave_arrays_and_they_are_a_row_of_the_store(
-    done: tuple[list[Result], Path], model: FlameModel, sources: Path
+def test_every_stage_that_was_gone_through_has_a_result(done: Done, works: list[Work]) -> None:
+    for work, rows in zip(works, done[0], strict=True):
+        refused_by_reading = rows[0].stage != ""
+        keys = [work.keys.read, work.keys.judge] if refused_by_reading else [*work.keys]
+        assert [result.key for result in rows] == keys
+        if refused_by_reading:  # whatever comes after reading may change: the file is no better
+            assert rows[1] == replace(rows[0], key=work.keys.judge)
+        else:
+            assert (rows[0].stage, rows[1].stage) == ("", "")
+
+
+def test_a_registered_scans_arrays_are_a_row_of_the_store(
+    done: Done, works: list[Work], model: FlameModel, sources: Path
 ) -> None:
-    results, folder = done
-    kept = next(result for result in results if result.kept)
-    assert [path for path in folder.rglob("*") if path.is_file()] == [result_path(folder, kept.key)]
-    with np.load(result_path(folder, kept.key)) as stored:
-        row = dict(stored)
+    path = result_path(done[1], good(works).keys.register)
+    with np.load(path) as stored:
+        row = {name: stored[name] for name in stored.files if name != FACTS}
     schema = fields(len(model.template_mm))
     assert {name: (a.shape, a.dtype.str) for name, a in row.items()} == {
         name: (tuple(field.shape), np.dtype(field.dtype).str) for name, field in schema.items()
@@ -125,29 +161,88 @@ def test_only_kept_scans_leave_arrays_and_they_are_a_row_of_the_store(
 
 
 def test_a_kept_result_has_the_manifests_figures_and_survives_the_ledger(
-    done: tuple[list[Result], Path], tmp_path: Path
+    done: Done, tmp_path: Path
 ) -> None:
-    results, _ = done
-    summary = next(result for result in results if result.kept).summary
+    last = [rows[-1] for rows in done[0]]
+    summary = next(result for result in last if result.kept).summary
     assert (summary["scan_id"], summary["subject"], summary["unit"]) == (GOOD, "s01", "m")
     assert summary["verdict"] in ("accept", "review")
     assert 0.5 < summary["coverage"] <= 1 and 75 < summary["outer_eye_mm"] < 112
     with open_ledger(tmp_path / "ledger.sqlite") as ledger:
-        record(ledger, results)
-        assert recorded(ledger, [r.key for r in results]) == {r.key: r for r in results}
+        record(ledger, last)
+        assert recorded(ledger, [r.key for r in last]) == {r.key: r for r in last}
 
 
-def test_a_rejected_registration_keeps_its_figures_and_leaves_no_arrays(
+def test_clean_scans_and_registrations_come_back_from_their_files_bit_for_bit(
+    done: Done, works: list[Work], registry: SourceRegistry, model: FlameModel
+) -> None:
+    work = good(works)
+    scan = read_record(work.record, registry)
+    kept = load_scan(scan_path(done[1], work.keys.read))
+    [made] = register([scan], model, QUICK, "cpu")
+    template = prepare_template(model, "cpu", QUICK.modes)
+    found = load_registration(result_path(done[1], work.keys.register), template)
+    assert kept is not None and found is not None
+    for mine, its in ((scan, kept), (made, replace(found, seconds=made.seconds))):
+        for name, value in vars(mine).items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_array_equal(getattr(its, name), value, err_msg=name)
+                assert getattr(its, name).dtype == value.dtype
+            else:
+                assert getattr(its, name) == value, name
+
+
+def test_what_is_there_is_not_made_again(
+    done: Done, works: list[Work], registry: SourceRegistry, model: FlameModel, tmp_path: Path
+) -> None:
+    results, folder = done
+    copy = shutil.copytree(folder, tmp_path / "work")
+    gone = [replace(w, record=replace(w.record, path=tmp_path / "gone.ply")) for w in works]
+    again = process(gone, recipe_of(registry, copy, options=NEVER_RUN), model)
+    for work, before, after in zip(works, results, again, strict=True):
+        if before[0].stage:
+            assert "gone.ply: cannot be read" in after[-1].reason
+        else:
+            assert after == before, work.record.scan_id
+    # other gates judge the registration that is there
+    [rows] = process(
+        [good(gone)], recipe_of(registry, copy, options=NEVER_RUN, gates=IMPOSSIBLE), model
+    )
+    assert rows[-1].stage == "quality"
+
+
+def test_damaged_files_are_made_again(
+    done: Done, works: list[Work], registry: SourceRegistry, model: FlameModel, tmp_path: Path
+) -> None:
+    work = good(works)
+    copy = shutil.copytree(done[1], tmp_path / "work")
+    damaged = [scan_path(copy, work.keys.read), result_path(copy, work.keys.register)]
+    sound = [path.read_bytes() for path in damaged]
+    for path, content in zip(damaged, sound, strict=True):
+        path.write_bytes(content[: len(content) // 2])
+    [rows] = process([work], recipe_of(registry, copy), model)
+    assert rows == done[0][works.index(work)]
+    assert [path.read_bytes() for path in damaged] == sound
+
+
+def test_scans_are_not_kept_where_that_is_not_wanted(
     works: list[Work], registry: SourceRegistry, model: FlameModel, tmp_path: Path
 ) -> None:
-    good = next(work for work in works if work.record.scan_id == GOOD)
+    small = next(work for work in works if "s09/session_1/neutral_0001" in work.record.scan_id)
+    process([small], recipe_of(registry, tmp_path, keep_scans=False), model)
+    assert not (tmp_path / "scans").exists() and (tmp_path / "results").exists()
+
+
+def test_a_rejected_registration_keeps_its_figures_and_its_arrays(
+    works: list[Work], registry: SourceRegistry, model: FlameModel, tmp_path: Path
+) -> None:
     rigid = RegistrationOptions(method="rigid", model_iterations=2, modes=1)
-    strict = Gates(coverage=(1.2, 1.1))
-    [result] = process([good], registry, model, rigid, strict, tmp_path / "results", "cpu")
-    assert (result.stage, result.kept) == ("quality", False)
-    assert f"the scan shows {result.summary['coverage']:.2f} of the face" in result.reason
-    assert result.summary["verdict"] == "reject"
-    assert not (tmp_path / "results").exists()
+    recipe = recipe_of(registry, tmp_path, options=rigid, gates=IMPOSSIBLE)
+    [rows] = process([good(works)], recipe, model)
+    assert (rows[-1].stage, rows[-1].kept) == ("quality", False)
+    assert f"the scan shows {rows[-1].summary['coverage']:.2f} of the face" in rows[-1].reason
+    assert rows[-1].summary["verdict"] == "reject"
+    assert result_path(tmp_path, rows[1].key).is_file()
 
 
 def test_a_batch_without_a_single_readable_scan(
@@ -157,11 +252,22 @@ def test_a_batch_without_a_single_readable_scan(
         replace(work, record=replace(work.record, path=tmp_path / f"gone_{i}.ply"))
         for i, work in enumerate(works[:2])
     ]
-    results = process(lost, registry, model, QUICK, Gates(), tmp_path / "results")
-    assert [result.stage for result in results] == ["read", "read"]
-    for i, result in enumerate(results):
-        assert f"gone_{i}.ply: cannot be read: No such file" in result.reason
-    assert process([], registry, model, QUICK, Gates(), tmp_path / "results") == []
+    recipe = recipe_of(registry, tmp_path / "work")
+    results = process(lost, recipe, model)
+    assert [rows[-1].stage for rows in results] == ["read", "read"]
+    for i, rows in enumerate(results):
+        assert f"gone_{i}.ply: cannot be read: No such file" in rows[-1].reason
+    assert process([], recipe, model) == []
+
+
+def test_time_is_told_by_stage(
+    works: list[Work], registry: SourceRegistry, model: FlameModel, tmp_path: Path
+) -> None:
+    spent = Spent()
+    recipe = recipe_of(registry, tmp_path, options=RegistrationOptions(method="rigid", modes=1))
+    process([good(works)], recipe, model, spent)
+    assert set(spent.seconds) == set(spent.cpu_seconds) == {"read", "register", "judge"}
+    assert all(0 < seconds < 60 for seconds in spent.seconds.values())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -172,24 +278,20 @@ def test_a_gpu_that_is_not_there_is_an_error_of_the_call(
     with pytest.raises(RegistrationError, match="device cuda: torch sees no GPU here; use"):
         torch_device("cuda")
     with pytest.raises(RegistrationError, match="device cuda"):
-        process(works[:1], registry, model, QUICK, Gates(), tmp_path, "cuda")
+        process(works[:1], recipe_of(registry, tmp_path, device="cuda"), model)
 
 
-class DiskFull:
-    """An array that cannot be written to the end."""
-
-    def __array__(self, dtype: object = None, copy: object = None) -> Array:
-        raise OSError("no space left on device")
-
-
-def test_arrays_are_whole_or_not_there(tmp_path: Path) -> None:
-    path = tmp_path / "ab" / "ab.npz"
-    with pytest.raises(OSError, match="no space"):
-        save_arrays(path, {"first": np.ones(1000), "second": DiskFull()})
-    assert not path.exists()
-    save_arrays(path, {"first": np.ones(3, np.float32)})
-    with pytest.raises(OSError, match="no space"):
-        save_arrays(path, {"first": np.zeros(3), "second": DiskFull()})
-    with np.load(path) as stored:
-        assert list(stored) == ["first"]
-        np.testing.assert_array_equal(stored["first"], np.ones(3, np.float32))
+def test_a_full_disk_is_told_and_leaves_no_part_of_a_file(tmp_path: Path) -> None:
+    scan = Scan("s:1", np.eye(3), np.array([[0, 1, 2]]), np.eye(3), np.eye(4), "mm", 1.0, "")
+    path = scan_path(tmp_path, "ab" * 32)
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
+    try:
+        with pytest.raises(StoreError, match="Make room, or make the folder writable"):
+            save_scan(path, scan)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+    assert list(path.parent.iterdir()) == []
+    save_scan(path, scan)
+    found = load_scan(path)
+    assert found is not None and found.landmarks_mm is None and found.scan_id == "s:1"

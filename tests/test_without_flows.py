@@ -22,13 +22,12 @@ ONE_SCAN_INTO_A_STORE = """
 from pathlib import Path
 from pipeline.catalogue import catalogue
 from pipeline.flame.assets import load_model
-from pipeline.ledger import result_path
 from pipeline.loaders import FaceDataset
 from pipeline.quality import Gates
 from pipeline.registration import RegistrationOptions
 from pipeline.registry import load_registry
 from pipeline.assembly import shard_arrays
-from pipeline.stages import Work, process
+from pipeline.stages import Keys, Recipe, Work, process
 from pipeline.store import ModelTag, create_staging, publish, write_shard
 from pipeline.synthetic import write_sources
 
@@ -37,13 +36,14 @@ model = load_model()
 source = next(s for s in write_sources(out, scans=24) if s.id == "synth_studio")
 registry = load_registry(source.id)
 records = catalogue(registry, source.root).records
-works = [Work(f"{{i:02}}", r) for i, r in enumerate(records) if r.path.name not in
+works = [Work(r, Keys("aa", "bb", "cc")) for r in records if r.path.name not in
          {{Path(b).name for b in source.broken}}][:1]
-results = process(works, registry, model, RegistrationOptions(), Gates(), out / "results")
-assert [r.kept for r in results] == [True], results
+recipe = Recipe(registry, RegistrationOptions(), Gates(), out)
+[results] = process(works, recipe, model)
+assert results[-1].kept, results
 staging = create_staging(out / "s.zarr", 1, ModelTag.of(model), rows_per_shard=16)
-receipt = write_shard(staging, 0, shard_arrays(out / "results", [results[0].key]), model.digest)
-row = dict(results[0].summary) | {{"identity": "a", "split": "train"}}
+receipt = write_shard(staging, 0, shard_arrays(out, ["bb"]), model.digest)
+row = dict(results[-1].summary) | {{"identity": "a", "split": "train"}}
 publish(out / "s.zarr", staging, [receipt], [row])
 print(tuple(FaceDataset(out / "s.zarr", split="train")[0]["vertices_mm"].shape))
 """

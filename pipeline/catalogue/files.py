@@ -293,7 +293,14 @@ def _hashed(
                 fault = f"its landmark file {own} cannot be opened: {digest.strerror}"
                 unread.setdefault(scan.path, fault)
         if scan.path not in unread:
-            hashed = replace(scan.record, content_hash=sha.hexdigest(), image_paths=tuple(shown))
+            digest = digests[scan.path]
+            size = digest.size if isinstance(digest, Digest) else 0
+            hashed = replace(
+                scan.record,
+                content_hash=sha.hexdigest(),
+                image_paths=tuple(shown),
+                n_bytes=size,
+            )
             kept.append(scan._replace(record=hashed))
     return kept, images, unread
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -79,5 +78,6 @@ def rigid(task: Task) -> Fitted:
     return Fitted(coefficients, vertices, vertices, change, expected, options.model_iterations)
 
 
-METHODS: Mapping[str, Method] = MappingProxyType({"fold": fold, "rigid": rigid})
-"""Name to method; `RegistrationOptions.method` selects."""
+METHODS: dict[str, Method] = {"fold": fold, "rigid": rigid}
+"""Name to method; `RegistrationOptions.method` selects. A package of yours may add its own, in
+every process of a build: `DASK_DISTRIBUTED__WORKER__PRELOAD=my_method` imports it in workers."""

@@ -8,6 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.errors import StoreError
 from pipeline.store.form import Form
 from pipeline.store.layout import (
@@ -34,7 +36,7 @@ def publish(
     store: Path | str,
     staging: Path | str,
     receipts: Sequence[ShardReceipt],
-    manifest: Rows,
+    manifest: Rows | pa.Table,
     quarantine: Rows = (),
     excluded: Rows = (),
     identities: Rows = (),
@@ -42,11 +44,11 @@ def publish(
 ) -> Path:
     """Publish a staging whose every shard is written; returns the version's folder.
 
-    `manifest` holds one mapping a row, in the arrays' order; tables and columns are those of
-    `schema.TABLES`. `identities` adds columns to what the manifest says of them. `provenance` is
-    JSON; what differs from run to run of the same build (times, host) belongs under its key "run",
-    which is kept apart, so that equal input gives equal bytes and the same version: publishing
-    what is published already only moves HEAD.
+    `manifest` holds one mapping a row, in the arrays' order, or is the `tables.table` of them;
+    tables and columns are those of `schema.TABLES`. `identities` adds columns to what the manifest
+    says of them. `provenance` is JSON; what differs from run to run of the same build (times, host)
+    belongs under its key "run", which is kept apart, so that equal input gives equal bytes and the
+    same version: publishing what is published already only moves HEAD.
 
     Raises StoreError, and leaves HEAD alone, where shards are missing or differ from their
     receipts, or the tables contradict them.

@@ -82,8 +82,11 @@ def said_columns(names: Sequence[str]) -> list[str]:
     return [name for name in names if not name.startswith(CHECKSUM)]
 
 
-def manifest_table(rows: Rows, receipts: Sequence[ShardReceipt], rows_per_shard: int) -> pa.Table:
-    """The manifest: `rows` in the arrays' order, then shard, row and each field's checksums.
+def manifest_table(
+    rows: Rows | pa.Table, receipts: Sequence[ShardReceipt], rows_per_shard: int
+) -> pa.Table:
+    """The manifest: `rows`, or the table of them, in the arrays' order, then shard, row and each
+    field's checksums.
 
     Raises StoreError where the rows are not as many as the shards', a scan comes twice, or one
     identity falls into two splits.
@@ -91,7 +94,7 @@ def manifest_table(rows: Rows, receipts: Sequence[ShardReceipt], rows_per_shard:
     total = sum(receipt.rows for receipt in receipts)
     if len(rows) != total:
         raise StoreError(f"manifest: got {len(rows)} rows, the shards hold {total}")
-    manifest = table("manifest", rows)
+    manifest = rows if isinstance(rows, pa.Table) else table("manifest", rows)
     scans, unique = manifest["scan_id"], manifest["scan_id"].unique()
     if len(unique) != total:
         twice = [v["values"] for v in scans.value_counts().to_pylist() if v["counts"] > 1]

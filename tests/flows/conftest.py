@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from filelock import FileLock
+
+from flows.cli import main
 
 
 class Run(NamedTuple):
@@ -33,6 +35,23 @@ def facefold(
     env = {**os.environ, **(surroundings or {})}
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=500)
     return Run(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def facefold_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Run]:
+    """The command in this process, which spares its imports, and in `tmp_path`; it may use neither
+    Prefect nor Dask."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Run:
+        monkeypatch.setattr(sys, "argv", ["facefold", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return Run(int(end.value.code or 0), *capsys.readouterr())
+
+    return run
 
 
 class Demo(NamedTuple):

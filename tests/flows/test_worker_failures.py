@@ -1,60 +1,62 @@
-"""A scan that kills its worker, or that raises what nobody foresaw, harms only itself."""
+"""Scans that hang, crash, eat all memory or raise harm only themselves; the rest goes on."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
-import yaml
+from tests.flows.conftest import facefold
+from tests.small_build import build_of, write_heads
 
-from tests.flows.conftest import Demo
-
-# the real flow, cluster and ledger; only a scan's processing is replaced by something that fails
-SCRIPT = """
-import json, sys
-from pathlib import Path
-from flows.local_prefect import use_local_prefect
-use_local_prefect(Path(sys.argv[1]).parent / "prefect")
-import flows.build as flow
-from pipeline.config import load_build
-from pipeline.ledger import Result
-
-def poisoned(works, *rest):
-    import os
-    names = [work.record.scan_id for work in works]
-    if "synth_studio:scans/f1001_n" in names:
-        os._exit(1)
-    if "synth_studio:scans/m1002_n" in names:
-        raise ValueError("an odd scan")
-    return [Result(work.key, work.record.scan_id, "register", "fine") for work in works]
-
-if __name__ == "__main__":
-    flow.process_batch = poisoned
-    flow.check_limits = lambda plan, assembly: None
-    print(json.dumps(flow.build(load_build(Path(sys.argv[1])))))
-"""
+HEADS = [f"p{i}_neutral.obj" for i in range(12)]
+FATES = {
+    "lab:p1_neutral": "hang",
+    "lab:p3_neutral": "crash",
+    "lab:p4_neutral": "memory",
+    "lab:p6_neutral": "raise",
+    "lab:p8_neutral": "killed once",
+}
+REASONS = {
+    "lab:p1_neutral": "took more than 6 s, in register",
+    "lab:p3_neutral": "crashed its worker: Segmentation fault",
+    "lab:p4_neutral": "needs more memory than a worker has: Unable to allocate 8.00 TiB",
+    "lab:p6_neutral": "IndexError: list index out of range",
+}
 
 
-def test_neighbours_of_poison_scans_survive_and_the_next_build_tries_again(
-    demo: Demo, tmp_path: Path
+def build(folder: Path, fates: dict[str, str], *more: str) -> tuple[dict[str, Any], str]:
+    """The real command, cluster and ledger; in the workers the stage `register` is replaced."""
+    (folder / "fates.json").write_text(json.dumps(fates))
+    surroundings = {
+        "FATES": str(folder / "fates.json"),
+        "DASK_DISTRIBUTED__WORKER__PRELOAD": str(Path(__file__).with_name("poison.py")),
+    }
+    run = facefold("build", folder / "build.yaml", "--json", *more, surroundings=surroundings)
+    return run.json, run.stderr
+
+
+def refused(summary: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {row["scan_id"]: (row["stage"], row["reason"]) for row in summary["quarantine"]}
+
+
+def test_poison_scans_are_tried_alone_once_and_quarantined_with_their_reason(
+    tmp_path: Path,
 ) -> None:
-    root = demo.folder / "sources" / "synth_studio"
-    config = {"store": "s.zarr", "sources": [{"registry": "synth_studio", "root": str(root)}]}
-    path = tmp_path / "build.yaml"
-    path.write_text(yaml.safe_dump(config))
-    script = tmp_path / "poisoned.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(path)]
-    first, second = (
-        json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=400).stdout)
-        for _ in range(2)
-    )
-    stages = {row["scan_id"]: (row["stage"], row["reason"]) for row in first["quarantine"]}
-    assert stages["synth_studio:scans/f1001_n"][0] == "worker"
-    assert "KilledWorker" in stages["synth_studio:scans/f1001_n"][1]
-    assert stages["synth_studio:scans/m1002_n"] == ("worker", "ValueError: an odd scan")
-    others = [stage for stage, _ in stages.values() if stage not in ("worker", "catalogue")]
-    assert others == ["register"] * (first["recomputed"] - 2)
-    assert second["recomputed"] == 2
+    write_heads(tmp_path, "lab", HEADS)
+    build_of(tmp_path, "lab", scan_seconds=6, model="stand-in", batch=4)
+    first, said = build(tmp_path, FATES)
+    found = refused(first)
+    assert len(found) == first["recomputed"] == len(HEADS)
+    for scan, reason in REASONS.items():
+        assert found[scan][0] == "worker" and reason in found[scan][1], found[scan]
+    neighbours = {scan: told for scan, told in found.items() if scan not in REASONS}
+    assert set(neighbours.values()) == {("register", "fine")}
+    for scan in FATES:
+        assert said.count(f"tried again alone: {scan}") == 1
+
+    # they are known now, and are tried again where that is asked for
+    assert build(tmp_path, {})[0]["recomputed"] == 0
+    again = build(tmp_path, {}, "--retry")[0]
+    assert again["recomputed"] == len(REASONS)
+    assert set(refused(again).values()) == {("register", "fine")}

@@ -1,0 +1,165 @@
+"""What runs on a Dask worker: a batch of scans through its stages, or a shard of the store."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from distributed import get_worker
+
+from pipeline.assembly import shard_arrays
+from pipeline.black_box import reason_of, recorded
+from pipeline.flame.model import FlameModel
+from pipeline.ledger import Result
+from pipeline.registration.template import prepare_template
+from pipeline.stages import (
+    Recipe,
+    Spent,
+    Work,
+    process,
+    read,
+    register_and_judge,
+    torch_device,
+)
+from pipeline.store import write_shard
+from pipeline.store.layout import write_file
+from pipeline.types import Scan, ShardReceipt
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Scans of one source that are a task together."""
+
+    works: tuple[Work, ...]
+    recipe: Path
+    """Where `share` left the source's recipe, and `model` the model."""
+    model: Path
+    boxes: Path
+    """Folder of the black boxes of this run."""
+    seconds: float
+    """A scan that takes longer ends its worker."""
+    attempt: int = 1
+
+
+@dataclass
+class Finished:
+    """What became of a batch: results by scan and stage, and scans that are to be tried alone."""
+
+    results: list[list[Result]] = field(default_factory=list)
+    unfinished: list[tuple[Work, str]] = field(default_factory=list)
+    """With the reason."""
+    spent: Spent = field(default_factory=Spent)
+
+
+@dataclass
+class Read:
+    """The scans of a batch on their way to a GPU worker."""
+
+    works: list[Work] = field(default_factory=list)
+    scans: list[Scan | Result] = field(default_factory=list)
+    finished: Finished = field(default_factory=Finished)
+
+
+def share(folder: Path, name: str, value: Any) -> Path:
+    """`value` as a file of the build, for workers: no task depends on one that may die."""
+    path = folder / f"{name}.pickle"
+    if not path.exists():
+        write_file(path, pickle.dumps(value))
+    return path
+
+
+@lru_cache(maxsize=64)
+def shared(path: Path) -> Any:
+    """What `share` wrote, read once a process."""
+    return pickle.loads(path.read_bytes())
+
+
+def process_batch(batch: Batch) -> Finished:
+    """All stages, scan by scan: a result does not depend on what else is in the batch."""
+    finished = Finished()
+    recipe, model = shared(batch.recipe), shared(batch.model)
+    prepare(recipe, model)
+    for work in batch.works:
+        finished.results += guarded(
+            batch, [work], finished, lambda works: process(works, recipe, model, finished.spent)
+        )
+    return finished
+
+
+def read_batch(batch: Batch) -> Read:
+    """The first stage, for `register_batch` on another worker."""
+    found = Read()
+    recipe = shared(batch.recipe)
+    for work in batch.works:
+        with found.finished.spent.at("read"):
+            scans = guarded(batch, [work], found.finished, lambda works: [read(works[0], recipe)])
+        found.works += [work] * len(scans)
+        found.scans += scans
+    return found
+
+
+def register_batch(batch: Batch, found: Read) -> Finished:
+    """The later stages, all scans at once as a GPU takes them."""
+    finished = found.finished
+    recipe, model = shared(batch.recipe), shared(batch.model)
+    prepare(recipe, model)
+
+    def rest(works: Sequence[Work]) -> list[list[Result]]:
+        return register_and_judge(works, found.scans, recipe, model, finished.spent)
+
+    finished.results += guarded(batch, found.works, finished, rest)
+    return finished
+
+
+def guarded(
+    batch: Batch,
+    works: Sequence[Work],
+    finished: Finished,
+    run: Callable[[Sequence[Work]], list[T]],
+) -> list[T]:
+    """`run(works)` within the limits; nothing, and a reason, where they ended a worker before."""
+    if not works:
+        return []
+    box = batch.boxes / f"{works[0].keys.judge}_{len(works)}_{batch.attempt}"
+    seconds = batch.seconds * len(works)
+    reason = reason_of(box, seconds)
+    if reason is None:
+        try:
+            with recorded(box, seconds, memory_bytes()):
+                return run(works)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            reason = f"needs more memory than a worker has: {error}"
+    finished.unfinished += [(work, reason) for work in works]
+    return []
+
+
+def memory_bytes() -> int | None:
+    """What a scan may take: a little less than Dask kills the worker for. CUDA maps far more."""
+    limit = get_worker().memory_manager.memory_limit
+    return None if limit is None or torch.cuda.is_initialized() else int(0.9 * limit)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """torch says so in words only."""
+    return isinstance(error, MemoryError) or "memory" in str(error)
+
+
+def prepare(recipe: Recipe, model: FlameModel) -> None:
+    """What a process does once for all scans does not count for the first one's limits."""
+    prepare_template(model, torch_device(recipe.device), recipe.options.modes)
+
+
+def write_rows(
+    staging: Path, shard: int, work: Path, keys: Sequence[str], points: int, model_digest: str
+) -> ShardReceipt:
+    """One shard of the store, whole, from the results with these keys."""
+    return write_shard(staging, shard, shard_arrays(work, keys, points), model_digest)

@@ -1,0 +1,116 @@
+"""What the stages of a scan leave on disk for those after them: clean scans, and rows of arrays.
+
+Files are uncompressed .npz named by the key of the result; one that is missing or damaged is made
+again, so nothing depends on them but time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.registration.register import failed
+from pipeline.registration.template import Template
+from pipeline.store.layout import disk_faults_told
+from pipeline.store.packing import unpack_validity
+from pipeline.types import Array, Registration, Scan
+
+FACTS = "facts"
+"""The entry with what is no array, as JSON."""
+SCAN_ARRAYS = (
+    *("vertices_mm", "faces", "normals"),
+    *("source_to_canonical", "landmarks_mm", "landmark_confidence"),
+)
+SCAN_FACTS = (
+    *("scan_id", "unit", "unit_factor_mm", "unit_evidence"),
+    *("landmark_scheme", "landmark_source", "oriented"),
+)
+REGISTRATION_ARRAYS = (
+    *("vertices_mm", "neutral_mm", "shape", "expression", "pose", "translation_mm"),
+    *("offset_mm", "distance_mm", "weight", "expected_error_mm"),
+)
+REGISTRATION_FACTS = (
+    *("scan_id", "model_digest", "iterations", "status", "reason", "landmark_error_mm"),
+)
+_DAMAGED = (OSError, EOFError, zipfile.BadZipFile, ValueError, KeyError, TypeError)
+
+
+def scan_path(work: Path, key: str) -> Path:
+    """Where a clean scan lies: a folder for each first byte keeps folders small."""
+    return work / "scans" / key[:2] / f"{key}.npz"
+
+
+def result_path(work: Path, key: str) -> Path:
+    """Where a registered scan's arrays lie."""
+    return work / "results" / key[:2] / f"{key}.npz"
+
+
+def save_scan(path: Path, scan: Scan) -> None:
+    arrays = {name: getattr(scan, name) for name in SCAN_ARRAYS}
+    arrays["faces"] = scan.faces.astype(np.uint32)
+    _save(path, arrays, {name: getattr(scan, name) for name in SCAN_FACTS})
+
+
+def load_scan(path: Path) -> Scan | None:
+    """What `save_scan` wrote, equal in every bit; None where it is missing or damaged."""
+    try:
+        arrays, facts = _load(path)
+        return Scan(**arrays, **facts)  # type: ignore[arg-type]
+    except _DAMAGED:
+        return None
+
+
+def save_result(path: Path, row: Mapping[str, Array], registration: Registration) -> None:
+    """A registration's `row_fields` and `point_fields`; one that failed has none."""
+    facts = {name: getattr(registration, name) for name in REGISTRATION_FACTS}
+    _save(path, row, facts, lasting=True)
+
+
+def load_registration(path: Path, template: Template) -> Registration | None:
+    """The registration that `save_result` was given; None where it is missing or damaged.
+
+    A registration's arrays are the row's own, bit for bit: they have one dtype.
+    """
+    try:
+        with np.load(path) as stored:
+            facts = json.loads(bytes(stored[FACTS]))
+            if facts["status"] == "failed":
+                return failed(template, facts["scan_id"], facts["reason"])
+            arrays = {name: stored[name] for name in REGISTRATION_ARRAYS}
+            validity = unpack_validity(stored["validity"], len(arrays["vertices_mm"]))
+        return Registration(validity=validity, **arrays, **facts)
+    except _DAMAGED:
+        return None
+
+
+def _save(
+    path: Path, arrays: Mapping[str, Array | None], facts: Mapping[str, Any], lasting: bool = False
+) -> None:
+    """A file that is either whole or not there; a `lasting` one survives a loss of power."""
+    there = {name: array for name, array in arrays.items() if array is not None}
+    there[FACTS] = np.frombuffer(json.dumps(dict(facts)).encode(), np.uint8)
+    partial = path.with_name(f".{uuid.uuid4().hex}.npz")
+    with disk_faults_told(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, **there)  # type: ignore[arg-type]
+                if lasting:
+                    file.flush()
+                    os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    return arrays, json.loads(bytes(arrays.pop(FACTS)))
