@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
-from tests.flows.conftest import Demo, facefold
+from tests.flows.conftest import Demo, Run, facefold
 
 
 @pytest.fixture
@@ -26,14 +27,6 @@ def test_nothing_changed_nothing_is_recomputed(demo: Demo, copy: Path) -> None:
     assert Path(again["store"]).name == Path(demo.summary["store"]).name
     for name in ("found", "kept", "quarantined", "excluded"):
         assert again[name] == demo.summary[name]
-
-
-def test_dry_run_computes_nothing(copy: Path) -> None:
-    shutil.rmtree(copy / ".facefold")
-    plan = facefold("build", copy / "build.yaml", "--dry-run", "--json").json
-    assert plan["recompute"] > 0
-    assert plan["reuse"] == 0
-    assert not (copy / ".facefold" / "results").exists()
 
 
 def test_a_changed_scan_is_recomputed_alone_and_a_removed_one_leaves(
@@ -59,7 +52,9 @@ def test_a_changed_scan_is_recomputed_alone_and_a_removed_one_leaves(
     assert facefold("verify", old, "--json").json["faults"] == []
 
 
-def test_all_faults_of_a_build_file_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_a_build_file_at_once(
+    tmp_path: Path, facefold_here: Callable[..., Run]
+) -> None:
     config = {
         "store": "s.zarr",
         "colour": "red",
@@ -68,14 +63,14 @@ def test_all_faults_of_a_build_file_at_once(tmp_path: Path) -> None:
     }
     path = tmp_path / "build.yaml"
     path.write_text(json.dumps(config))
-    run = facefold("build", path)
+    run = facefold_here("build", path)
     assert run.status == 2
     assert "colour" in run.stderr and "workers" in run.stderr
     del config["colour"], config["workers"]
     config["splits"] = {"train": 0.5}
     config["model"] = "no_such_flame.pkl"
     path.write_text(json.dumps(config))
-    run = facefold("build", path)
+    run = facefold_here("build", path)
     assert run.status == 2
     for word in ("nowhere", "splits", "no_such_flame.pkl"):
         assert word in run.stderr

@@ -83,7 +83,9 @@ def test_the_size_of_a_version_is_as_estimated(demo: Demo, copy: Path) -> None:
 
 
 def test_new_work_is_about_as_large_as_estimated(demo: Demo, copy: Path) -> None:
-    found = told(copy, "work=elsewhere")["estimate"]
+    plan = told(copy, "work=elsewhere")
+    assert (plan["recompute"], plan["reuse"]) == (demo.summary["recomputed"], 0)
+    found = plan["estimate"]
     for name, folder in (("kept_bytes", "scans"), ("result_bytes", "results")):
         files = (demo.folder / ".facefold" / folder).rglob("*.npz")
         assert found[name] == pytest.approx(sum(f.stat().st_size for f in files), rel=0.3)
