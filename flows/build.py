@@ -21,6 +21,7 @@ from flows.batches import run_batches
 from flows.cluster import workers
 from flows.console import note
 from flows.progress import SourceCount, Watch, watch
+from flows.time_report import time_report
 from flows.worker import write_rows
 from pipeline.assembly import (
     Assembly,
@@ -88,11 +89,13 @@ def rebuild(config: BuildConfig, dask: str | None, retry: bool) -> dict[str, Any
     model = load_model(config.model, config.embedding)
     note(f"model: {model.name}{', not FLAME: for trying facefold out' * model.is_stand_in}")
     check_model(config.store_folder, ModelTag.of(model))
-    plan = step("plan", lambda: make_plan(config, model, retry))
-    note(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
     with ExitStack() as stack:
-        seen = stack.enter_context(watch(counts(plan)))
+        seen = stack.enter_context(watch())
         stack.enter_context(progress_artifact(seen))
+        seen.phase("reading the sources")
+        plan = step("plan", lambda: make_plan(config, model, retry))
+        note(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
+        seen.found(counts(plan))
         client = cache(lambda: stack.enter_context(workers(config, dask)))
         outcomes = dict(plan.known)
         if plan.todo:
@@ -109,7 +112,10 @@ def rebuild(config: BuildConfig, dask: str | None, retry: bool) -> dict[str, Any
             assembly = step("assemble", lambda: assemble(config, plan, outcomes, quarantine, model))
             store = publish_assembly(config, assembly, model, client(), seen)
         place = None if store is None else deliver(config, store, seen)
-        report = seen.report()
+        seen.end()
+    report = seen.report()  # now that local workers have ended: their CPU is known
+    if plan.todo:
+        time_report(report)
     summary = {
         "store": place,
         **summarise(plan, quarantine),

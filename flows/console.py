@@ -2,53 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 err = Console(stderr=True)
 out = Console()
-
-
-@contextmanager
-def counter(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Counts up to `total` on stderr: a bar in a terminal, a line now and then elsewhere."""
-    if err.is_terminal:
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=err) as bars:
-            bar = bars.add_task(what, total=total)
-            yield lambda n: bars.advance(bar, n)
-        return
-    done = printed = 0
-
-    def advance(n: int) -> None:
-        nonlocal done, printed
-        done += n
-        if done == total or done - printed >= total / 20:
-            note(f"{what}: {done} of {total}")
-            printed = done
-
-    yield advance
 
 
 def note(text: str) -> None:
