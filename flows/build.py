@@ -35,6 +35,7 @@ from pipeline.assembly import (
 )
 from pipeline.config import BuildConfig, load_build
 from pipeline.errors import FacefoldError
+from pipeline.estimate import check_space
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.plan import Plan, make_plan
@@ -99,6 +100,7 @@ def rebuild(config: BuildConfig, dask: str | None, retry: bool) -> dict[str, Any
         client = cache(lambda: stack.enter_context(workers(config, dask)))
         outcomes = dict(plan.known)
         if plan.todo:
+            check_space(plan, config, model)
             seen.phase("registering", len(plan.todo))
             outcomes |= step(
                 "register scans", lambda: run_batches(plan, config, model, client(), seen)

@@ -31,8 +31,8 @@ def stages(found: Mapping[str, Any], source: str = "synth_ply") -> tuple[int, ..
     return tuple(row[name] for name in ("scans", "read", "register", "judge", "reused"))
 
 
-def test_after_a_build_there_is_nothing_to_do(demo: Demo, copy: Path) -> None:
-    found = told(copy)
+def test_after_a_build_there_is_nothing_to_do(demo: Demo) -> None:
+    found = told(demo.folder / "build.yaml")
     scans = demo.summary["recomputed"]
     assert (found["recompute"], found["reuse"], found["remove"]) == (0, scans, 0)
     assert {name: found["estimate"][name] for name in ("seconds", "rows", "store_bytes")} == {
@@ -61,8 +61,7 @@ def test_a_changed_option_takes_only_the_stages_after_it(demo: Demo, copy: Path)
 
 def test_scans_that_leave_are_counted_by_source(demo: Demo, copy: Path) -> None:
     kept = {row["source"]: row["kept"] for row in demo.summary["sources"]}
-    shutil.rmtree(copy.parent / "sources" / "synth_cm" / "scans")
-    (copy.parent / "sources" / "synth_cm" / "scans").mkdir()
+    shutil.rmtree(copy.parent / "sources" / "synth_cm" / "subjects")
     text = copy.read_text()
     start = text.index("- registry: synth_range")
     end = text.find("- registry", start + 1)
@@ -88,14 +87,16 @@ def test_new_work_is_about_as_large_as_estimated(demo: Demo, copy: Path) -> None
     found = plan["estimate"]
     for name, folder in (("kept_bytes", "scans"), ("result_bytes", "results")):
         files = (demo.folder / ".facefold" / folder).rglob("*.npz")
-        assert found[name] == pytest.approx(sum(f.stat().st_size for f in files), rel=0.3)
+        written = sum(file.stat().st_size for file in files)
+        # what will be refused is not known yet
+        assert written < found[name] < 1.6 * written
     assert not (copy.parent / "elsewhere" / "results").exists()
 
 
 def test_another_model_is_refused_before_anything_is_hashed(
     demo: Demo, copy: Path, shared_data: Path
 ) -> None:
-    with pytest.raises(FacefoldError, match="made with another model"):
+    with pytest.raises(FacefoldError, match="choose another store"):
         told(copy, f"model={shared_data / 'flame_ict' / 'flame_ict.npz'}", "work=elsewhere")
     assert not (copy.parent / "elsewhere").exists()
 
