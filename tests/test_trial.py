@@ -14,6 +14,7 @@ from pipeline.flame.stand_in import stand_in
 from pipeline.registry import SourceRegistry, load_registry, new_registry
 from pipeline.sources import check_folder
 from pipeline.trial import Tried, build_lines, readiness, sample_rows, try_scans
+from pipeline.types import Quality, Verdict
 
 FG7 = [36, 39, 42, 45, 33, 48, 54]
 
@@ -43,6 +44,11 @@ def write_lab(folder: Path, **changes: object) -> SourceRegistry:
     return load_registry(folder / "lab.yaml")
 
 
+def quality(verdict: Verdict, *reasons: str) -> Quality:
+    distance = {"face": {"median": 0.25, "mean": 0.3, "p95": 0.6, "max": 2.0}}
+    return Quality(distance, distance, None, 0.9, 0, 88.0, 0.5, verdict, reasons)
+
+
 def outcome(
     registry: SourceRegistry, root: Path, samples: int = 2
 ) -> tuple[str, list[str], Sequence[Tried]]:
@@ -50,26 +56,41 @@ def outcome(
     return *readiness(registry, check_folder(registry, root, samples=samples), tried), tried
 
 
-def test_a_good_source_is_ready_and_a_broken_file_asks_for_a_look(tmp_path: Path) -> None:
+def test_a_broken_file_asks_for_a_look_and_many_are_too_many(tmp_path: Path) -> None:
     registry, root = write_lab(tmp_path), tmp_path / "lab"
-    verdict, reasons, (one,) = outcome(registry, root, samples=1)
-    assert (verdict, reasons) == ("ready", [])
-    assert one.registration is not None and one.scan is not None and one.verdict == "accept"
-    (row,) = sample_rows([one])
-    assert row["scan"] == "lab:p0" and row["scan_to_mesh_median_mm"] < 0.01 < row["coverage"]
+    good, review = Tried("lab:p0", quality=quality("accept")), quality("review", "coverage 0.4")
+    clean = check_folder(registry, root, samples=2)
+    assert readiness(registry, clean, [good]) == ("ready", [])
+    faults = ["lab:p1: review: coverage 0.4"]
+    told = readiness(registry, clean, [good, Tried("lab:p1", quality=review)])
+    assert told == ("look at it", faults)
 
-    (root / "p1.ply").write_bytes((root / "p1.ply").read_bytes()[:5000])
-    broken = try_scans(registry, root, stand_in(), 2, "cpu")[1]
-    assert (broken.scan_id, broken.stage, broken.verdict) == ("lab:p1", "read", "reject")
-    report = check_folder(registry, root, samples=2)
-    verdict, reasons = readiness(registry, report, [one] * 9 + [broken])
+    for scan in root.glob("*.ply"):
+        scan.write_bytes(scan.read_bytes()[:5000])
+    broken = try_scans(registry, root, stand_in(), 1, "cpu")
+    assert [(one.scan_id, one.stage, one.verdict) for one in broken] == [
+        ("lab:p0", "read", "reject")
+    ]
+    report = check_folder(registry, root, samples=1)
+    verdict, reasons = readiness(registry, report, [good] * 9 + broken)
     assert verdict == "look at it"
-    assert len(reasons) == 1 and "lab:p1: read: " in reasons[0] and "cut off" in reasons[0]
-    verdict, reasons = readiness(registry, report, [one, broken])
+    assert len(reasons) == 1 and "lab:p0: read: " in reasons[0] and "cut off" in reasons[0]
+    verdict, reasons = readiness(registry, report, [good, *broken])
     assert verdict == "not ready"
     assert reasons[0] == (
         "1 of 2 sampled scans are refused (1 at read), limits.max_rejected_share allows 20%"
     )
+
+
+def test_a_row_says_how_well_a_scan_fits() -> None:
+    (row,) = sample_rows([Tried("lab:p0", quality=quality("accept"))])
+    assert row == {
+        "scan": "lab:p0",
+        "verdict": "accept",
+        "scan_to_mesh_median_mm": 0.25,
+        "coverage": 0.9,
+        "fault": "",
+    }
 
 
 @pytest.mark.parametrize("landmarks", [True, False])
