@@ -53,7 +53,7 @@ class SurfaceIndex:
         """(N,3) -> the exact closest points in float64, found on the CPU whatever the device.
 
         A triangle whose corners lie within r of its centroid c is at least |q − c| − r away: all
-        centroids within r and the distance of the nearest vertex are looked at.
+        centroids within r and the distance to the triangles at the nearest vertex are looked at.
         """
         queries = torch.as_tensor(np.asarray(points), dtype=torch.float64)
         reach, index = self._exact_nearest(queries)
@@ -64,6 +64,7 @@ class SurfaceIndex:
             return Closest(*(t.numpy() for t in (reach, point, triangle, barycentric)))
         distance = torch.full_like(reach, torch.inf)
         barycentric = queries.new_zeros(len(queries), 3)
+        reach = torch.minimum(reach, self._around_nearest(queries, index))
         for size in self._size_classes:
             for rows, owner, candidates in size.within(queries, reach):
                 q, corners = queries[rows], self._exact_vertices[self._exact_faces[candidates]]
@@ -77,6 +78,16 @@ class SurfaceIndex:
         corners = self._exact_vertices[self._exact_faces[triangle]]
         point = (barycentric[..., None] * corners).sum(1)
         return Closest(*(t.numpy() for t in (distance, point, triangle, barycentric)))
+
+    def _around_nearest(self, queries: Tensor, index: Tensor) -> Tensor:
+        """(N,) distance to the best of the triangles at the nearest vertex, for the exact search a
+        bound, a little loosened so that rounding excludes no triangle."""
+        triangles, start, count = (part.cpu() for part in self._around)
+        near = self._used.cpu()[index]
+        owner, at = ranges(start[near], count[near])
+        corners = self._exact_vertices[self._exact_faces[triangles[at]]]
+        square = closest_on_triangles(queries[owner], corners)[1]
+        return least_of_each(square, owner, len(queries))[0].sqrt() * (1 + 1e-9) + 1e-9
 
     def nearest_vertex(self, queries: Tensor) -> Tensor:
         """(N,3) -> (N,) index of the nearest vertex that a triangle uses."""

@@ -114,7 +114,7 @@ def _scan_to_mesh(
     """
     low, high = registered.min(0) - CLUTTER_MM, registered.max(0) + CLUTTER_MM
     points = scan.vertices_mm[((scan.vertices_mm > low) & (scan.vertices_mm < high)).all(1)]
-    points = points[:: max(1, len(points) // MAX_POINTS)]
+    points = points[:: max(1, -(-len(points) // MAX_POINTS))]
     counted = seen.copy()
     counted[model.regions.get("boundary", np.empty(0, np.int64))] = False
     closest = SurfaceIndex(registered, model.faces).query(points)
