@@ -195,9 +195,8 @@ def test_a_build_runs_and_shows_what_became_of_files(server: Server) -> None:
     run = server.finished("build/nightly")
     assert run["state_type"] == "COMPLETED", run["state"]
     told = dict(server.tables(run))
-    (rejected,) = told["Scans refused, by reason"]
-    assert (rejected["scans"], rejected["stage"]) == (1, "catalogue")
-    assert told["Sources of the build"][0]["quarantined"] == 1
+    (source,) = told["Sources of the build"]
+    assert (source["source"], source["kept"], source["quarantined"]) == ("poor", 0, 1)
     assert (server.folder / ".facefold" / "ledger.sqlite").is_file()
 
 
