@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -12,48 +9,33 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from distributed import Client, KilledWorker
-from prefect import Task, flow
+from prefect import Flow, Task, flow
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.artifacts import progress_artifact, publish_artifacts
 from flows.batches import run_batches
 from flows.cluster import workers
-from flows.console import note
+from flows.planning import Planned, judge_build, only_build, plan_build, summary_of
 from flows.progress import SourceCount, Watch, watch
 from flows.time_report import time_report
 from flows.worker import write_rows
-from pipeline.assembly import (
-    Assembly,
-    assemble,
-    assembly_digest,
-    check_limits,
-    published_as,
-    quarantine_rows,
-    store_form,
-    summarise,
-)
+from pipeline.assembly import Assembly, assemble, store_form
 from pipeline.config import BuildConfig, load_build
 from pipeline.errors import FacefoldError
-from pipeline.estimate import check_space
-from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
-from pipeline.plan import Plan, make_plan
-from pipeline.stages import torch_device
-from pipeline.store import ModelTag, check_model, create_staging, prune, publish, push
-from pipeline.store.locks import lock, removed_on_fault
+from pipeline.plan import Plan
+from pipeline.store import ModelTag, create_staging, prune, publish, push
+from pipeline.store.locks import removed_on_fault
 from pipeline.types import ShardReceipt
 
 T = TypeVar("T")
 SHARDS_AT_ONCE = 8
 """Shards of the store that are asked for at a time; a worker writes one."""
+SHARD_TASKS: Any = ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE)
 
 
-@flow(
-    name="build",
-    persist_result=False,
-    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE),  # type: ignore[arg-type]
-)
+@flow(name="build", persist_result=False, task_runner=SHARD_TASKS)
 def build(
     config: Path, overrides: Sequence[str] = (), dask: str | None = None, retry: bool = False
 ) -> dict[str, Any]:
@@ -63,69 +45,52 @@ def build(
     with `retry`, scans that ended their worker are tried again.
     """
     loaded = load_build(config, overrides)
-    with only_build(loaded.work):
-        return rebuild(loaded, dask, retry)
+    with only_build(loaded.work), watched() as seen:
+        planned = step("plan", lambda: plan_build(loaded, dask, retry, seen))
+        return carry_out(planned, seen)
+
+
+def build_planned(planned: Planned) -> dict[str, Any]:
+    """The flow of a plan that is made already, by whoever holds `only_build`."""
+
+    def run() -> dict[str, Any]:
+        with watched() as seen:
+            return carry_out(planned, seen)
+
+    return Flow(run, name="build", persist_result=False, task_runner=SHARD_TASKS)()
 
 
 @contextmanager
-def only_build(work: Path) -> Iterator[None]:
-    """One build at a time in a work folder. Raises FacefoldError where another goes on."""
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = lock(work / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise FacefoldError(
-            f"{work}: another build is at work there; wait for its end, or name another `work`"
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+def watched() -> Iterator[Watch]:
+    with watch() as seen, progress_artifact(seen):
+        yield seen
 
 
-def rebuild(config: BuildConfig, dask: str | None, retry: bool) -> dict[str, Any]:
-    started = time.monotonic()
-    if dask is None:
-        torch_device(config.device)  # a GPU that is not there is told before any work
-    model = load_model(config.model, config.embedding)
-    note(f"model: {model.name}{', not FLAME: for trying facefold out' * model.is_stand_in}")
-    check_model(config.store_folder, ModelTag.of(model))
+def carry_out(planned: Planned, seen: Watch) -> dict[str, Any]:
+    """Computes what is to be computed, publishes what has changed."""
+    config, model, plan = planned.config, planned.model, planned.plan
+    seen.found(counts(plan))
+    outcomes = dict(plan.known)
     with ExitStack() as stack:
-        seen = stack.enter_context(watch())
-        stack.enter_context(progress_artifact(seen))
-        seen.phase("reading the sources")
-        plan = step("plan", lambda: make_plan(config, model, retry))
-        note(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
-        seen.found(counts(plan))
-        client = cache(lambda: stack.enter_context(workers(config, dask)))
-        outcomes = dict(plan.known)
+        client = cache(lambda: stack.enter_context(workers(config, planned.dask)))
         if plan.todo:
-            check_space(plan, config, model)
             seen.phase("registering", len(plan.todo))
             outcomes |= step(
                 "register scans", lambda: run_batches(plan, config, model, client(), seen)
             )
-        quarantine = quarantine_rows(config, plan, outcomes)
-        check_limits(plan, quarantine)
-        digest = assembly_digest(config, plan, outcomes, quarantine, model)
-        store = published_as(config.store_folder, digest)
-        if store is None and not all(outcomes.values()):
+        judged = judge_build(planned, outcomes)
+        version = judged.version
+        if version is None and not all(outcomes.values()):
             seen.phase("gathering the tables")
+            quarantine = judged.quarantine
             assembly = step("assemble", lambda: assemble(config, plan, outcomes, quarantine, model))
-            store = publish_assembly(config, assembly, model, client(), seen)
-        place = None if store is None else deliver(config, store, seen)
+            version = publish_assembly(config, assembly, model, client(), seen)
+        place = None if version is None else deliver(config, version, seen)
         seen.end()
     report = seen.report()  # now that local workers have ended: their CPU is known
     if plan.todo:
         time_report(report)
-    summary = {
-        "store": place,
-        **summarise(plan, quarantine),
-        "recomputed": len(plan.todo),
-        "reused": len(plan.known),
-        "seconds": round(time.monotonic() - started, 2),
-        "spent": report,
-    }
+    summary = summary_of(planned, judged.quarantine, place, report)
     publish_artifacts(summary, report)
     return summary
 

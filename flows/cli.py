@@ -7,12 +7,15 @@ import os
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline import __version__
 from pipeline.errors import FacefoldError
+
+if TYPE_CHECKING:
+    from pipeline.config import BuildConfig
 
 app = typer.Typer(
     name="facefold",
@@ -126,17 +129,35 @@ def build(
         told = describe(loaded, retry)
         show(told) if as_json else dry_run_report(told)
         return
-    from flows.local_prefect import use_local_prefect
-
-    use_local_prefect(loaded.work / "prefect")
-    from flows.build import build as run_build
     from flows.console import summary_table
 
-    summary = run_build(config, given, dask, retry)
+    summary = run_build(loaded, config, given, dask, retry)
     if as_json:
         show(summary)
     else:
         summary_table(summary)
+
+
+def run_build(
+    loaded: BuildConfig, file: Path, overrides: tuple[str, ...], dask: str | None, retry: bool
+) -> dict[str, Any]:
+    """As a flow; without one where nothing has changed and no Prefect server is there to tell."""
+    from flows.local_prefect import use_local_prefect
+    from flows.planning import only_build, plan_build, unchanged
+
+    if "PREFECT_API_URL" in os.environ:
+        use_local_prefect(loaded.work / "prefect")
+        from flows.build import build as build_flow
+
+        return build_flow(file, overrides, dask, retry)
+    with only_build(loaded.work):
+        planned = plan_build(loaded, dask, retry)
+        if (summary := unchanged(planned)) is not None:
+            return summary
+        use_local_prefect(loaded.work / "prefect")
+        from flows.build import build_planned
+
+        return build_planned(planned)
 
 
 @app.command()

@@ -76,6 +76,8 @@ def open_ledger(path: Path) -> Iterator[sqlite3.Connection]:
     ledger = sqlite3.connect(path, timeout=60)
     try:
         ledger.execute("PRAGMA journal_mode=WAL")
+        # a loss of power may take the last results, which are then computed again
+        ledger.execute("PRAGMA synchronous=NORMAL")
         ledger.executescript(_SCHEMA)
         yield ledger
     except sqlite3.DatabaseError as error:

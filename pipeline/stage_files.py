@@ -44,12 +44,12 @@ _DAMAGED = (OSError, EOFError, zipfile.BadZipFile, ValueError, KeyError, TypeErr
 
 def scan_path(work: Path, key: str) -> Path:
     """Where a clean scan lies: a folder for each first byte keeps folders small."""
-    return work / "scans" / key[:2] / f"{key}.npz"
+    return Path(f"{work}/scans/{key[:2]}/{key}.npz")
 
 
 def result_path(work: Path, key: str) -> Path:
     """Where a registered scan's arrays lie."""
-    return work / "results" / key[:2] / f"{key}.npz"
+    return Path(f"{work}/results/{key[:2]}/{key}.npz")
 
 
 def save_scan(path: Path, scan: Scan) -> None:

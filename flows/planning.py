@@ -1,0 +1,125 @@
+"""A build before its flow: what there is to do, and what is told where that is nothing.
+
+Neither Prefect nor Dask is imported here: a build without a change needs neither, and they take
+longer to start than a plan of ten thousands of scans.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.console import note
+from flows.progress import Watch
+from pipeline.assembly import (
+    Outcomes,
+    assembly_digest,
+    check_limits,
+    published_as,
+    quarantine_rows,
+    summarise,
+)
+from pipeline.config import BuildConfig
+from pipeline.errors import FacefoldError
+from pipeline.estimate import check_space
+from pipeline.flame.assets import load_model
+from pipeline.flame.model import FlameModel
+from pipeline.plan import Plan, make_plan
+from pipeline.stages import torch_device
+from pipeline.store import ModelTag, check_model
+from pipeline.store.locks import lock
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """A build that may begin."""
+
+    config: BuildConfig
+    model: FlameModel
+    plan: Plan
+    dask: str | None
+    started: float
+    """By time.monotonic()."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What all scans have come to, and the version that was published from just that."""
+
+    outcomes: Outcomes
+    quarantine: list[dict[str, Any]]
+    version: Path | None
+
+
+@contextmanager
+def only_build(work: Path) -> Iterator[None]:
+    """One build at a time in a work folder. Raises FacefoldError where another goes on."""
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = lock(work / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FacefoldError(
+            f"{work}: another build is at work there; wait for its end, or name another `work`"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def plan_build(
+    config: BuildConfig, dask: str | None = None, retry: bool = False, seen: Watch | None = None
+) -> Planned:
+    """Everything that can go wrong before the first scan is opened goes wrong here."""
+    started = time.monotonic()
+    if dask is None:
+        torch_device(config.device)
+    model = load_model(config.model, config.embedding)
+    note(f"model: {model.name}{', not FLAME: for trying facefold out' * model.is_stand_in}")
+    check_model(config.store_folder, ModelTag.of(model))
+    if seen is not None:
+        seen.phase("reading the sources")
+    plan = make_plan(config, model, retry)
+    note(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
+    if plan.todo:
+        check_space(plan, config, model)
+    return Planned(config, model, plan, dask, started)
+
+
+def judge_build(planned: Planned, outcomes: Outcomes) -> Judged:
+    """Raises FacefoldError where a source lost more scans than it may."""
+    config, plan = planned.config, planned.plan
+    quarantine = quarantine_rows(config, plan, outcomes)
+    check_limits(plan, quarantine)
+    digest = assembly_digest(config, plan, outcomes, quarantine, planned.model)
+    return Judged(outcomes, quarantine, published_as(config.store_folder, digest))
+
+
+def unchanged(planned: Planned) -> dict[str, Any] | None:
+    """The summary of a build with nothing to do; None where there is something."""
+    if planned.plan.todo or planned.config.store_url:
+        return None
+    judged = judge_build(planned, planned.plan.known)
+    if judged.version is None:
+        return None
+    return summary_of(planned, judged.quarantine, str(judged.version), {})
+
+
+def summary_of(
+    planned: Planned, quarantine: list[dict[str, Any]], place: str | None, spent: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `--json` prints; `spent` is the watch's report."""
+    return {
+        "store": place,
+        **summarise(planned.plan, quarantine),
+        "recomputed": len(planned.plan.todo),
+        "reused": len(planned.plan.known),
+        "seconds": round(time.monotonic() - planned.started, 2),
+        "spent": spent,
+    }
