@@ -106,11 +106,11 @@ def _pieces(faces: Array) -> tuple[Array, Array]:
     """
     n = len(faces)
     edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    _, edge, uses = np.unique(
-        np.sort(edges, axis=1), axis=0, return_inverse=True, return_counts=True
-    )
-    order = np.argsort(edge.reshape(-1), kind="stable")
-    pairs = order[np.repeat(uses, uses) == 2].reshape(-1, 2)
+    edge = edges.min(axis=1) * (edges.max(initial=0) + 1) + edges.max(axis=1)
+    order = np.argsort(edge, kind="stable")
+    last = np.flatnonzero(np.diff(edge[order], append=-1))  # of the uses of each edge
+    shared = last[np.diff(last, prepend=-1) == 2]
+    pairs = np.stack([order[shared - 1], order[shared]], axis=1)
     forward = edges[:, 0] < edges[:, 1]
     disagree = forward[pairs[:, 0]] == forward[pairs[:, 1]]
     one, other = pairs[:, 0] // 3, pairs[:, 1] // 3
