@@ -19,10 +19,11 @@ from queue import Empty, SimpleQueue
 from distributed import Client, Future, KilledWorker
 
 from flows.cluster import GPU, Workers, present
+from flows.console import note
 from flows.progress import Watch, kind_of_reject
-from flows.worker import Batch, Finished, process_batch, read_batch, register_batch, share
+from flows.worker import Batch, Finished, code, process_batch, read_batch, register_batch, share
 from pipeline.config import BuildConfig
-from pipeline.errors import FacefoldError, StoreError
+from pipeline.errors import FacefoldError, MachineError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.ledger import Result, open_ledger, record, record_seconds
 from pipeline.plan import Plan, batches, ledger_path
@@ -80,7 +81,8 @@ def _finished(
     ended: SimpleQueue[Future] = SimpleQueue()
     looked = time.monotonic()
     while waiting or running:
-        while waiting and len(running) < A_WORKER * max(1, _slots(config, there)):
+        # readers count too: a GPU that is faster than one of them is fed by several
+        while waiting and len(running) < A_WORKER * there.n:
             batch = waiting.popleft()
             future = _submit(client, batch, config, there)
             running[future] = batch
@@ -116,7 +118,8 @@ def _batches(
             source.registry, source.options, plan.gates, config.work, config.keep_scans, device
         )
         path = share(shared, f"recipe_{source.registry.id}", recipe)
-        yield Batch(tuple(works), path, model_file, shared / "boxes", config.scan_seconds)
+        boxes = shared / "boxes"
+        yield Batch(tuple(works), path, model_file, boxes, code(), config.scan_seconds)
 
 
 def _submit(client: Client, batch: Batch, config: BuildConfig, there: Workers) -> Future:
@@ -143,7 +146,7 @@ def _slots(config: BuildConfig, there: Workers) -> int:
 
 def _wait_for_workers(client: Client) -> Workers:
     """Raises FacefoldError where the scheduler has gone or nobody works for it."""
-    until = time.monotonic() + NOBODY_S
+    until, told = time.monotonic() + NOBODY_S, False
     while True:
         try:
             there = present(client)
@@ -155,6 +158,12 @@ def _wait_for_workers(client: Client) -> Workers:
             raise FacefoldError(
                 f"{_address(client)}: no worker for {NOBODY_S:g} s; start some, such as "
                 f"`dask worker {_address(client)} --nthreads 1`, then build again"
+            )
+        if not told:
+            told = True
+            note(
+                f"waiting for workers: `dask worker {_address(client)} --nthreads 1` starts one; "
+                f"the build ends after {NOBODY_S:g} s without any"
             )
         time.sleep(0.5)
 
@@ -178,7 +187,7 @@ def _outcome(batch: Batch, future: Future) -> Finished:
     if error is None:
         finished: Finished = future.result()
         return finished
-    if isinstance(error, StoreError):  # a full or failing disk: no scan is at fault
+    if isinstance(error, (MachineError, StoreError)):  # as a full disk: no scan is at fault
         raise error
     # no scan may stop the others, whatever it makes a worker raise; nothing is hidden, for the
     # reason is told, and stays in quarantine where it comes again

@@ -23,6 +23,8 @@ WORKER_ENVIRONMENT = {
     # half of its time asking for it again
     **dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**30)),
 }
+ANSWER_S = 20.0
+"""A scheduler that has not answered by then is told as an error."""
 GPU = "GPU"
 """The Dask resource of workers that register on a GPU: `dask worker … --resources GPU=1`."""
 
@@ -55,7 +57,7 @@ def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
             yield client
         return
     try:
-        client = Client(address, timeout="20s")
+        client = Client(address, timeout=ANSWER_S)
     except (OSError, ValueError) as error:
         raise FacefoldError(
             f"--dask {address}: no scheduler answers ({error}); start one with "
@@ -84,7 +86,13 @@ def _local(config: BuildConfig) -> SpecCluster:
         workers={i: {"cls": Nanny, "options": spec} for i, spec in specs.items()},
         scheduler={
             "cls": Scheduler,
-            "options": {"dashboard": False, "host": "127.0.0.1", "port": 0},
+            # the address is asked for without a dashboard too, and 8787 may be another build's
+            "options": {
+                "dashboard": False,
+                "dashboard_address": "127.0.0.1:0",
+                "host": "127.0.0.1",
+                "port": 0,
+            },
         },
         silence_logs=logging.ERROR,
     )

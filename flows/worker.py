@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,9 +15,11 @@ from distributed import get_worker
 
 from pipeline.assembly import shard_arrays
 from pipeline.black_box import reason_of, recorded
+from pipeline.errors import MachineError, StoreError
 from pipeline.flame.model import FlameModel
-from pipeline.ledger import Result
+from pipeline.ledger import STAGE_CODE, Result, code_digest, digest_of
 from pipeline.registration.template import prepare_template
+from pipeline.stage_files import scan_path
 from pipeline.stages import (
     Recipe,
     Spent,
@@ -43,6 +46,8 @@ class Batch:
     model: Path
     boxes: Path
     """Folder of the black boxes of this run."""
+    code: str
+    """Of the build's facefold; a worker's has to be the same."""
     seconds: float
     """A scan that takes longer ends its worker."""
     attempt: int = 1
@@ -81,10 +86,42 @@ def shared(path: Path) -> Any:
     return pickle.loads(path.read_bytes())
 
 
+def code() -> str:
+    """Digest of the code of all stages."""
+    return digest_of(*map(code_digest, STAGE_CODE))
+
+
+def opened(batch: Batch) -> tuple[Recipe, FlameModel]:
+    """Recipe and model. Raises MachineError where this machine's facefold or folders are others."""
+    here = f"the Dask worker {get_worker().address} on {socket.gethostname()}"
+    if batch.code != code():
+        raise MachineError(f"{here} has another facefold: install the build's on all machines")
+    missing = [path for path in (batch.recipe, batch.model) if not path.exists()]
+    if missing:
+        raise MachineError(
+            f"{here} does not see {missing[0]}: the work folder has to be there under the same "
+            "path on all machines (`work` in the build file)"
+        )
+    return shared(batch.recipe), shared(batch.model)
+
+
+def opened_to_read(batch: Batch) -> tuple[Recipe, FlameModel]:
+    """`opened`, with scans that are still to be read: without their files none is at fault."""
+    recipe, model = opened(batch)
+    for work in batch.works:
+        path, kept = work.record.path, scan_path(recipe.folder, work.keys.read)
+        if not path.exists() and not kept.exists():
+            raise MachineError(
+                f"the Dask worker {get_worker().address} on {socket.gethostname()} does not see "
+                f"{path}: mount its source there under the same path, or build again if it has gone"
+            )
+    return recipe, model
+
+
 def process_batch(batch: Batch) -> Finished:
     """All stages, scan by scan: a result does not depend on what else is in the batch."""
     finished = Finished()
-    recipe, model = shared(batch.recipe), shared(batch.model)
+    recipe, model = opened_to_read(batch)
     prepare(recipe, model)
     for work in batch.works:
         finished.results += guarded(
@@ -96,7 +133,7 @@ def process_batch(batch: Batch) -> Finished:
 def read_batch(batch: Batch) -> Read:
     """The first stage, for `register_batch` on another worker."""
     found = Read()
-    recipe = shared(batch.recipe)
+    recipe, _ = opened_to_read(batch)
     for work in batch.works:
         with found.finished.spent.at("read"):
             scans = guarded(batch, [work], found.finished, lambda works: [read(works[0], recipe)])
@@ -108,7 +145,7 @@ def read_batch(batch: Batch) -> Read:
 def register_batch(batch: Batch, found: Read) -> Finished:
     """The later stages, all scans at once as a GPU takes them."""
     finished = found.finished
-    recipe, model = shared(batch.recipe), shared(batch.model)
+    recipe, model = opened(batch)
     prepare(recipe, model)
 
     def rest(works: Sequence[Work]) -> list[list[Result]]:
@@ -134,10 +171,14 @@ def guarded(
         try:
             with recorded(box, seconds, memory_bytes()):
                 return run(works)
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            reason = f"needs more memory than a worker has: {error}"
+        except StoreError:  # a full or failing disk: no scan is at fault
+            raise
+        # no scan may stop the others, whatever it makes a worker raise; nothing is hidden, for the
+        # reason is told. As text: not every exception can be sent, and Dask waits for ever for one
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            if out_of_memory(error):
+                reason = f"needs more memory than a worker has: {error}"
     finished.unfinished += [(work, reason) for work in works]
     return []
 
@@ -150,7 +191,9 @@ def memory_bytes() -> int | None:
 
 def out_of_memory(error: Exception) -> bool:
     """torch says so in words only."""
-    return isinstance(error, MemoryError) or "memory" in str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "memory" in str(error)
+    )
 
 
 def prepare(recipe: Recipe, model: FlameModel) -> None:

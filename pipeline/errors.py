@@ -46,3 +46,7 @@ class RegistrationError(FacefoldError):
 
 class StoreError(FacefoldError):
     """A store is missing, damaged, foreign or of another model."""
+
+
+class MachineError(FacefoldError):
+    """A machine lacks what the work needs: a folder, a file, the same facefold."""
