@@ -56,6 +56,8 @@ def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
         with dask.config.set(environment), _local(config) as cluster, Client(cluster) as client:
             yield client
         return
+    # of a scheduler that goes the build tells by itself, without Dask's traceback
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=ANSWER_S)
     except (OSError, ValueError) as error:
