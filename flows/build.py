@@ -18,6 +18,7 @@ from flows.batches import run_batches
 from flows.cluster import workers
 from flows.planning import Planned, judge_build, only_build, plan_build, summary_of
 from flows.progress import SourceCount, Watch, watch
+from flows.stopping import stopped_at_once
 from flows.time_report import time_report
 from flows.worker import write_rows
 from pipeline.assembly import Assembly, assemble, store_form
@@ -54,7 +55,7 @@ def build_planned(planned: Planned) -> dict[str, Any]:
     """The flow of a plan that is made already, by whoever holds `only_build`."""
 
     def run() -> dict[str, Any]:
-        with watched() as seen:
+        with watched() as seen, stopped_at_once(lambda: so_far(seen)):
             return carry_out(planned, seen)
 
     return Flow(run, name="build", persist_result=False, task_runner=SHARD_TASKS)()
@@ -64,6 +65,12 @@ def build_planned(planned: Planned) -> dict[str, Any]:
 def watched() -> Iterator[Watch]:
     with watch() as seen, progress_artifact(seen):
         yield seen
+
+
+def so_far(seen: Watch) -> str:
+    tallies = seen.sources.values()
+    scans, left = sum(t.scans for t in tallies), sum(t.left for t in tallies)
+    return f"{scans - left:,} of {scans:,} scans are recorded; the same command goes on from there"
 
 
 def carry_out(planned: Planned, seen: Watch) -> dict[str, Any]:

@@ -144,16 +144,18 @@ def run_build(
     """As a flow; without one where nothing has changed and no Prefect server is there to tell."""
     from flows.local_prefect import use_local_prefect
     from flows.planning import only_build, plan_build, unchanged
+    from flows.stopping import stopped_at_once, take_children_along
 
     if "PREFECT_API_URL" in os.environ:
         use_local_prefect(loaded.work / "prefect")
         from flows.build import build as build_flow
 
         return build_flow(file, overrides, dask, retry)
-    with only_build(loaded.work):
+    with only_build(loaded.work), stopped_at_once(lambda: "before the first scan"):
         planned = plan_build(loaded, dask, retry)
         if (summary := unchanged(planned)) is not None:
             return summary
+        take_children_along()
         use_local_prefect(loaded.work / "prefect")
         from flows.build import build_planned
 
@@ -485,6 +487,9 @@ def main() -> None:
     except FacefoldError as error:
         say(f"facefold: {error}")
         sys.exit(2)
+    except KeyboardInterrupt:
+        say("stopped")
+        sys.exit(130)
 
 
 if __name__ == "__main__":
