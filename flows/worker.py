@@ -105,25 +105,32 @@ def opened(batch: Batch) -> tuple[Recipe, FlameModel]:
     return shared(batch.recipe), shared(batch.model)
 
 
-def opened_to_read(batch: Batch) -> tuple[Recipe, FlameModel]:
-    """`opened`, with scans that are still to be read: without their files none is at fault."""
-    recipe, model = opened(batch)
+def at_hand(batch: Batch, recipe: Recipe, finished: Finished) -> list[Work]:
+    """The works whose files are there or were kept; one that has gone since the plan is left over.
+
+    Raises MachineError where a folder is missing: a mount, and no scan is at fault.
+    """
+    there = []
     for work in batch.works:
         path, kept = work.record.path, scan_path(recipe.folder, work.keys.read)
-        if not path.exists() and not kept.exists():
+        if path.exists() or kept.exists():
+            there.append(work)
+        elif path.parent.exists():
+            finished.unfinished.append((work, f"{path} has gone since the build began"))
+        else:
             raise MachineError(
                 f"the Dask worker {get_worker().address} on {socket.gethostname()} does not see "
-                f"{path}: mount its source there under the same path, or build again if it has gone"
+                f"{path.parent}: mount the source there under the same path"
             )
-    return recipe, model
+    return there
 
 
 def process_batch(batch: Batch) -> Finished:
     """All stages, scan by scan: a result does not depend on what else is in the batch."""
     finished = Finished()
-    recipe, model = opened_to_read(batch)
+    recipe, model = opened(batch)
     prepare(recipe, model)
-    for work in batch.works:
+    for work in at_hand(batch, recipe, finished):
         finished.results += guarded(
             batch, [work], finished, lambda works: process(works, recipe, model, finished.spent)
         )
@@ -133,8 +140,8 @@ def process_batch(batch: Batch) -> Finished:
 def read_batch(batch: Batch) -> Read:
     """The first stage, for `register_batch` on another worker."""
     found = Read()
-    recipe, _ = opened_to_read(batch)
-    for work in batch.works:
+    recipe, _ = opened(batch)
+    for work in at_hand(batch, recipe, found.finished):
         with found.finished.spent.at("read"):
             scans = guarded(batch, [work], found.finished, lambda works: [read(works[0], recipe)])
         found.works += [work] * len(scans)
