@@ -51,9 +51,14 @@ def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
     Raises FacefoldError where no scheduler answers.
     """
     if address is None:
-        # of processes that are to come, before they are spawned
-        environment = {"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}
-        with dask.config.set(environment), _local(config) as cluster, Client(cluster) as client:
+        settings = {
+            # of processes that are to come, before they are spawned
+            "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+            # Dask gives a worker up for good that is not there so long after it died: it may just
+            # be starting again after a second death
+            "distributed.deploy.lost-worker-timeout": "1000 days",
+        }
+        with dask.config.set(settings), _local(config) as cluster, Client(cluster) as client:
             yield client
         return
     # of a scheduler that goes the build tells by itself, without Dask's traceback

@@ -25,14 +25,14 @@ REASONS = {
 }
 
 
-def build(folder: Path, fates: dict[str, str], *more: str) -> tuple[dict[str, Any], str]:
+def build(folder: Path, fates: dict[str, str]) -> tuple[dict[str, Any], str]:
     """The real command, cluster and ledger; in the workers the stage `register` is replaced."""
     (folder / "fates.json").write_text(json.dumps(fates))
     surroundings = {
         "FATES": str(folder / "fates.json"),
         "DASK_DISTRIBUTED__WORKER__PRELOAD": str(Path(__file__).with_name("poison.py")),
     }
-    run = facefold("build", folder / "build.yaml", "--json", *more, surroundings=surroundings)
+    run = facefold("build", folder / "build.yaml", "--json", surroundings=surroundings)
     return run.json, run.stderr
 
 
@@ -44,7 +44,7 @@ def test_poison_scans_are_tried_alone_once_and_quarantined_with_their_reason(
     tmp_path: Path,
 ) -> None:
     write_heads(tmp_path, "lab", HEADS)
-    build_of(tmp_path, "lab", scan_seconds=6, model="stand-in", batch=4)
+    build_of(tmp_path, "lab", scan_seconds=6, model="stand-in", registration={"modes": 1}, batch=4)
     first, said = build(tmp_path, FATES)
     found = refused(first)
     assert len(found) == first["recomputed"] == len(HEADS)
@@ -54,9 +54,3 @@ def test_poison_scans_are_tried_alone_once_and_quarantined_with_their_reason(
     assert set(neighbours.values()) == {("register", "fine")}
     for scan in FATES:
         assert said.count(f"tried again alone: {scan}") == 1
-
-    # they are known now, and are tried again where that is asked for
-    assert build(tmp_path, {})[0]["recomputed"] == 0
-    again = build(tmp_path, {}, "--retry")[0]
-    assert again["recomputed"] == len(REASONS)
-    assert set(refused(again).values()) == {("register", "fine")}
