@@ -151,7 +151,7 @@ def _wait_for_workers(client: Client) -> Workers:
         try:
             there = present(client)
         except (OSError, ValueError, CancelledError) as error:
-            raise _scheduler_gone(client) from error
+            raise scheduler_gone(client) from error
         if there.n:
             return there
         if time.monotonic() > until:
@@ -172,7 +172,7 @@ def _address(client: Client) -> str:
     return "the cluster" if client.scheduler is None else str(client.scheduler.address)
 
 
-def _scheduler_gone(client: Client) -> FacefoldError:
+def scheduler_gone(client: Client) -> FacefoldError:
     return FacefoldError(
         f"{_address(client)}: the Dask scheduler has gone; what it had finished is in the "
         "ledger: start it again, then build again"
@@ -182,7 +182,7 @@ def _scheduler_gone(client: Client) -> FacefoldError:
 def _outcome(batch: Batch, future: Future) -> Finished:
     """What the workers say; where they raised, all scans of the batch are unfinished."""
     if future.status in ("cancelled", "lost"):
-        raise _scheduler_gone(future.client)
+        raise scheduler_gone(future.client)
     error = future.exception()
     if error is None:
         finished: Finished = future.result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.artifacts import progress_artifact, publish_artifacts
-from flows.batches import run_batches
+from flows.batches import run_batches, scheduler_gone
 from flows.cluster import workers
 from flows.planning import Planned, judge_build, only_build, plan_build, summary_of
 from flows.progress import SourceCount, Watch, watch
@@ -164,6 +165,8 @@ def write_shard_on(
     arguments = (staging, shard, config.work, keys, config.points_per_scan, tag.digest)
     try:
         receipt: ShardReceipt = client.submit(write_rows, *arguments, pure=False).result()
+    except CancelledError as error:
+        raise scheduler_gone(client) from error
     except KilledWorker as error:
         raise FacefoldError(
             f"{staging}: the workers that wrote shard {shard} of {len(keys)} rows were killed; "

@@ -13,6 +13,7 @@ import psutil
 import torch
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
+from flows.stopping import no_interrupts
 from pipeline.config import BuildConfig
 from pipeline.errors import FacefoldError
 
@@ -57,6 +58,10 @@ def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
             # Dask gives a worker up for good that is not there so long after it died: it may just
             # be starting again after a second death
             "distributed.deploy.lost-worker-timeout": "1000 days",
+            # what watches the processes took half of the driver's time
+            "distributed.worker.profile.enabled": False,
+            "distributed.worker.memory.monitor-interval": "1s",
+            "distributed.admin.system-monitor.interval": "5s",
         }
         with dask.config.set(settings), _local(config) as cluster, Client(cluster) as client:
             yield client
@@ -89,20 +94,14 @@ def _local(config: BuildConfig) -> SpecCluster:
     for i in range(gpus):
         env = {"CUDA_VISIBLE_DEVICES": str(i)}
         specs[config.workers + i] = options | {"env": env, "resources": {GPU: 1}}
-    return SpecCluster(
-        workers={i: {"cls": Nanny, "options": spec} for i, spec in specs.items()},
-        scheduler={
-            "cls": Scheduler,
-            # the address is asked for without a dashboard too, and 8787 may be another build's
-            "options": {
-                "dashboard": False,
-                "dashboard_address": "127.0.0.1:0",
-                "host": "127.0.0.1",
-                "port": 0,
-            },
-        },
-        silence_logs=logging.ERROR,
-    )
+    # the address is asked for without a dashboard too, and 8787 may be another build's
+    port = {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0", "dashboard": False}
+    with no_interrupts():  # workers end with the build, without a word of their own
+        return SpecCluster(
+            workers={i: {"cls": Nanny, "options": spec} for i, spec in specs.items()},
+            scheduler={"cls": Scheduler, "options": port},
+            silence_logs=logging.ERROR,
+        )
 
 
 def present(client: Client) -> Workers:

@@ -13,6 +13,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 MARK = "FACEFOLD_BUILD"
 """In the environment of every process that a build starts on its machine, and of no other."""
@@ -57,3 +58,14 @@ def stopped_at_once(tell: Callable[[], str]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def no_interrupts() -> Iterator[None]:
+    """Threads and processes that begin within the block, and theirs, never see Ctrl-C."""
+    resource_tracker.ensure_running()  # its start lets the thread that it begins in see all again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
