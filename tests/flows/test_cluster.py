@@ -290,7 +290,9 @@ def test_gpu_workers_register_and_the_others_read(
     for task in stream.data:
         ran_on.setdefault(key_split(task["key"]), set()).add(task["worker"])
     assert len(gpu) == 1
-    assert ran_on == {"read_batch": set(found) - gpu, "register_batch": gpu}
+    assert ran_on["register_batch"] == gpu
+    # Dask may let a GPU worker that waits read too: none waits for a worker that has left
+    assert set(found) - gpu <= ran_on["read_batch"]
 
     assert contents(fresh.publish(ended_as)) == contents(local[1])
 
