@@ -245,11 +245,12 @@ def test_what_a_killed_writer_left_is_cleared(local: Path, remote: str) -> None:
     assert pieces.filled[first] == ABSENT and shard.read_bytes()[:4800] == bytes(4800)
 
 
-def _refill(mirror: Path, local: Path, go_on: Any) -> None:
+def _refill(mirror: Path, local: Path, begun: Any, enough: Any) -> None:
     """Fill pieces of `shape` at random, each in place of another."""
     pieces, random = Pieces(mirror, Store(local).form, PIECE, 60_000), np.random.default_rng(0)
     shards = [(local / "shape" / "c" / f"{shard}" / "0").read_bytes() for shard in range(3)]
-    while go_on.value:
+    while not enough.is_set():
+        begun.set()
         shard, piece = random.integers(0, [2, 16])
         start = int(piece) * 4800
         number = pieces.numbers["shape"].first + int(shard) * pieces.numbers["shape"].per_shard
@@ -260,10 +261,12 @@ def test_rows_evicted_while_they_are_copied_do_not_count(local: Path, remote: st
     mirror, expected = mirrored(remote, piece_bytes=PIECE), open_store(local)
     shape, values = open_store(mirror)._field("shape"), expected.read("shape", slice(None))
     assert isinstance(shape, Mirrored)
-    context, random = multiprocessing.get_context("fork"), np.random.default_rng(1)
-    go_on = context.Value("b", True)
-    refilling = context.Process(target=_refill, args=(mirror, expected.path, go_on), daemon=True)
+    context, random = multiprocessing.get_context("spawn"), np.random.default_rng(1)
+    begun, enough = context.Event(), context.Event()
+    arguments = (mirror, expected.path, begun, enough)
+    refilling = context.Process(target=_refill, args=arguments, daemon=True)
     refilling.start()
+    assert begun.wait(60)
     copied, end = 0, time.monotonic() + 1.5
     while time.monotonic() < end:
         rows = random.integers(0, 128, 500)
@@ -272,7 +275,7 @@ def test_rows_evicted_while_they_are_copied_do_not_count(local: Path, remote: st
         there = np.setdiff1d(np.arange(500), absent)
         np.testing.assert_array_equal(out[there], values[rows[there]])
         copied += len(there)
-    go_on.value = False
+    enough.set()
     refilling.join()
     assert copied > 1000 and refilling.exitcode == 0
 
