@@ -9,7 +9,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.console import note
+from flows.console import note, note_model
 from flows.pictures import save_trial
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
@@ -38,7 +38,7 @@ def add_source(
     """
     torch_device(device)  # a GPU that is not there is told before any work
     source, face = load_registry(registry), load_model(model, embedding)
-    note(f"model: {face.name}{', not FLAME: for trying facefold out' * face.is_stand_in}")
+    note_model(face)
     note(f"checking {root}")
     report = check(source, root, out / f"{source.id}_check.png", sample)
     note(f"registering {len(report['samples'])} scans")

@@ -90,8 +90,8 @@ def carry_out(planned: Planned, seen: Watch) -> dict[str, Any]:
         version = judged.version
         if version is None and not all(outcomes.values()):
             seen.phase("gathering the tables")
-            quarantine = judged.quarantine
-            assembly = step("assemble", lambda: assemble(config, plan, outcomes, quarantine, model))
+            facts = judged.quarantine, model, judged.digest
+            assembly = step("assemble", lambda: assemble(config, plan, outcomes, *facts))
             version = publish_assembly(config, assembly, model, client(), seen)
         place = None if version is None else deliver(config, version, seen)
         seen.end()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from pipeline.flame.model import FlameModel
 
 err = Console(stderr=True)
 out = Console()
@@ -15,6 +18,10 @@ out = Console()
 
 def note(text: str) -> None:
     err.print(text, highlight=False)
+
+
+def note_model(model: FlameModel) -> None:
+    note(f"model: {model.name}{', not FLAME: for trying facefold out' * model.is_stand_in}")
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.console import note
+from flows.console import note, note_model
 from flows.progress import Watch
 from pipeline.assembly import (
     Outcomes,
@@ -54,6 +54,7 @@ class Judged:
 
     outcomes: Outcomes
     quarantine: list[dict[str, Any]]
+    digest: str
     version: Path | None
 
 
@@ -81,7 +82,7 @@ def plan_build(
     if dask is None:
         torch_device(config.device)
     model = load_model(config.model, config.embedding)
-    note(f"model: {model.name}{', not FLAME: for trying facefold out' * model.is_stand_in}")
+    note_model(model)
     check_model(config.store_folder, ModelTag.of(model))
     if seen is not None:
         seen.phase("reading the sources")
@@ -98,7 +99,7 @@ def judge_build(planned: Planned, outcomes: Outcomes) -> Judged:
     quarantine = quarantine_rows(config, plan, outcomes)
     check_limits(plan, quarantine)
     digest = assembly_digest(config, plan, outcomes, quarantine, planned.model)
-    return Judged(outcomes, quarantine, published_as(config.store_folder, digest))
+    return Judged(outcomes, quarantine, digest, published_as(config.store_folder, digest))
 
 
 def unchanged(planned: Planned) -> dict[str, Any] | None:

@@ -82,8 +82,10 @@ def assemble(
     outcomes: Outcomes,
     quarantine: list[Row],
     model: FlameModel,
+    digest: str,
 ) -> Assembly:
-    """Folds the results of all scans together; `outcomes` holds one for every work of the plan."""
+    """Folds the results of all scans together; `outcomes` holds one for every work of the plan,
+    `digest` is their `assembly_digest`."""
     identity = _identities(plan)
     benchmark = _benchmark_people(plan, identity)
     split = assign_splits(set(identity.values()), config.splits, config.seed, benchmark)
@@ -107,8 +109,7 @@ def assemble(
             for s in plan.sources
             for path, reason in s.catalogue.excluded
         ],
-        _provenance(config, plan, model)
-        | {"assembly": assembly_digest(config, plan, outcomes, quarantine, model)},
+        _provenance(config, plan, model) | {"assembly": digest},
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 from pipeline.assembly import (
     Assembly,
     assemble,
+    assembly_digest,
     check_limits,
     published_as,
     quarantine_rows,
@@ -68,7 +69,8 @@ def assembled(
     plan = make_plan(config, model)
     outcomes = outcomes_of(config, plan, REFUSED if refused is None else refused)
     quarantine = quarantine_rows(config, plan, outcomes)
-    return config, plan, assemble(config, plan, outcomes, quarantine, model)
+    facts = config, plan, outcomes, quarantine, model
+    return config, plan, assemble(*facts, assembly_digest(*facts))
 
 
 def rows(assembly: Assembly) -> list[dict[str, Any]]:
@@ -247,7 +249,7 @@ def test_the_registry_of_today_goes_before_what_was_recorded(
     plan = make_plan(config, model)
     stale = {"subject": "somebody", "neutral": False, "licence": "old", "verdict": "review"}
     outcomes = outcomes_of(config, plan, **stale)
-    found = rows(assemble(config, plan, outcomes, [], model))
+    found = rows(assemble(config, plan, outcomes, [], model, ""))
     row = next(row for row in found if row["scan_id"] == "lab:p1_smile")
     work = next(work for work in plan.works if work.record.scan_id == "lab:p1_smile")
     assert {name: row[name] for name in ("subject", "neutral", "licence", "commercial")} == {

@@ -98,9 +98,9 @@ def measured(config_path: Path) -> dict[str, Any]:
     with timed("quarantine, digest"):
         quarantine = quarantine_rows(config, plan, found)
         summarise(plan, quarantine)
-        assembly_digest(config, plan, found, quarantine, model)
+        digest = assembly_digest(config, plan, found, quarantine, model)
     with timed("identities, splits, order of rows, manifest"):
-        assembly = assemble(config, plan, found, quarantine, model)
+        assembly = assemble(config, plan, found, quarantine, model, digest)
     with timed("identities' table, manifest written"):
         people = len(identity_rows(assembly.manifest))
         write_table(assembly.manifest, config_path.parent / "manifest.parquet")

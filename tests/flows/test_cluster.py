@@ -31,7 +31,7 @@ from flows.batches import run_batches
 from flows.cluster import workers
 from flows.progress import SourceCount, Watch
 from flows.worker import write_rows
-from pipeline.assembly import assemble, store_form
+from pipeline.assembly import assemble, assembly_digest, store_form
 from pipeline.config import BuildConfig, load_build
 from pipeline.errors import FacefoldError
 from pipeline.flame.assets import load_model
@@ -185,7 +185,8 @@ class Build:
 
     def publish(self, outcomes: dict[str, str]) -> Path:
         config, tag = self.config, ModelTag.of(self.model)
-        assembly = assemble(config, self.plan, outcomes, [], self.model)
+        facts = config, self.plan, outcomes, [], self.model
+        assembly = assemble(*facts, assembly_digest(*facts))
         keys, store = assembly.result_keys, config.store_folder
         staging = create_staging(store, len(keys), tag, config.rows_per_shard, **store_form(config))
         receipt = write_rows(staging, 0, config.work, keys, config.points_per_scan, tag.digest)
@@ -318,7 +319,8 @@ def test_what_a_cluster_lacks_is_told(
             run("has another facefold: install")
         with monkeypatch.context() as other:
             other.setattr(flows.batches, "share", lambda folder, name, _: folder / name)
-            run(r"does not see .+/work/shared/.+/recipe_sim: the work folder has to be there")
+            shared = re.escape(f"{fresh.config.work}/shared/")
+            run(f"does not see {shared}.+/recipe_sim: the work folder has to be there")
         sources = Path(fresh.config.sources[0].root)
         away = sources.rename(sources.with_name("away"))
         run(r"does not see .+/sim/0: mount the source there")
