@@ -17,18 +17,20 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.artifacts import progress_artifact, publish_artifacts
 from flows.batches import run_batches, scheduler_gone
 from flows.cluster import workers
+from flows.console import note
 from flows.planning import Planned, judge_build, only_build, plan_build, summary_of
 from flows.progress import SourceCount, Watch, watch
 from flows.stopping import stopped_at_once
 from flows.time_report import time_report
 from flows.worker import write_rows
-from pipeline.assembly import Assembly, assemble, store_form
+from pipeline.assembly import Assembly, assemble
 from pipeline.config import BuildConfig, load_build
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.plan import Plan
-from pipeline.store import ModelTag, create_staging, prune, publish, push
+from pipeline.store import ModelTag, link_shards, prune, publish, push
 from pipeline.store.locks import removed_on_fault
+from pipeline.store.writer import stage
 from pipeline.types import ShardReceipt
 
 T = TypeVar("T")
@@ -92,7 +94,7 @@ def carry_out(planned: Planned, seen: Watch) -> dict[str, Any]:
             seen.phase("gathering the tables")
             facts = judged.quarantine, model, judged.digest
             assembly = step("assemble", lambda: assemble(config, plan, outcomes, *facts))
-            version = publish_assembly(config, assembly, model, client(), seen)
+            version = publish_assembly(config, assembly, model, client, seen)
         place = None if version is None else deliver(config, version, seen)
         seen.end()
     report = seen.report()  # now that local workers have ended: their CPU is known
@@ -122,22 +124,36 @@ def counts(plan: Plan) -> list[SourceCount]:
 
 
 def publish_assembly(
-    config: BuildConfig, assembly: Assembly, model: FlameModel, client: Client, seen: Watch
+    config: BuildConfig,
+    assembly: Assembly,
+    model: FlameModel,
+    client: Callable[[], Client],
+    seen: Watch,
 ) -> Path:
-    """Stages a new version, writes its shards, a task each, and publishes it."""
-    tag, rows, keys = ModelTag.of(model), config.rows_per_shard, assembly.result_keys
-    store = config.store_folder
-    staging = create_staging(store, len(keys), tag, rows, **store_form(config))
+    """Stages a new version, writes the shards that it does not have in common with the published
+    one, a task each, and publishes it."""
+    order, tag = assembly.order, ModelTag.of(model)
+    form = config.form(len(order.works), tag)
+    store, size = config.store_folder, form.rows_per_shard
+    staging = stage(store, form)
     with removed_on_fault(staging):
-        seen.phase("writing rows", len(keys), "rows")
+        receipts = link_shards(staging, order.before, order.unchanged) if order.before else []
+        linked = [receipt.shard for receipt in receipts]
+        rest = sorted({*range(form.n_shards)} - {*linked})
+        if linked:
+            note(f"{len(linked)} of {form.n_shards} shards stay as they are")
+        if rest:
+            seen.phase("writing rows", sum(map(form.scans, rest)), "rows")
 
-        def written(shard: int) -> ShardReceipt:
-            part = keys[shard * rows : (shard + 1) * rows]
-            receipt = write_shard_on(client, config, staging, shard, part, tag)
-            seen.rows(len(part))
-            return receipt
+            def written(shard: int) -> ShardReceipt:
+                part = order.works[shard * size : (shard + 1) * size]
+                keys = [work.keys.register for work in part]
+                receipt = write_shard_on(client(), config, staging, shard, keys, tag)
+                seen.rows(len(part))
+                return receipt
 
-        receipts = at_once("write shard", written, -(-len(keys) // rows))
+            client()  # started by one thread
+            receipts += at_once("write shard", written, rest)
         seen.phase("publishing")
         return step(
             "publish",
@@ -149,6 +165,7 @@ def publish_assembly(
                 assembly.quarantine,
                 assembly.excluded,
                 provenance=assembly.provenance,
+                linked=linked,
             ),
         )
 
@@ -175,11 +192,11 @@ def write_shard_on(
     return receipt
 
 
-def at_once(name: str, run: Callable[[int], T], n: int) -> list[T]:
-    """run(0) … run(n - 1) as tasks that Prefect shows, SHARDS_AT_ONCE of them at a time."""
+def at_once(name: str, run: Callable[[int], T], shards: Sequence[int]) -> list[T]:
+    """`run` of each shard as tasks that Prefect shows, SHARDS_AT_ONCE of them at a time."""
     options = {"cache_policy": NO_CACHE, "persist_result": False}
     task = Task(run, name=name, task_run_name=name + " {shard}", **options)  # type: ignore
-    return [future.result() for future in [task.submit(i) for i in range(n)]]
+    return [future.result() for future in [task.submit(shard) for shard in shards]]
 
 
 def deliver(config: BuildConfig, version: Path, seen: Watch) -> str:

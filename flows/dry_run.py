@@ -53,6 +53,7 @@ def dry_run(config: BuildConfig, retry: bool = False) -> dict[str, Any]:
             "kept_bytes": expected.kept_bytes,
             "result_bytes": expected.result_bytes,
             "rows": expected.rows,
+            "written_rows": expected.written_rows,
             "store_bytes": expected.store_bytes,
         },
         "space": [
@@ -107,7 +108,10 @@ def dry_run_report(told: Mapping[str, Any]) -> None:
         ("reads {} of scans", expected["read_bytes"]),
         ("writes {} of clean scans", expected["kept_bytes"]),
         ("writes {} of results", expected["result_bytes"]),
-        (f"writes {{}} of store ({expected['rows']} rows)", expected["store_bytes"]),
+        (
+            f"writes {{}} of store ({expected['written_rows']} of {expected['rows']} rows)",
+            expected["store_bytes"],
+        ),
     )
     for words, n_bytes in amounts:
         if n_bytes:

@@ -99,7 +99,7 @@ def judge_build(planned: Planned, outcomes: Outcomes) -> Judged:
     quarantine = quarantine_rows(config, plan, outcomes)
     check_limits(plan, quarantine)
     digest = assembly_digest(config, plan, outcomes, quarantine, planned.model)
-    return Judged(outcomes, quarantine, digest, published_as(config.store_folder, digest))
+    return Judged(outcomes, quarantine, digest, published_as(config, digest))
 
 
 def unchanged(planned: Planned) -> dict[str, Any] | None:

@@ -15,23 +15,24 @@ import pyarrow as pa
 
 from pipeline import __version__
 from pipeline.catalogue import Catalogue
-from pipeline.config import BuildConfig
+from pipeline.config import POINTS, BuildConfig
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.identity import assign_splits, identities
 from pipeline.ledger import Result, code_digest, digest_of, open_ledger, recorded
 from pipeline.plan import Plan, ledger_path
 from pipeline.registry import load_registry, registry_files
+from pipeline.row_order import RowOrder, row_order
 from pipeline.stage_files import FACTS, result_path
 from pipeline.stages import Work
 from pipeline.store import current_version, stack_rows
 from pipeline.store.layout import HEAD
-from pipeline.store.schema import NON_METRIC
+from pipeline.store.schema import NON_METRIC, ModelTag
 from pipeline.store.tables import table
 from pipeline.types import Array
 
 Row = dict[str, Any]
-POINTS = ("points_mm", "normals")
+BY_IDENTITY = "by identity"
 ROWS_AT_ONCE = 4096
 """Rows of the manifest that are Python objects at a time."""
 Outcomes = Mapping[str, str]
@@ -43,8 +44,7 @@ class Assembly:
     """All tables of a version to be published; row i of the arrays is row i of `manifest`."""
 
     manifest: pa.Table
-    result_keys: list[str]
-    """Of each row, the key of its arrays."""
+    order: RowOrder
     quarantine: list[Row]
     excluded: list[Row]
     provenance: dict[str, Any]
@@ -62,7 +62,7 @@ def assembly_digest(
     facts = [
         _provenance(config, plan, model),
         code_digest("assemble"),
-        sorted(_benchmark_people(plan, _identities(plan))),
+        sorted(_benchmark_people(plan, identities_of(plan))),
         [[s.catalogue.excluded, s.catalogue.subjects] for s in plan.sources],
         quarantine,
     ]
@@ -86,34 +86,37 @@ def assemble(
 ) -> Assembly:
     """Folds the results of all scans together; `outcomes` holds one for every work of the plan,
     `digest` is their `assembly_digest`."""
-    identity = _identities(plan)
+    identity = identities_of(plan)
     benchmark = _benchmark_people(plan, identity)
     split = assign_splits(set(identity.values()), config.splits, config.seed, benchmark)
-    kept = sorted(
-        (work for work in plan.works if not outcomes[work.keys.judge]),
-        key=lambda work: (identity[work.record.scan_id], work.record.scan_id),
-    )
+    kept = [work for work in plan.works if not outcomes[work.keys.judge]]
+    order = row_order(config, kept, identity, ModelTag.of(model))
     parts = []
     with open_ledger(ledger_path(config)) as ledger:
         for start in range(0, max(len(kept), 1), ROWS_AT_ONCE):
-            works = kept[start : start + ROWS_AT_ONCE]
+            works = order.works[start : start + ROWS_AT_ONCE]
             results = recorded(ledger, [work.keys.judge for work in works])
             rows = [_manifest_row(w, results[w.keys.judge], plan, identity, split) for w in works]
             parts.append(table("manifest", rows))
     return Assembly(
         pa.concat_tables(parts, promote_options="permissive"),
-        [work.keys.register for work in kept],
+        order,
         quarantine,
         [
             {"source": s.registry.id, "path": path, "reason": reason}
             for s in plan.sources
             for path, reason in s.catalogue.excluded
         ],
-        _provenance(config, plan, model) | {"assembly": digest},
+        {
+            **_provenance(config, plan, model),
+            "assembly": digest,
+            "row_order": BY_IDENTITY if order.by_identity else "in place",
+        },
     )
 
 
-def _identities(plan: Plan) -> dict[str, str]:
+def identities_of(plan: Plan) -> dict[str, str]:
+    """Scan id -> identity, of all scans of the plan."""
     same_as = {
         f"{s.registry.id}:{subject}": other
         for s in plan.sources
@@ -275,20 +278,16 @@ def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str,
     }
 
 
-def published_as(store: Path, digest: str) -> Path | None:
-    """The store's current version where it was published from an assembly with this digest."""
-    if not (store / HEAD).is_file():
+def published_as(config: BuildConfig, digest: str) -> Path | None:
+    """The store's current version where it was published from an assembly with this digest, and
+    its rows are in order where they have to be."""
+    if not (config.store_folder / HEAD).is_file():
         return None
-    version = current_version(store)
+    version = current_version(config.store_folder)
     provenance = json.loads((version / "provenance.json").read_bytes())
+    if config.sort_rows and provenance.get("row_order") != BY_IDENTITY:
+        return None
     return version if provenance.get("assembly") == digest else None
-
-
-def store_form(config: BuildConfig) -> dict[str, Any]:
-    """What `create_staging` is told beside numbers of rows: the store keeps points of the scans."""
-    if not config.points_per_scan:
-        return {}
-    return {"extras": POINTS, "per_scan": {"point": config.points_per_scan}}
 
 
 def shard_arrays(

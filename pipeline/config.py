@@ -17,9 +17,13 @@ from pipeline.flame.assets import MODEL_VARIABLE, STAND_IN, model_path
 from pipeline.registry import SourceRegistry, load_registry, read_yaml
 from pipeline.registry.load import field_fault, yaml_value
 from pipeline.registry.sections import one_of
+from pipeline.store.form import Form
 from pipeline.store.objects import Place, is_url
 from pipeline.store.rows import MOST_POINTS
+from pipeline.store.schema import ModelTag
 
+POINTS = ("points_mm", "normals")
+"""Fields of a store that keeps points of the scans themselves."""
 GONE = {"shard": "none of that name any more: `batch` says how many scans a task has; remove it"}
 """Fields of earlier releases, and what to do about them."""
 
@@ -99,6 +103,20 @@ class BuildConfig(Strict):
         multiple_of=256,
         description="The most points of a scan itself that the store keeps; 0 keeps none.",
     )
+
+    sort_rows: bool = Field(
+        False,
+        description="Order all rows by identity, so that equal sources give equal bytes whatever "
+        "was published before. Without it rows keep the places of the published version where that "
+        "leaves half of its shards as they are, and those are not written again.",
+    )
+
+    def form(self, rows: int, model: ModelTag) -> Form:
+        """How a version of so many rows lays out its arrays."""
+        if not self.points_per_scan:
+            return Form(rows, model, self.rows_per_shard)
+        points = {"point": self.points_per_scan}
+        return Form(rows, model, self.rows_per_shard, extras=POINTS, per_scan=points)
 
     @property
     def store_url(self) -> str | None:

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.assembly import assembly_digest, published_as, quarantine_rows, store_form
+from pipeline.assembly import assembly_digest, identities_of, published_as, quarantine_rows
 from pipeline.config import BuildConfig
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.plan import Plan
+from pipeline.row_order import row_order, written_rows
 from pipeline.stages import Work
-from pipeline.store.form import Form
 from pipeline.store.rows import MOST_POINTS
 from pipeline.store.schema import ROWS_PER_CHUNK, ModelTag, extra_fields, fields
 from pipeline.types import ScanRecord
@@ -65,7 +65,10 @@ class Estimate:
     sources: tuple[SourceEstimate, ...]
     rows: int
     """Of the version that will be published, if all scans pass; 0 where none will be."""
+    written_rows: int
+    """Of these the ones in shards that the published version does not have."""
     store_bytes: int
+    """Of the rows that are written."""
     seconds: float
     """Of the clock, on the build's workers."""
 
@@ -107,10 +110,11 @@ def estimate(
         _of_source(source, works, plan, config, row_bytes, history or {})
         for source, works in todo.items()
     )
-    rows, store_bytes = _version(plan, config, model)
+    rows, written, store_bytes = _version(plan, config, model)
     staged = sum(source.seconds for source in sources) / config.workers
     start = START_SECONDS if plan.todo or rows else 0.0
-    return Estimate(sources, rows, store_bytes, start + staged + store_bytes / WRITE_BYTES)
+    seconds = start + staged + store_bytes / WRITE_BYTES
+    return Estimate(sources, rows, written, store_bytes, seconds)
 
 
 def spaces(config: BuildConfig, expected: Estimate) -> list[Space]:
@@ -227,19 +231,22 @@ def vertices(record: ScanRecord) -> int:
     return kept_bytes(record) // VERTEX_BYTES
 
 
-def _version(plan: Plan, config: BuildConfig, model: FlameModel) -> tuple[int, int]:
-    """Rows and bytes of the version that will be written: none where it is there already."""
-    kept = [work.record for work in plan.works if not plan.known.get(work.keys.judge)]
+def _version(plan: Plan, config: BuildConfig, model: FlameModel) -> tuple[int, int, int]:
+    """Of the version that will be published its rows, those that are written, and the bytes of
+    these: none where it is there already."""
+    kept = [work for work in plan.works if not plan.known.get(work.keys.judge)]
     if not kept:
-        return 0, 0
+        return 0, 0, 0
     if not plan.todo:
         quarantine = quarantine_rows(config, plan, plan.known)
         digest = assembly_digest(config, plan, plan.known, quarantine, model)
-        if published_as(config.store_folder, digest) is not None:
-            return 0, 0
-    form = Form(len(kept), ModelTag.of(model), config.rows_per_shard, **store_form(config))
-    rows = -(-len(kept) // ROWS_PER_CHUNK) * ROWS_PER_CHUNK
+        if published_as(config, digest) is not None:
+            return 0, 0, 0
+    form = config.form(len(kept), ModelTag.of(model))
+    order = row_order(config, kept, identities_of(plan), form.model)
+    written = written_rows(order, form)
+    rows = -(-len(written) // ROWS_PER_CHUNK) * ROWS_PER_CHUNK
     each = sum(field.row_bytes for field in form.fields.values() if not field.group)
     point = sum(field.row_bytes for field in form.fields.values() if field.group)
-    points = sum(min(vertices(record), config.points_per_scan) for record in kept)
-    return len(kept), rows * each + points * point
+    points = sum(min(vertices(work.record), config.points_per_scan) for work in written)
+    return len(kept), len(written), rows * each + points * point

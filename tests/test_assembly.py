@@ -347,9 +347,10 @@ def test_provenance_says_what_the_dataset_is_made_from(folder: Path, model: Flam
     assert str(folder) not in json.dumps(found)
 
 
-def test_a_version_is_found_by_the_assembly_it_was_published_from(tmp_path: Path) -> None:
-    store = tmp_path / "unified.zarr"
-    assert published_as(store, "a" * 64) is None
+def test_a_version_is_found_by_the_assembly_it_was_published_from(folder: Path) -> None:
+    config = build_of(folder, "lab")
+    store = config.store_folder
+    assert published_as(config, "a" * 64) is None
     versions = {}
     for seed, told in enumerate(("a" * 64, "b" * 64)):
         staging = create_staging(store, 2, TAG, 16)
@@ -359,10 +360,13 @@ def test_a_version_is_found_by_the_assembly_it_was_published_from(tmp_path: Path
             | {"split": "train", "expression": "", "neutral": True, "verdict": "accept"}
             for i in range(2)
         ]
-        versions[told] = publish(store, staging, [receipt], rows, provenance={"assembly": told})
-        assert published_as(store, told) == versions[told]
-    assert published_as(store, "a" * 64) is None
-    assert published_as(store, "c" * 64) is None
+        facts = {"assembly": told, "row_order": ("by identity", "in place")[seed]}
+        versions[told] = publish(store, staging, [receipt], rows, provenance=facts)
+        assert published_as(config, told) == versions[told]
+        in_order = versions[told] if seed == 0 else None
+        assert published_as(build_of(folder, "lab", sort_rows=True), told) == in_order
+    assert published_as(config, "a" * 64) is None
+    assert published_as(config, "c" * 64) is None
 
 
 def save_arrays(work: Path, key: str, arrays: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pipeline.store.exporting import export as export
     from pipeline.store.inspection import inspect_store as inspect_store
     from pipeline.store.layout import current_version as current_version
+    from pipeline.store.linking import link_shards as link_shards
     from pipeline.store.locks import sweep as sweep
     from pipeline.store.pruning import prune as prune
     from pipeline.store.publishing import publish as publish
@@ -35,6 +36,7 @@ _HOME = {
     "current_version": "layout",
     "export": "exporting",
     "inspect_store": "inspection",
+    "link_shards": "linking",
     "sweep": "locks",
     "prune": "pruning",
     "publish": "publishing",

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.errors import StoreError
 from pipeline.store.layout import VERSIONS, current_version, sync_folder
 from pipeline.store.locks import publishing, sweep
-from pipeline.store.versions import Version, bytes_below, list_versions
+from pipeline.store.versions import Version, bytes_freed, list_versions
 
 PRUNED = ".pruned-"
 """Begins the name of a version that is being removed: no reader takes it for one."""
@@ -25,6 +25,7 @@ class Pruned:
     leftovers: tuple[Path, ...]
     """Abandoned stagings, and versions that a killed prune did not finish."""
     bytes: int
+    """That are free then: versions may have shards in common."""
 
 
 def prune(store: Path | str, keep: int, dry_run: bool = False) -> Pruned:
@@ -44,7 +45,7 @@ def prune(store: Path | str, keep: int, dry_run: bool = False) -> Pruned:
         old = tuple(others[keep:])
         unfinished = sorted(store.glob(f"{PRUNED}*"))
         leftovers = (*unfinished, *sweep(store, dry_run=True))
-        size = sum(version.bytes for version in old) + sum(map(bytes_below, leftovers))
+        size = bytes_freed([*(version.path for version in old), *leftovers])
         if not dry_run:
             _delete(unfinished)
             removed = [version.path.rename(store / f"{PRUNED}{version.name}") for version in old]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def publish(
     excluded: Rows = (),
     identities: Rows = (),
     provenance: Mapping[str, Any] | None = None,
+    linked: Collection[int] = (),
 ) -> Path:
     """Publish a staging whose every shard is written; returns the version's folder.
 
@@ -48,7 +49,8 @@ def publish(
     tables and columns are those of `schema.TABLES`. `identities` adds columns to what the manifest
     says of them. `provenance` is JSON; what differs from run to run of the same build (times, host)
     belongs under its key "run", which is kept apart, so that equal input gives equal bytes and the
-    same version: publishing what is published already only moves HEAD.
+    same version: publishing what is published already only moves HEAD. Files are read back and
+    compared before that, but for those of the shards `linked`, which `link_shards` put there.
 
     Raises StoreError, and leaves HEAD alone, where shards are missing or differ from their
     receipts, or the tables contradict them.
@@ -73,18 +75,21 @@ def publish(
         published = datetime.now(timezone.utc).isoformat()
         write_file(staging / RUN, sealed({"published": published, "run": run}))
         write_file(staging / FILES, sealed({"files": _files(staging, receipts)}))
-        return put_in_place(store, staging, quick=True)
+        old = {path for shard in linked for path in receipts[shard].files}
+        return put_in_place(store, staging, quick=True, unread=old)
 
 
-def put_in_place(store: Path, staging: Path, quick: bool = False) -> Path:
+def put_in_place(
+    store: Path, staging: Path, quick: bool = False, unread: Collection[str] = ()
+) -> Path:
     """A complete staging becomes the published version; returns its folder.
 
-    Every file is read back; `quick` compares CRC-32C instead of SHA-256, enough for files that were
-    summed when they were written here.
+    Every file but those `unread` is read back; `quick` compares CRC-32C instead of SHA-256, enough
+    for files that were summed when they were written here.
     Raises StoreError, and leaves HEAD alone, where a file is not as `files.json` says.
     """
     with alive(staging), disk_faults_told(store):
-        if faults := faults_of_version(staging, quick):
+        if faults := faults_of_version(staging, quick, unread):
             raise StoreError(f"{staging}: not published: " + "; ".join(faults[:5]))
         with publishing(store):
             version = _move(store, staging)

@@ -101,19 +101,18 @@ def manifest_table(
         raise StoreError(f"manifest: scan {twice[0]!r} comes more than once")
     identity_rows(manifest)
     columns: dict[str, pa.Array] = {
-        "shard": pa.array([i // rows_per_shard for i in range(total)], pa.int32()),
-        "row": pa.array(range(total), pa.int64()),
+        "shard": pa.array(np.arange(total) // rows_per_shard, pa.int32()),
+        "row": pa.array(np.arange(total), pa.int64()),
     }
     for file in receipts[0].files.values():
         name = file["field"]
         checksums = [
-            checksum
+            np.asarray(other["row_crc32c"], np.uint32)
             for receipt in receipts
             for other in receipt.files.values()
             if other["field"] == name
-            for checksum in other["row_crc32c"]
         ]
-        columns[f"{CHECKSUM}{name}"] = pa.array(checksums, pa.uint32())
+        columns[f"{CHECKSUM}{name}"] = pa.array(np.concatenate(checksums))
     for name, values in columns.items():
         if name in manifest.column_names:
             if manifest[name].to_pylist() != values.to_pylist():

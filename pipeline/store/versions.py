@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 
 from pipeline.errors import StoreError
@@ -67,9 +70,23 @@ def _bytes(version: Path) -> int:
 
 def bytes_below(folder: Path) -> int:
     """Sizes of all files in it, together; of those that vanish meanwhile nothing."""
-    size = 0
+    return sum(status.st_size for status in _files_below(folder))
+
+
+def bytes_freed(folders: Iterable[Path]) -> int:
+    """What goes from the disk with the folders: not what other versions have in common with them,
+    which are the same files."""
+    names: Counter[tuple[int, int]] = Counter()
+    files = {}
+    for status in chain.from_iterable(map(_files_below, folders)):
+        file = status.st_dev, status.st_ino
+        names[file] += 1
+        files[file] = status
+    return sum(s.st_size for file, s in files.items() if names[file] == s.st_nlink)
+
+
+def _files_below(folder: Path) -> Iterator[os.stat_result]:
     for parent, _, names in os.walk(folder):
         for name in names:
             with suppress(FileNotFoundError):
-                size += Path(parent, name).lstat().st_size
-    return size
+                yield Path(parent, name).lstat()

@@ -126,10 +126,17 @@ def write_shard(
             shard_path(name, shard, len(field.shape)): by_name[name]
             for name, field in form.fields.items()
         }
-        digest = hashlib.sha256("".join(file["sha256"] for file in files.values()).encode())
-        receipt = ShardReceipt(staging.name, shard, form.scans(shard), digest.hexdigest(), files)
+        receipt = receipt_of(staging, shard, form, files)
         write_file(earlier, json.dumps(vars(receipt)).encode())
     return receipt
+
+
+def receipt_of(
+    staging: Path, shard: int, form: Form, files: Mapping[str, Mapping[str, Any]]
+) -> ShardReceipt:
+    """`files` are all of the shard's, field by field in the schema's order."""
+    digest = hashlib.sha256("".join(file["sha256"] for file in files.values()).encode())
+    return ShardReceipt(staging.name, shard, form.scans(shard), digest.hexdigest(), files)
 
 
 def _derived(form: Form, shard: int, rows: Mapping[str, Values]) -> dict[str, Array]:

@@ -31,14 +31,15 @@ from flows.batches import run_batches
 from flows.cluster import workers
 from flows.progress import SourceCount, Watch
 from flows.worker import write_rows
-from pipeline.assembly import assemble, assembly_digest, store_form
+from pipeline.assembly import assemble, assembly_digest
 from pipeline.config import BuildConfig, load_build
 from pipeline.errors import FacefoldError
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.ledger import open_ledger, outcomes
 from pipeline.plan import Plan, ledger_path, make_plan
-from pipeline.store import ModelTag, create_staging, publish
+from pipeline.store import ModelTag, publish
+from pipeline.store.writer import stage
 from tests.simulated import SURROUNDINGS, write_simulated
 
 N = 24
@@ -187,8 +188,9 @@ class Build:
         config, tag = self.config, ModelTag.of(self.model)
         facts = config, self.plan, outcomes, [], self.model
         assembly = assemble(*facts, assembly_digest(*facts))
-        keys, store = assembly.result_keys, config.store_folder
-        staging = create_staging(store, len(keys), tag, config.rows_per_shard, **store_form(config))
+        keys = [work.keys.register for work in assembly.order.works]
+        store = config.store_folder
+        staging = stage(store, config.form(len(keys), tag))
         receipt = write_rows(staging, 0, config.work, keys, config.points_per_scan, tag.digest)
         tables = (assembly.manifest, assembly.quarantine, assembly.excluded)
         return publish(store, staging, [receipt], *tables, provenance=assembly.provenance)

@@ -1,0 +1,65 @@
+"""Shards that a new version has in common with an earlier one: the same files, under two names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import StoreError
+from pipeline.store.form import Form
+from pipeline.store.layout import FILES, form_of, shard_path, unsealed
+from pipeline.store.tables import CHECKSUM, read_table
+from pipeline.store.writer import receipt_of
+from pipeline.types import ShardReceipt
+
+
+def link_shards(staging: Path, before: Path, shards: Collection[int]) -> list[ShardReceipt]:
+    """Puts `shards` of the version `before` into the staging as they are; returns their receipts.
+
+    The caller knows that they hold the wanted rows, and that both have one form but for the number
+    of rows. Nothing is read: the bytes are what was said of them when they were published. A shard
+    whose files are not all there in full size, or which the file system cannot link, is left out:
+    it has to be written.
+    """
+    form = form_of(staging)
+    try:
+        listing = unsealed(before / FILES)["files"]
+        checksums = read_table(
+            before / "manifest.parquet", [CHECKSUM + name for name in form.fields]
+        )
+    except StoreError:  # damaged: nothing is taken over from it
+        return []
+    receipts = []
+    for shard in shards:
+        files = _files(form, shard, listing)
+        if files is None or not all(_linked(before, staging, *file) for file in files.items()):
+            continue
+        rows = checksums.slice(shard * form.rows_per_shard, form.scans(shard))
+        for file in files.values():
+            file["row_crc32c"] = rows[CHECKSUM + file["field"]].to_numpy()
+        receipts.append(receipt_of(staging, shard, form, files))
+    return receipts
+
+
+def _files(
+    form: Form, shard: int, listing: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]] | None:
+    """Path -> what a receipt says of each file of the shard; None where one is not listed."""
+    told = ("field", "bytes", "crc32c", "sha256")
+    paths = [shard_path(name, shard, len(field.shape)) for name, field in form.fields.items()]
+    if not all(path in listing for path in paths):
+        return None
+    return {path: {name: listing[path][name] for name in told} for path in paths}
+
+
+def _linked(before: Path, staging: Path, path: str, told: Mapping[str, Any]) -> bool:
+    try:
+        if (before / path).stat().st_size != told["bytes"]:
+            return False
+        (staging / path).parent.mkdir(parents=True, exist_ok=True)
+        os.link(before / path, staging / path)
+    except OSError:  # gone meanwhile, or a file system without links
+        return False
+    return True
