@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pipeline.store import open_store, verify
 from tests.flows.kills import BATCH, Build, Site, hand_cluster, kill, published
 
 WORKERS = 2
@@ -85,3 +86,26 @@ def test_a_worker_and_the_scheduler_are_killed(site: Site) -> None:
     build = site.build("hand")
     assert build.end() == 0, build.said
     assert_as_undisturbed(site, "hand", kills=2)
+
+
+def test_added_scans_come_last_and_whole_shards_stay(site: Site) -> None:
+    """Though the build was killed, too; the last test of the site, whose source it changes."""
+    store = site.folder / "hand/unified.zarr"
+    old = open_store(store)
+    folder = site.folder / "sim/0"
+    for name in ("p900_e0", "p0_e9"):
+        (folder / f"{name}.obj").write_text(f"# {name}\n{(folder / 'p0_e0.obj').read_text()}")
+    build = site.build("hand")
+    build.wait_for_phase("writing rows")
+    kill(build.process)
+    build.end()
+    build = site.build("hand")
+    assert build.end() == 0, build.said
+    assert "52 known, 0 to compute" in build.said and "2 of 3 shards stay as they are" in build.said
+    new = open_store(store)
+    scans = new.manifest["scan_id"].to_pylist()
+    assert scans == [*old.manifest["scan_id"].to_pylist(), "sim:0/p0_e9", "sim:0/p900_e0"]
+    assert verify(store) == []
+    shards = [[f"shape/c/{k}/0" for k in range(n)] for n in (2, 3)]
+    same = [[(new.path / f).samefile(old.path / f) for f in names] for names in shards]
+    assert same == [[True, True], [True, True, False]]
