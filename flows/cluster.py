@@ -12,6 +12,7 @@ import dask
 import psutil
 import torch
 from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed.utils import get_mp_context
 
 from flows.stopping import no_interrupts
 from pipeline.config import BuildConfig
@@ -24,6 +25,8 @@ WORKER_ENVIRONMENT = {
     # half of its time asking for it again
     **dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**30)),
 }
+PRELOADED = ["flows.worker"]
+"""Importing it takes longer than registering a scan."""
 ANSWER_S = 20.0
 """A scheduler that has not answered by then is told as an error."""
 GPU = "GPU"
@@ -53,7 +56,9 @@ def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
     """
     if address is None:
         settings = {
-            # of processes that are to come, before they are spawned
+            # a server process imports all that workers need once; they are forks of it
+            "distributed.worker.multiprocessing-method": "forkserver",
+            # of processes that are to come, the server too
             "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
             # Dask gives a worker up for good that is not there so long after it died: it may just
             # be starting again after a second death
@@ -63,8 +68,11 @@ def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
             "distributed.worker.memory.monitor-interval": "1s",
             "distributed.admin.system-monitor.interval": "5s",
         }
-        with dask.config.set(settings), _local(config) as cluster, Client(cluster) as client:
-            yield client
+        with dask.config.set(settings):
+            # after Dask's own, which it sets once: its list of packages leaves ours out
+            get_mp_context().set_forkserver_preload(PRELOADED)
+            with _local(config) as cluster, Client(cluster) as client:
+                yield client
         return
     # of a scheduler that goes the build tells by itself, without Dask's traceback
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)

@@ -8,10 +8,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.live import Live
 
@@ -76,7 +77,7 @@ class Watch:
         self.phases: dict[str, float] = {}
         """Seconds that each phase took, of those that are over."""
         self._computing: set[str] = set()
-        self._cpu_before = _cpu_s(resource.RUSAGE_SELF), _cpu_s(resource.RUSAGE_CHILDREN)
+        self._cpu_before = _own_cpu_s(), _children_cpu_s()
         self._enter("", 0, "")
 
     def found(self, sources: Sequence[SourceCount]) -> None:
@@ -211,18 +212,19 @@ class Watch:
             }
 
     def _cpu(self) -> dict[str, Any]:
-        """CPU of this process, and what local workers that have ended spent besides the stages.
+        """CPU of this process, and what its children spent besides the stages: local workers, as
+        far as they have ended, and Prefect's server.
 
         Workers of a cluster elsewhere spend more than is known here.
         """
         driver_before, children_before = self._cpu_before
-        driver_s = _cpu_s(resource.RUSAGE_SELF) - driver_before
+        driver_s = _own_cpu_s() - driver_before
         stages_s = sum(self.cpu_seconds.values())
-        besides_s = max(0.0, _cpu_s(resource.RUSAGE_CHILDREN) - children_before - stages_s)
+        besides_s = max(0.0, _children_cpu_s() - children_before - stages_s)
         spent_s = stages_s + driver_s + besides_s
         return {
             "driver_cpu_s": round(driver_s, 2),
-            "workers_besides_cpu_s": round(besides_s, 2) if stages_s else 0.0,
+            "besides_cpu_s": round(besides_s, 2) if stages_s else 0.0,
             "registration_cpu_share": (
                 round(self.cpu_seconds["register"] / spent_s, 4) if stages_s else None
             ),
@@ -303,6 +305,17 @@ def kind_of_reject(stage: str, reason: str) -> str:
     return f"{stage}: " + re.sub(r"\d+([.,]\d+)*", "…", first)
 
 
-def _cpu_s(who: int) -> float:
-    usage = resource.getrusage(who)
+def _own_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def _children_cpu_s() -> float:
+    """Of all processes this one started, with those they started as far as these have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = ended.ru_utime + ended.ru_stime
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            times = child.cpu_times()
+            spent += times.user + times.system + times.children_user + times.children_system
+    return spent

@@ -33,7 +33,7 @@ def stages_table(report: Mapping[str, Any]) -> Table:
     """What the workers spent on each stage, and the CPU of all else."""
     stages = report["stages"]
     besides = {
-        "workers besides": report["workers_besides_cpu_s"],
+        "other processes": report["besides_cpu_s"],
         "driver": report["driver_cpu_s"],
     }
     total_s = sum(stage["cpu_s"] for stage in stages.values()) + sum(besides.values())

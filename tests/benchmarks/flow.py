@@ -63,7 +63,7 @@ def simulated(folder: Path, scans: int) -> Figures:
     run = build(config, f"workers={WORKERS}")
     spent = run["summary"]["spent"]
     wall_s, in_stages_s = spent["phases_s"]["registering"], sum_of(spent, "seconds")
-    orchestration_s = spent["driver_cpu_s"] + spent["workers_besides_cpu_s"]
+    orchestration_s = spent["driver_cpu_s"] + spent["besides_cpu_s"]
     return {
         "scans": run["summary"]["kept"],
         "seconds of the command": round(run["seconds"], 1),
@@ -133,7 +133,7 @@ def real(folder: Path, scans: int) -> Figures:
         ),
         "CPU in registration, of all processes": share(two["registration_cpu_share"]),
         "CPU seconds by stage": {name: stage["cpu_s"] for name, stage in two["stages"].items()},
-        "CPU seconds besides": [two["workers_besides_cpu_s"], two["driver_cpu_s"]],
+        "CPU seconds besides": [two["besides_cpu_s"], two["driver_cpu_s"]],
     }
 
 

@@ -151,8 +151,11 @@ class Build:
 
 
 def is_worker(process: psutil.Process) -> bool:
-    """Of those that Dask's nannies start."""
+    """Of those that Dask's nannies start: a build's are forks of a server, a hand cluster's not."""
     try:
+        if "multiprocessing.forkserver" in " ".join(process.cmdline()):
+            parent = process.parent()
+            return parent is not None and parent.cmdline() == process.cmdline()
         return any("spawn_main" in part for part in process.cmdline())
     except psutil.Error:
         return False
