@@ -102,6 +102,10 @@ class Place:
         with path.open("rb"):
             self._ask("send", name, path)
 
+    def copy(self, name: str, new: str) -> None:
+        """Copy an object below another name; nothing of it comes here."""
+        self._ask("copy", name, new)
+
     def swap(self, name: str, content: bytes, seen: Seen) -> bool:
         """Put an object where it still is what `look` saw; False where it is something else."""
         return bool(self._ask("swap", name, content, seen))
@@ -205,6 +209,12 @@ def _send(store: Any, name: str, path: Path) -> None:
     obstore.put(store, name, path, chunk_size=part, max_concurrency=PARTS_AT_ONCE)
 
 
+def _copy(store: Any, name: str, new: str) -> None:
+    import obstore
+
+    obstore.copy(store, name, new)
+
+
 def _swap(store: Any, name: str, content: bytes, seen: Seen) -> bool:
     import obstore
     from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
@@ -226,6 +236,7 @@ _REQUESTS: dict[str, Callable[..., Any]] = {
     "look": _look,
     "read_range": _read_range,
     "send": _send,
+    "copy": _copy,
     "swap": _swap,
 }
 _forked = False

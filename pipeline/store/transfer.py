@@ -39,7 +39,8 @@ def push(store: Path | str, url: str) -> str:
 
     Every object is read back and compared before HEAD is swapped, and HEAD only where it still is
     what it was at the start: a reader sees the old version or the new one. Objects that are there
-    already, from a push that was broken off, are compared and not sent again.
+    already, from a push that was broken off, are compared and not sent again. Those that the
+    version published there has too are copied from it, by the object store itself.
 
     Raises StoreError where the objects cannot be written or are not what was sent, where foreign
     ones are among them, where another push came first, or where the store there was made with
@@ -49,21 +50,52 @@ def push(store: Path | str, url: str) -> str:
     published, seen = place.look(HEAD)
     before = version_name(f"{place}/{HEAD}", published) if published is not None else ""
     target = place / VERSIONS / version.name
-    if before not in ("", version.name):
-        _same_model(place / VERSIONS / before, form_of(version))
+    old = place / VERSIONS / before if before not in ("", version.name) else None
+    if old is not None:
+        _same_model(old, form_of(version))
     listing = unsealed(version / FILES)["files"]
     there = target.sizes()
     if foreign := sorted(there.keys() - listing.keys() - {FILES, RUN}):
         raise StoreError(
             f"{target}/{foreign[0]}: does not belong to the version; remove it, then push again"
         )
+    common = _in_common(old, listing) - there.keys() if old else frozenset()
+
+    def bring(name: str) -> None:
+        if name not in common or not _copied(place, before, version.name, name):
+            _sent(version, target, there, name, listing[name])
+
     with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
-        list(pool.map(partial(_sent, version, target, there), listing, listing.values()))
+        list(pool.map(bring, listing))
     for name in (RUN, FILES):  # the listing says that all else is there: it is the last
         if (version / name).exists():
             _sent(version, target, there, name, file_entry(version / name))
     _publish(place, version.name, before, seen)
     return str(target)
+
+
+def _in_common(old: Place, listing: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """Files that the version `old` has too, in full size; what they hold was compared when they
+    came there."""
+    content, sizes = old.look(FILES)[0], old.sizes()
+    try:
+        known = unsealed_content(content or b"", f"{old}/{FILES}")["files"]
+    except StoreError:  # damaged: nothing is taken from it
+        return frozenset()
+    return frozenset(
+        name
+        for name, entry in listing.items()
+        if known.get(name) == entry and sizes.get(name) == entry["bytes"]
+    )
+
+
+def _copied(place: Place, old: str, new: str, name: str) -> bool:
+    """False where it has to be sent: it has gone meanwhile, or is too large for one request."""
+    try:
+        place.copy(f"{VERSIONS}/{old}/{name}", f"{VERSIONS}/{new}/{name}")
+    except StoreError:
+        return False
+    return True
 
 
 def _sent(

@@ -92,6 +92,37 @@ def test_what_is_there_and_right_is_not_sent_again(
     assert verify(s3) == []
 
 
+@pytest.mark.parametrize("damage", ["none", "lost", "short", "listing"])
+def test_what_the_version_before_has_too_is_copied_there(
+    store: Path, s3: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """Only the second shard differs: the rows of the first are the same."""
+    old, faults = push(store, s3), Faults()
+    bucket = Bucket(s3_endpoint, old)
+    if damage == "lost":
+        bucket.remove("pose/c/0/0")
+    elif damage == "short":
+        bucket.write("pose/c/0/0", b"short")
+    elif damage == "listing":
+        bucket.write("files.json", b"{}")
+    rows = {name: values[:24].copy() for name, values in random_rows(24).items()}
+    rows["pose"][23] += 1
+    staging = create_staging(store, 24, TAG, 16)
+    receipts = [
+        write_shard(staging, k, {n: v[k * 16 :][:16] for n, v in rows.items()}, TAG.digest)
+        for k in (0, 1)
+    ]
+    publish(store, staging, receipts, random_manifest(24))
+    with failing_proxy(s3_endpoint, faults) as endpoint, monkeypatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", endpoint)
+        new = push(store, s3)
+    assert verify(s3) == [] and Path(new).name == current_version(store).name
+    reads = {p.partition(f"{Path(new).name}/")[2] for m, p in faults.requests if m == "GET"}
+    assert {"pose/c/1/0", "manifest.parquet", "files.json"} <= reads  # sent, and so read back
+    assert ("shape/c/0/0" in reads) == (damage == "listing")
+    assert ("pose/c/0/0" in reads) == (damage != "none")
+
+
 @pytest.mark.parametrize("share", [0.02, 0.3])
 def test_a_push_broken_off_shows_nothing_and_a_retry_completes(
     store: Path, s3: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, share: float
