@@ -21,7 +21,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.identity import assign_splits, identities
 from pipeline.ledger import Result, code_digest, digest_of, open_ledger, recorded
 from pipeline.plan import Plan, ledger_path
-from pipeline.registry import load_registry, registry_files
+from pipeline.registry import SourceRegistry, load_registry, registry_files
 from pipeline.row_order import RowOrder, row_order
 from pipeline.stage_files import FACTS, result_path
 from pipeline.stages import Work
@@ -91,12 +91,16 @@ def assemble(
     split = assign_splits(set(identity.values()), config.splits, config.seed, benchmark)
     kept = [work for work in plan.works if not outcomes[work.keys.judge]]
     order = row_order(config, kept, identity, ModelTag.of(model))
+    of_source = {s.registry.id: _row_of_source(s.registry) for s in plan.sources}
     parts = []
     with open_ledger(ledger_path(config)) as ledger:
         for start in range(0, max(len(kept), 1), ROWS_AT_ONCE):
             works = order.works[start : start + ROWS_AT_ONCE]
             results = recorded(ledger, [work.keys.judge for work in works])
-            rows = [_manifest_row(w, results[w.keys.judge], plan, identity, split) for w in works]
+            rows = [
+                _manifest_row(w, results[w.keys.judge], plan, identity, split, of_source)
+                for w in works
+            ]
             parts.append(table("manifest", rows))
     return Assembly(
         pa.concat_tables(parts, promote_options="permissive"),
@@ -150,30 +154,40 @@ def _manifest_row(
     plan: Plan,
     identity: Mapping[str, str],
     split: Mapping[str, str],
+    of_source: Mapping[str, Row],
 ) -> Row:
     """The figures of the result with what the record and the registry say today."""
-    record, source = work.record, plan.by_id[work.record.source]
-    registry = source.registry
+    record, found = work.record, plan.by_id[work.record.source].catalogue
     person = identity[record.scan_id]
-    return {
+    row = {
         **result.summary,
+        **of_source[record.source],
         "scan_id": record.scan_id,
-        "source": record.source,
         "subject": record.subject,
         "identity": person,
-        "split": split[person] + ("" if registry.is_metric else NON_METRIC),
         "session": record.session,
         "expression": record.expression,
         "neutral": record.neutral,
+        **_demographics(found.subjects.get(record.subject, {})),
+        "content_hash": record.content_hash,
+        "images": json.dumps([found.images[path]._asdict() for path in record.image_paths])
+        if record.image_paths
+        else "[]",
+        "result_key": work.keys.register,
+    }
+    row["split"] = split[person] + ("" if row["metric"] else NON_METRIC)
+    return row
+
+
+def _row_of_source(registry: SourceRegistry) -> Row:
+    """What all rows of a source have in common."""
+    return {
+        "source": registry.id,
         "licence": registry.licence.name,
         "commercial": registry.licence.commercial,
         "redistribution": registry.licence.redistribution,
         "metric": registry.is_metric,
         "benchmark": registry.benchmark,
-        **_demographics(source.catalogue.subjects.get(record.subject, {})),
-        "content_hash": record.content_hash,
-        "images": json.dumps([source.catalogue.images[p]._asdict() for p in record.image_paths]),
-        "result_key": work.keys.register,
     }
 
 
