@@ -30,6 +30,21 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     return torch.nn.functional.normalize(normals.mT.contiguous(), dim=-1, eps=1e-20)
 
 
+def triangle_normals(vertices: Array, faces: Array) -> Array:
+    """(V,3), (F,3) -> (3,F) float64 normals, twice the triangle's area long: `face_normals` of one
+    mesh, a row of memory for each coordinate, which is several times as fast."""
+    rows = np.ascontiguousarray(np.asarray(vertices, np.float64).T)
+    first, second, third = (rows.take(corner, axis=1) for corner in np.ascontiguousarray(faces.T))
+    (x, y, z), (u, v, w) = second - first, third - first
+    return np.stack([y * w - z * v, z * u - x * w, x * v - y * u])
+
+
+def lengths(rows: Array) -> Array:
+    """(3,N) -> (N,) Euclidean."""
+    x, y, z = np.square(rows)
+    return np.asarray(np.sqrt(x + y + z))
+
+
 def vertex_areas(vertices: Array, faces: Array) -> Array:
     """(V,3), (F,3) -> (V,) a third of the area of each vertex's triangles."""
     corners = np.asarray(vertices, np.float64)[faces]

@@ -2,7 +2,14 @@ import numpy as np
 import torch
 import trimesh
 
-from pipeline.geometry.mesh import boundary_vertices, components, vertex_areas, vertex_normals
+from pipeline.geometry.mesh import (
+    boundary_vertices,
+    components,
+    lengths,
+    triangle_normals,
+    vertex_areas,
+    vertex_normals,
+)
 
 
 def test_sphere_normals_and_area() -> None:
@@ -10,6 +17,16 @@ def test_sphere_normals_and_area() -> None:
     normals = vertex_normals(torch.tensor(ball.vertices), torch.tensor(ball.faces))
     assert np.abs(normals.numpy() - ball.vertices / 50).max() < 0.01
     np.testing.assert_allclose(vertex_areas(ball.vertices, ball.faces).sum(), ball.area)
+
+
+def test_normals_and_lengths_are_numpys_bit_for_bit() -> None:
+    rng = np.random.default_rng(0)
+    vertices = rng.normal(size=(90, 3)).astype(np.float32)
+    faces = rng.integers(90, size=(400, 3))
+    a, b, c = vertices[faces].astype(np.float64).swapaxes(0, 1)
+    found = triangle_normals(vertices, faces)
+    np.testing.assert_array_equal(found.T, np.cross(b - a, c - a))
+    np.testing.assert_array_equal(lengths(found), np.linalg.norm(found.T.copy(), axis=1))
 
 
 def test_boundary_of_a_strip() -> None:
