@@ -20,6 +20,7 @@ from pipeline.geometry.closest import SurfaceIndex
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.quality import GATES, Gates, assess, gates_from
+from pipeline.quality.measures import statistics
 from pipeline.types import Array, Quality, Registration, Scan
 
 
@@ -366,3 +367,17 @@ def test_the_distance_is_to_the_surface_not_to_vertices(made: Made) -> None:
     to_vertices = nearest.query(made.scan.vertices_mm[:2000]).distance
     assert np.median(to_vertices) > 0.5
     assert made.assessed().scan_to_mesh_mm["all"]["p95"] < 1e-3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_statistics_are_numpys(dtype: type[np.floating[Any]]) -> None:
+    rng = np.random.default_rng(0)
+    for n in [*range(1, 45), 1000, 3001]:
+        values = rng.exponential(size=n).astype(dtype)
+        assert statistics(values) == {
+            "median": float(np.median(values)),
+            "mean": float(values.mean()),
+            "p95": pytest.approx(float(np.percentile(values, 95)), rel=1e-6),
+            "max": float(values.max()),
+        }
+    assert all(math.isnan(value) for value in statistics(values[:0]).values())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
@@ -85,13 +86,15 @@ def format_of(path: Path) -> str:
     return max(found, key=len)
 
 
+@cache
 def reader_options(format: str) -> Mapping[str, Any]:
     """Name → type of what the format's reader must or may be told; most need nothing."""
     hints = get_type_hints(READERS[format])
     return {name: hints[name] for name in keyword_only(format)}
 
 
-def keyword_only(format: str) -> dict[str, inspect.Parameter]:
+@cache
+def keyword_only(format: str) -> Mapping[str, inspect.Parameter]:
     parameters = inspect.signature(READERS[format]).parameters
     return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 

@@ -21,7 +21,7 @@ def beside(path: Path, name: str) -> Path | None:
     name = name.strip().strip('"').replace("\\", "/")
     whole = PurePosixPath(name)
     below = [] if whole.is_absolute() or ".." in whole.parts else [name]
-    found = (path.parent / candidate for candidate in (*below, whole.name) if candidate)
+    found = (path.parent / part for part in dict.fromkeys((*below, whole.name)) if part)
     return next((file for file in found if is_within(file, path.parent)), None)
 
 

@@ -13,8 +13,10 @@ from pipeline.formats.mesh import checked_scan, fan_triangles
 from pipeline.formats.texture import texture_beside
 from pipeline.types import Array, RawScan
 
-POINTS = re.compile(r"\bCoordinate\s*\{\s*point\s*\[([^\]]*)(\]?)")
-FACES = re.compile(r"\bcoordIndex\s*\[([^\]]*)(\]?)")
+# what starts with a letter is found many times as fast as what starts with \b
+POINTS = re.compile(r"Coordinate(?<=\bCoordinate)\s*\{\s*point\s*\[([^\]]*)(\]?)")
+FACES = re.compile(r"coordIndex(?<=\bcoordIndex)\s*\[([^\]]*)(\]?)")
+NUMBERS = re.compile(r"\[[-+.\deE,\s]*\]")
 IMAGE = re.compile(r'\burl\s*(?:\[\s*)?"([^"]+)"')
 TEXTURE_TRANSFORM = re.compile(r"\bTextureTransform\s*\{[^{}]*\}")
 PLACEMENT = re.compile(r"\b(translation|rotation|scale)\s+([-+.\deE]+(?:[\s,]+[-+.\deE]+)*)")
@@ -30,15 +32,16 @@ def read_wrl(path: Path) -> RawScan:
     if not text.startswith("#VRML V2.0"):
         fault = f"starts with {text[:10]!r}, expected '#VRML V2.0'"
         raise FormatError(path, fault, "export it as VRML 2")
-    images = IMAGE.findall(text)
+    images = IMAGE.findall(NUMBERS.sub("[]", text))
     text = re.sub(r"#.*", "", text)
-    refuse_moved(path, text)
+    outline = NUMBERS.sub("[]", text)
+    refuse_moved(path, outline)
     vertices = floats(path, only_list(path, POINTS, text, "Coordinate point"), "points")
     if len(vertices) % 3:
         raise FormatError(path, f"{len(vertices)} coordinates, not a multiple of 3", COPY_AGAIN)
     corners = integers(path, only_list(path, FACES, text, "coordIndex"), "coordIndex")
     faces = triangles(path, corners)
-    if re.search(r"\bccw\s+FALSE\b", text):
+    if re.search(r"\bccw\s+FALSE\b", outline):
         faces = faces[:, ::-1]
     return checked_scan(path, vertices.reshape(-1, 3), faces, None, texture_beside(path, images))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +13,12 @@ from torch import Tensor
 from pipeline.geometry.nearest import Nearest, least_of_each, nearest_among, ranges
 from pipeline.types import Array
 
-PAIRS = 2**20
+PAIRS = 2**18
 """Candidate triangles that the exact search holds at once, some 500 bytes each."""
+NEAREST, CORNERS = 8, 6
+"""Corners that the exact search first looks at; triangles at each, on average."""
+ROUNDING = 1e-9
+"""By this share the exact search looks further, so that rounding excludes no triangle."""
 
 
 class Closest(NamedTuple):
@@ -50,44 +52,20 @@ class SurfaceIndex:
         self.faces = torch.as_tensor(np.asarray(faces), dtype=torch.int64, device=self.device)
 
     def query(self, points: Array) -> Closest:
-        """(N,3) -> the exact closest points in float64, found on the CPU whatever the device.
-
-        A triangle whose corners lie within r of its centroid c is at least |q − c| − r away: all
-        centroids within r and the distance to the triangles at the nearest vertex are looked at.
-        """
+        """(N,3) -> the exact closest points in float64, found on the CPU whatever the device."""
         queries = torch.as_tensor(np.asarray(points), dtype=torch.float64)
-        reach, index = self._exact_nearest(queries)
-        triangle = torch.full_like(index, -1)
         if len(self.faces) == 0:
-            point = self._exact_vertices[index]
+            distance, index = nearest_among(self._exact_vertices, grid=False)(queries)
+            triangle = torch.full_like(index, -1)
             barycentric = torch.eye(3, dtype=torch.float64)[torch.zeros_like(index)]
-            return Closest(*(t.numpy() for t in (reach, point, triangle, barycentric)))
-        distance = torch.full_like(reach, torch.inf)
-        barycentric = queries.new_zeros(len(queries), 3)
-        reach = torch.minimum(reach, self._around_nearest(queries, index))
-        for size in self._size_classes:
-            for rows, owner, candidates in size.within(queries, reach):
-                q, corners = queries[rows], self._exact_vertices[self._exact_faces[candidates]]
-                found, square = closest_on_triangles(q[owner], corners)
-                least, first = least_of_each(square.sqrt(), owner, len(rows))
-                closer = torch.nonzero(least < distance[rows])[:, 0]
-                hit, first = rows[closer], first[closer]
-                distance[hit], triangle[hit] = least[closer], candidates[first]
-                barycentric[hit] = found[first]
-                reach[hit] = torch.minimum(reach[hit], distance[hit])
-        corners = self._exact_vertices[self._exact_faces[triangle]]
-        point = (barycentric[..., None] * corners).sum(1)
-        return Closest(*(t.numpy() for t in (distance, point, triangle, barycentric)))
-
-    def _around_nearest(self, queries: Tensor, index: Tensor) -> Tensor:
-        """(N,) distance to the best of the triangles at the nearest vertex, for the exact search a
-        bound, a little loosened so that rounding excludes no triangle."""
-        triangles, start, count = (part.cpu() for part in self._around)
-        near = self._used.cpu()[index]
-        owner, at = ranges(start[near], count[near])
-        corners = self._exact_vertices[self._exact_faces[triangles[at]]]
-        square = closest_on_triangles(queries[owner], corners)[1]
-        return least_of_each(square, owner, len(queries))[0].sqrt() * (1 + 1e-9) + 1e-9
+            found = (distance, self._exact_vertices[index], triangle, barycentric)
+            return Closest(*(t.numpy() for t in found))
+        best = _Best(queries, self._exact_vertices, self._exact_faces)
+        rows, k = torch.arange(len(queries)), NEAREST
+        while len(rows):
+            parts = rows.split(max(1, PAIRS // (CORNERS * k)))
+            rows, k = torch.cat([self._corners.look(best, part, k) for part in parts]), 8 * k
+        return best.closest()
 
     def nearest_vertex(self, queries: Tensor) -> Tensor:
         """(N,3) -> (N,) index of the nearest vertex that a triangle uses."""
@@ -143,50 +121,91 @@ class SurfaceIndex:
         return self.faces.cpu()
 
     @cached_property
-    def _exact_nearest(self) -> Nearest:
-        return nearest_among(self._exact_vertices[self._used.cpu()], grid=False)
-
-    @cached_property
-    def _size_classes(self) -> list[_SizeClass]:
-        """Triangles up to the median's radius, then one class for each further factor of four.
-
-        They keep a few large triangles from widening every search.
-        """
-        corners = [self._exact_vertices[column].numpy() for column in self._exact_faces.T]
-        centroids = (corners[0] + corners[1] + corners[2]) / 3
-        squares = [np.einsum("fd,fd->f", c - centroids, c - centroids) for c in corners]
-        radius = np.sqrt(np.maximum.reduce(squares))
-        # rounding must not exclude a triangle that touches the bound
-        radius += 1e-12 * (1 + np.abs(centroids).max())
-        octave = np.ceil(np.log2(radius / np.median(radius)) / 2).clip(0)
-        members = [np.flatnonzero(octave == value) for value in np.unique(octave)]
-        return [_SizeClass(m, centroids[m], radius[m]) for m in members]
+    def _corners(self) -> _Corners:
+        around = (self._used, *self._around)
+        return _Corners(self._exact_vertices, self._exact_faces, *(part.cpu() for part in around))
 
 
-class _SizeClass:
-    """Triangles of similar size: indices (M,), centroids (M,3) and radii (M,) about these."""
+class _Best:
+    """Of queries (N,3) the closest of the triangles that were looked at."""
 
-    def __init__(self, members: Array, centroids: Array, radius: Array) -> None:
-        self.members, self.centroids, self.radius = members, centroids, radius
-        self.tree = cKDTree(centroids, balanced_tree=False)
+    def __init__(self, queries: Tensor, vertices: Tensor, faces: Tensor) -> None:
+        self.queries, self.vertices, self.faces = queries, vertices, faces
+        self.square = torch.full_like(queries[:, 0], torch.inf)
+        self.triangle = torch.zeros(len(queries), dtype=torch.int64)
+        self.barycentric = torch.zeros_like(queries)
 
-    def within(self, queries: Tensor, reach: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Triangles that may be within `reach` (N,) of queries (N,3), some queries at a time.
+    def look(self, rows: Tensor, owner: Tensor, triangles: Tensor) -> None:
+        """At (P,) triangles for the queries rows[owner], rows (M,) and owner (P,)."""
+        around = self.faces.index_select(0, triangles).reshape(-1)
+        corners = self.vertices.index_select(0, around).reshape(-1, 3, 3)
+        queries = self.queries.index_select(0, rows[owner])
+        barycentric, square = closest_on_triangles(queries, corners)
+        least, first = least_of_each(square, owner, len(rows))
+        closer = torch.nonzero(least < self.square[rows])[:, 0]
+        rows, first = rows[closer], first[closer]
+        self.square[rows], self.triangle[rows] = least[closer], triangles[first]
+        self.barycentric[rows] = barycentric[first]
 
-        Yields rows of the queries, and of each candidate its place in `rows` and its index.
-        """
-        points = queries.numpy()
-        balls = reach.numpy() * (1 + 1e-12) + self.radius.max()
-        count = self.tree.query_ball_point(points, balls, return_length=True)
-        rows = np.flatnonzero(count)
-        for part in np.split(rows, np.flatnonzero(np.diff(np.cumsum(count[rows]) // PAIRS)) + 1):
-            found = self.tree.query_ball_point(points[part], balls[part], return_sorted=False)
-            near = np.fromiter(chain.from_iterable(found), np.int64, count[part].sum())
-            owner = np.repeat(np.arange(len(part)), count[part])
-            gap = np.sqrt(np.square(points[part][owner] - self.centroids[near]).sum(1))
-            kept = np.flatnonzero(gap - self.radius[near] <= balls[part][owner] - self.radius.max())
-            candidates = torch.from_numpy(self.members[near[kept]])
-            yield torch.from_numpy(part), torch.from_numpy(owner[kept]), candidates
+    def closest(self) -> Closest:
+        corners = self.vertices[self.faces[self.triangle]]
+        point = (self.barycentric[..., None] * corners).sum(1)
+        found = (self.square.sqrt(), point, self.triangle, self.barycentric)
+        return Closest(*(t.numpy() for t in found))
+
+
+class _Corners:
+    """The corners of triangles, those first at which a triangle may be the closest.
+
+    A triangle at distance d of q has a corner within √(d² + r²), r its longest edge / √3: no point
+    of it is farther from its nearest corner, no point of an edge farther from an end, and where the
+    closest point is no corner, the way there is perpendicular to the triangle or the edge. So the
+    corners with the least |q − v|² − r² come first, r being that of the largest triangle at v: the
+    nearest in four dimensions, where the last coordinate of v is √(max r² − r²), and of q 0.
+    """
+
+    def __init__(
+        self,
+        vertices: Tensor,
+        faces: Tensor,
+        used: Tensor,
+        triangles: Tensor,
+        start: Tensor,
+        count: Tensor,
+    ) -> None:
+        """vertices (V,3) of which (U,) are `used`; faces (F,3); triangles by vertex (`_around`)."""
+        self.faces, self.triangles, self.start, self.count = faces, triangles, start, count
+        corners = [vertices[column] for column in faces.T]
+        edges = [(corners[i] - corners[i - 1]).square().sum(1) for i in range(3)]
+        self.reach = torch.stack(edges).amax(0) / 3
+        most = vertices.new_zeros(len(vertices))
+        most.scatter_reduce_(0, faces.T.reshape(-1), self.reach.repeat(3), "amax")
+        self.top = most.max()
+        lifted = torch.cat([vertices, (self.top - most).sqrt()[:, None]], 1)[used]
+        self.tree = cKDTree(lifted.numpy(), leafsize=32, balanced_tree=False)
+        # the search says U for each corner that it has not found
+        self.used, self.most = torch.cat([used, used[:1]]), most
+
+    def look(self, best: _Best, rows: Tensor, k: int) -> Tensor:
+        """At the triangles of the first k corners; returns the rows (M,) that need more of them."""
+        queries = torch.nn.functional.pad(best.queries[rows], (0, 1))
+        found, place = (torch.from_numpy(part) for part in self.tree.query(queries.numpy(), k))
+        corner, ahead = self.used[place], found.square() - self.top
+        apart = ahead + self.most[corner]
+        nearest = corner.gather(1, apart.argmin(1, keepdim=True))[:, 0]
+        owner, at = ranges(self.start[nearest], self.count[nearest])
+        best.look(rows, owner, self.triangles[at])
+        within = best.square[rows] * (1 + ROUNDING) + ROUNDING * self.top
+        owner, place = torch.nonzero(ahead <= within[:, None], as_tuple=True)
+        corner, apart = corner[owner, place], apart[owner, place]
+        pair, at = ranges(self.start[corner], self.count[corner])
+        owner, triangles = owner[pair], self.triangles[at]
+        kept = torch.nonzero(apart[pair] - self.reach[triangles] <= within[owner])[:, 0]
+        owner, triangles = owner[kept], triangles[kept]
+        seen = (self.faces.index_select(0, triangles) == nearest[owner, None]).any(1)
+        kept = torch.nonzero(~seen)[:, 0]
+        best.look(rows, owner[kept], triangles[kept])
+        return rows[ahead[:, -1] <= within]
 
 
 def closest_on_triangles(queries: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
@@ -28,6 +28,21 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     for corner in range(3):
         normals.index_add_(-1, faces[:, corner], per_face)
     return torch.nn.functional.normalize(normals.mT.contiguous(), dim=-1, eps=1e-20)
+
+
+def triangle_normals(vertices: Array, faces: Array) -> Array:
+    """(V,3), (F,3) -> (3,F) float64 normals, twice the triangle's area long: `face_normals` of one
+    mesh, a row of memory for each coordinate, which is several times as fast."""
+    rows = np.ascontiguousarray(np.asarray(vertices, np.float64).T)
+    first, second, third = (rows.take(corner, axis=1) for corner in np.ascontiguousarray(faces.T))
+    (x, y, z), (u, v, w) = second - first, third - first
+    return np.stack([y * w - z * v, z * u - x * w, x * v - y * u])
+
+
+def lengths(rows: Array) -> Array:
+    """(3,N) -> (N,) Euclidean."""
+    x, y, z = np.square(rows)
+    return np.asarray(np.sqrt(x + y + z))
 
 
 def vertex_areas(vertices: Array, faces: Array) -> Array:
@@ -54,10 +69,38 @@ def boundary_vertices(faces: Array, n_vertices: int) -> Array:
 
 def components(faces: Array, n_vertices: int) -> Array:
     """(F,3) -> (V,) int: the connected component of each vertex, numbered by falling size."""
-    rows, cols = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
-    graph = coo_array((np.ones(len(rows)), (rows, cols)), shape=(n_vertices, n_vertices))
-    count, label = connected_components(graph, directed=False)
-    order = np.argsort(-np.bincount(label, minlength=count), kind="stable")
-    rank = np.empty(count, dtype=np.int64)
-    rank[order] = np.arange(count)
+    label = joined(faces, n_vertices)
+    count = np.bincount(label)
+    rank = np.empty(len(count), dtype=np.int64)
+    rank[np.argsort(-count, kind="stable")] = np.arange(len(count))
     return rank[label]
+
+
+def joined(groups: Array, n: int) -> Array:
+    """(G,K) numbers below n that belong together -> (n,) int: which component each is in, counted
+    from 0 in the order of their first numbers."""
+    # groups are nodes as well, after the numbers: so their lists are the graph's rows as they stand
+    some, k = groups.shape
+    begin = np.concatenate([np.zeros(n, np.int32), np.arange(0, some * k + 1, k, dtype=np.int32)])
+    members = groups.astype(np.int32).ravel()
+    graph = csr_array((np.ones(len(members)), members, begin), shape=(n + some, n + some))
+    return np.asarray(connected_components(graph, directed=False)[1][:n])
+
+
+MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
+"""Odd numbers without a pattern."""
+
+
+def first_equal(rows: Array) -> Array:
+    """(N,3) finite numbers of four or eight bytes -> (N,) index of the first row equal to each."""
+    words = np.add(rows, 0, order="C").view(f"u{rows.itemsize}")  # -0.0 becomes 0.0
+    key = words[:, 0] * MIX[0] + words[:, 1] * MIX[1] + words[:, 2] * MIX[2]
+    order = np.argsort(key)
+    new = np.diff(key[order], prepend=~key[order[:1]]) != 0
+    first = np.empty(len(rows), np.int64)
+    first[order] = np.minimum.reduceat(order, np.flatnonzero(new))[np.cumsum(new) - 1]
+    if (rows[first] == rows).all():
+        return first
+    # two rows with one key: numpy compares them whole
+    _, index, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    return np.asarray(index[inverse.ravel()])

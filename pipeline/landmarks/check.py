@@ -10,10 +10,11 @@ median of their distances, which no wrong order changes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
 from math import comb
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -136,23 +137,44 @@ def average_face() -> tuple[Array, Array]:
     return table[:, :3], table[:, 3:]
 
 
+class _Aim(NamedTuple):
+    """The average face's points that decide, at one opening of its jaw."""
+
+    opening: float
+    points: Array  # (N,3) mm
+    spread: float
+    frames: Array  # (T,3,3) of triples of them
+
+
+@lru_cache(maxsize=16)
+def _aims(use: tuple[bool, ...]) -> tuple[Array, Array, list[_Aim]]:
+    """Weights (N,) of the average face's points that are used, triples (T,3) of them, and aims."""
+    closed, opened = average_face()
+    closed, jaw = closed[list(use)], (opened - closed)[list(use)]
+    squared = np.square(closed[:, None] - closed[None]).sum(-1)
+    weight = 1 / np.exp(-squared / (2 * CROWDED_MM**2)).sum(1)
+    weight /= weight.sum()
+    triples = _triples(weight)
+    targets = {opening: closed + opening * jaw for opening in OPENINGS}
+    aims = [_Aim(o, at, _spread(at), _frames(at[triples])) for o, at in targets.items()]
+    return weight, triples, aims
+
+
 def fit_average(points: Array) -> Fit:
     """The iBUG points (68,3) laid on the average face; those of the contour do not decide."""
     closed, opened = average_face()
     jaw = opened - closed
     use = np.isfinite(points).all(axis=1) & ~CONTOUR
-    squared = np.square(closed[use, None] - closed[None, use]).sum(-1)
-    weight = 1 / np.exp(-squared / (2 * CROWDED_MM**2)).sum(1)
-    weight /= weight.sum()
-    triples = _triples(weight)
+    weight, triples, aims = _aims(tuple(use.tolist()))
+    spread = max(_spread(points[use]), 1e-9)
     starts = []
-    for opening in OPENINGS:
-        target = closed[use] + opening * jaw[use]
-        scale = _spread(target) / max(_spread(points[use]), 1e-9)
+    for opening, target, wanted, frames in aims:
+        scale = wanted / spread
         source = scale * points[use]
-        turn = _frames(target[triples]) @ _frames(source[triples]).swapaxes(-1, -2)
+        turn = frames @ _frames(source[triples]).swapaxes(-1, -2)
         shift = target[triples[:, 0]] - (turn @ source[triples[:, 0], :, None])[..., 0]
-        rms = _rms(np.linalg.norm(_moved(source, turn, shift) - target, axis=-1), weight)
+        gap = _moved(source, turn, shift) - target
+        rms = _rms(np.sqrt(np.einsum("tnd,tnd->tn", gap, gap)), weight)
         best = np.argsort(rms, kind="stable")[:REFINED]
         starts += [(scale, opening, turn[i], shift[i]) for i in best]
     scales, openings, turn, shift = (np.array(x) for x in zip(*starts, strict=True))

@@ -98,9 +98,9 @@ def check_side(scan_id: str, marks_68: Array, vertices: Array, normals: Array) -
     if turn is None:
         return
     known = np.isfinite(marks_68).all(axis=1)
-    around = cKDTree(vertices).query_ball_point(marks_68[known], AROUND_MM)
-    near = np.unique(np.concatenate(around).astype(np.int64))
-    if len(near) and float((normals[near] @ turn[:, 2]).mean()) < MIN_FACING:
+    distance, _ = cKDTree(marks_68[known]).query(vertices, distance_upper_bound=AROUND_MM)
+    near = np.isfinite(distance)
+    if near.any() and float((normals[near] @ turn[:, 2]).mean()) < MIN_FACING:
         fault = "its landmarks' left and right are swapped, or the scan is mirrored"
         remedy = "check the order of the landmarks, and the sign of each axis of the export"
         raise FormatError(scan_id, fault, remedy)

@@ -7,11 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from pipeline.geometry.mesh import components, vertex_normals
+from pipeline.geometry.mesh import (
+    components,
+    first_equal,
+    joined,
+    lengths,
+    triangle_normals,
+    vertex_normals,
+)
 from pipeline.types import Array
 
 ISLAND_SHARE = 0.02
@@ -33,16 +38,18 @@ def clean(vertices: Array, faces: Array) -> Cleaned:
     Vertices of equal coordinates become one, as in files that repeat them for each triangle or
     texture seam; of a point cloud (F = 0) only these go.
     """
-    _, first, inverse = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
-    used = np.zeros(len(vertices), dtype=bool)
-    used[first] = True
-    faces = first[inverse.reshape(-1)[faces]]
+    first = first_equal(vertices)
+    used = first == np.arange(len(vertices))
+    faces = first[faces]
     removed = {"repeated vertices": int((~used).sum())}
     if len(faces):
         n_faces = len(faces)
-        faces = _distinct(faces[_doubled_areas(vertices, faces) > _no_area(vertices)])
+        areas = lengths(triangle_normals(vertices, faces))
+        kept = np.flatnonzero(areas > _no_area(vertices))
+        kept = kept[_distinct(faces[kept])]
+        faces, areas = faces[kept], areas[kept]
         removed["empty or repeated triangles"] = n_faces - len(faces)
-        on_islands, n_islands = _on_islands(vertices, faces)
+        on_islands, n_islands = _on_islands(faces, areas, len(vertices))
         faces = faces[~on_islands]
         removed |= {"islands": n_islands, "triangles on islands": int(on_islands.sum())}
         welded = used.sum()
@@ -53,30 +60,20 @@ def clean(vertices: Array, faces: Array) -> Cleaned:
     return Cleaned(vertices[used], index[faces].reshape(-1, 3), removed)
 
 
-def _doubled_areas(vertices: Array, faces: Array) -> Array:
-    return np.linalg.norm(_doubled_normals(vertices, faces), axis=1)
-
-
-def _doubled_normals(vertices: Array, faces: Array) -> Array:
-    corners = vertices[faces].astype(np.float64)
-    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-
-
 def _no_area(vertices: Array) -> float:
     """Twice the area up to which a triangle counts as empty: the rounding of float32 corners."""
     return 1e-10 * float(np.ptp(vertices, axis=0).max()) ** 2
 
 
 def _distinct(faces: Array) -> Array:
-    """The first of triangles with the same three vertices, whatever their order."""
-    _, first = np.unique(np.sort(faces, axis=1), axis=0, return_index=True)
-    return faces[np.sort(first)]
+    """(F,) bool: the first of triangles with the same three vertices, whatever their order."""
+    return np.asarray(first_equal(np.sort(faces, axis=1)) == np.arange(len(faces)))
 
 
-def _on_islands(vertices: Array, faces: Array) -> tuple[Array, int]:
+def _on_islands(faces: Array, areas: Array, n_vertices: int) -> tuple[Array, int]:
     """(F,) bool, the triangle is on a small island; and how many islands there are."""
-    piece = components(faces, len(vertices))[faces[:, 0]]
-    areas = np.bincount(piece, _doubled_areas(vertices, faces))
+    piece = components(faces, n_vertices)[faces[:, 0]]
+    areas = np.bincount(piece, areas)
     small = areas < min(ISLAND_SHARE * areas.sum(), areas.max(initial=0.0))
     return small[piece], int((small & (areas > 0)).sum())
 
@@ -87,15 +84,18 @@ def face_outwards(vertices: Array, faces: Array) -> Array:
     Pieces that no winding makes consistent (a Möbius strip) keep theirs within.
     """
     piece, turned = _pieces(faces)
-    faces = np.where(turned[:, None], faces[:, ::-1], faces)
-    normals = _doubled_normals(vertices, faces)
-    areas = np.linalg.norm(normals, axis=1)
-    middles = vertices[faces].astype(np.float64).mean(axis=1)
-    centre = areas @ middles / areas.sum()
+    faces = _with_turned(faces, turned)
+    normals = triangle_normals(vertices, faces)
+    areas = lengths(normals)
+    middles = sum(vertices[corner] for corner in faces.T).T / 3
+    centre = middles @ areas / areas.sum()
     # positive for a closed surface (its volume) and for an open shell such as a face
-    outward = np.bincount(piece, ((middles - centre) * normals).sum(axis=1))
-    inside_out = outward[piece] < 0
-    return np.where(inside_out[:, None], faces[:, ::-1], faces)
+    outward = np.bincount(piece, ((middles - centre[:, None]) * normals).sum(axis=0))
+    return _with_turned(faces, outward[piece] < 0)
+
+
+def _with_turned(faces: Array, turned: Array) -> Array:
+    return np.where(turned[:, None], faces[:, ::-1], faces) if turned.any() else faces
 
 
 def _pieces(faces: Array) -> tuple[Array, Array]:
@@ -105,19 +105,19 @@ def _pieces(faces: Array) -> tuple[Array, Array]:
     piece then falls into two mirrored components, and one of them says which triangles to turn.
     """
     n = len(faces)
-    edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    edge = edges.min(axis=1) * (edges.max(initial=0) + 1) + edges.max(axis=1)
-    order = np.argsort(edge, kind="stable")
+    start, end = faces.ravel(), faces[:, [1, 2, 0]].ravel()
+    low = np.minimum(start, end)
+    edge = low * (faces.max(initial=0) + 1) + (start + end - low)
+    order = np.argsort(edge)
     last = np.flatnonzero(np.diff(edge[order], append=-1))  # of the uses of each edge
     shared = last[np.diff(last, prepend=-1) == 2]
-    pairs = np.stack([order[shared - 1], order[shared]], axis=1)
-    forward = edges[:, 0] < edges[:, 1]
-    disagree = forward[pairs[:, 0]] == forward[pairs[:, 1]]
-    one, other = pairs[:, 0] // 3, pairs[:, 1] // 3
-    rows = np.concatenate([one, one + n])
-    cols = np.concatenate([other + n * disagree, other + n * ~disagree])
-    graph = coo_array((np.ones(len(rows)), (rows, cols)), shape=(2 * n, 2 * n))
-    _, label = connected_components(graph, directed=False)
+    uses = np.stack([order[shared - 1], order[shared]])
+    forward = (start < end)[uses]
+    disagree = forward[0] == forward[1]
+    one, other = uses // 3
+    as_they_are = np.stack([one, other + n * disagree], axis=1)
+    mirrored = np.stack([one + n, other + n * ~disagree], axis=1)
+    label = joined(np.concatenate([as_they_are, mirrored]), 2 * n)
     as_is, turned = label[:n], label[n:]
     return np.minimum(as_is, turned), as_is > turned
 
@@ -127,7 +127,9 @@ def surface_normals(vertices: Array, faces: Array) -> Array:
     normals = vertex_normals(
         torch.from_numpy(np.asarray(vertices, np.float64)), torch.from_numpy(faces)
     ).numpy()
-    return _unit(np.where(normals.any(axis=1, keepdims=True), normals, _outwards(vertices)))
+    if not normals.any(axis=1).all():
+        normals = np.where(normals.any(axis=1, keepdims=True), normals, _outwards(vertices))
+    return _unit(normals)
 
 
 def cloud_normals(vertices: Array) -> Array:
@@ -149,4 +151,4 @@ def _outwards(vertices: Array) -> Array:
 
 
 def _unit(vectors: Array) -> Array:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return (vectors / lengths(vectors.T)[:, None]).astype(np.float32)

@@ -13,6 +13,7 @@ import torch
 from pipeline.flame.lbs import ModelTensors, pose_vertices, to_tensors
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.closest import SurfaceIndex
+from pipeline.geometry.mesh import lengths, triangle_normals
 from pipeline.geometry.rigid import umeyama
 from pipeline.landmarks.schemes import OUTER_EYES_68
 from pipeline.types import Array, Registration, Scan
@@ -50,49 +51,80 @@ class Measures:
     """Median angle between normals of the face and of the template laid onto it."""
 
 
-def measure(scan: Scan, registration: Registration, model: FlameModel) -> Measures:
-    """All measures of a registration. Regions "face" and "eyeballs" come with every model."""
-    registered = registration.vertices_mm.astype(np.float64)
-    posed = posed_model(registration, model)
-    seen = np.ones(len(registered), dtype=bool)
-    for name in ("eyeballs", "hidden"):
-        seen[model.regions.get(name, np.empty(0, np.int64))] = False
-    face = np.zeros(len(registered), dtype=bool)
-    face[model.regions["face"]] = True
-    face &= seen
-    valid = registration.validity
-    of_face = face[model.faces].all(1)
-    flipped = (_angles_deg(posed, registered, model.faces) > 90) & seen[model.faces].all(1)
-    laid_model = _laid_onto(registered, posed, face & valid)
-    upright = _laid_onto(model.template_mm, registered, face & valid)
-    angles = _angles_deg(model.template_mm, upright, model.faces)
-    n_shape = min(model.shape_basis_mm.shape[2], len(registration.shape))
-    error = registration.landmark_error_mm
-    return Measures(
-        scan_to_mesh_mm=_scan_to_mesh(scan, registered, model, seen),
-        mesh_to_scan_mm=_by_region(model, registration.distance_mm, valid & seen),
-        landmark_error_mm=math.nan if error is None else error,
-        coverage=float(valid[face].mean()) if face.any() else 0.0,
-        flipped_triangles=int(flipped.sum()),
-        flipped_share=float(flipped[of_face].mean()) if of_face.any() else 0.0,
-        outer_eye_mm=_outer_eyes(registered, model),
-        beyond_model_mm=_median(np.linalg.norm(registered - posed, axis=1)[face & valid]),
-        bending_mm=_median(np.linalg.norm(registered - laid_model, axis=1)[face & valid]),
-        has_basis=n_shape > 0,
-        shape_rms=float(np.sqrt((registration.shape[:n_shape] ** 2).mean())) if n_shape else 0.0,
-        relief=_relief(model.template_mm, upright, face & valid),
-        normals_deg=_median(angles[(face & valid)[model.faces].all(1)]),
-    )
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What measuring needs of a model, whatever the scan."""
+
+    tensors: ModelTensors
+    seen: Array  # (V,) bool: neither eyeball nor hidden
+    face: Array  # (V,) bool: of the region "face", and seen
+    counted: Array  # (V,) bool: seen, and not on the template's border
+    seen_triangles: Array  # (F,) bool: all corners are seen
+    face_triangles: Array  # (F,) indices: all corners are of the face
+    normals: Array  # (3,F) of the template's triangles, unit length
+    regions: Mapping[str, Array]  # name -> vertex indices
+    members: Mapping[str, Array]  # name -> (V,) bool
 
 
 @lru_cache(maxsize=1)
-def _tensors(model: FlameModel) -> ModelTensors:
-    return to_tensors(model)
+def _known(model: FlameModel) -> _Known:
+    def marked(*names: str) -> Array:
+        flags: Array = np.zeros(len(model.template_mm), dtype=bool)
+        for name in names:
+            flags[regions.get(name, np.empty(0, np.int64))] = True
+        return flags
+
+    regions = {"all": np.arange(len(model.template_mm)), **model.regions}
+    measured = [name for name in ("all", *REGIONS) if name in regions]
+    seen = ~marked("eyeballs", "hidden")
+    face = marked("face") & seen
+    normals = triangle_normals(model.template_mm, model.faces)
+    return _Known(
+        tensors=to_tensors(model),
+        seen=seen,
+        face=face,
+        counted=seen & ~marked("boundary"),
+        seen_triangles=np.asarray(seen[model.faces].all(1)),
+        face_triangles=np.flatnonzero(face[model.faces].all(1)),
+        normals=normals / np.maximum(lengths(normals), 1e-12),
+        regions={name: regions[name] for name in measured},
+        members={name: marked(name) for name in measured},
+    )
+
+
+def measure(scan: Scan, registration: Registration, model: FlameModel) -> Measures:
+    """All measures of a registration. Regions "face" and "eyeballs" come with every model."""
+    known = _known(model)
+    registered = registration.vertices_mm.astype(np.float64)
+    posed = posed_model(registration, model)
+    valid = registration.validity
+    used = known.face & valid
+    now, before = (triangle_normals(vertices, model.faces) for vertices in (registered, posed))
+    flipped = ((before * now).sum(0) < 0) & known.seen_triangles
+    laid_model = _laid_onto(registered, posed, used)
+    upright = _laid_onto(model.template_mm, registered, used)
+    n_shape = min(model.shape_basis_mm.shape[2], len(registration.shape))
+    error = registration.landmark_error_mm
+    return Measures(
+        scan_to_mesh_mm=_scan_to_mesh(scan, registered, model),
+        mesh_to_scan_mm=_by_region(known, registration.distance_mm, valid & known.seen),
+        landmark_error_mm=math.nan if error is None else error,
+        coverage=_mean(valid[known.face]),
+        flipped_triangles=int(flipped.sum()),
+        flipped_share=_mean(flipped[known.face_triangles]),
+        outer_eye_mm=_outer_eyes(registered, model),
+        beyond_model_mm=_median(lengths((registered - posed)[used].T)),
+        bending_mm=_median(lengths((registered - laid_model)[used].T)),
+        has_basis=n_shape > 0,
+        shape_rms=float(np.sqrt((registration.shape[:n_shape] ** 2).mean())) if n_shape else 0.0,
+        relief=_relief(model.template_mm, upright, used),
+        normals_deg=_median(_turned_deg(upright, used, model)),
+    )
 
 
 def posed_model(registration: Registration, model: FlameModel) -> Array:
     """(V,3) mm float64: what the model alone explains of a registration."""
-    tensors = _tensors(model)
+    tensors = _known(model).tensors
     sizes = (len(tensors.shape_basis), len(tensors.expression_basis), tensors.pose_size)
     stored = (registration.shape, registration.expression, registration.pose)
     coefficients = [
@@ -104,66 +136,63 @@ def posed_model(registration: Registration, model: FlameModel) -> Array:
     return vertices[0].numpy().astype(np.float64)
 
 
-def _scan_to_mesh(
-    scan: Scan, registered: Array, model: FlameModel, seen: Array
-) -> dict[str, dict[str, float]]:
+def _scan_to_mesh(scan: Scan, registered: Array, model: FlameModel) -> dict[str, dict[str, float]]:
     """Statistics of the distance from scan points to the surface, by the region they are near.
 
     A point is of the region of the vertex nearest to its closest surface point. Points nearest to
     the template's border, to hidden vertices, or beyond CLUTTER_MM are not the template's.
     """
+    known = _known(model)
     low, high = registered.min(0) - CLUTTER_MM, registered.max(0) + CLUTTER_MM
     points = scan.vertices_mm[((scan.vertices_mm > low) & (scan.vertices_mm < high)).all(1)]
     points = points[:: max(1, -(-len(points) // MAX_POINTS))]
-    counted = seen.copy()
-    counted[model.regions.get("boundary", np.empty(0, np.int64))] = False
     closest = SurfaceIndex(registered, model.faces).query(points)
     corner = closest.barycentric.argmax(1)
     vertex = model.faces[closest.triangle, corner]
-    near = counted[vertex] & (closest.distance < CLUTTER_MM)
+    near = known.counted[vertex] & (closest.distance < CLUTTER_MM)
     vertex, distance = vertex[near], closest.distance[near]
+    return {name: statistics(distance[own[vertex]]) for name, own in known.members.items()}
+
+
+def _by_region(known: _Known, values: Array, counted: Array) -> dict[str, dict[str, float]]:
     return {
-        name: _statistics(distance[np.isin(vertex, region)])
-        for name, region in _regions(model).items()
+        name: statistics(values[region][counted[region]]) for name, region in known.regions.items()
     }
 
 
-def _by_region(model: FlameModel, values: Array, counted: Array) -> dict[str, dict[str, float]]:
-    return {
-        name: _statistics(values[region][counted[region]])
-        for name, region in _regions(model).items()
-    }
-
-
-def _regions(model: FlameModel) -> dict[str, Array]:
-    everything = {"all": np.arange(len(model.template_mm))}
-    return everything | {name: model.regions[name] for name in REGIONS if name in model.regions}
-
-
-def _statistics(values: Array) -> dict[str, float]:
-    if not len(values):
+def statistics(values: Array) -> dict[str, float]:
+    """Median, mean, 95th percentile and maximum of (N,) values, as numpy's; NaN where N = 0."""
+    n = len(values)
+    if not n:
         return dict.fromkeys(("median", "mean", "p95", "max"), math.nan)
+    rising = np.sort(values)
+    below, share = divmod(0.95 * (n - 1), 1)
+    before, after = rising[int(below)], rising[min(int(below) + 1, n - 1)]
+    step = after - before
     return {
-        "median": float(np.median(values)),
+        "median": float((rising[(n - 1) // 2] + rising[n // 2]) / 2),
         "mean": float(values.mean()),
-        "p95": float(np.percentile(values, 95)),
-        "max": float(values.max()),
+        "p95": float(before + step * share if share < 0.5 else after - step * (1 - share)),
+        "max": float(rising[-1]),
     }
+
+
+def _mean(flags: Array) -> float:
+    return float(flags.mean()) if len(flags) else 0.0
 
 
 def _median(values: Array) -> float:
     return float(np.median(values)) if len(values) else math.nan
 
 
-def _angles_deg(first: Array, second: Array, faces: Array) -> Array:
-    """(F,) angle between the normals of each triangle on two meshes of one topology."""
-
-    def normals(vertices: Array) -> Array:
-        a, b, c = (vertices[faces[:, k]] for k in range(3))
-        across = np.cross(b - a, c - a)
-        return across / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-12)
-
-    return np.degrees(np.arccos(np.clip((normals(first) * normals(second)).sum(1), -1, 1)))
+def _turned_deg(upright: Array, used: Array, model: FlameModel) -> Array:
+    """(T,) angle of the normals of the triangles `used` (V,) to the template's, in its frame."""
+    known = _known(model)
+    faces = model.faces[known.face_triangles]
+    kept = used[faces].all(1)
+    normals = triangle_normals(upright, faces[kept])
+    cosines = (known.normals[:, known.face_triangles[kept]] * normals).sum(0)
+    return np.degrees(np.arccos(np.clip(cosines / np.maximum(lengths(normals), 1e-12), -1, 1)))
 
 
 def _laid_onto(target: Array, points: Array, used: Array) -> Array:

@@ -77,6 +77,21 @@ def test_exact_query_at_equal_distance_of_all() -> None:
     assert len(np.unique(found.triangle)) == 1
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_exact_query_of_triangles_of_any_size_and_shape(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    middles, sizes = rng.normal(scale=30, size=(400, 1, 3)), 10 ** rng.uniform(-2, 2, (400, 1, 1))
+    vertices = (middles + sizes * rng.normal(size=(400, 3, 3))).reshape(-1, 3)
+    vertices[::9] = vertices[1::9]  # some are needles
+    vertices[2::27] = vertices[0::27]  # and some points
+    queries = np.concatenate([rng.normal(scale=40, size=(200, 3)), vertices[:50]])
+    found = SurfaceIndex(vertices, np.arange(1200).reshape(-1, 3)).query(queries)
+    corners = torch.from_numpy(vertices.reshape(-1, 3, 3))
+    for query, distance in zip(queries, found.distance, strict=True):
+        every = closest_on_triangles(torch.from_numpy(query).expand(400, 3), corners)[1]
+        assert distance == pytest.approx(float(every.min().sqrt()), rel=1e-9, abs=1e-9)
+
+
 def test_fast_search_needs_triangles() -> None:
     cloud = SurfaceIndex(np.zeros((5, 3)), np.zeros((0, 3), np.int64))
     with pytest.raises(ValueError, match="no triangles"):
