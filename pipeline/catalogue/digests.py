@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -37,38 +37,44 @@ class Digest(NamedTuple):
     sha256: bytes
 
 
-def file_digests(
-    root: Path, paths: Sequence[str], cache: Path | None
-) -> dict[str, Digest | OSError]:
-    """Relative path -> its digest, or why it cannot be read.
+Digests = Mapping[str, Digest | OSError]
+"""Relative path -> its digest, or why it cannot be read."""
 
-    `cache` is an SQLite file, made where it is missing. FacefoldError where it is another file.
+
+def file_digests(
+    root: Path, states: Mapping[str, tuple[int, int] | None], cache: Path | None
+) -> Digests:
+    """The digests of the files whose relative paths and states, as listed, are given.
+
+    A state is size and time of change in nanoseconds, None where a file was not there. `cache` is
+    an SQLite file, made where it is missing. FacefoldError where it is another file.
     """
     base = os.path.realpath(root)
     if cache is None:
-        return dict(_hashed(base, paths))
+        return dict(_hashed(base, list(states)))
     cache.parent.mkdir(parents=True, exist_ok=True)
     try:
         with closing(sqlite3.connect(cache, timeout=60)) as database:
-            return _cached(database, base, paths)
+            return _cached(database, base, states)
     except sqlite3.DatabaseError as error:
         raise FacefoldError(f"{cache}: no usable cache of hashes ({error}); delete it") from error
 
 
 def _cached(
-    database: sqlite3.Connection, base: str, paths: Sequence[str]
-) -> dict[str, Digest | OSError]:
+    database: sqlite3.Connection, base: str, states: Mapping[str, tuple[int, int] | None]
+) -> Digests:
     database.execute("PRAGMA journal_mode=WAL")
     database.execute(_SCHEMA)
     rows = database.execute(
         "SELECT path, size, mtime_ns, sha256 FROM digests WHERE root = ?", (base,)
     )
-    known = {path: Digest(*digest) for path, *digest in rows}
     found: dict[str, Digest | OSError] = {
-        path: known[path] for path in paths if path in known and _unchanged(base, path, known[path])
+        path: Digest(size, mtime_ns, sha256)
+        for path, size, mtime_ns, sha256 in rows
+        if states.get(path) == (size, mtime_ns)
     }
     fresh: list[tuple[str, str, int, int, bytes]] = []
-    todo = [path for path in paths if path not in found]
+    todo = [path for path in states if path not in found]
     for n, (path, digest) in enumerate(_hashed(base, todo), 1):
         found[path] = digest
         if isinstance(digest, Digest) and _unchanged(base, path, digest):
