@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -67,6 +70,20 @@ def ledger_path(config: BuildConfig) -> Path:
     return config.work / "ledger.sqlite"
 
 
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """The objects of a plan, millions and none in a cycle, would be gone through again and again
+    while they are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_collector_paused()
 def make_plan(config: BuildConfig, model: FlameModel, retry: bool = False) -> Plan:
     """Lists and hashes the files of all sources and looks their results up in the ledger.
 
@@ -82,28 +99,34 @@ def make_plan(config: BuildConfig, model: FlameModel, retry: bool = False) -> Pl
     works = tuple(work for source in sources for work in _works(source, gates, model))
     with open_ledger(ledger_path(config)) as ledger:
         known = outcomes(ledger, [work.keys.judge for work in works])
-        lost = {
-            work.keys.judge
-            for work in works
-            if (stage := known.get(work.keys.judge)) is not None
-            and ((retry and stage == "worker") or (stage == "" and not _has_arrays(config, work)))
-        }
-        known = {key: stage for key, stage in known.items() if key not in lost}
-        started = _started(config, ledger, [w for w in works if w.keys.judge not in known], known)
+        arrays = _lying(result_path, config.work)
+        for _, register, judge in (work.keys for work in works):
+            stage = known.get(judge)
+            # a kept scan whose arrays have gone is computed again
+            if (stage == "worker" and retry) or (stage == "" and register not in arrays):
+                del known[judge]
+        todo = [work for work in works if work.keys.judge not in known]
+        started = _started(config, ledger, todo, known, arrays)
     return Plan(tuple(sources), works, gates, known, started)
 
 
-def _has_arrays(config: BuildConfig, work: Work) -> bool:
-    """A kept scan whose arrays have gone is computed again."""
-    return result_path(config.work, work.keys.register).is_file()
+def _lying(place: Callable[[Path, str], Path], work: Path) -> set[str]:
+    """Keys whose files lie there: folders are listed, which is faster than to ask for each file."""
+    everything = os.walk(place(work, "key").parents[1])
+    return {name.removesuffix(".npz") for _, _, names in everything for name in names}
 
 
 def _started(
-    config: BuildConfig, ledger: sqlite3.Connection, todo: Sequence[Work], known: dict[str, str]
+    config: BuildConfig,
+    ledger: sqlite3.Connection,
+    todo: Sequence[Work],
+    known: dict[str, str],
+    arrays: Set[str],
 ) -> frozenset[str]:
     """Keys of earlier stages whose results are there; scans that could not be read are `known`,
     whatever comes after reading has changed."""
     earlier = recorded(ledger, [key for work in todo for key in work.keys[:2]])
+    scans = _lying(scan_path, config.work) if earlier else set()
     started = set()
     refused = []
     for work in todo:
@@ -111,9 +134,9 @@ def _started(
         if found is not None and found.stage:
             refused.append(replace(found, key=work.keys.judge))
             known[work.keys.judge] = found.stage
-        elif found is not None and scan_path(config.work, work.keys.read).is_file():
+        elif found is not None and work.keys.read in scans:
             started.add(work.keys.read)
-        if work.keys.register in earlier and _has_arrays(config, work):
+        if work.keys.register in earlier and work.keys.register in arrays:
             started.add(work.keys.register)
     record(ledger, refused)
     return frozenset(started)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import BuildConfig
+from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.ledger import Result, open_ledger, record, recorded
@@ -288,3 +290,16 @@ def test_batches_are_of_scans_of_similar_size(tmp_path: Path, model: FlameModel)
     sizes = [[work.record.n_bytes for work in batch] for batch in found]
     assert [n for batch in sizes for n in batch] == list(range(40, 0, -1))
     assert [len(batch) for batch in sizes[:3]] == [8, 8, 8]
+
+
+def test_a_plan_leaves_the_collector_as_it_was(folder: Path, model: FlameModel) -> None:
+    for switch in (gc.disable, gc.enable):
+        switch()
+        before = gc.isenabled()
+        make_plan(build(folder), model)
+        assert gc.isenabled() == before
+    config = build(folder)
+    shutil.rmtree(folder / "lab")
+    with pytest.raises(FacefoldError, match="no such folder"):
+        make_plan(config, model)
+    assert gc.isenabled()
