@@ -94,17 +94,20 @@ def make_plan(config: BuildConfig, model: FlameModel, retry: bool = False) -> Pl
     for entry in config.sources:
         registry = load_registry(entry.registry)
         options = options_from({**config.registration, **registry.registration})
-        found = catalogue(registry, entry.root, hash_cache=config.work / "hashes.sqlite")
-        sources.append(Source(registry, found, options))
+        files = catalogue(registry, entry.root, hash_cache=config.work / "hashes.sqlite")
+        sources.append(Source(registry, files, options))
     works = tuple(work for source in sources for work in _works(source, gates, model))
     with open_ledger(ledger_path(config)) as ledger:
-        known = outcomes(ledger, [work.keys.judge for work in works])
+        found = outcomes(ledger, [work.keys.judge for work in works])
+        if retry:
+            found = {key: stage for key, stage in found.items() if stage != "worker"}
         arrays = _lying(result_path, config.work)
-        for _, register, judge in (work.keys for work in works):
-            stage = known.get(judge)
+        known = {
+            judge: found[judge]
+            for _, register, judge in (work.keys for work in works)
             # a kept scan whose arrays have gone is computed again
-            if (stage == "worker" and retry) or (stage == "" and register not in arrays):
-                del known[judge]
+            if judge in found and (found[judge] or register in arrays)
+        }
         todo = [work for work in works if work.keys.judge not in known]
         started = _started(config, ledger, todo, known, arrays)
     return Plan(tuple(sources), works, gates, known, started)

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.catalogue.tree import Entry
 from pipeline.errors import FacefoldError
 
 BATCH = 256
@@ -41,28 +42,23 @@ Digests = Mapping[str, Digest | OSError]
 """Relative path -> its digest, or why it cannot be read."""
 
 
-def file_digests(
-    root: Path, states: Mapping[str, tuple[int, int] | None], cache: Path | None
-) -> Digests:
-    """The digests of the files whose relative paths and states, as listed, are given.
+def file_digests(root: Path, listed: Mapping[str, Entry | None], cache: Path | None) -> Digests:
+    """The digests of files: relative path -> the file as it was listed, None where it was not.
 
-    A state is size and time of change in nanoseconds, None where a file was not there. `cache` is
-    an SQLite file, made where it is missing. FacefoldError where it is another file.
+    `cache` is an SQLite file, made where it is missing. FacefoldError where it is another file.
     """
     base = os.path.realpath(root)
     if cache is None:
-        return dict(_hashed(base, list(states)))
+        return dict(_hashed(base, list(listed)))
     cache.parent.mkdir(parents=True, exist_ok=True)
     try:
         with closing(sqlite3.connect(cache, timeout=60)) as database:
-            return _cached(database, base, states)
+            return _cached(database, base, listed)
     except sqlite3.DatabaseError as error:
         raise FacefoldError(f"{cache}: no usable cache of hashes ({error}); delete it") from error
 
 
-def _cached(
-    database: sqlite3.Connection, base: str, states: Mapping[str, tuple[int, int] | None]
-) -> Digests:
+def _cached(database: sqlite3.Connection, base: str, listed: Mapping[str, Entry | None]) -> Digests:
     database.execute("PRAGMA journal_mode=WAL")
     database.execute(_SCHEMA)
     rows = database.execute(
@@ -71,10 +67,10 @@ def _cached(
     found: dict[str, Digest | OSError] = {
         path: Digest(size, mtime_ns, sha256)
         for path, size, mtime_ns, sha256 in rows
-        if states.get(path) == (size, mtime_ns)
+        if (file := listed.get(path)) and (file.size, file.mtime_ns) == (size, mtime_ns)
     }
     fresh: list[tuple[str, str, int, int, bytes]] = []
-    todo = [path for path in states if path not in found]
+    todo = [path for path in listed if path not in found]
     for n, (path, digest) in enumerate(_hashed(base, todo), 1):
         found[path] = digest
         if isinstance(digest, Digest) and _unchanged(base, path, digest):

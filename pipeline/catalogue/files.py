@@ -6,6 +6,7 @@ import fnmatch
 import glob
 import posixpath
 import re
+import sys
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -70,7 +71,8 @@ class _Scan(NamedTuple):
 
     scan_id: str
     subject: str
-    groups: Mapping[str, str]
+    session: str
+    expression: str
     path: str
     landmarks: str | None
     images: tuple[str, ...]
@@ -201,8 +203,10 @@ def _scan(
         factors = beside.at(fill(registry.scale.file, path, groups))
     images = [image for text in registry.images for image in beside.images(text, path, groups)]
     scale = scale_factor(registry.scale, root / factors if factors else None, groups)
-    subject = registry.person(groups["subject"])
-    return _Scan(scan_id, subject, groups, path, landmarks, tuple(images), scale)
+    told = (registry.person(groups["subject"]), groups.get("session"), groups.get("expression"))
+    # each is that of many scans, and is there once
+    subject, session, expression = (sys.intern(text or "") for text in told)
+    return _Scan(scan_id, subject, session, expression, path, landmarks, tuple(images), scale)
 
 
 class _Companions:
@@ -253,8 +257,8 @@ def _digests(
     root: Path, entries: Iterable[Entry], scans: Iterable[_Scan], cache: Path | None
 ) -> Digests:
     wanted = {path for scan in scans for path in (scan.path, scan.landmarks, *scan.images) if path}
-    states = {entry.path: (entry.size, entry.mtime_ns) for entry in entries}
-    return file_digests(root, {path: states.get(path) for path in sorted(wanted)}, cache)
+    found = {entry.path: entry for entry in entries}
+    return file_digests(root, {path: found.get(path) for path in sorted(wanted)}, cache)
 
 
 def _unread(scans: Iterable[_Scan], digests: Digests) -> dict[str, str]:
@@ -288,15 +292,14 @@ def _records(
     for scan in scans:
         own = [digests.get(path) for path in (scan.path, scan.landmarks) if path]
         found = [digest for digest in own if isinstance(digest, Digest)]
-        expression = scan.groups.get("expression", "")
         shown = [path for path in scan.images if not isinstance(digests.get(path), OSError)]
         yield ScanRecord(
             source=registry.id,
             scan_id=scan.scan_id,
             subject=scan.subject,
-            session=scan.groups.get("session", ""),
-            expression=expression,
-            neutral=registry.is_neutral(expression),
+            session=scan.session,
+            expression=scan.expression,
+            neutral=registry.is_neutral(scan.expression),
             path=root / scan.path,
             format=registry.format,
             unit=registry.unit,
@@ -322,7 +325,7 @@ def _subjects(
         if scan.subject not in first or scan.scan_id < first[scan.subject].scan_id:
             first[scan.subject] = scan
     for subject, scan in sorted(first.items()):
-        told = dict(scan.groups)
+        told = registry.groups(scan.path) or {}
         for file in beside.images(table.file, scan.path, told)[:1] if table else ():
             try:
                 if file not in known and table:
