@@ -68,6 +68,16 @@ def test_every_scan_has_a_key_of_its_own_source_by_source(folder: Path, model: F
     assert sources == ["lab"] * 3 + ["clinic"] * 2
 
 
+def test_keys_of_a_scan_lie_side_by_side(folder: Path, model: FlameModel) -> None:
+    """So that the results of a scan are on one page of the ledger."""
+    found = keys(folder, model)
+    in_order = sorted(key for scan in found.values() for key in scan)
+    for i in range(0, len(in_order), 3):
+        assert set(in_order[i : i + 3]) in [set(scan) for scan in found.values()]
+    assert {len(key) for key in in_order} == {64}
+    assert len({key[16:] for key in in_order}) == len(in_order)
+
+
 def test_keys_follow_the_bytes_of_scans_and_of_landmarks(folder: Path, model: FlameModel) -> None:
     before = keys(folder, model)
     (folder / "lab" / "p2_neutral.obj").write_bytes(b"scanned again")
