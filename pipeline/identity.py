@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 
 from pipeline.errors import FacefoldError
 from pipeline.types import ScanRecord
@@ -18,7 +19,8 @@ def identities(records: Iterable[ScanRecord], same_as: Mapping[str, str]) -> dic
     `same_as` maps a `source:subject` to the `source:subject` that is the same person; chains are
     followed to their end. Raises FacefoldError for a chain that comes back to itself.
     """
-    return {r.scan_id: _followed(f"{r.source}:{r.subject}", same_as) for r in records}
+    person = cache(lambda source, subject: _followed(f"{source}:{subject}", same_as))
+    return {r.scan_id: person(r.source, r.subject) for r in records}
 
 
 def _followed(identity: str, same_as: Mapping[str, str]) -> str:

@@ -33,6 +33,10 @@ STAGE_CODE: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Modules and packages of `pipeline/` that a stage's results depend on, besides the stages before
 it; `assemble` makes the tables of a version from all scans' results."""
 
+WAL_PAGES = 16384
+"""Pages of 4 kB in the log before they are written to their places, which waits for the disk: keys
+are random, so that nearly each result is on a page of its own."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
     key TEXT PRIMARY KEY,
@@ -49,6 +53,9 @@ CREATE TABLE IF NOT EXISTS timings (
     PRIMARY KEY (source, stage)
 ) WITHOUT ROWID;
 """
+
+
+_SORTED = json.JSONEncoder(sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ def open_ledger(path: Path) -> Iterator[sqlite3.Connection]:
         ledger.execute("PRAGMA journal_mode=WAL")
         # a loss of power may take the last results, which are then computed again
         ledger.execute("PRAGMA synchronous=NORMAL")
+        ledger.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
         ledger.executescript(_SCHEMA)
         yield ledger
     except sqlite3.DatabaseError as error:
@@ -90,10 +98,7 @@ def open_ledger(path: Path) -> Iterator[sqlite3.Connection]:
 
 def record(ledger: sqlite3.Connection, results: Iterable[Result]) -> None:
     """Write results in one transaction; a key computed again replaces its row."""
-    rows = [
-        (r.key, r.scan_id, r.stage, r.reason, json.dumps(dict(r.summary), sort_keys=True))
-        for r in results
-    ]
+    rows = [(r.key, r.scan_id, r.stage, r.reason, _SORTED.encode(dict(r.summary))) for r in results]
     with ledger:
         ledger.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", rows)
 
@@ -113,6 +118,7 @@ def outcomes(ledger: sqlite3.Connection, keys: Sequence[str]) -> dict[str, str]:
 
 
 def _rows(ledger: sqlite3.Connection, columns: str, keys: Sequence[str]) -> Iterator[Any]:
+    keys = sorted(keys)  # as they lie in the file
     for start in range(0, len(keys), 500):
         part = keys[start : start + 500]
         marks = ",".join("?" * len(part))

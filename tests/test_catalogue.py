@@ -140,6 +140,22 @@ def test_a_required_landmark_file_keeps_its_place(tmp_path: Path) -> None:
     assert not missing.landmark_path.exists()
 
 
+def test_a_landmark_file_that_comes_later_is_hashed(tmp_path: Path) -> None:
+    landmarks = {"file": "lmk/{sex}/{stem}.lnd", "format": "lnd", "scheme": "fg7", "required": True}
+    source, root = registry(tmp_path, landmarks=landmarks), deliver(tmp_path / "root")
+    cache = tmp_path / "hashes.sqlite"
+    before = hashes(catalogue(source, root, hash_cache=cache))
+    assert before == hashes(catalogue(source, root, hash_cache=cache))
+    assert before["lab:scans/M02_n"] == twice_hashed(b"scan 3 again")
+    (root / "lmk/M/M02_n.lnd").write_bytes(b"marks")
+    after = hashes(catalogue(source, root, hash_cache=cache))
+    assert after == before | {"lab:scans/M02_n": twice_hashed(b"scan 3 again", b"marks")}
+
+
+def twice_hashed(*contents: bytes) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(c).digest() for c in contents)).hexdigest()
+
+
 def test_the_hash_follows_the_scan_and_its_landmarks(tmp_path: Path) -> None:
     source, root = registry(tmp_path), deliver(tmp_path / "root")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,30 @@ def test_many_keys(tmp_path: Path) -> None:
     with open_ledger(tmp_path / "l.sqlite") as ledger:
         record(ledger, [Result(key, f"s:{key}") for key in keys])
         assert set(recorded(ledger, keys)) == set(keys)
+
+
+def test_keys_come_in_any_order_and_more_than_once(tmp_path: Path) -> None:
+    with open_ledger(tmp_path / "l.sqlite") as ledger:
+        record(ledger, [Result(key, "s:1", summary={"b": 1, "a": key}) for key in "cab"])
+        assert outcomes(ledger, ["c", "a", "b", "a", "d"]) == {"a": "", "b": "", "c": ""}
+        assert recorded(ledger, ["b", "a"])["a"].summary == {"a": "a", "b": 1}
+        [summary] = ledger.execute("SELECT summary FROM results WHERE key = 'a'").fetchone()
+    assert summary == '{"a": "a", "b": 1}'
+
+
+def test_what_is_recorded_is_there_for_others_and_after_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    code = (
+        "import os, sys; from pathlib import Path; from pipeline.ledger import *\n"
+        "with open_ledger(Path(sys.argv[1])) as ledger:\n"
+        "    for i in range(300): record(ledger, [Result(digest_of(i), f's:{i}')])\n"
+        "    os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert done.returncode == -9
+    keys = [digest_of(i) for i in range(300)]
+    with open_ledger(path) as ledger:
+        assert outcomes(ledger, keys) == dict.fromkeys(keys, "")
 
 
 def test_digests_depend_on_values_not_on_the_order_of_keys() -> None:

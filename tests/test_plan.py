@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.config import BuildConfig
+from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.ledger import Result, open_ledger, record, recorded
@@ -64,6 +66,16 @@ def test_every_scan_has_a_key_of_its_own_source_by_source(folder: Path, model: F
     assert {plan.first_stage(work) for work in plan.works} == {"read"}
     sources = [plan.by_id[work.record.source].registry.id for work in plan.works]
     assert sources == ["lab"] * 3 + ["clinic"] * 2
+
+
+def test_keys_of_a_scan_lie_side_by_side(folder: Path, model: FlameModel) -> None:
+    """So that the results of a scan are on one page of the ledger."""
+    found = keys(folder, model)
+    in_order = sorted(key for scan in found.values() for key in scan)
+    for i in range(0, len(in_order), 3):
+        assert set(in_order[i : i + 3]) in [set(scan) for scan in found.values()]
+    assert {len(key) for key in in_order} == {64}
+    assert len({key[16:] for key in in_order}) == len(in_order)
 
 
 def test_keys_follow_the_bytes_of_scans_and_of_landmarks(folder: Path, model: FlameModel) -> None:
@@ -288,3 +300,16 @@ def test_batches_are_of_scans_of_similar_size(tmp_path: Path, model: FlameModel)
     sizes = [[work.record.n_bytes for work in batch] for batch in found]
     assert [n for batch in sizes for n in batch] == list(range(40, 0, -1))
     assert [len(batch) for batch in sizes[:3]] == [8, 8, 8]
+
+
+def test_a_plan_leaves_the_collector_as_it_was(folder: Path, model: FlameModel) -> None:
+    for switch in (gc.disable, gc.enable):
+        switch()
+        before = gc.isenabled()
+        make_plan(build(folder), model)
+        assert gc.isenabled() == before
+    config = build(folder)
+    shutil.rmtree(folder / "lab")
+    with pytest.raises(FacefoldError, match="no such folder"):
+        make_plan(config, model)
+    assert gc.isenabled()

@@ -24,7 +24,7 @@ from pipeline.registry import (
     registries_dir,
     registry_schema,
 )
-from pipeline.registry.naming import any_path, fill, glob_regex, without_suffix
+from pipeline.registry.naming import any_glob, any_path, fill, glob_regex, without_suffix
 
 FILLED = {"title: FILL": "title: Lab", 'version: "FILL"': 'version: "1"', "unit: FILL": "unit: mm"}
 
@@ -258,6 +258,13 @@ def test_people_called_by_their_own_names_have_pseudonyms(tmp_path: Path) -> Non
 def test_globs(glob: str, fits: list[str], fails: list[str]) -> None:
     assert all(glob_regex(glob).fullmatch(path) for path in fits)
     assert not any(glob_regex(glob).fullmatch(path) for path in fails)
+
+
+def test_any_of_several_globs() -> None:
+    any_of = any_glob(["*.obj", "raw/**"])
+    assert all(any_of.fullmatch(path) for path in ("a.OBJ", "raw/x/y"))
+    assert not any_of.fullmatch("x/a.obj") and not any_of.fullmatch("a.obj/raw")
+    assert not any_glob([]).fullmatch("") and not any_glob([]).fullmatch("a")
 
 
 def test_paths_from_names() -> None:

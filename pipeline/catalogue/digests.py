@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.catalogue.tree import Entry
 from pipeline.errors import FacefoldError
 
 BATCH = 256
@@ -37,38 +38,39 @@ class Digest(NamedTuple):
     sha256: bytes
 
 
-def file_digests(
-    root: Path, paths: Sequence[str], cache: Path | None
-) -> dict[str, Digest | OSError]:
-    """Relative path -> its digest, or why it cannot be read.
+Digests = Mapping[str, Digest | OSError]
+"""Relative path -> its digest, or why it cannot be read."""
+
+
+def file_digests(root: Path, listed: Mapping[str, Entry | None], cache: Path | None) -> Digests:
+    """The digests of files: relative path -> the file as it was listed, None where it was not.
 
     `cache` is an SQLite file, made where it is missing. FacefoldError where it is another file.
     """
     base = os.path.realpath(root)
     if cache is None:
-        return dict(_hashed(base, paths))
+        return dict(_hashed(base, list(listed)))
     cache.parent.mkdir(parents=True, exist_ok=True)
     try:
         with closing(sqlite3.connect(cache, timeout=60)) as database:
-            return _cached(database, base, paths)
+            return _cached(database, base, listed)
     except sqlite3.DatabaseError as error:
         raise FacefoldError(f"{cache}: no usable cache of hashes ({error}); delete it") from error
 
 
-def _cached(
-    database: sqlite3.Connection, base: str, paths: Sequence[str]
-) -> dict[str, Digest | OSError]:
+def _cached(database: sqlite3.Connection, base: str, listed: Mapping[str, Entry | None]) -> Digests:
     database.execute("PRAGMA journal_mode=WAL")
     database.execute(_SCHEMA)
     rows = database.execute(
         "SELECT path, size, mtime_ns, sha256 FROM digests WHERE root = ?", (base,)
     )
-    known = {path: Digest(*digest) for path, *digest in rows}
     found: dict[str, Digest | OSError] = {
-        path: known[path] for path in paths if path in known and _unchanged(base, path, known[path])
+        path: Digest(size, mtime_ns, sha256)
+        for path, size, mtime_ns, sha256 in rows
+        if (file := listed.get(path)) and (file.size, file.mtime_ns) == (size, mtime_ns)
     }
     fresh: list[tuple[str, str, int, int, bytes]] = []
-    todo = [path for path in paths if path not in found]
+    todo = [path for path in listed if path not in found]
     for n, (path, digest) in enumerate(_hashed(base, todo), 1):
         found[path] = digest
         if isinstance(digest, Digest) and _unchanged(base, path, digest):

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-import hashlib
 import posixpath
 import re
+import sys
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.catalogue.digests import Digest, file_digests
+from pipeline.catalogue.digests import Digest, Digests, file_digests
 from pipeline.catalogue.tree import Entry, files_below
 from pipeline.errors import FacefoldError, FormatError
 from pipeline.registry import SourceRegistry
-from pipeline.registry.naming import any_path, fill, glob_regex
+from pipeline.registry.naming import any_glob, fill, glob_of
 from pipeline.registry.tables import scale_factor, subject_rows
 from pipeline.types import Quarantine, ScanRecord
 
@@ -65,13 +67,16 @@ class Catalogue:
 
 
 class _Scan(NamedTuple):
-    """A record with what its name tells and the files it is made of, relative to the root."""
+    """What a scan's name tells and the files it is made of, relative to the root."""
 
-    record: ScanRecord
-    groups: Mapping[str, str]
+    scan_id: str
+    subject: str
+    session: str
+    expression: str
     path: str
     landmarks: str | None
     images: tuple[str, ...]
+    scale: float
 
 
 def catalogue(
@@ -102,19 +107,18 @@ def catalogue(
     faults |= refused
     subjects, unread = _subjects(registry, root, scans, beside)
     faults |= unread
-    images: dict[Path, ImageFile] = {}
-    if hashes:
-        scans, images, unread = _hashed(root, scans, hash_cache)
-        faults |= unread
+    digests = _digests(root, entries, scans, hash_cache) if hashes else {}
+    faults |= _unread(scans, digests)
+    scans = sorted((s for s in scans if s.path not in faults), key=attrgetter("scan_id"))
     return Catalogue(
         source=registry.id,
         root=root,
-        records=tuple(sorted((s.record for s in scans), key=lambda record: record.scan_id)),
+        records=tuple(_records(registry, root, scans, digests)),
         excluded=tuple(classes.excluded),
         quarantined=tuple(_rows(registry, root, faults)),
         companions=tuple(path for path in classes.companions if path not in faults),
         subjects=subjects,
-        images=images,
+        images=_images(root, scans, digests),
         n_bytes=sum(entry.size for entry in entries),
     )
 
@@ -129,25 +133,23 @@ class _Classes(NamedTuple):
 
 def _classify(registry: SourceRegistry, entries: Iterable[Entry]) -> _Classes:
     """Each path by the first rule that takes it, with a reason where it is no use."""
-    system = [glob_regex(pattern) for pattern in SYSTEM_FILES]
-    include = [glob_regex(pattern) for pattern in registry.scans.include]
+    system, include = any_glob(SYSTEM_FILES), any_glob(registry.scans.include)
     templates = [*registry.images, *([registry.landmarks.file] if registry.landmarks else [])]
     templates += [t.file for t in (registry.scale, registry.subjects.table) if t and t.file]
-    belonging = [glob_regex(pattern) for pattern in registry.scans.companions]
-    belonging += [any_path(template) for template in templates]
+    belonging = any_glob([*registry.scans.companions, *map(glob_of, templates)])
     rule = "no rule explains this file: add it to scans.include, .companions or .exclude"
     found = _Classes([], [], [], [], [])
-    for path, _, fault in entries:
+    for path, _, fault, _ in entries:
         reason = registry.excluded_by(path)
-        if reason is None and any(p.fullmatch(path) for p in system):
+        if reason is None and system.fullmatch(path):
             reason = "written by the operating system"
         if reason is not None:
             found.excluded.append((path, reason))
         elif fault:
             found.unreadable.append((path, fault))
-        elif any(p.fullmatch(path) for p in include):
+        elif include.fullmatch(path):
             found.scans.append(path)
-        elif any(p.fullmatch(path) for p in belonging):
+        elif belonging.fullmatch(path):
             found.companions.append(path)
         else:
             found.unexplained.append((path, rule))
@@ -170,7 +172,7 @@ def _name_scans(
             refused[path] = f"scan id {scan_id} is already that of {root / scans[scan_id].path}"
         else:
             try:
-                scan = _scan(registry, root, path, groups, beside)
+                scan = _scan(registry, root, path, scan_id, groups, beside)
             except FormatError as error:
                 refused[path] = str(error)
                 continue
@@ -186,10 +188,10 @@ def _scan(
     registry: SourceRegistry,
     root: Path,
     path: str,
+    scan_id: str,
     groups: Mapping[str, str],
     beside: _Companions,
 ) -> _Scan:
-    expression = groups.get("expression", "")
     landmarks = factors = None
     if registry.landmarks is not None:
         wanted = fill(registry.landmarks.file, path, groups)
@@ -200,22 +202,11 @@ def _scan(
     if registry.scale is not None and registry.scale.file is not None:
         factors = beside.at(fill(registry.scale.file, path, groups))
     images = [image for text in registry.images for image in beside.images(text, path, groups)]
-    record = ScanRecord(
-        source=registry.id,
-        scan_id=registry.scan_id(path, groups["subject"]),
-        subject=registry.person(groups["subject"]),
-        session=groups.get("session", ""),
-        expression=expression,
-        neutral=registry.is_neutral(expression),
-        path=root / path,
-        format=registry.format,
-        unit=registry.unit,
-        landmark_path=root / landmarks if landmarks else None,
-        image_paths=tuple(root / image for image in images),
-        content_hash="",
-        scale=scale_factor(registry.scale, root / factors if factors else None, groups),
-    )
-    return _Scan(record, groups, path, landmarks, tuple(images))
+    scale = scale_factor(registry.scale, root / factors if factors else None, groups)
+    told = (registry.person(groups["subject"]), groups.get("session"), groups.get("expression"))
+    # each is that of many scans, and is there once
+    subject, session, expression = (sys.intern(text or "") for text in told)
+    return _Scan(scan_id, subject, session, expression, path, landmarks, tuple(images), scale)
 
 
 class _Companions:
@@ -262,47 +253,62 @@ def _rows(registry: SourceRegistry, root: Path, faults: Mapping[str, str]) -> It
         yield Quarantine(registry.id, scan_id, str(root / path), "catalogue", reason)
 
 
-def _hashed(
-    root: Path, scans: Sequence[_Scan], cache: Path | None
-) -> tuple[list[_Scan], dict[Path, ImageFile], dict[str, str]]:
-    """Scans with content hashes, their images, and why some files cannot be opened.
-
-    A content hash is SHA-256 over the digests of the scan and of its landmark file, where there is
-    one.
-    """
+def _digests(
+    root: Path, entries: Iterable[Entry], scans: Iterable[_Scan], cache: Path | None
+) -> Digests:
     wanted = {path for scan in scans for path in (scan.path, scan.landmarks, *scan.images) if path}
-    digests = file_digests(root, sorted(wanted), cache)
-    kept, images, unread = [], {}, {}
+    found = {entry.path: entry for entry in entries}
+    return file_digests(root, {path: found.get(path) for path in sorted(wanted)}, cache)
+
+
+def _unread(scans: Iterable[_Scan], digests: Digests) -> dict[str, str]:
+    """Why some files cannot be opened; a landmark file that is missing is no reason."""
+    failed = {path: d for path, d in digests.items() if isinstance(d, OSError)}
+    unread = {}
+    for scan in scans if failed else ():
+        for path in {scan.path, *scan.images} & failed.keys():
+            unread[path] = f"cannot be opened: {failed[path].strerror}"
+        error = failed.get(scan.landmarks) if scan.landmarks else None
+        if error is not None and not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            fault = f"its landmark file {scan.landmarks} cannot be opened: {error.strerror}"
+            unread.setdefault(scan.path, fault)
+    return unread
+
+
+def _images(root: Path, scans: Iterable[_Scan], digests: Digests) -> dict[Path, ImageFile]:
+    return {
+        root / path: ImageFile(path, digest.size, digest.sha256.hex())
+        for scan in scans
+        for path in scan.images
+        if isinstance(digest := digests.get(path), Digest)
+    }
+
+
+def _records(
+    registry: SourceRegistry, root: Path, scans: Iterable[_Scan], digests: Digests
+) -> Iterator[ScanRecord]:
+    """With content hashes, SHA-256 over the digests of the scan and of its landmark file where
+    there is one, and the images that can be opened; all images where nothing was hashed."""
     for scan in scans:
-        shown = []
-        for path in scan.images:
-            digest = digests[path]
-            if isinstance(digest, OSError):
-                unread[path] = f"cannot be opened: {digest.strerror}"
-            else:
-                shown.append(root / path)
-                images[root / path] = ImageFile(path, digest.size, digest.sha256.hex())
-        sha = hashlib.sha256()
-        for own in filter(None, (scan.path, scan.landmarks)):
-            digest = digests[own]
-            if isinstance(digest, Digest):
-                sha.update(digest.sha256)
-            elif own == scan.path:
-                unread[scan.path] = f"cannot be opened: {digest.strerror}"
-            elif not isinstance(digest, (FileNotFoundError, NotADirectoryError)):
-                fault = f"its landmark file {own} cannot be opened: {digest.strerror}"
-                unread.setdefault(scan.path, fault)
-        if scan.path not in unread:
-            digest = digests[scan.path]
-            size = digest.size if isinstance(digest, Digest) else 0
-            hashed = replace(
-                scan.record,
-                content_hash=sha.hexdigest(),
-                image_paths=tuple(shown),
-                n_bytes=size,
-            )
-            kept.append(scan._replace(record=hashed))
-    return kept, images, unread
+        own = [digests.get(path) for path in (scan.path, scan.landmarks) if path]
+        found = [digest for digest in own if isinstance(digest, Digest)]
+        shown = [path for path in scan.images if not isinstance(digests.get(path), OSError)]
+        yield ScanRecord(
+            source=registry.id,
+            scan_id=scan.scan_id,
+            subject=scan.subject,
+            session=scan.session,
+            expression=scan.expression,
+            neutral=registry.is_neutral(scan.expression),
+            path=root / scan.path,
+            format=registry.format,
+            unit=registry.unit,
+            landmark_path=root / scan.landmarks if scan.landmarks else None,
+            image_paths=tuple(root / path for path in shown),
+            content_hash=sha256(b"".join(d.sha256 for d in found)).hexdigest() if found else "",
+            scale=scan.scale,
+            n_bytes=found[0].size if found else 0,
+        )
 
 
 def _subjects(
@@ -314,11 +320,12 @@ def _subjects(
     known: dict[str, Mapping[str, Mapping[str, str]]] = {}
     unreadable: dict[str, str] = {}
     found: dict[str, dict[str, str]] = {}
-    for scan in sorted(scans, key=lambda scan: (scan.record.subject, scan.record.scan_id)):
-        subject = scan.record.subject
-        if subject in found:
-            continue
-        told = dict(scan.groups)
+    first: dict[str, _Scan] = {}
+    for scan in scans:
+        if scan.subject not in first or scan.scan_id < first[scan.subject].scan_id:
+            first[scan.subject] = scan
+    for subject, scan in sorted(first.items()):
+        told = registry.groups(scan.path) or {}
         for file in beside.images(table.file, scan.path, told)[:1] if table else ():
             try:
                 if file not in known and table:

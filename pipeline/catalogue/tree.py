@@ -19,6 +19,8 @@ class Entry(NamedTuple):
     """Bytes."""
     fault: str = ""
     """Why it must not be opened, or cannot."""
+    mtime_ns: int = 0
+    """Of its last change, since 1970."""
 
 
 def files_below(root: Path) -> list[Entry]:
@@ -45,7 +47,7 @@ def files_below(root: Path) -> list[Entry]:
             if not folder:
                 fault = f"cannot be listed ({error.strerror}); allow reading"
                 raise FacefoldError(f"{root}: {fault}") from error
-            found.append(_named(folder[:-1], 0, f"cannot be listed: {error.strerror}"))
+            found.append(_refused(folder[:-1], f"cannot be listed: {error.strerror}"))
     return sorted(found)
 
 
@@ -54,26 +56,31 @@ def _entry(base: str, path: str, entry: os.DirEntry[str]) -> Entry | None:
     try:
         status = entry.stat()
     except OSError as error:
-        return _named(path, 0, f"cannot be opened: {error.strerror}")
+        return _refused(path, f"cannot be opened: {error.strerror}")
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
         if target != base and not target.startswith(f"{base.rstrip('/')}/"):
             fault = f"a link out of the source's root, to {target}: put the file itself there"
-            return _named(path, 0, fault)
+            return _refused(path, fault)
         if stat.S_ISDIR(status.st_mode):
             return None
     if not stat.S_ISREG(status.st_mode):
-        return _named(path, 0, "neither a file nor a folder: remove it")
-    return _named(path, status.st_size)
+        return _refused(path, "neither a file nor a folder: remove it")
+    return _named(Entry(path, status.st_size, mtime_ns=status.st_mtime_ns))
 
 
-def _named(path: str, size: int, fault: str = "") -> Entry:
+def _refused(path: str, fault: str) -> Entry:
+    return _named(Entry(path, fault=fault))
+
+
+def _named(entry: Entry) -> Entry:
     """Tables and reports hold UTF-8 only, so a name that is none cannot be followed further."""
-    if path.isascii():
-        return Entry(path, size, fault)
+    if entry.path.isascii():
+        return entry
     try:
-        path.encode()
+        entry.path.encode()
     except UnicodeEncodeError:
-        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        return Entry(shown, size, fault or "its name is not UTF-8: rename it")
-    return Entry(path, size, fault)
+        shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
+        fault = entry.fault or "its name is not UTF-8: rename it"
+        return entry._replace(path=shown, fault=fault)
+    return entry

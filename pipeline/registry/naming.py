@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from string import Formatter
 
@@ -77,10 +77,21 @@ def fill(template: str, relative: str, groups: Mapping[str, str]) -> str:
     return posixpath.normpath(template.format(**{**groups, "stem": stem, "dir": folder or "."}))
 
 
+def any_glob(patterns: Iterable[str]) -> re.Pattern[str]:
+    """What any of the globs takes; without one nothing fits."""
+    taken = "|".join(f"(?:{glob_regex(pattern).pattern})" for pattern in patterns)
+    return re.compile(taken or "(?!)", re.IGNORECASE)
+
+
 def any_path(template: str) -> re.Pattern[str]:
     """Every path that a template may give, whatever the scan."""
+    return glob_regex(glob_of(template))
+
+
+def glob_of(template: str) -> str:
+    """`any_path` as a glob."""
     wild = {None: "", "dir": "**"}
     glob = "".join(text + wild.get(name, "*") for text, name, _, _ in Formatter().parse(template))
     while "**/../" in glob:
         glob = glob.replace("**/../", "**/")
-    return glob_regex(glob)
+    return glob

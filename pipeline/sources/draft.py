@@ -18,7 +18,7 @@ from pipeline.errors import FacefoldError, FormatError
 from pipeline.formats import READERS, format_of, read_scan, reader_options
 from pipeline.landmarks import LANDMARK_READERS
 from pipeline.landmarks.schemes import OUTER_EYES_68
-from pipeline.registry.naming import any_path, glob_regex
+from pipeline.registry.naming import any_glob, any_path
 from pipeline.registry.skeleton import FILL, Draft
 from pipeline.sources.belonging import find_templates, shortened
 from pipeline.sources.evidence import Marks, Pose, Sample, common_axes, pose_of, read_marks
@@ -58,12 +58,8 @@ def draft_source(root: Path, samples: int = 6) -> Draft:
     if not root.is_dir():
         raise FacefoldError(f"{root}: got no such folder, expected one that holds scans")
     entries = files_below(root)
-    system = [glob_regex(pattern) for pattern in SYSTEM_FILES]
-    usable = [
-        entry.path
-        for entry in entries
-        if not entry.fault and not any(p.fullmatch(entry.path) for p in system)
-    ]
+    system = any_glob(SYSTEM_FILES)
+    usable = [e.path for e in entries if not e.fault and not system.fullmatch(e.path)]
     scans = choose_scans(root, usable)
     grammar = guess_grammar(scans.paths)
     groups = {path: grammar.of(path) for path in scans.paths}

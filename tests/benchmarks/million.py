@@ -63,12 +63,14 @@ def measured(config_path: Path) -> dict[str, Any]:
     from pipeline.store.tables import identity_rows, write_table
 
     seconds: dict[str, float] = {}
+    cpu_seconds: dict[str, float] = {}
 
     @contextmanager
     def timed(what: str) -> Iterator[None]:
-        began = time.perf_counter()
+        began, cpu_before = time.perf_counter(), time.process_time()
         yield
         seconds[what] = round(time.perf_counter() - began, 1)
+        cpu_seconds[what] = round(time.process_time() - cpu_before, 1)
 
     config = load_build(config_path)
     model = load_model(config.model)
@@ -114,6 +116,8 @@ def measured(config_path: Path) -> dict[str, Any]:
         "shards": -(-len(assembly.manifest) // config.rows_per_shard),
         "seconds": round(sum(seconds.values()), 1),
         "by step": seconds,
+        "CPU seconds": round(sum(cpu_seconds.values()), 1),
+        "CPU by step": cpu_seconds,
         "GB, most": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
     }
 
