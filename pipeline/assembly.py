@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from pipeline import __version__
@@ -23,7 +22,7 @@ from pipeline.ledger import Result, code_digest, digest_of, open_ledger, recorde
 from pipeline.plan import Plan, ledger_path
 from pipeline.registry import SourceRegistry, load_registry, registry_files
 from pipeline.row_order import RowOrder, row_order
-from pipeline.stage_files import FACTS, result_path
+from pipeline.stage_files import load_row, result_path
 from pipeline.stages import Work
 from pipeline.store import current_version, stack_rows
 from pipeline.store.layout import HEAD
@@ -311,9 +310,8 @@ def shard_arrays(
     `write_shard` takes them."""
     rows = []
     for key in keys:
-        with np.load(result_path(work, key)) as stored:
-            one = {name: stored[name] for name in stored.files if name not in (*POINTS, FACTS)}
-            if points_per_scan:  # they lie in random order: a prefix is a sample
-                one |= {name: stored[name][:points_per_scan] for name in POINTS}
-            rows.append(one)
+        stored = load_row(result_path(work, key))
+        # points lie in random order: a prefix is a sample
+        points = {name: stored.pop(name)[:points_per_scan] for name in POINTS if name in stored}
+        rows.append(stored | points if points_per_scan else stored)
     return stack_rows(rows)

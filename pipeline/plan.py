@@ -20,7 +20,7 @@ from pipeline.ledger import code_digest, digest_of, open_ledger, outcomes, recor
 from pipeline.quality import Gates, gates_from
 from pipeline.registration import RegistrationOptions, options_from
 from pipeline.registry import SourceRegistry, load_registry
-from pipeline.stage_files import result_path, scan_path
+from pipeline.stage_files import SUFFIX, result_path, scan_path
 from pipeline.stages import Keys, Work
 
 SHAPING_FIELDS = {"format", "reader", "unit", "axes", "landmarks"}
@@ -119,7 +119,7 @@ def make_plan(config: BuildConfig, model: FlameModel, retry: bool = False) -> Pl
 def _lying(place: Callable[[Path, str], Path], work: Path) -> set[str]:
     """Keys whose files lie there: folders are listed, which is faster than to ask for each file."""
     everything = os.walk(place(work, "key").parents[1])
-    return {name.removesuffix(".npz") for _, _, names in everything for name in names}
+    return {name.removesuffix(SUFFIX) for _, _, names in everything for name in names}
 
 
 def _started(

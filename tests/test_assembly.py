@@ -27,9 +27,10 @@ from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.plan import Plan, make_plan
-from pipeline.stage_files import result_path
+from pipeline.stage_files import result_path, save_result
 from pipeline.store import create_staging, publish, write_shard
 from pipeline.store.tables import identity_rows
+from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Registration
 from tests.small_build import build_of, outcomes_of, write_registry, write_source
 from tests.store.random_store import TAG, random_points, random_rows
 
@@ -369,10 +370,27 @@ def test_a_version_is_found_by_the_assembly_it_was_published_from(folder: Path) 
     assert published_as(config, "c" * 64) is None
 
 
+A_REGISTRATION = Registration(
+    scan_id="lab:p1",
+    model_digest="a" * 64,
+    vertices_mm=np.zeros((4, 3)),
+    neutral_mm=np.zeros((4, 3)),
+    shape=np.zeros(N_SHAPE),
+    expression=np.zeros(N_EXPRESSION),
+    pose=np.zeros(N_POSE),
+    translation_mm=np.zeros(3),
+    distance_mm=np.zeros(4),
+    weight=np.ones(4),
+    offset_mm=np.zeros((4, 3)),
+    validity=np.ones(4, dtype=bool),
+    expected_error_mm=np.ones(4),
+    iterations=1,
+    status="converged",
+)
+
+
 def save_arrays(work: Path, key: str, arrays: dict[str, Any]) -> None:
-    path = result_path(work, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, facts=np.zeros(2, np.uint8), **arrays)
+    save_result(result_path(work, key), arrays, A_REGISTRATION)
 
 
 def test_the_arrays_of_a_shard_are_in_the_order_of_its_keys(tmp_path: Path) -> None:
@@ -395,5 +413,5 @@ def test_the_arrays_of_a_shard_are_in_the_order_of_its_keys(tmp_path: Path) -> N
     for name, values in points.items():
         for got, i in zip(found[name], (2, 0, 1), strict=True):
             np.testing.assert_array_equal(got, values[i][:20])
-    with pytest.raises(FileNotFoundError, match=r"dd\.npz"):
+    with pytest.raises(FileNotFoundError, match=r"dd\.arrays"):
         shard_arrays(tmp_path, ["aa", "dd"])

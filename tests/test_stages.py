@@ -24,8 +24,8 @@ from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.template import prepare_template
 from pipeline.registry import SourceRegistry, load_registry
 from pipeline.stage_files import (
-    FACTS,
     load_registration,
+    load_row,
     load_scan,
     result_path,
     save_scan,
@@ -148,8 +148,7 @@ def test_a_registered_scans_arrays_are_a_row_of_the_store(
     done: Done, works: list[Work], model: FlameModel, sources: Path
 ) -> None:
     path = result_path(done[1], good(works).keys.register)
-    with np.load(path) as stored:
-        row = {name: stored[name] for name in stored.files if name != FACTS}
+    row = load_row(path)
     schema = fields(len(model.template_mm))
     assert {name: (a.shape, a.dtype.str) for name, a in row.items()} == {
         name: (tuple(field.shape), np.dtype(field.dtype).str) for name, field in schema.items()
@@ -218,11 +217,16 @@ def test_damaged_files_are_made_again(
     copy = shutil.copytree(done[1], tmp_path / "work")
     damaged = [scan_path(copy, work.keys.read), result_path(copy, work.keys.register)]
     sound = [path.read_bytes() for path in damaged]
-    for path, content in zip(damaged, sound, strict=True):
-        path.write_bytes(content[: len(content) // 2])
-    [rows] = process([work], recipe_of(registry, copy), model)
-    assert rows == done[0][works.index(work)]
-    assert [path.read_bytes() for path in damaged] == sound
+    for cut in (True, False):
+        for path, content in zip(damaged, sound, strict=True):
+            half = len(content) // 2
+            rest = b"" if cut else bytes([content[half] ^ 4]) + content[half + 1 :]
+            path.write_bytes(content[:half] + rest)
+        with pytest.raises(StoreError, match=r"\.arrays: damaged; delete it"):
+            load_row(damaged[1])
+        [rows] = process([work], recipe_of(registry, copy), model)
+        assert rows == done[0][works.index(work)]
+        assert [path.read_bytes() for path in damaged] == sound
 
 
 def test_scans_are_not_kept_where_that_is_not_wanted(
@@ -285,7 +289,7 @@ def test_a_full_disk_is_told_and_leaves_no_part_of_a_file(tmp_path: Path) -> Non
     scan = Scan("s:1", np.eye(3), np.array([[0, 1, 2]]), np.eye(3), np.eye(4), "mm", 1.0, "")
     path = scan_path(tmp_path, "ab" * 32)
     before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, most))
     try:
         with pytest.raises(StoreError, match="Make room, or make the folder writable"):
             save_scan(path, scan)

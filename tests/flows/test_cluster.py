@@ -248,11 +248,11 @@ def test_workers_come_and_go_and_the_store_is_that_of_local_processes(
         wait_for(lambda: "waiting for workers" in stderr.read_text() or process.poll() is not None)
         with machines.worker(1, sleep_s=2) as first:
             results = tmp_path / "work" / "results"
-            wait_for(lambda: list(results.rglob("*.npz")))
+            wait_for(lambda: list(results.rglob("*.arrays")))
             with machines.worker(2):
                 first.send_signal(signal.SIGTERM)
                 first.wait(LIMIT_S)
-                by_both = len(list(results.rglob("*.npz")))
+                by_both = len(list(results.rglob("*.arrays")))
                 process.wait(LIMIT_S)
     assert process.returncode == 0, stderr.read_text()[-3000:]
     assert by_both < N  # the second had to end it

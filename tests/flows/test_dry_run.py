@@ -86,7 +86,7 @@ def test_new_work_is_about_as_large_as_estimated(demo: Demo, copy: Path) -> None
     assert (plan["recompute"], plan["reuse"]) == (demo.summary["recomputed"], 0)
     found = plan["estimate"]
     for name, folder in (("kept_bytes", "scans"), ("result_bytes", "results")):
-        files = (demo.folder / ".facefold" / folder).rglob("*.npz")
+        files = (demo.folder / ".facefold" / folder).rglob("*.arrays")
         written = sum(file.stat().st_size for file in files)
         # what will be refused is not known yet
         assert written < found[name] < 2 * written
