@@ -110,13 +110,9 @@ def _batches(
 ) -> Iterator[Batch]:
     shared.mkdir(parents=True)
     model_file = share(shared, "model", model)
-    gpu = _with_gpu(config, there)
     for works in batches(plan.todo, config.batch, _slots(config, there)):
         source = plan.by_id[works[0].record.source]
-        device = config.device if gpu else "cpu"
-        recipe = Recipe(
-            source.registry, source.options, plan.gates, config.work, config.keep_scans, device
-        )
+        recipe = Recipe(source.registry, source.options, plan.gates, config.work, config.keep_scans)
         path = share(shared, f"recipe_{source.registry.id}", recipe)
         boxes = shared / "boxes"
         yield Batch(tuple(works), path, model_file, boxes, code(), config.scan_seconds)
@@ -128,7 +124,10 @@ def _submit(client: Client, batch: Batch, config: BuildConfig, there: Workers) -
         return client.submit(process_batch, batch, pure=False)
     cpu = list(there.addresses) or None
     found = client.submit(read_batch, batch, pure=False, workers=cpu, allow_other_workers=True)
-    return client.submit(register_batch, batch, found, pure=False, resources={GPU: 1})
+    resources = {GPU: 1}
+    return client.submit(
+        register_batch, batch, found, config.device, pure=False, resources=resources
+    )
 
 
 def _with_gpu(config: BuildConfig, there: Workers) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -149,10 +149,11 @@ def read_batch(batch: Batch) -> Read:
     return found
 
 
-def register_batch(batch: Batch, found: Read) -> Finished:
+def register_batch(batch: Batch, found: Read, device: str) -> Finished:
     """The later stages, all scans at once as a GPU takes them."""
     finished = found.finished
     recipe, model = opened(batch)
+    recipe = replace(recipe, device=device)
     prepare(recipe, model)
 
     def rest(works: Sequence[Work]) -> list[list[Result]]:

@@ -63,7 +63,8 @@ class Recipe:
     folder: Path
     """The build's work folder."""
     keep_scans: bool = True
-    device: str = "auto"
+    device: str = "cpu"
+    """Where scans are registered: see `torch_device`."""
 
 
 class Spent:

@@ -37,10 +37,10 @@ from pipeline.store.writer import check_model
 def push(store: Path | str, url: str) -> str:
     """Publish a store's version below a URL too; returns the version's own URL.
 
-    Every object is read back and compared before HEAD is swapped, and HEAD only where it still is
-    what it was at the start: a reader sees the old version or the new one. Objects that are there
-    already, from a push that was broken off, are compared and not sent again. Those that the
-    version published there has too are copied from it, by the object store itself.
+    Every object that is sent is read back and compared before HEAD is swapped, and HEAD only where
+    it still is what it was at the start: a reader sees the old version or the new one. Objects that
+    are there already, from a push that was broken off, are compared and not sent again. Those that
+    the version published there has too are copied from it by the object store, and not read.
 
     Raises StoreError where the objects cannot be written or are not what was sent, where foreign
     ones are among them, where another push came first, or where the store there was made with
