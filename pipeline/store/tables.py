@@ -34,22 +34,29 @@ def table(name: str, rows: Rows) -> pa.Table:
     Raises StoreError where a required value is missing or one has the wrong type.
     """
     records = [_record(row) for row in rows]
-    columns = {}
+    types = {column.name: pa.type_for_alias(column.type) for column in TABLES[name]}
+    try:  # all columns at once, which takes half the time
+        whole = pa.array(records, pa.struct(list(types.items())), from_pandas=True)
+        columns = dict(zip(types, whole.flatten(), strict=True))
+    except _MISFITS:
+        columns = {column: _array(name, column, records, kind) for column, kind in types.items()}
     for column in TABLES[name]:
-        values = [record.get(column.name) for record in records]
-        if column.required and None in values:
-            raise StoreError(f"{name}: row {values.index(None)} has no {column.name!r}")
-        columns[column.name] = _array(name, column.name, values, pa.type_for_alias(column.type))
-    for extra in sorted({key for record in records for key in record} - columns.keys()):
-        columns[extra] = _array(name, extra, [record.get(extra) for record in records], None)
+        if column.required and columns[column.name].null_count:
+            missing = columns[column.name].is_null().index(True).as_py()
+            raise StoreError(f"{name}: row {missing} has no {column.name!r}")
+    for extra in sorted(set().union(*records) - types.keys()):
+        columns[extra] = _array(name, extra, records, None)
     return pa.table(columns)
 
 
-def _array(table_name: str, column: str, values: list[Any], kind: pa.DataType | None) -> pa.Array:
+_MISFITS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
+
+
+def _array(table_name: str, column: str, records: Rows, kind: pa.DataType | None) -> pa.Array:
     try:
-        return pa.array(values, kind, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as e:
-        raise StoreError(f"{table_name}: column {column!r}: {e}") from e
+        return pa.array([record.get(column) for record in records], kind, from_pandas=True)
+    except _MISFITS as error:
+        raise StoreError(f"{table_name}: column {column!r}: {error}") from error
 
 
 def coded(column: pa.ChunkedArray) -> tuple[Array, list[Any]]:
@@ -88,8 +95,7 @@ def manifest_table(
     """The manifest: `rows`, or the table of them, in the arrays' order, then shard, row and each
     field's checksums.
 
-    Raises StoreError where the rows are not as many as the shards', a scan comes twice, or one
-    identity falls into two splits.
+    Raises StoreError where the rows are not as many as the shards', or a scan comes twice.
     """
     total = sum(receipt.rows for receipt in receipts)
     if len(rows) != total:
@@ -99,7 +105,6 @@ def manifest_table(
     if len(unique) != total:
         twice = [v["values"] for v in scans.value_counts().to_pylist() if v["counts"] > 1]
         raise StoreError(f"manifest: scan {twice[0]!r} comes more than once")
-    identity_rows(manifest)
     columns: dict[str, pa.Array] = {
         "shard": pa.array(np.arange(total) // rows_per_shard, pa.int32()),
         "row": pa.array(np.arange(total), pa.int64()),
@@ -153,8 +158,10 @@ def identity_rows(manifest: pa.Table, facts: Rows = ()) -> list[dict[str, Any]]:
     ]
 
 
-def _record(row: Any) -> Mapping[str, Any]:
-    return row if isinstance(row, Mapping) else dataclasses.asdict(row)
+def _record(row: Any) -> dict[str, Any]:
+    if isinstance(row, dict):
+        return row
+    return dict(row) if isinstance(row, Mapping) else dataclasses.asdict(row)
 
 
 def write_table(rows: pa.Table, path: Path) -> None:
