@@ -108,14 +108,13 @@ def dry_run_report(told: Mapping[str, Any]) -> None:
         ("reads {} of scans", expected["read_bytes"]),
         ("writes {} of clean scans", expected["kept_bytes"]),
         ("writes {} of results", expected["result_bytes"]),
-        (
-            f"writes {{}} of store ({expected['written_rows']} of {expected['rows']} rows)",
-            expected["store_bytes"],
-        ),
     )
     for words, n_bytes in amounts:
         if n_bytes:
             plain(words.format(size(n_bytes)))
+    if rows := expected["rows"]:
+        written = size(expected["store_bytes"])
+        plain(f"writes {written} of store ({expected['written_rows']} of {rows} rows)")
     for space in told["space"]:
         enough = space["needed_bytes"] <= space["free_bytes"]
         plain(

@@ -77,8 +77,10 @@ class Site:
         return Build(self.run(*arguments, log=log), log)
 
     def repeated(self) -> dict[str, int]:
-        """Registrations and judgements of scans that had theirs, since the last call."""
+        """Registrations and judgements of scans that had theirs, since the last call; of simulated
+        ones, for those beside the scan that ends its worker are repeated in any build."""
         lines = self.counts.read_text().splitlines() if self.counts.exists() else []
+        lines = [line for line in lines if " sim:" in line]
         self.counts.unlink(missing_ok=True)
         again = Counter(lines) - Counter(set(lines))
         return {

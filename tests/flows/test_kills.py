@@ -18,7 +18,7 @@ WORKERS = 2
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """With the build "undisturbed"."""
-    site = Site(tmp_path_factory.mktemp("kills"), scans=40, sleep_s=0.1)
+    site = Site(tmp_path_factory.mktemp("kills"), scans=40, sleep_s=0.3)
     try:
         build = site.build("undisturbed")
         assert build.end() == 0, build.said
@@ -47,9 +47,10 @@ def assert_as_undisturbed(site: Site, name: str, kills: int) -> None:
 
 def test_a_build_that_is_stopped_and_killed_goes_on_where_it_was(site: Site) -> None:
     build = site.build("flow")
-    wait_for_work(site, build)
+    build.wait_for_phase("scans found")
     second = site.build("flow")
     assert second.end() == 2 and "another build is at work there" in second.said
+    wait_for_work(site, build)
     # as a terminal does for Ctrl-C, to all that the command has started
     os.killpg(build.process.pid, signal.SIGINT)
     assert build.end() == 128 + signal.SIGINT
