@@ -103,7 +103,6 @@ class BuildConfig(Strict):
         multiple_of=256,
         description="The most points of a scan itself that the store keeps; 0 keeps none.",
     )
-
     sort_rows: bool = Field(
         False,
         description="Order all rows by identity, so that equal sources give equal bytes whatever "

@@ -28,7 +28,7 @@ STAGE_CODE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "read": ("errors", "types", "units", "geometry", "formats", "landmarks", "normalise"),
         "register": ("flame", "registration", "store/rows", "stage_files"),
         "judge": ("quality", "stages"),
-        "assemble": ("assembly", "identity", "store/tables", "store/schema"),
+        "assemble": ("assembly", "row_order", "identity", "store/tables", "store/schema"),
     }
 )
 """Modules and packages of `pipeline/` that a stage's results depend on, besides the stages before
