@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,15 @@ import pytest
 from filelock import FileLock
 
 from flows.cli import main
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_of_prefect_is_left() -> Iterator[None]:
+    """What Prefect's services register in this process to be done at its end would make each child
+    that a later test forks end with status 1."""
+    before = list(threading._threading_atexits)
+    yield
+    threading._threading_atexits[:] = before
 
 
 class Run(NamedTuple):

@@ -249,13 +249,13 @@ def test_workers_come_and_go_and_the_store_is_that_of_local_processes(
         with machines.worker(1, sleep_s=2) as first:
             results = tmp_path / "work" / "results"
             wait_for(lambda: list(results.rglob("*.arrays")))
+            by_first = len(list(results.rglob("*.arrays")))
+            first.send_signal(signal.SIGTERM)
             with machines.worker(2):
-                first.send_signal(signal.SIGTERM)
                 first.wait(LIMIT_S)
-                by_both = len(list(results.rglob("*.arrays")))
                 process.wait(LIMIT_S)
     assert process.returncode == 0, stderr.read_text()[-3000:]
-    assert by_both < N  # the second had to end it
+    assert by_first < N / 2  # the second had to end it
     summary = json.loads((tmp_path / "stdout").read_text())
     assert summary["kept"] == summary["recomputed"] == N
     assert Path(summary["store"]).name == alone.name

@@ -28,8 +28,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.end()
 
 
-def wait_for_work(site: Site, build: Build, scans: int = 8) -> None:
-    """Until so many scans are registered."""
+def wait_for_work(site: Site, build: Build, scans: int = (WORKERS + 1) * BATCH) -> None:
+    """Until so many scans are registered; some batch has ended then."""
     counts = site.counts
     assert build.wait_for(lambda: counts.exists() and counts.read_text().count("reg") >= scans)
 
@@ -79,7 +79,7 @@ def test_a_worker_and_the_scheduler_are_killed(site: Site) -> None:
         build = site.build("hand", "--dask", cluster.address)
         wait_for_work(site, build)
         kill(cluster.workers()[0])
-        wait_for_work(site, build, scans=20)
+        wait_for_work(site, build, scans=24)
         kill(cluster.scheduler)
         assert build.end() == 2
         assert "the Dask scheduler has gone" in build.said and "Traceback" not in build.said
