@@ -17,6 +17,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from distributed import Client, Future, KilledWorker
+from distributed.comm import CommClosedError
 
 from flows.cluster import GPU, Workers, present
 from flows.console import note
@@ -182,10 +183,13 @@ def _outcome(batch: Batch, future: Future) -> Finished:
     """What the workers say; where they raised, all scans of the batch are unfinished."""
     if future.status in ("cancelled", "lost"):
         raise scheduler_gone(future.client)
-    error = future.exception()
-    if error is None:
-        finished: Finished = future.result()
-        return finished
+    try:
+        error = future.exception()
+        if error is None:
+            finished: Finished = future.result()
+            return finished
+    except (CommClosedError, CancelledError) as gone:  # before the result was fetched
+        raise scheduler_gone(future.client) from gone
     if isinstance(error, (MachineError, StoreError)):  # as a full disk: no scan is at fault
         raise error
     # no scan may stop the others, whatever it makes a worker raise; nothing is hidden, for the

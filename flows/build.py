@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from distributed import Client, KilledWorker
+from distributed.comm import CommClosedError
 from prefect import Flow, Task, flow
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -182,7 +183,7 @@ def write_shard_on(
     arguments = (staging, shard, config.work, keys, config.points_per_scan, tag.digest)
     try:
         receipt: ShardReceipt = client.submit(write_rows, *arguments, pure=False).result()
-    except CancelledError as error:
+    except (CommClosedError, CancelledError) as error:
         raise scheduler_gone(client) from error
     except KilledWorker as error:
         raise FacefoldError(
