@@ -19,6 +19,8 @@ from pipeline.config import BuildConfig
 from pipeline.errors import FacefoldError
 
 WORKER_ENVIRONMENT = {
+    # a build that is stopped ends with one line: its workers say nothing of a scheduler that goes
+    "DASK_LOGGING__DISTRIBUTED": "critical",
     # one thread each: the processes share the cores
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     # Dask's default of 64 kB gives freed memory back at once; registration then spends almost
