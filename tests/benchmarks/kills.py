@@ -51,8 +51,7 @@ class Outcome:
     @property
     def fine(self) -> bool:
         repeated = max(self.registered_again, self.judged_again)
-        # the scan that ends its worker may take along a batch that this one had just finished
-        return self.identical and not self.left and repeated <= BATCH * (WORKERS + 1)
+        return self.identical and not self.left and repeated <= BATCH * WORKERS
 
 
 def main() -> None:
