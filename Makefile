@@ -29,7 +29,7 @@ schema: $(VENV)/.installed-test
 install: $(VENV)/.installed
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"facefold needs Python 3.10 to 3.12, {sys.executable} is {v[0]}.{v[1]}; name another with: make PYTHON=python3.11")'
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"facefold needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}; name another with: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python

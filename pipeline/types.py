@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import Code, FacefoldError
+
 Array = NDArray[Any]
 
 N_SHAPE, N_EXPRESSION, N_POSE = 300, 100, 15
@@ -212,6 +214,24 @@ class Registration(Frozen):
         for name in ("distance_mm", "weight", "expected_error_mm"):
             self._check(name, (len(vertices),), np.float32)
         self._check("validity", (len(vertices),), np.bool_)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a scan is refused, or left for a person to review."""
+
+    stage: str
+    """catalogue, read, normalise, landmarks, register, quality or worker."""
+    code: Code
+    reason: str
+    """For people: the value, what was expected, the remedy."""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """The measured values behind the reason, JSON-able, by name."""
+
+    @classmethod
+    def of(cls, error: FacefoldError, stage: str = "normalise") -> Refusal:
+        """What `error` says of a scan; `stage` where the error does not know its own."""
+        return cls(error.stage or stage, error.code, str(error), error.figures)
 
 
 Verdict = Literal["accept", "review", "reject"]
