@@ -17,6 +17,7 @@ from pipeline.normalise.axes import check_axes, check_side
 from pipeline.normalise.size import sizes_of
 from pipeline.normalise.surface import clean, cloud_normals, face_outwards, surface_normals
 from pipeline.registry import Axes, Limits, SourceRegistry
+from pipeline.registry.transforms import matrix_of
 from pipeline.types import Array, RawScan, Scan, ScanRecord
 from pipeline.units import find_unit
 
@@ -34,9 +35,11 @@ def normalise(
     scheme: str | None = None,
     limits: Limits | None = None,
     scale: float = 1.0,
+    own: Array | None = None,
 ) -> Scan:
     """The scan in millimetres and canonical axes, cleaned; only the unit's factor and the source's
-    own `scale`, which brings raw coordinates into `unit`, change its size.
+    own rule, which brings raw coordinates into `unit`, change its size: `scale`, or a similarity
+    `own` (4,4), which moves and turns them as well.
 
     `axes` None means an unknown pose: the file's axes are kept and the scan is not `oriented`.
     landmarks (L,3) in the file's unit and axes, NaN rows missing, of `scheme` (else its count
@@ -45,6 +48,8 @@ def normalise(
     show a face turned away from `axes`.
     """
     limits = limits or Limits()
+    own = np.diag([scale, scale, scale, 1.0]) if own is None else own
+    scale = float(np.cbrt(np.linalg.det(own[:3, :3])))
     if not len(raw.vertices):
         raise FormatError(scan_id, "no vertices", "leave the file out by scans.exclude")
     marks_68 = None
@@ -53,7 +58,8 @@ def normalise(
         marks_68 = to_68(scheme, landmarks) * scale
     found = find_unit(unit, sizes_of(raw.vertices * np.float64(scale), marks_68, limits))
     matrix = np.eye(4)
-    matrix[:3, :3] = scale * found.mm * (np.eye(3) if axes is None else axes.rotation())
+    matrix[:3, :3] = found.mm * (np.eye(3) if axes is None else axes.rotation())
+    matrix = matrix @ own
     vertices, faces = _surface(scan_id, raw, matrix)
     normals = surface_normals(vertices, faces) if len(faces) else cloud_normals(vertices)
     landmarks_mm = confidence = None
@@ -129,7 +135,9 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
     Raises a FacefoldError whose `stage_of` is `read`, `landmarks` or `normalise`.
     """
     points = scheme = None
+    registry = registry.under(record.rule)
     with in_stage("read"):
+        own = matrix_of(record.transform, record.path) if record.transform else None
         raw = read_scan(record.path, record.format, **registry.reader)
     if record.landmark_path is not None and registry.landmarks is not None:
         scheme = registry.landmarks.scheme
@@ -147,6 +155,7 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
             scheme=scheme,
             limits=registry.limits.of(record.expression),
             scale=record.scale,
+            own=own,
         )
 
 
