@@ -51,6 +51,8 @@ def subjects_of(
     """
     table, metadata = registry.subjects.table, registry.subjects.metadata
     names = [*metadata, *(n for n in (table.fields if table else ()) if n not in metadata)]
+    if registry.expression_by_table:
+        names.remove("expression")  # that of a scan
     first: dict[str, tuple[str, str]] = {}
     for subject, scan_id, path in scans:
         if subject not in first or scan_id < first[subject][0]:
