@@ -143,18 +143,21 @@ def identities_of(plan: Plan) -> dict[str, str]:
 
 def _benchmark_people(plan: Plan, identity: Mapping[str, str]) -> set[str]:
     """Identities with a scan in a benchmark source, or named after one that is not in the build."""
-    registries = {s.registry.id: s.registry for s in plan.sources}
+    built = {s.registry.id: s.registry for s in plan.sources}
     people = {
         identity[work.record.scan_id]
         for work in plan.works
-        if registries[work.record.source].under(work.record.rule).benchmark
+        if built[work.record.source].under(work.record.rule).benchmark
     }
     files = registry_files()
+    others: dict[str, SourceRegistry] = {}
     for person in set(identity.values()) - people:
-        source = person.split(":")[0]
-        if source not in registries and source in files:
-            registries[source] = load_registry(source)
-        if source in registries and registries[source].benchmark:
+        source, _, subject = person.partition(":")
+        if source not in built and source in files and source not in others:
+            others[source] = load_registry(source)
+        if (source in built and built[source].benchmark) or (
+            source in others and others[source].may_be_tested_on(subject)
+        ):
             people.add(person)
     return people
 

@@ -39,7 +39,7 @@ class Rule(Section):
 
     where: dict[str, Annotated[str, accepted_by(value_regex)]] = Field(
         default={},
-        description="Group of scans.name, or `expression` -> regular expression on its whole value.",
+        description="Group of scans.name, or `expression` -> regular expression on its value.",
     )
     path: Glob | None = Field(default=None, description="Glob on the path relative to the root.")
     reason: Text = Field(description="Why these scans differ, and who says so.")

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StrictBool
 
 from pipeline.registry.naming import glob_regex, name_regex, without_suffix
-from pipeline.registry.rules import Rule
+from pipeline.registry.rules import Rule, value_regex
 from pipeline.registry.sections import (
     Axes,
     Format,
@@ -169,6 +169,13 @@ class SourceRegistry(Section):
         """`source:subject` of the same person in another source, where one is known."""
         known = self.subjects.same_as
         return known.get(subject, known.get("*", "").replace("{subject}", subject)) or None
+
+    def may_be_tested_on(self, subject: str) -> bool:
+        """Whether a benchmark may test on a subject, by the source or by any rule for it."""
+        return bool(self.benchmark) or any(
+            rule.benchmark and value_regex(rule.where.get("subject", ".*")).fullmatch(subject)
+            for rule in self.rules
+        )
 
     @property
     def is_metric(self) -> bool:

@@ -26,7 +26,7 @@ def scale_factor(
     """What a scan's raw coordinates are multiplied by; 1 without a rule.
 
     `table` is the file that `scale.file` stands for, None where the source lacks it; `groups` are
-    those of the scan's path, `relative`. Raises FormatError where no table or no positive number is there.
+    those of the scan's path, `relative`. FormatError where no table or no positive number is there.
     """
     if scale is None or scale.file is None or scale.key is None:
         return 1.0 if scale is None or scale.factor is None else scale.factor

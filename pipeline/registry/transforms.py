@@ -150,7 +150,7 @@ def step_matrix(do: str, values: Any, owner: Path, at: str = "") -> Array:
     try:
         numbers = np.asarray(values, np.float64)
     except (ValueError, TypeError, OverflowError):
-        numbers = np.full(0, np.nan)
+        numbers = np.full(1, np.nan)
     try:
         if not np.isfinite(numbers).all():
             raise ValueError("finite numbers")

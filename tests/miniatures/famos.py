@@ -1,4 +1,4 @@
-"""FaMoS: frames of sequences, cameras, photos and registrations in the layout of the makers' loader."""
+"""FaMoS: frames of sequences with cameras, photos and registrations, as the makers read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Florence: pitched heads and an upright one, subjects that span days, landmarks in another tree."""
+"""Florence: pitched heads and an upright one, several days, landmarks in a tree of their own."""
 
 from __future__ import annotations
 

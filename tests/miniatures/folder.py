@@ -98,7 +98,8 @@ class Writing:
     ) -> None:
         """A scan file that `write` writes; `vertices_file` where it is not `to_file` of the truth.
 
-        Without `expression_class` it is neutral or unknown. Writing the landmark file is another call.
+        Without `expression_class` it is neutral or unknown. Writing the landmark file is another
+        call.
         """
         self._put(path, write)
         if head is not None and vertices_file is None:
