@@ -10,20 +10,18 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.catalogue.classes import NO_RULE, Classes, Fault, classify
 from pipeline.catalogue.companions import Companions, of_later_scans
 from pipeline.catalogue.digests import Digest, Digests, file_digests
 from pipeline.catalogue.people import SubjectTables, subjects_of
 from pipeline.catalogue.transforms import steps_of
 from pipeline.catalogue.tree import Entry, files_below
 from pipeline.catalogue.unused import unused_rules
-from pipeline.errors import FacefoldError, FormatError
+from pipeline.errors import Code, FacefoldError, FormatError
 from pipeline.registry import SourceRegistry
-from pipeline.registry.naming import any_glob, fill, glob_of
+from pipeline.registry.naming import fill
 from pipeline.registry.tables import scale_factor
-from pipeline.types import ExpressionClass, Quarantine, ScanRecord, TransformStep
-
-SYSTEM_FILES = ("**/.DS_Store", "**/._*", "**/Thumbs.db", "**/desktop.ini")
-"""Left out of every source: operating systems write them beside the data."""
+from pipeline.types import ExpressionClass, Quarantine, Refusal, ScanRecord, TransformStep
 
 
 class ImageFile(NamedTuple):
@@ -105,14 +103,15 @@ def catalogue(
             "mount the data or correct the root"
         )
     entries = files_below(root)
-    classes = _classify(registry, entries)
-    faults = {**dict(classes.unexplained), **dict(classes.unreadable)}
+    classes = classify(registry, entries)
+    faults: dict[str, Fault] = dict.fromkeys(classes.unexplained, NO_RULE)
+    faults |= {path: (Code.UNREADABLE, fault) for path, fault in classes.unreadable}
     beside = Companions(classes.companions)
     tables = SubjectTables(registry, root, beside)
     scans, refused = _name_scans(registry, root, classes, beside, tables)
     faults |= refused
     subjects = subjects_of(registry, ((s.subject, s.scan_id, s.path) for s in scans), tables)
-    faults |= tables.unreadable
+    faults |= {path: (Code.COMPANION, fault) for path, fault in tables.unreadable.items()}
     digests = _digests(root, entries, scans, hash_cache) if hashes else {}
     faults |= _unread(scans, digests)
     scans = sorted((s for s in scans if s.path not in faults), key=attrgetter("scan_id"))
@@ -131,75 +130,35 @@ def catalogue(
     )
 
 
-class _Classes(NamedTuple):
-    scans: list[str]
-    companions: list[str]
-    excluded: list[tuple[str, str]]
-    unexplained: list[tuple[str, str]]
-    unreadable: list[tuple[str, str]]
-
-
-def _classify(registry: SourceRegistry, entries: Iterable[Entry]) -> _Classes:
-    """Each path by the first rule that takes it, with a reason where it is no use."""
-    system, include = any_glob(SYSTEM_FILES), any_glob(registry.scans.include)
-    belonging = any_glob([*registry.scans.companions, *map(glob_of, _templates(registry))])
-    rule = "no rule explains this file: add it to scans.include, .companions or .exclude"
-    found = _Classes([], [], [], [], [])
-    for path, _, fault, _ in entries:
-        reason = registry.excluded_by(path)
-        if reason is None and system.fullmatch(path):
-            reason = "written by the operating system"
-        if reason is not None:
-            found.excluded.append((path, reason))
-        elif fault:
-            found.unreadable.append((path, fault))
-        elif include.fullmatch(path):
-            found.scans.append(path)
-        elif belonging.fullmatch(path):
-            found.companions.append(path)
-        else:
-            found.unexplained.append((path, rule))
-    return found
-
-
-def _templates(registry: SourceRegistry) -> list[str]:
-    """Paths of files that belong to scans."""
-    landmarks = [registry.landmarks, *(rule.landmarks for rule in registry.rules)]
-    found = [*registry.images, *(one.file for one in landmarks if one)]
-    if registry.subjects.table is not None:
-        found += [registry.subjects.table.file, *registry.subjects.table.else_file]
-    if registry.scale is not None and registry.scale.file is not None:
-        found.append(registry.scale.file)
-    return found + [step.file for step in (registry.transform.steps if registry.transform else ())]
-
-
 def _name_scans(
     registry: SourceRegistry,
     root: Path,
-    classes: _Classes,
+    classes: Classes,
     beside: Companions,
     tables: SubjectTables,
-) -> tuple[list[_Scan], dict[str, str]]:
+) -> tuple[list[_Scan], dict[str, Fault]]:
     """The scans whose names fit, and why the others are refused; the first file of an id is it."""
     unreadable = {path.lower(): fault for path, fault in classes.unreadable}
     scans: dict[str, _Scan] = {}
-    refused = {}
+    refused: dict[str, Fault] = {}
     for path in classes.scans:
         groups = registry.groups(path)
         scan_id = registry.scan_id(path, groups["subject"] if groups else "")
         if groups is None or not groups["subject"]:
-            refused[path] = f"the name does not fit scans.name {registry.scans.name!r}"
+            refused[path] = Code.NAME, f"the name does not fit scans.name {registry.scans.name!r}"
         elif scan_id in scans:
-            refused[path] = f"scan id {scan_id} is already that of {root / scans[scan_id].path}"
+            other = root / scans[scan_id].path
+            refused[path] = Code.AMBIGUOUS, f"scan id {scan_id} is already that of {other}"
         else:
             try:
                 scan = _scan(registry, root, path, scan_id, groups, beside, tables)
             except FormatError as error:
-                refused[path] = str(error)
+                refused[path] = Code.COMPANION, str(error)
                 continue
             fault = unreadable.get(scan.landmarks.lower()) if scan.landmarks else None
             if fault is not None:
-                refused[path] = f"its landmark file {scan.landmarks}: {fault}"
+                fault = f"its landmark file {scan.landmarks}: {fault}"
+                refused[path] = Code.LANDMARKS_UNREADABLE, fault
             else:
                 scans[scan_id] = scan
     return _with_own_images(registry, scans.values(), beside), refused
@@ -267,11 +226,14 @@ def _with_own_images(
     ]
 
 
-def _rows(registry: SourceRegistry, root: Path, faults: Mapping[str, str]) -> Iterator[Quarantine]:
-    for path, reason in sorted(faults.items()):
+def _rows(
+    registry: SourceRegistry, root: Path, faults: Mapping[str, Fault]
+) -> Iterator[Quarantine]:
+    for path, (code, reason) in sorted(faults.items()):
         # with its suffix, the id of a file that is no scan cannot be that of a scan
         scan_id = f"{registry.id}:{path}"
-        yield Quarantine(registry.id, scan_id, str(root / path), "catalogue", reason)
+        refusal = Refusal("catalogue", code, reason)
+        yield Quarantine(registry.id, scan_id, str(root / path), refusal)
 
 
 def _digests(
@@ -287,20 +249,20 @@ def _digests(
     return file_digests(root, {path: found.get(path) for path in sorted(wanted)}, cache)
 
 
-def _unread(scans: Iterable[_Scan], digests: Digests) -> dict[str, str]:
+def _unread(scans: Iterable[_Scan], digests: Digests) -> dict[str, Fault]:
     """Why some files cannot be opened; a landmark file that is missing is no reason."""
     failed = {path: d for path, d in digests.items() if isinstance(d, OSError)}
-    unread = {}
+    unread: dict[str, Fault] = {}
     for scan in scans if failed else ():
         for path in {scan.path, *scan.images} & failed.keys():
-            unread[path] = f"cannot be opened: {failed[path].strerror}"
+            unread[path] = Code.UNREADABLE, f"cannot be opened: {failed[path].strerror}"
         error = failed.get(scan.landmarks) if scan.landmarks else None
         if error is not None and not isinstance(error, (FileNotFoundError, NotADirectoryError)):
             fault = f"its landmark file {scan.landmarks} cannot be opened: {error.strerror}"
-            unread.setdefault(scan.path, fault)
+            unread.setdefault(scan.path, (Code.LANDMARKS_UNREADABLE, fault))
         for path in {*scan.own} & failed.keys():
             fault = f"its transform's file {path} cannot be opened: {failed[path].strerror}"
-            unread.setdefault(scan.path, fault)
+            unread.setdefault(scan.path, (Code.COMPANION, fault))
     return unread
 
 
