@@ -284,6 +284,7 @@ def _records(
     and over its own transform: the digests of files, the values of tables.
     """
     ruled = {None: registry} | {i: registry.under(i) for i in range(len(registry.rules))}
+    kinds: dict[tuple[int | None, str], ExpressionClass] = {}
     for scan in scans:
         own = [digests.get(path) for path in (scan.path, scan.landmarks, *scan.own) if path]
         found = [digest for digest in own if isinstance(digest, Digest)]
@@ -291,14 +292,16 @@ def _records(
         content = b"".join(d.sha256 for d in found)
         if scan.transform:
             content += repr([(step.do, step.values) for step in scan.transform]).encode()
-        told = ruled[scan.rule].expression_class(scan.expression)
+        kind = scan.rule, scan.expression
+        if kind not in kinds:
+            kinds[kind] = ruled[scan.rule].expression_class(scan.expression)
         yield ScanRecord(
             source=registry.id,
             scan_id=scan.scan_id,
             subject=scan.subject,
             session=scan.session,
             expression=scan.expression,
-            neutral=told is ExpressionClass.NEUTRAL,
+            neutral=kinds[kind] is ExpressionClass.NEUTRAL,
             path=root / scan.path,
             format=registry.format,
             unit=ruled[scan.rule].unit,
@@ -307,7 +310,7 @@ def _records(
             content_hash=sha256(content).hexdigest() if found else "",
             scale=scan.scale,
             n_bytes=found[0].size if found else 0,
-            expression_class=told,
+            expression_class=kinds[kind],
             frame=scan.frame,
             rule=scan.rule,
             transform=scan.transform,

@@ -73,6 +73,9 @@ def test_names_say_who_and_what(id: str, built: dict[str, Built]) -> None:
         assert landmarks == expected.landmarks, path
     assert found.subjects == miniature.subjects
     assert len(found.subjects) > 1, "add a second person"
+    # a word of `neutral` or `expressions` that nobody has would be a slip in silence
+    words = [said for said in found.unused if said.startswith("neutral")]
+    assert not words, "add a scan of each neutral expression"
 
 
 @every_registry
