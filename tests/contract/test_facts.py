@@ -116,9 +116,9 @@ def test_every_registration_of_mica_is_neutral_and_no_export_is_by_that() -> Non
         assert ruled(registry, f"registrations/{stem}.obj").neutral == ("neutral",)
 
 
-FACESCAPE = """neutral smile mouth_stretch anger jaw_left jaw_right jaw_forward mouth_left mouth_right
-dimpler chin_raiser lip_puckerer lip_funneler sadness lip_roll grin cheek_blowing eye_closed
-brow_raiser brow_lower"""
+FACESCAPE = """neutral smile mouth_stretch anger jaw_left jaw_right jaw_forward mouth_left
+mouth_right dimpler chin_raiser lip_puckerer lip_funneler sadness lip_roll grin cheek_blowing
+eye_closed brow_raiser brow_lower"""
 
 
 def test_words_of_expressions_have_classes() -> None:
