@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -16,9 +17,12 @@ from pipeline.landmarks.schemes import scheme_by_count, to_68
 from pipeline.normalise.axes import check_axes, check_side
 from pipeline.normalise.size import sizes_of
 from pipeline.normalise.surface import clean, cloud_normals, face_outwards, surface_normals
-from pipeline.registry import Axes, Limits, SourceRegistry
+from pipeline.registry import Axes, Limits
 from pipeline.types import Array, RawScan, Scan, ScanRecord
 from pipeline.units import find_unit
+
+if TYPE_CHECKING:  # its values are in a scan's key, and its checks need not be
+    from pipeline.registry import SourceRegistry
 
 LANDMARK_DISTANCE_MM = 25.0
 """Landmarks of one frame with their scan lie nearer than this to its vertices, half of them."""
