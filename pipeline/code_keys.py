@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pipeline.syntax import LOOSE, Use, parsed, table
+from pipeline.syntax import LOOSE, Module, Use, parsed, table
 
 ROOT = Path(__file__).parent
 
@@ -159,10 +159,8 @@ def closure(
         if use in seen or _is_below(use.module, *OUTSIDE, *filter(None, [without])):
             continue
         seen.add(use)
-        path = _path(root, use.module)
-        module = parsed(path.read_bytes())
-        by_name = path.name == "__init__.py" or use.module in BY_NAME
-        if not by_name or not use.name:
+        module, is_package = _module(root, use.module)
+        if not use.name or not (is_package or use.module in BY_NAME):
             counted[Use(use.module)] = module.whole.digest, module.whole.libraries
             todo += module.whole.uses
         elif use.name in module.definitions:
@@ -183,15 +181,20 @@ def _is_below(module: str, *packages: str) -> bool:
 
 
 @cache
-def _path(root: Path, module: str) -> Path:
-    """The file of a module of the package in `root`."""
+def _module(root: Path, name: str) -> tuple[Module, bool]:
+    """A module of the package in `root`, and whether it is a package itself."""
+    path = path_of(root, name)
+    return parsed(path.read_bytes()), path.name == "__init__.py"
+
+
+def path_of(root: Path, module: str) -> Path:
     bare = root.joinpath(*module.split(".")[1:])
     package = bare / "__init__.py"
     return package if package.exists() else bare.with_suffix(".py")
 
 
 def _table(root: Path, declared: Use) -> Mapping[str, str]:
-    return table(_path(root, declared.module).read_bytes(), declared.name)
+    return table(path_of(root, declared.module).read_bytes(), declared.name)
 
 
 def _line(root: Path, declared: Use, key: str) -> Use:
@@ -199,6 +202,7 @@ def _line(root: Path, declared: Use, key: str) -> Use:
     return Use(declared.module, _table(root, declared)[key])
 
 
+@cache
 def _schemes(root: Path) -> dict[str, Any]:
     """What results depend on of each landmark scheme."""
     known = {path.stem: json.loads(path.read_bytes()) for path in (root / SCHEMES).glob("*.json")}
