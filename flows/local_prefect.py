@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import sys
 from pathlib import Path
@@ -44,6 +45,12 @@ def use_local_prefect(home: Path) -> None:
         os.environ.setdefault(name, value)
     if url := os.environ.get("PREFECT_API_URL"):
         reach(url)
+    else:
+        # Prefect's own server for this command listens on loopback, as any user of the machine may:
+        # a secret of this process and its children keeps the others out
+        secret = f"facefold:{secrets.token_urlsafe(32)}"
+        os.environ["PREFECT_API_AUTH_STRING"] = secret
+        os.environ["PREFECT_SERVER_API_AUTH_STRING"] = secret
 
 
 def reach(url: str) -> None:
