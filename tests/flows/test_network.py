@@ -17,7 +17,7 @@ import pytest
 from distributed import Client, Security
 from distributed.comm import CommClosedError
 
-from tests.flows.kills import BATCH, Build, Site
+from tests.flows.kills import Build, Site
 
 WORKERS = 2
 LOOPBACK = ("127.0.0.1", "::1")
@@ -57,12 +57,10 @@ class Running:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The real command with all its processes: driver, Prefect's server, forkserver, workers."""
-    site = Site(tmp_path_factory.mktemp("network"), scans=40, sleep_s=0.5)
+    site = Site(tmp_path_factory.mktemp("network"), scans=20, sleep_s=2)
     try:
         build = site.build("open", f"workers={WORKERS}")
-        counts = site.counts
-        done = (WORKERS + 1) * BATCH
-        assert build.wait_for(lambda: counts.exists() and counts.read_text().count("reg") > done)
+        assert build.wait_for(site.counts.exists), build.said
         yield Running(site, build)
     finally:
         site.end()
@@ -91,17 +89,18 @@ def test_other_users_of_the_machine_are_refused(running: Running) -> None:
 
 def test_no_page_says_anything(running: Running) -> None:
     """Nor does Prefect's API let anyone in who has not its secret."""
-    for path in ("info/main/workers.html", "json/counts.json", "metrics", "api/v1/get_workers"):
+    for path in ("info/main/workers.html", "json/counts.json", "health", "metrics"):
         assert set(running.answers(path).values()) == {404}, path
     api = running.answers("api/admin/version")
     assert sorted(api.values()) == [401, *[404] * (1 + WORKERS)]
 
 
 def test_keys_and_sockets_are_for_their_user_alone(running: Running) -> None:
-    environments = [process.environ() for process in running.processes]
-    assert not any("PRIVATE KEY" in value for env in environments for value in env.values())
-    secret = next(env["PREFECT_API_AUTH_STRING"] for env in environments if "uvicorn" in str(env))
-    assert not any(secret in " ".join(process.cmdline()) for process in running.processes)
+    commands = {" ".join(process.cmdline()): process.environ() for process in running.processes}
+    assert not any("PRIVATE KEY" in f"{text}{env}" for text, env in commands.items())
+    (server,) = (env for text, env in commands.items() if "uvicorn" in text)
+    secret = server["PREFECT_SERVER_API_AUTH_STRING"]
+    assert len(secret) > 40 and not any(secret in text for text in commands)
     for process in running.processes:
         for connection in process.net_connections("unix"):
             if connection.laddr:
@@ -117,12 +116,7 @@ def test_keys_and_sockets_are_for_their_user_alone(running: Running) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="named semaphores are files on Linux alone")
 def test_a_stopped_build_leaves_one_line_and_nothing_else(running: Running) -> None:
     """The last test: it ends the build."""
-    mine = {process.pid for process in running.processes}
-    semaphores = {
-        name
-        for pid in mine & set(psutil.pids())
-        for name in mapped(pid)
-    }
+    semaphores = {name for process in running.processes for name in mapped(process.pid)}
     assert semaphores
     running.build.process.send_signal(signal.SIGTERM)
     assert running.build.end() == 128 + signal.SIGTERM
@@ -134,6 +128,6 @@ def test_a_stopped_build_leaves_one_line_and_nothing_else(running: Running) -> N
 
 
 def mapped(pid: int) -> set[str]:
-    """Semaphores of multiprocessing that a process has open."""
+    """The semaphores of multiprocessing that a process has open."""
     maps = Path(f"/proc/{pid}/maps").read_text()
     return {part for part in maps.split() if part.startswith("/dev/shm/sem.mp-")}
