@@ -22,6 +22,8 @@ from pipeline.types import Array
 
 COPY_AGAIN = "copy it again from its source"
 GZIP = b"\x1f\x8b\x08"
+GZIP_SPARE = 1 << 22
+"""Of a text, whose words take several times its size."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 OTHER_NAN = re.compile(
     rb"(?<!\S)[-+]?(nan\([^\s()]*\)|1\.#(qnan|snan|ind)\d*)(?!\S)", re.IGNORECASE
@@ -65,17 +67,17 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 def unzipped(path: Path, data: bytes) -> bytes:
     """The content of gzip data. Raises FormatError if it is damaged, empty or unpacks to much."""
-    limit = most_unpacked(len(data))
+    limit = most_unpacked(len(data), GZIP_SPARE)
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as archive:
             content = archive.read(limit + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise FormatError(path, f"damaged gzip data: {error}", COPY_AGAIN) from error
+        raise FormatError(path, f"damaged gzip archive: {error}", COPY_AGAIN) from error
     if len(content) > limit:
-        fault = f"gzip data that unpacks to more than {limit} bytes"
+        fault = f"the gzip archive holds more than {limit} bytes"
         raise FormatError(path, fault, COPY_AGAIN)
     if not content:
-        fault = "gzip data without content (0 bytes)"
+        fault = "the gzip archive is empty (0 bytes)"
         raise FormatError(path, fault, COPY_AGAIN, Code.UNREADABLE)
     return content
 
@@ -95,12 +97,12 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def most_unpacked(size: int) -> int:
-    """The bytes that an archive of `size` bytes may unpack to.
+def most_unpacked(size: int, spare: int = 1 << 24) -> int:
+    """The bytes that an archive of `size` bytes may unpack to; small ones may shrink by more.
 
     Scans shrink to a third or a tenth; what unpacks to far more was made to fill the memory.
     """
-    return 20 * size + (1 << 22)
+    return 20 * size + spare
 
 
 def refuse_binary(path: Path, data: bytes) -> None:
