@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -145,13 +146,16 @@ def run_build(
     from flows.local_prefect import use_local_prefect
     from flows.planning import only_build, plan_build, unchanged
     from flows.stopping import stopped_at_once, take_children_along
+    from pipeline.estimate import full_disk_named
 
-    if "PREFECT_API_URL" in os.environ:
-        use_local_prefect(loaded.work / "prefect")
-        from flows.build import build as build_flow
+    with full_disk_named(loaded.work, loaded.store_folder), ExitStack() as running:
+        if os.environ.get("PREFECT_API_URL"):
+            use_local_prefect(loaded.work / "prefect")
+            from flows.build import build as build_flow
 
-        return build_flow(file, overrides, dask, retry)
-    with only_build(loaded.work), stopped_at_once(lambda: "before the first scan"):
+            return build_flow(file, overrides, dask, retry)
+        running.enter_context(only_build(loaded.work))
+        running.enter_context(stopped_at_once(lambda: "before the first scan"))
         planned = plan_build(loaded, dask, retry)
         if (summary := unchanged(planned)) is not None:
             return summary
