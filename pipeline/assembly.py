@@ -170,7 +170,7 @@ def _manifest_row(
         "neutral": record.neutral,
         **_demographics(found.subjects.get(record.subject, {})),
         "content_hash": record.content_hash,
-        "images": json.dumps([found.images[path]._asdict() for path in record.image_paths])
+        "image_files": json.dumps([found.images[path]._asdict() for path in record.image_paths])
         if record.image_paths
         else "[]",
         "result_key": work.keys.register,

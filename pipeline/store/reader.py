@@ -33,7 +33,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.form = form_of(path)
-        _check_sizes(path)
+        self.version = _checked_sizes(path)
+        """Sixteen hexadecimal digits of what it holds, which name it wherever it lies."""
         self.n_rows = self.form.rows
         self.fields = self.form.fields
         self._rows: dict[str, Rows] = {}
@@ -238,8 +239,10 @@ def open_store(
     return Store(path if (path / FILES).exists() else current_version(path))
 
 
-def _check_sizes(version: Path) -> None:
-    for name, entry in unsealed(version / FILES)["files"].items():
+def _checked_sizes(version: Path) -> str:
+    """The version's name by its content, all its files being there with their sizes."""
+    listing = unsealed(version / FILES)
+    for name, entry in listing["files"].items():
         try:
             size = os.stat(f"{version}/{name}").st_size  # noqa: PTH116 (a Path costs five of it)
         except OSError as error:
@@ -249,3 +252,4 @@ def _check_sizes(version: Path) -> None:
                 f"{version / name}: {size} bytes, expected {entry['bytes']}; "
                 "restore it or publish again"
             )
+    return str(listing["digest"][:16])

@@ -189,7 +189,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("age", "double", "years, as the source says"),
         Column("ancestry", "string", "as the source says"),
         Column("content_hash", "string", "SHA-256 of the scan's files"),
-        Column("images", "string", "JSON: path in the source, bytes and SHA-256 of each image"),
+        Column(
+            "image_files", "string", "JSON: path in the source, bytes and SHA-256 of each photo"
+        ),
         Column("result_key", "string", "the ledger's key of the result"),
     ),
     "quarantine": (

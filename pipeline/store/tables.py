@@ -24,6 +24,8 @@ CLASSES = frozenset(
     | {"landmark_source", "licence", "benchmark", "sex", "ancestry"}
 )
 """Text columns of the manifest with far fewer values than rows."""
+RENAMED = {"images": "image_files"}
+"""Columns of the manifest that schemas before 3 named otherwise: their name then, and now."""
 Rows = Sequence[Any]
 """Mappings column -> value, or dataclasses with the columns as fields."""
 
@@ -174,18 +176,29 @@ def write_table(rows: pa.Table, path: Path) -> None:
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """All columns as they are, or some, of which CLASSES are dictionary arrays.
 
-    Raises StoreError where the file is missing or damaged.
+    Those of older schemas have the names of this one. Raises StoreError where the file is missing
+    or damaged.
     """
     classes = [name for name in columns or () if name in CLASSES]
     try:
-        return pq.read_table(path, columns=columns, read_dictionary=classes or None)
+        held = _held_names(path, columns)
+        table = pq.read_table(path, columns=held, read_dictionary=classes or None)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path}: unreadable ({error}); run a verification") from error
+    return table.rename_columns([RENAMED.get(name, name) for name in table.column_names])
+
+
+def _held_names(path: Path, columns: Sequence[str] | None) -> list[str] | None:
+    """The columns by the names that the file has for them."""
+    if columns is None or not set(columns) & set(RENAMED.values()):
+        return None if columns is None else list(columns)
+    then = {RENAMED.get(name, name): name for name in pq.read_schema(path).names}
+    return [then.get(name, name) for name in columns]
 
 
 def column_names(path: Path) -> tuple[str, ...]:
-    """Raises StoreError where the file is missing or damaged."""
+    """As `read_table` names them. Raises StoreError where the file is missing or damaged."""
     try:
-        return tuple(pq.read_schema(path).names)
+        return tuple(RENAMED.get(name, name) for name in pq.read_schema(path).names)
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path}: unreadable ({error}); run a verification") from error
