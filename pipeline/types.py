@@ -128,16 +128,27 @@ class RawLandmarks(Frozen):
 class RawScan(Frozen):
     """A scan as its file holds it, in the source's unit and axes. F may be 0 (a point cloud)."""
 
-    vertices: Array  # (V,3) float32
+    vertices: Array
+    """(V,3) float64: world coordinates lose millimetres in float32 until they are centred.
+
+    Rows of NaN are vertices that the file numbers but does not place; no triangle uses them.
+    """
     faces: Array  # (F,3) int64
     colours: Array | None = None  # (V,3) uint8
     texture_path: Path | None = None
     pixels: Array | None = None
     """(V,2) float32, of a range image: column and row of each point, from the top left."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Reason → how many items of the file reading left out, such as `faces_degenerate`."""
 
     def __post_init__(self) -> None:
-        vertices = self._check("vertices", (None, 3), np.float32)
+        vertices = self._check("vertices", (None, 3), np.float64, finite=False)
         self._check_faces(len(vertices))
+        # only a finite sum needs no closer look
+        with np.errstate(over="ignore", invalid="ignore"):
+            known = bool(np.isfinite(vertices.sum()))
+        if not known and not np.isfinite(vertices[self.faces]).all():
+            raise ValueError("RawScan.vertices: triangles use vertices that are not finite")
         if self.pixels is not None:
             self._check("pixels", (len(vertices), 2), np.float32)
         if self.colours is not None:

@@ -10,6 +10,8 @@ from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN
 from pipeline.types import Array, RawScan
 
+MAX_SINGLE = float(np.finfo(np.float32).max)
+
 
 def fan_triangles(path: Path, corners: Array, sizes: Array) -> Array:
     """(F,3) triangles of N polygons, each as a fan around its first corner.
@@ -63,10 +65,9 @@ def checked_scan(
     """
     if not len(vertices):
         raise FormatError(path, "holds no vertices", "leave it out or copy it again")
-    with np.errstate(over="ignore"):
-        single = vertices.astype(np.float32, order="C")
-    if not np.isfinite(single).all():
-        bad = np.flatnonzero(~np.isfinite(single).all(axis=1))
+    vertices = np.ascontiguousarray(vertices, np.float64)
+    if not within_single(vertices):
+        bad = np.flatnonzero(~(np.abs(vertices) <= MAX_SINGLE).all(axis=1))
         fault = (
             f"{bad.size} of {len(vertices)} vertices are not finite, the first is vertex {bad[0]}"
             f" (counted from 0): {vertices[bad[0]].tolist()}"
@@ -81,4 +82,9 @@ def checked_scan(
             f" 0 … {len(vertices) - 1}, the first is {faces[outside[0]].tolist()} (counted from 0)"
         )
         raise FormatError(path, fault, "the file is cut off or damaged: " + COPY_AGAIN)
-    return RawScan(single, faces, colours, texture_path)
+    return RawScan(vertices, faces, colours, texture_path)
+
+
+def within_single(vertices: Array) -> bool:
+    """Whether all values are finite in single precision, in which scans are kept once centred."""
+    return bool(vertices.min() >= -MAX_SINGLE and vertices.max() <= MAX_SINGLE)

@@ -142,7 +142,7 @@ def reference(path: Path) -> tuple[np.ndarray, np.ndarray]:
     rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
     vertices = [[float(word) for word in row[1:4]] for row in rows if row[0] == "v"]
     faces = [[int(word.split("/")[0]) - 1 for word in row[1:]] for row in rows if row[0] == "f"]
-    return np.array(vertices, np.float32), np.array(faces)
+    return np.array(vertices), np.array(faces)
 
 
 @pytest.mark.parametrize(
