@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,13 +27,13 @@ sources_app = typer.Typer(help="The sources facefold knows: one YAML registry ea
 app.add_typer(sources_app, name="sources", invoke_without_command=True)
 
 
-class Device(str, Enum):
+class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
 
 
-class Unit(str, Enum):
+class Unit(StrEnum):
     mm = "mm"
     cm = "cm"
     m = "m"
@@ -228,12 +228,12 @@ def inspect(store: Store, as_json: Json = False) -> None:
         store_report(store, found)
 
 
-class Profile(str, Enum):
+class Profile(StrEnum):
     training = "training"
     archive = "archive"
 
 
-class Layout(str, Enum):
+class Layout(StrEnum):
     mica = "mica"
     ply = "ply"
     obj = "obj"
