@@ -17,7 +17,7 @@ from pipeline.errors import Code, UnitError
 from pipeline.types import Array
 
 UNITLESS = (
-    "a file in no real unit needs a `scale` that brings it into one, and `metric: false` where that "
+    "a file in no real unit needs a `scale` that brings it into one, and `metric: false` if that "
     "is an estimate"
 )
 """The remedy where no real unit makes a face of a file."""

@@ -76,16 +76,16 @@ class EdgeUses(NamedTuple):
     """(3F,) int64, sorted so that the uses of one edge follow each other."""
     last: Array
     """(E,) where the uses of each edge end in `use`."""
-    count: Array
-    """(E,) triangles that have the edge."""
+    shared: Array
+    """(E,) how many triangles have the edge."""
 
     def of_one(self) -> Array:
         """(N,) the uses of edges that only one triangle has: the border."""
-        return np.asarray(self.use[self.last[self.count == 1]])
+        return np.asarray(self.use[self.last[self.shared == 1]])
 
     def of_two(self) -> Array:
         """(2,N) the two uses of each edge that exactly two triangles share."""
-        last = self.last[self.count == 2]
+        last = self.last[self.shared == 2]
         return np.stack([self.use[last - 1], self.use[last]])
 
 

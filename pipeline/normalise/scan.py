@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -91,6 +93,7 @@ def normalise(
         landmark_confidence=confidence,
         landmark_source=None if landmarks is None else "file",
         oriented=axes is not None,
+        **_left_out(raw, surface),
     )
 
 
@@ -113,6 +116,21 @@ def centred(vertices_mm: Array, matrix: Array) -> tuple[Array, Array]:
     return vertices_mm - middle, moved
 
 
+HARMLESS = {"faces_empty", "faces_repeated"}
+"""What goes and leaves the surface as it is."""
+
+
+def _left_out(raw: RawScan, surface: Cleaned) -> dict[str, Any]:
+    """What reading and cleaning left out, and the share of the surface or points it is."""
+    found = Counter(raw.left_out) + Counter(surface.left_out)
+    kind = "faces_" if len(raw.faces) else "vertices_"
+    harmless = HARMLESS if len(raw.faces) else {"vertices_repeated"}
+    lost = sum(n for why, n in found.items() if why.startswith(kind) and why not in harmless)
+    n_read = len(raw.faces) if len(raw.faces) else len(raw.vertices)
+    share = lost / (n_read + sum(n for why, n in raw.left_out.items() if why.startswith(kind)))
+    return {"left_out": dict(found), "left_out_share": share}
+
+
 def _cleaned(scan_id: str, raw: RawScan) -> Cleaned:
     remedy = "leave the file out by scans.exclude"
     if not len(raw.vertices):
@@ -130,7 +148,10 @@ def _cleaned(scan_id: str, raw: RawScan) -> Cleaned:
 def _check_near(scan_id: str, landmarks_mm: Array, vertices_mm: Array) -> None:
     known = landmarks_mm[np.isfinite(landmarks_mm).all(axis=1)]
     if not len(known):
-        raise FormatError(scan_id, "all of its landmarks are missing", "remove the landmark file")
+        remedy = "remove the landmark file"
+        raise FormatError(
+            scan_id, "all of its landmarks are missing", remedy, Code.LANDMARKS_UNREADABLE
+        )
     tree = cKDTree(vertices_mm, leafsize=32, balanced_tree=False)  # built in half the time
     distance = float(np.median(tree.query(known)[0]))
     if distance > LANDMARK_DISTANCE_MM:
@@ -139,14 +160,16 @@ def _check_near(scan_id: str, landmarks_mm: Array, vertices_mm: Array) -> None:
             f"expected less than {LANDMARK_DISTANCE_MM:.0f}: check that the landmark file belongs "
             "to this scan, in the same unit and frame, and counts vertices from the right number"
         )
-        raise FormatError(scan_id, fault, remedy)
+        raise FormatError(
+            scan_id, fault, remedy, Code.LANDMARKS_APART, {"median_distance_mm": distance}
+        )
 
 
 def _check_order(scan_id: str, scheme: str, landmarks_mm: Array) -> None:
     faults = check_order(scheme, landmarks_mm)
     if faults:
         remedy = f"check that the file's landmarks are those of scheme {scheme}, in its order"
-        raise FormatError(scan_id, "; ".join(faults), remedy)
+        raise FormatError(scan_id, "; ".join(faults), remedy, Code.LANDMARKS_ORDER)
 
 
 def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:

@@ -26,22 +26,27 @@ def sizes_of(
 ) -> list[Size]:
     """What a surface and (68,3) iBUG landmarks, NaN where missing, tell of the `unit`.
 
-    The distance of the outer eye corners and the median of all distances between landmarks, where
-    there are two or more; else the extent, which a crop and a bust do not share. `scale` is the
+    What landmarks tell, else the extent, which a crop and a bust do not share. `scale` is the
     source's own and is in the landmarks already.
     """
-    found = []
-    if marks_68 is not None:
-        right, left = marks_68[list(OUTER_EYES_68)].astype(np.float64)
-        apart = float(np.linalg.norm(left - right))
-        if np.isfinite(apart):
-            eyes = Size("outer_eye", "outer eye corners {} apart", apart, *limits.outer_eye_mm)
-            found.append(eyes._replace(slack=EYE_SLACK))
-        ratio = face_ratio(marks_68)
-        if np.isfinite(ratio):
-            what = "landmarks {} an average face's distances apart"
-            found.append(Size("face_ratio", what, ratio, *_ratio_limits(limits), sign=" times"))
+    found = [] if marks_68 is None else mark_sizes(marks_68, limits)
     return found or [_extent(unit, surface, scale, limits)]
+
+
+def mark_sizes(marks_68: Array, limits: Limits) -> list[Size]:
+    """The distance of the outer eye corners and the median of all distances between (68,3)
+    landmarks; nothing of fewer than two."""
+    found = []
+    right, left = marks_68[list(OUTER_EYES_68)].astype(np.float64)
+    apart = float(np.linalg.norm(left - right))
+    if np.isfinite(apart):
+        eyes = Size("outer_eye", "outer eye corners {} apart", apart, *limits.outer_eye_mm)
+        found.append(eyes._replace(slack=EYE_SLACK))
+    ratio = face_ratio(marks_68)
+    if np.isfinite(ratio):
+        what = "landmarks {} an average face's distances apart"
+        found.append(Size("face_ratio", what, ratio, *_ratio_limits(limits), sign=" times"))
+    return found
 
 
 def _ratio_limits(limits: Limits) -> tuple[float, float]:
