@@ -180,6 +180,21 @@ def register(
     scheme: Annotated[
         str | None, typer.Option(help="Landmark scheme; follows from the count without it.")
     ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option(help="Axes of the files, such as up=+y,forward=+z; any pose without them."),
+    ] = None,
+    outer_eye_mm: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Plausible distance of the outer eye corners, such as 60 105."),
+    ] = None,
+    extent_mm: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Plausible largest extent of a scan without landmarks."),
+    ] = None,
+    scale: Annotated[
+        float, typer.Option(help="What brings the files into the unit, if they are in none.")
+    ] = 1.0,
     model: Annotated[
         Path | None, typer.Option(help="FLAME's file, an .npz, or a template mesh.")
     ] = None,
@@ -203,6 +218,10 @@ def register(
         unit=unit.value,
         landmarks=landmarks,
         scheme=scheme,
+        axes=axes,
+        outer_eye_mm=outer_eye_mm,
+        extent_mm=extent_mm,
+        scale=scale,
         device=device.value,
     )
     if as_json:

@@ -203,6 +203,11 @@ class Scan(Frozen):
     landmark_source: Literal["file", "detected"] | None = None
     oriented: bool = True
     """False where the source declares no axes: registration must search the whole rotation."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Reason → how many items of the file reading and cleaning left out, `vertices_…` or
+    `faces_…`."""
+    left_out_share: float = 0.0
+    """Share of the file's surface, of its points if it has none, that was lost so."""
 
     def __post_init__(self) -> None:
         vertices = self._check("vertices_mm", (None, 3), np.float32)
@@ -241,6 +246,8 @@ class Registration(Frozen):
     reason: str = ""
     code: Code | None = None
     """What kind of reason it is."""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """The measured values behind the reason, by name."""
     landmark_error_mm: float | None = None
     """Mean distance of the model's landmarks to the scan's, where the scan has any."""
     seconds: float = 0.0

@@ -67,11 +67,11 @@ def check_order(scheme: str, points_mm: Array) -> list[str]:
     points that lie where no face has them. Says nothing where fewer than MIN_POINTS have a known
     place. Raises FacefoldError as `to_68` does.
     """
-    known = named_scheme(scheme)
     points = to_68(scheme, points_mm)
     inner = np.isfinite(points).all(axis=1) & ~CONTOUR
     if inner.sum() < MIN_POINTS:
         return []
+    known = named_scheme(scheme)
     if not _spread(points[inner]):
         return [f"all {inner.sum()} landmarks lie at one place"]
     fit, mirrored = fit_average(points), fit_average(points * [-1, 1, 1])

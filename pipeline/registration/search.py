@@ -18,12 +18,13 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from pipeline.errors import RegistrationError
+from pipeline.errors import Code, RegistrationError
 from pipeline.geometry.features import ring_profiles, thin
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.geometry.rigid import rotation_matrices, umeyama
 from pipeline.registration.annealing import geometric
 from pipeline.registration.coefficients import posed_vertices, rest_coefficients
+from pipeline.registration.solvable import solvable
 from pipeline.registration.template import Template
 from pipeline.types import Array, Scan
 
@@ -151,7 +152,11 @@ def search(template: Template, scan: Scan) -> tuple[Tensor, Tensor]:
     The rigid motion that lies closest to the fitted face, where the scan has data. Raises
     RegistrationError where no pose fits well or two different ones fit equally well.
     """
-    face = face_of(template)
+    with solvable(scan.scan_id):
+        return _search(face_of(template), scan)
+
+
+def _search(face: Face, scan: Scan) -> tuple[Tensor, Tensor]:
     vertices, normals = scan.vertices_mm.astype(np.float64), scan.normals.astype(np.float64)
     surface = Surface.of(*thin(vertices, normals, SURFACE_CELL_MM))
     rotations, translations = hypotheses(face, *thin(vertices, normals, FEATURE_CELL_MM))
@@ -160,7 +165,9 @@ def search(template: Template, scan: Scan) -> tuple[Tensor, Tensor]:
         rotations, translations = rotations[near], translations[near]
     if not len(rotations):
         raise RegistrationError(
-            f"scan {scan.scan_id}: no landmarks, and no part of it resembles a face; give landmarks"
+            f"scan {scan.scan_id}: no landmarks, and no part of it resembles a face; give "
+            "landmarks",
+            Code.NO_FACE,
         )
     for points, count in zip((60, 200), SHORTLIST[1:3], strict=True):
         score = scores(face, surface, rotations, translations, face.every(points))
@@ -183,7 +190,8 @@ def settle(
     rotations = rotation_matrices(torch.from_numpy(turns)).numpy() @ rotation
     # turned about the face, which stays where the start puts it
     translations = rotation @ face.centre + translation - rotations @ face.centre
-    return refined(scan.scan_id, face, surface, rotations, translations)
+    with solvable(scan.scan_id):
+        return refined(scan.scan_id, face, surface, rotations, translations)
 
 
 def refined(
@@ -439,7 +447,9 @@ def chosen(
         raise RegistrationError(
             f"scan {scan_id}: no landmarks, and no pose lays a face on it: the best agrees in "
             f"{found.agreement:.2f} of the {found.share:.2f} of the face that it could show, "
-            f"expected at least {MIN_AGREEMENT} of {MIN_SHARE}; give landmarks"
+            f"expected at least {MIN_AGREEMENT} of {MIN_SHARE}; give landmarks",
+            Code.NO_FACE,
+            {"agreement": found.agreement, "share": found.share},
         )
     places = rotations @ face.centre + translations
     shift = np.linalg.norm(places - places[best], axis=1)
@@ -447,6 +457,8 @@ def chosen(
     if other.any() and found.score - score[other].max() < MIN_LEAD:
         raise RegistrationError(
             f"scan {scan_id}: no landmarks, and two poses fit about equally (scores "
-            f"{found.score:.2f} and {score[other].max():.2f}); give landmarks"
+            f"{found.score:.2f} and {score[other].max():.2f}); give landmarks",
+            Code.POSE_OPEN,
+            {"score": found.score, "other_score": float(score[other].max())},
         )
     return best

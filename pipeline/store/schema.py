@@ -180,6 +180,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("unit", "string", "of the file"),
         Column("unit_evidence", "string", "where the unit comes from"),
         Column("landmark_source", "string", "file; detected: the registered template's; or null"),
+        Column("left_out", "string", "JSON: reason and number of what was left out of the file"),
+        Column("left_out_share", "double", "of the file's triangles, or points, lost so"),
         Column("licence", "string", "of the source"),
         Column("commercial", "bool", "the licence allows commercial use"),
         Column("redistribution", "bool", "the licence allows redistribution"),
