@@ -11,8 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.store.flat import MappedField
 from pipeline.store.form import STEP_MM, Form
-from pipeline.store.layout import unpacked, without_checksum
+from pipeline.store.layout import ABSENT, unpacked, without_checksum
 from pipeline.types import Array
 
 CHUNKS_KEPT = 4
@@ -21,6 +22,11 @@ CHUNKS_KEPT = 4
 
 class Rows(Protocol):
     """The rows of one field; those that are asked for must exist."""
+
+    @property
+    def held(self) -> Sequence[int]:
+        """Rows that each shard's file has, with the padding of its last chunk."""
+        ...
 
     def row(self, row: int) -> Array:
         """(*field.shape), perhaps the field's own memory."""
@@ -45,6 +51,8 @@ class PackedField:
         self._field, self._paths = form.stored(name), paths
         self._shard_rows, self._chunk_rows = form.shard_rows(name), form.chunk_rows(name)
         self._indices = [_index(path, form.index_bytes(name)) for path in paths]
+        used = [np.flatnonzero(index[:, 0] != ABSENT) for index in self._indices]
+        self.held = [(int(some.max(initial=-1)) + 1) * self._chunk_rows for some in used]
         self._chunk = lru_cache(CHUNKS_KEPT)(self._unpack)
 
     def row(self, row: int) -> Array:
@@ -65,6 +73,8 @@ class PackedField:
     def _unpack(self, chunk: int) -> Array:
         shard, place = divmod(chunk, self._shard_rows // self._chunk_rows)
         start, length = map(int, self._indices[shard][place])
+        if start == ABSENT:
+            raise StoreError(f"{self._paths[shard]}: chunk {place}: absent; verify the store")
         try:
             with Path(self._paths[shard]).open("rb") as file:
                 file.seek(start)
@@ -82,11 +92,21 @@ def gone(error: FileNotFoundError) -> StoreError:
 
 
 def _index(path: str, n_bytes: int) -> Array:
-    """(chunks, 2) uint64: offset and length of each."""
+    """(chunks, 2) uint64: offset and length of each. Raises StoreError for one outside the file."""
     with Path(path).open("rb") as file:
-        file.seek(-n_bytes, os.SEEK_END)
+        data = file.seek(-n_bytes, os.SEEK_END)
         content = without_checksum(file.read(), f"{path}: its index")
-    return np.frombuffer(content, "<u8").reshape(-1, 2)
+    index = np.frombuffer(content, "<u8").reshape(-1, 2)
+    start, length = index[index[:, 0] != ABSENT].T
+    if (start > data).any() or (length > data - start).any():
+        raise StoreError(f"{path}: its index: names bytes outside the file; verify the store")
+    return index
+
+
+def stored_rows(form: Form, name: str, paths: Sequence[str]) -> MappedField | PackedField:
+    """The rows of a field as they are stored in these files, one a shard."""
+    kind = MappedField if form.profile == "training" else PackedField
+    return kind(form, name, paths)
 
 
 class InSteps:
@@ -94,6 +114,7 @@ class InSteps:
 
     def __init__(self, steps: Rows, middles: Rows | None) -> None:
         self._steps, self._middles = steps, middles
+        self.held = steps.held
 
     def row(self, row: int) -> Array:
         return self.take(np.array([row]))[0]
