@@ -167,18 +167,20 @@ def batches(works: Sequence[Work], size: int, at_once: int = 1) -> Iterator[list
 def _works(source: Source, gates: Gates, model: FlameModel) -> Iterator[Work]:
     """The scans of a source with their keys, each of which covers the one before."""
     registry = source.registry
-    shaping = registry.model_dump(mode="json", include=SHAPING_FIELDS)
     registering = digest_of(asdict(source.options), model.contents_hash, stage_code("register"))
     judging = digest_of(asdict(gates), stage_code("judge"))
-    marks = registry.landmarks
-    code = read_code(registry.format, (marks.format, marks.scheme) if marks else None)
-    reading: dict[str, str] = {}
+    reading: dict[tuple[str, int | None], str] = {}
     for scan in source.catalogue.records:
-        if scan.expression not in reading:
-            limits = registry.limits.of(scan.expression)
+        kind = scan.expression, scan.rule
+        if kind not in reading:
+            ruled = registry.under(scan.rule)
+            shaping = ruled.model_dump(mode="json", include=SHAPING_FIELDS)
+            limits = ruled.limits.of(scan.expression)
             told = limits.model_dump(mode="json", include=SHAPING_LIMITS)
-            reading[scan.expression] = digest_of(shaping, told, code)
-        read = _key(reading[scan.expression], scan.scan_id, scan.content_hash, repr(scan.scale))
+            marks = ruled.landmarks
+            code = read_code(ruled.format, (marks.format, marks.scheme) if marks else None)
+            reading[kind] = digest_of(shaping, told, code)
+        read = _key(reading[kind], scan.scan_id, scan.content_hash, repr(scan.scale))
         register = _beside(read, registering)
         yield Work(scan, Keys(read, register, _beside(register, judging)))
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from pipeline.errors import FacefoldError

@@ -13,8 +13,9 @@ import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
 from pipeline.errors import RegistryError
+from pipeline.registry.checks import CHECKS, Fault
 from pipeline.registry.sections import one_of
-from pipeline.registry.source import CHECKS, Fault, SourceRegistry
+from pipeline.registry.source import SourceRegistry
 
 
 def registries_dir() -> Path:

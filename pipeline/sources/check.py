@@ -34,7 +34,8 @@ def check_folder(
     poses: dict[str, Array] = {}
     for one in seen:
         if one.scan is not None and one.scan.landmarks_mm is None:
-            add_shape(one, one.scan, poses, registry.limits.turn_deg)
+            limits = registry.under(one.record.rule).limits
+            add_shape(one, one.scan, poses, limits.turn_deg)
     report = report_of(found, seen)
     if sheet is None:
         return report

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE
+from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, ExpressionClass
 
 if TYPE_CHECKING:
     from pipeline.flame.model import FlameModel
@@ -171,6 +171,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("session", "string", "as the source names it"),
         Column("expression", "string", "as the source names it", True),
         Column("neutral", "bool", "the source counts the expression as neutral"),
+        Column(
+            "expression_class",
+            "string",
+            "the expression in one vocabulary for all sources, neutral exactly where `neutral`: "
+            + ", ".join(ExpressionClass),
+        ),
+        Column("frame", "int64", "number within a sequence, as file names count; or null"),
         Column("verdict", "string", "accept or review", True),
         Column("reasons", "string", "why the verdict is not accept, joined by '; '"),
         Column("reason_codes", "string", "kinds of these reasons, joined by ';'"),

@@ -21,7 +21,7 @@ from pipeline.types import Array, ShardReceipt
 CHECKSUM = "crc32c_"
 """Begins the names of the columns that hold the checksums of a field's rows."""
 CLASSES = frozenset(
-    {"source", "split", "session", "expression", "verdict", "status", "unit"}
+    {"source", "split", "session", "expression", "expression_class", "verdict", "status", "unit"}
     | {"landmark_source", "licence", "benchmark", "sex", "ancestry"}
 )
 """Text columns of the manifest with far fewer values than rows."""
