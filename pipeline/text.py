@@ -13,10 +13,9 @@ MOST_SHOWN = 300
 """Letters of a value that a message repeats."""
 NAME_BYTES = 200
 """Of a file's name: file systems take 255, suffixes and temporary names included."""
-USER_INFO = re.compile(r"""(\b[A-Za-z][A-Za-z0-9+.-]*://)([^\s/:'"]*:[^\s'"]*|[^\s/:'"]*)@""")
-"""Of a URL: a name, or a name and a password, up to the last `@`. Secret keys may hold `/`."""
-CONTAINER = re.compile(r"abfss?://")
-"""Begins URLs that name a container, and no user, before the `@`."""
+URL = re.compile(r"""\b([A-Za-z][A-Za-z0-9+.-]*)://([^\s'"]+)""")
+PORT = re.compile(r"(\[[0-9a-fA-F:]*\]|[^:]*):[0-9]*[,.;:)]*")
+"""A host with the number of a port, as it stands in a sentence."""
 
 
 def printable(text: object) -> str:
@@ -33,17 +32,21 @@ def _escape(character: str) -> str:
 
 
 def redacted(text: str) -> str:
-    """Without the names and passwords in its URLs."""
-    if "://" not in text or "@" not in text:
-        return text
-    return USER_INFO.sub(_without_user, text)
+    """With `…` for the names, passwords and queries in its URLs."""
+    return URL.sub(_without_secrets, text) if "://" in text else text
 
 
-def _without_user(found: re.Match[str]) -> str:
-    scheme, user = found.groups()
-    if CONTAINER.fullmatch(scheme) and ":" not in user:
-        return found[0]
-    return f"{scheme}…@"
+def _without_secrets(url: re.Match[str]) -> str:
+    scheme, rest = url.groups()
+    before, at, after = rest.rpartition("@")  # secret keys may hold a `/`
+    host = rest.partition("/")[0]
+    container = scheme.startswith("abfs") and ":" not in before  # abfs://CONTAINER@ACCOUNT
+    if at and not container and ("/" not in before or ":" in host):
+        rest = f"…@{after}"
+    elif ":" in host and not at and not PORT.fullmatch(host):
+        rest = f"…{rest[len(host) :]}"
+    path, query, _ = rest.partition("?")
+    return f"{scheme}://{path}{query and '?…'}"
 
 
 def shortened(text: str, most: int = MOST_SHOWN) -> str:

@@ -45,6 +45,11 @@ def test_nothing_that_steers_a_terminal_is_printed() -> None:
         ("abfss://container@account.dfs.core.windows.net/x",) * 2,
         ("abfss://c:SECRET@account/x", "abfss://…@account/x"),
         ("s3://bucket/faces: mail a@b.org",) * 2,
+        ("s3://KEY:SECRET/x", "s3://…/x"),
+        ("az://c/x?sig=SECRET", "az://c/x?…"),
+        ("tcp://127.0.0.1:8786, http://[::1]:4200/api",) * 2,
+        ("got s3://b/x: fault",) * 2,
+        ("s3://b/a:b@c",) * 2,
         ("store 's3://K:S@b/x' and az://L:T@c", "store 's3://…@b/x' and az://…@c"),
     ],
 )

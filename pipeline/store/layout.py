@@ -33,6 +33,8 @@ from pipeline.store.form import IN_STEPS, STEP_MM, Form
 from pipeline.types import Array
 
 FILES, RUN, HEAD, VERSIONS = "files.json", "run.json", "HEAD", "versions"
+MOST_NAME = 64
+"""Letters of a version's name; it has 16."""
 ABSENT = 2**64 - 1
 """Offset and length, in a shard's index, of a chunk that is not there."""
 ZSTD_LEVEL = 3
@@ -318,15 +320,16 @@ def current_version(store: Path | str) -> Path:
     """
     store = Path(store)
     try:
-        name = (store / HEAD).read_text(encoding="ascii").strip()
-    except FileNotFoundError as error:
+        with (store / HEAD).open("rb") as file:
+            name = file.read(2 * MOST_NAME).decode("ascii").strip()
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreError(f"{store}: holds no published store (no {HEAD} file)") from error
-    except ValueError as error:
+    except (ValueError, IsADirectoryError) as error:
         raise StoreError(f"{store / HEAD}: damaged; name one of {VERSIONS}/ in it") from error
-    version = store / VERSIONS / name
-    if not name or "/" in name or not version.is_dir():
+    version = store / VERSIONS / name[:MOST_NAME]
+    if not name or "/" in name or len(name) > MOST_NAME or not version.is_dir():
         raise StoreError(
-            f"{store / HEAD}: names version {name!r}, which is not in {VERSIONS}/; "
+            f"{store / HEAD}: names version {name[:MOST_NAME]!r}, which is not in {VERSIONS}/; "
             "name one that is, or publish again"
         )
     if not (version / FILES).is_file():

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import StoreError
-from pipeline.store.layout import disk_faults_told
+from pipeline.store.layout import HEAD, VERSIONS, disk_faults_told
 
 STAGING, CLAIMS = ".staging-", ".claims"
 _owned: dict[Path, int] = {}
@@ -29,11 +29,24 @@ def new_staging(store: Path) -> Path:
     staging = store / f"{STAGING}{attempt}"
     with disk_faults_told(store):
         store.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(store)
         unnamed = store / f".new-{attempt}"
         _owned[staging] = lock(unnamed, fcntl.LOCK_SH)
         unnamed.rename(_lock_of(staging))
         staging.mkdir()
     return staging
+
+
+def _refuse_foreign(store: Path) -> None:
+    """Raises StoreError for a folder with files in it that nothing was ever published in: it is
+    likely another one than was meant."""
+    with os.scandir(store) as entries:
+        names = {entry.name for entry in entries}
+    foreign = sorted(name for name in names if not name.startswith("."))
+    if foreign and HEAD not in names and VERSIONS not in names:
+        raise StoreError(
+            f"{store}: is no store, and holds {foreign[0]}; name a new folder, or an empty one"
+        )
 
 
 def release(staging: Path) -> None:
@@ -124,7 +137,9 @@ def lock(path: Path, kind: int, create: bool = True) -> int:
     descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
     try:
         fcntl.flock(descriptor, kind)
-    except BaseException:
+    except BaseException as error:
         os.close(descriptor)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # the system does not say it
         raise
     return descriptor

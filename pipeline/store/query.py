@@ -140,7 +140,7 @@ def _value(node: ast.expr) -> str | bool | int | float | None:
         raise ValueError(f"{ast.unparse(node)} is too large a number; the largest is {MOST}")
     if value is not None and type(value) not in (str, bool, int, float):
         raise ValueError(f"{ast.unparse(node)!r} is no text, number, True, False or None")
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:

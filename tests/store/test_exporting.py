@@ -148,7 +148,9 @@ def test_no_name_leads_out_of_the_folder(
 ) -> None:
     for i in (0, N):
         told = [{"identity": person, "scan_id": scan} for person, scan in OUTSIDE[i : i + N]]
-        store = published(tmp_path / f"{i}.zarr", model, rows, [t | {"split": "train"} for t in told])
+        store = published(
+            tmp_path / f"{i}.zarr", model, rows, [t | {"split": "train"} for t in told]
+        )
         assert export(store, tmp_path / "exp" / "inner", layout, model) == N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.zarr", "4.zarr", "exp"]
     assert [path.name for path in (tmp_path / "exp").iterdir()] == ["inner"]
@@ -159,9 +161,7 @@ def test_no_name_leads_out_of_the_folder(
         assert (tmp_path / "exp" / "inner" / "%2E." / "pwned.ply") in files
 
 
-def test_a_link_in_the_folder_leads_nowhere(
-    store: Path, model: FlameModel, tmp_path: Path
-) -> None:
+def test_a_link_in_the_folder_leads_nowhere(store: Path, model: FlameModel, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out" / "person_0000").symlink_to(tmp_path / "elsewhere")
