@@ -70,7 +70,7 @@ def load_model(
             embedding = embedding or (beside[0] if beside[0].is_file() else None)
             masks = masks or (beside[1] if beside[1].is_file() else None)
     if embedding is not None:
-        model = replace(model, landmarks=read_embedding(embedding, model.template_mm, model.faces))
+        model = replace(model, landmarks=read_embedding(embedding, model.faces, model.template_mm))
     if masks is not None:
         regions = read_masks(masks, len(model.template_mm))
         model = replace(model, regions={**model.regions, **regions})
