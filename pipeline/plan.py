@@ -97,7 +97,7 @@ def make_plan(config: BuildConfig, model: FlameModel, retry: bool = False) -> Pl
     sources = []
     for entry in config.sources:
         registry = load_registry(entry.registry)
-        options = options_from({**config.registration, **registry.registration})
+        options = options_from({**config.registration, **registry.registering})
         files = catalogue(registry, entry.root, hash_cache=config.work / "hashes.sqlite")
         sources.append(Source(registry, files, options))
     works = tuple(work for source in sources for work in _works(source, gates, model))

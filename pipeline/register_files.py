@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +83,14 @@ def register_files(
     """
     declared = Declared(unit, scheme, axes_from(axes), limits_from(outer_eye_mm, extent_mm), scale)
     requests = checked_requests(paths, out, landmarks, declared)
+    options = options or RegistrationOptions()
+    if outer_eye_mm is not None:
+        options = replace(options, outer_eye_mm=outer_eye_mm)
     out.mkdir(parents=True, exist_ok=True)
     torch_name = torch_device(device)
     reports = []
     for start in range(0, len(requests), BATCH):
-        reports += _register_batch(
-            requests[start : start + BATCH], model, options or RegistrationOptions(), torch_name
-        )
+        reports += _register_batch(requests[start : start + BATCH], model, options, torch_name)
     for request, report in zip(requests, reports, strict=True):
         vertices = report.pop("vertices")
         mesh_path = out / f"{request.stem}.ply"

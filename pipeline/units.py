@@ -28,11 +28,11 @@ UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "inch": 25.4}
 OUTER_EYE_MM = (80.0, 105.0)
 """Distance of the outer eye corners: 80.4–101.6 over 147 Stirling scans, 82.3–99.9 over 105 of
 Florence."""
-EYE_SLACK = 0.12
+EYE_SLACK = 0.15
 """So far outside its limits the distance of the outer eye corners may be, as a share of the limit,
 and a person looks; beyond, the scan is refused. Of 180 adults of the ICT model the smallest had
-70.9 mm, and corners found without landmarks lie a few millimetres along the lids from the true
-ones; a wrong unit or a scaled scan is further off."""
+70.9 mm, and corners found without landmarks are up to 6 mm farther apart on small faces than the
+true ones; a wrong unit is further off."""
 EXTENT_MM = (80.0, 600.0)
 """Largest extent of a face crop up to a bust."""
 
@@ -40,8 +40,6 @@ EXTENT_MM = (80.0, 600.0)
 class Size(NamedTuple):
     """A length measured on a scan that is known of every face: what tells the scan's unit."""
 
-    name: str
-    """outer_eye, face_ratio or extent: what a refusal calls its figure."""
     what: str
     """How it reads, with {} for the figure: "outer eye corners {} apart"."""
     value: float
@@ -53,6 +51,8 @@ class Size(NamedTuple):
     """What follows a figure."""
     slack: float = 0.0
     """Share of the limits by which a value may lie outside them and not be refused."""
+    name: str = "extent"
+    """outer_eye, face_ratio or extent: what a refusal calls its figure."""
 
     def fits(self, unit: str) -> bool:
         value = self.value * UNITS[unit]

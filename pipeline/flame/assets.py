@@ -69,7 +69,7 @@ def load_model(
             embedding = embedding or (beside[0] if beside[0].is_file() else None)
             masks = masks or (beside[1] if beside[1].is_file() else None)
     if embedding is not None:
-        embedded = read_embedding(Path(embedding), model.template_mm, model.faces)
+        embedded = read_embedding(Path(embedding), model.faces, model.template_mm)
         model = replace(model, landmarks=embedded)
     if masks is not None:
         regions = read_masks(Path(masks), len(model.template_mm))

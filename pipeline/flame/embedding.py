@@ -27,7 +27,7 @@ MIN_LANDMARKS = 4
 """Fewer leave open how the template is turned, or which side is which."""
 
 
-def read_embedding(path: Path, vertices: Array, faces: Array) -> LandmarkEmbedding:
+def read_embedding(path: Path, faces: Array, vertices: Array) -> LandmarkEmbedding:
     """A landmark embedding for a template of (V,3) vertices and triangles `faces` (F,3).
 
     Takes FLAME's `landmark_embedding.npy` (its 68 points), FLAME's static `.pkl` (51 points), or

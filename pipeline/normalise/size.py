@@ -40,12 +40,12 @@ def mark_sizes(marks_68: Array, limits: Limits) -> list[Size]:
     right, left = marks_68[list(OUTER_EYES_68)].astype(np.float64)
     apart = float(np.linalg.norm(left - right))
     if np.isfinite(apart):
-        eyes = Size("outer_eye", "outer eye corners {} apart", apart, *limits.outer_eye_mm)
-        found.append(eyes._replace(slack=EYE_SLACK))
+        eyes = Size("outer eye corners {} apart", apart, *limits.outer_eye_mm)
+        found.append(eyes._replace(slack=EYE_SLACK, name="outer_eye"))
     ratio = face_ratio(marks_68)
     if np.isfinite(ratio):
         what = "landmarks {} an average face's distances apart"
-        found.append(Size("face_ratio", what, ratio, *_ratio_limits(limits), sign=" times"))
+        found.append(Size(what, ratio, *_ratio_limits(limits), " times", name="face_ratio"))
     return found
 
 
@@ -66,7 +66,7 @@ def _extent(unit: str, surface: Cleaned, scale: float, limits: Limits) -> Size:
         return size.fits(unit) if unit in UNITS else bool(fitting_units([size]))
 
     def size(what: str, value: float) -> Size:
-        return Size("extent", what, value * scale, *limits.extent_mm)
+        return Size(what, value * scale, *limits.extent_mm)
 
     whole, *parts = part_extents(surface.vertices, surface.faces)
     found = size("largest extent {}", whole)

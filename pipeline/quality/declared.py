@@ -59,7 +59,7 @@ def likely_instead(
         return ""
     limits = limits or Limits()
     extents = [mm / scan.unit_factor_mm for mm in part_extents(scan.vertices_mm, scan.faces)]
-    sizes = [Size("extent", "", value, *limits.extent_mm) for value in extents]
+    sizes = [Size("", value, *limits.extent_mm) for value in extents]
     found = []
     for unit in UNITS:
         if not any(size.fits(unit) for size in sizes):

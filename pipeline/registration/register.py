@@ -159,7 +159,7 @@ def register_batch(
     for row, scan in enumerate(scans):
         try:
             with solvable(scan.scan_id):
-                started[row] = start_of(template, scan, landmarks, row, given[row])
+                started[row] = start_of(template, scan, landmarks, row, given[row], options)
         except RegistrationError as fault:
             results[row] = failed(template, scan.scan_id, fault)
 
@@ -187,7 +187,12 @@ def register_batch(
 
 
 def start_of(
-    template: Template, scan: Scan, landmarks: LandmarkTargets, row: int, given: Array | None
+    template: Template,
+    scan: Scan,
+    landmarks: LandmarkTargets,
+    row: int,
+    given: Array | None,
+    options: RegistrationOptions,
 ) -> tuple[ScanSurface, Coefficients]:
     """The scan's search structure and the template placed on it: as given, by landmarks, by search.
 
@@ -209,7 +214,7 @@ def start_of(
     elif int((landmarks.confidence[row] > 0).sum()) >= MIN_LANDMARKS:
         motion = rigid_from_landmarks(vertices[0], landmarks, row, scan.scan_id)
     else:
-        motion = search(template, scan)
+        motion = search(template, scan, options.outer_eye_mm)
     return surface, place(template, rest, *(part[None].to(template.device) for part in motion))
 
 
@@ -274,7 +279,7 @@ def judge(task: Task, scans: Sequence[Scan], fitted: Fitted) -> list[Registratio
                 status=status,
                 reason=reason,
                 code=code,
-                figures=figures,
+                figures=dict(figures),
                 landmark_error_mm=errors[row],
             )
         )

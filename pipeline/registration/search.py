@@ -27,6 +27,7 @@ from pipeline.registration.coefficients import posed_vertices, rest_coefficients
 from pipeline.registration.solvable import solvable
 from pipeline.registration.template import Template
 from pipeline.types import Array, Scan
+from pipeline.units import OUTER_EYE_MM
 
 SURFACE_CELL_MM, FEATURE_CELL_MM = 7.0, 10.0
 FACE_CELL_MM, CONTEXT_CELL_MM, CONTEXT_MM = 7.0, 10.0, 50.0
@@ -63,6 +64,8 @@ SHAPE_STEPS, SHAPE_REACH_MM = 10, (10.0, 4.0)
 FIRST_STIFFNESS = 100.0
 """Times the prior's precision at first: the pose comes before the shape, else a face absorbs a
 tilt."""
+SIZE_STEP = 0.85
+"""A face so much smaller or larger than the template is still found."""
 RELIEF_MM = 20.0
 JAW = 2
 """The joint of that name where a model has FLAME's."""
@@ -146,14 +149,41 @@ class Verdict:
     """Share of the face's relief where the scan has data."""
 
 
-def search(template: Template, scan: Scan) -> tuple[Tensor, Tensor]:
+def search(
+    template: Template, scan: Scan, outer_eye_mm: tuple[float, float] = OUTER_EYE_MM
+) -> tuple[Tensor, Tensor]:
     """Rotation (3,3) and translation (3,) of the template's face onto the scan.
 
-    The rigid motion that lies closest to the fitted face, where the scan has data. Raises
-    RegistrationError where no pose fits well or two different ones fit equally well.
+    The rigid motion that lies closest to the fitted face, where the scan has data. Where eye
+    corners may be nearer or farther apart than adults', smaller and larger faces are tried too, and
+    the middle of the template's face is laid onto that of the one found. Raises RegistrationError
+    where no pose fits well or two different ones fit equally well.
     """
-    with solvable(scan.scan_id):
-        return _search(face_of(template), scan)
+    face = face_of(template)
+    first: RegistrationError | None = None
+    for size in face_sizes(outer_eye_mm):
+        resized = scan if size == 1 else replace(scan, vertices_mm=scan.vertices_mm / size)
+        try:
+            with solvable(scan.scan_id):
+                rotation, translation = _search(face, resized)
+        except RegistrationError as fault:
+            first = first or fault
+            continue
+        middle = rotation @ torch.from_numpy(face.centre)
+        return rotation, translation + (size - 1) * (middle + translation)
+    assert first is not None
+    raise first
+
+
+def face_sizes(outer_eye_mm: tuple[float, float]) -> list[float]:
+    """Sizes to try, relative to an adult's: 1 if it is among them, first, then smaller ones."""
+    low, high = (mm / usual for mm, usual in zip(outer_eye_mm, OUTER_EYE_MM, strict=True))
+    sizes: list[float] = []
+    size = high
+    while size >= low or not sizes:
+        sizes.append(size)
+        size *= SIZE_STEP
+    return sorted(sizes, key=lambda size: abs(np.log(size)))
 
 
 def _search(face: Face, scan: Scan) -> tuple[Tensor, Tensor]:

@@ -182,6 +182,13 @@ class SourceRegistry(Section):
         """Whether scans have true size once read, so that training on size may see them."""
         return self.metric is not False
 
+    @property
+    def registering(self) -> dict[str, Any]:
+        """Options of registration that differ for this source; the size of its faces is one."""
+        if "outer_eye_mm" not in self.limits.model_fields_set:
+            return dict(self.registration)
+        return {"outer_eye_mm": self.limits.outer_eye_mm, **self.registration}
+
     def excluded_by(self, relative: str) -> str | None:
         """The reason of the first exclusion that takes the path."""
         return excluded_by(self.scans, relative)
