@@ -25,7 +25,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
 from flows.console import cell, duration, note, size_text
-from flows.progress import Watch
+from flows.progress import Watch, meaning_of
 from pipeline.text import printable
 
 UPDATE_S = 5.0
@@ -109,8 +109,8 @@ def in_flow_run(work: Callable[[], None]) -> threading.Thread:
 def reject_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for kind, scans in report["refused"].items():
-        stage, _, reason = kind.partition(": ")
-        rows.append({"scans": scans, "stage": stage, "reason": reason})
+        stage, _, code = kind.partition(": ")
+        rows.append({"scans": scans, "stage": stage, "code": code, "meaning": meaning_of(kind)})
     return rows
 
 

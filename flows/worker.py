@@ -14,8 +14,8 @@ import torch
 from distributed import get_worker
 
 from pipeline.assembly import shard_arrays
-from pipeline.black_box import reason_of, recorded
-from pipeline.errors import MachineError, StoreError
+from pipeline.black_box import recorded, refusal_of
+from pipeline.errors import Code, MachineError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.ledger import STAGE_CODE, Result, code_digest, digest_of
 from pipeline.registration.template import prepare_template
@@ -31,7 +31,7 @@ from pipeline.stages import (
 )
 from pipeline.store import write_shard
 from pipeline.store.layout import write_file
-from pipeline.types import Scan, ShardReceipt
+from pipeline.types import Refusal, Scan, ShardReceipt
 
 T = TypeVar("T")
 
@@ -58,8 +58,7 @@ class Finished:
     """What became of a batch: results by scan and stage, and scans that are to be tried alone."""
 
     results: list[list[Result]] = field(default_factory=list)
-    unfinished: list[tuple[Work, str]] = field(default_factory=list)
-    """With the reason."""
+    unfinished: list[tuple[Work, Refusal]] = field(default_factory=list)
     spent: Spent = field(default_factory=Spent)
 
 
@@ -116,7 +115,8 @@ def at_hand(batch: Batch, recipe: Recipe, finished: Finished) -> list[Work]:
         if path.exists() or kept.exists():
             there.append(work)
         elif path.parent.exists():
-            finished.unfinished.append((work, f"{path} has gone since the build began"))
+            reason = f"{path} has gone since the build began"
+            finished.unfinished.append((work, Refusal("worker", Code.UNREADABLE, reason)))
         else:
             raise MachineError(
                 f"the Dask worker {get_worker().address} on {socket.gethostname()} does not see "
@@ -174,21 +174,27 @@ def guarded(
         return []
     box = batch.boxes / f"{works[0].keys.judge}_{len(works)}_{batch.attempt}"
     seconds = batch.seconds * len(works)
-    reason = reason_of(box, seconds)
-    if reason is None:
+    refusal = refusal_of(box, seconds)
+    if refusal is None:
         try:
             with recorded(box, seconds, memory_bytes()):
                 return run(works)
         except StoreError:  # a full or failing disk: no scan is at fault
             raise
         # no scan may stop the others, whatever it makes a worker raise; nothing is hidden, for the
-        # reason is told. As text: not every exception can be sent, and Dask waits for ever for one
+        # reason is kept. As text: not every exception can be sent, and Dask waits for ever for one
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            if out_of_memory(error):
-                reason = f"needs more memory than a worker has: {error}"
-    finished.unfinished += [(work, reason) for work in works]
+            refusal = refusal_for(error)
+    finished.unfinished += [(work, refusal) for work in works]
     return []
+
+
+def refusal_for(error: BaseException) -> Refusal:
+    """What an exception that no stage expects says of the scan it was at."""
+    if out_of_memory(error):
+        reason = f"needs more memory than a worker has: {error}"
+        return Refusal("worker", Code.OUT_OF_MEMORY, reason)
+    return Refusal("worker", Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
 def memory_bytes() -> int | None:
@@ -197,7 +203,7 @@ def memory_bytes() -> int | None:
     return None if limit is None or torch.cuda.is_initialized() else int(0.9 * limit)
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """torch says so in words only."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and "memory" in str(error)

@@ -28,7 +28,7 @@ from pipeline.store import current_version, stack_rows
 from pipeline.store.layout import HEAD
 from pipeline.store.schema import NON_METRIC, ModelTag
 from pipeline.store.tables import table
-from pipeline.types import Array
+from pipeline.types import Array, Quarantine
 
 Row = dict[str, Any]
 BY_IDENTITY = "by identity"
@@ -202,21 +202,30 @@ def _demographics(told: Mapping[str, str]) -> Row:
 
 def quarantine_rows(config: BuildConfig, plan: Plan, outcomes: Outcomes) -> list[Row]:
     """What is refused, by source and scan: by the catalogue, or by a stage as the ledger tells."""
-    rows = [asdict(row) for source in plan.sources for row in source.catalogue.quarantined]
+    rows = [quarantine_row(row) for source in plan.sources for row in source.catalogue.quarantined]
     refused = [work for work in plan.works if outcomes[work.keys.judge]]
     with open_ledger(ledger_path(config)) as ledger:
         results = recorded(ledger, [work.keys.judge for work in refused])
     rows += [
-        {
-            "source": work.record.source,
-            "scan_id": work.record.scan_id,
-            "path": str(work.record.path),
-            "stage": results[work.keys.judge].stage,
-            "reason": results[work.keys.judge].reason,
-        }
-        for work in refused
+        quarantine_row(Quarantine(r.source, r.scan_id, str(r.path), refusal))
+        for r, refusal in ((work.record, results[work.keys.judge].refusal) for work in refused)
+        if refusal is not None
     ]
     return sorted(rows, key=lambda row: (row["source"], row["scan_id"], row["path"]))
+
+
+def quarantine_row(lost: Quarantine) -> Row:
+    """As the table holds it."""
+    refusal = lost.refusal
+    return {
+        "source": lost.source,
+        "scan_id": lost.scan_id,
+        "path": lost.path,
+        "stage": refusal.stage,
+        "code": str(refusal.code),
+        "reason": refusal.reason,
+        "figures": json.dumps(dict(refusal.figures), sort_keys=True),
+    }
 
 
 def summarise(plan: Plan, quarantine: Sequence[Row]) -> dict[str, Any]:
@@ -237,8 +246,8 @@ def check_limits(plan: Plan, quarantine: Sequence[Row]) -> None:
         limit = source.registry.limits.max_rejected_share
         if tried and gone / tried > limit:
             rows = [row for row in quarantine if row["source"] == counts["source"]]
-            stages = Counter(row["stage"] for row in rows)
-            where = ", ".join(f"{n} at {stage}" for stage, n in stages.most_common())
+            kinds = Counter(f"{row['stage']}: {row['code']}" for row in rows)
+            where = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
             faults.append(
                 f"{counts['source']}: {gone} of {tried} scans are quarantined ({where}), more than "
                 f"limits.max_rejected_share {limit:g}; the first is {rows[0]['scan_id']}: "

@@ -433,5 +433,6 @@ def _licence_faults(config: BuildConfig, registries: Mapping[int, SourceRegistry
             yield (
                 f"sources.{i}.licence_note: got nothing, expected who may read "
                 f"{redacted(config.store)} and by which agreement: {registry.id} "
-                f"({registry.licence.name}, {registry.licence.url}) may not be passed on. Write it, or leave the source out"
+                f"({registry.licence.name}, {registry.licence.url}) may not be passed on. "
+                "Write it, or leave the source out"
             )

@@ -19,7 +19,7 @@ class Code(StrEnum):
     meaning: str
     remedy: str
 
-    def __new__(cls, value: str, meaning: str, remedy: str) -> Code:
+    def __new__(cls, value: str, meaning: str = "", remedy: str = "") -> Code:
         code = str.__new__(cls, value)
         code._value_, code.meaning, code.remedy = value, meaning, remedy
         return code
@@ -50,9 +50,20 @@ class Code(StrEnum):
         "no vertices or no usable triangles are left",
         "leave the file out by `scans.exclude`, or export the mesh again",
     )
+    # the folder against its registry
+    UNEXPLAINED = (
+        "unexplained",
+        "no rule of the registry explains the file",
+        "add it to `scans.include`, `.companions` or `.exclude`",
+    )
+    NAME = (
+        "name",
+        "the file's name does not fit `scans.name`",
+        "correct the pattern, or exclude the file with a reason",
+    )
     AMBIGUOUS = (
         "ambiguous",
-        "the registry's rules fit a file in more than one way, or two files claim one scan",
+        "two files claim one scan, or a rule fits in more than one way",
         "make the rule say which file is meant",
     )
     COMPANION = (

@@ -8,25 +8,25 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import trimesh
 
-from pipeline.errors import FacefoldError, RegistrationError
+from pipeline.errors import Code, FacefoldError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
 from pipeline.landmarks.schemes import SCHEMES, scheme_of, to_68
-from pipeline.normalise import in_stage, normalise, stage_of
+from pipeline.normalise import in_stage, normalise
 from pipeline.quality import assess, likely_instead
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.template import prepare_template
 from pipeline.registry.naming import without_suffix
 from pipeline.stages import torch_device
-from pipeline.types import Array, Registration, Scan
+from pipeline.types import Array, Refusal, Registration, Scan
 
 BATCH = 16
 
@@ -136,7 +136,7 @@ def _register_batch(
         try:
             scan = read_request(request)
         except FacefoldError as error:
-            report |= {"stage": stage_of(error), "reason": str(error)}
+            report |= _refused(Refusal.of(error))
             continue
         report["timings_s"]["read"] = round(time.perf_counter() - started, 3)
         report |= {
@@ -161,7 +161,9 @@ def _blank_report(request: Request, model: FlameModel) -> dict[str, Any]:
         "scan": str(request.path),
         "status": "failed",
         "stage": "",
+        "code": "",
         "reason": "",
+        "figures": {},
         "mesh": None,
         "vertices": None,
         "model": {"name": model.name, "digest": model.digest, "is_stand_in": model.is_stand_in},
@@ -203,14 +205,15 @@ def _judge(
     """Fills the report of a scan that was read; a rejected registration counts as failed."""
     report["timings_s"]["register"] = round(registration.seconds, 3)
     if registration.status == "failed":
-        report |= {"stage": "register", "reason": registration.reason}
+        code = registration.code or Code.DIVERGED
+        report |= _refused(Refusal("register", code, registration.reason))
         return
     started = time.perf_counter()
     quality = assess(scan, registration, model)
     report["timings_s"]["quality"] = round(time.perf_counter() - started, 3)
-    report["quality"] = _measured(asdict(quality))
+    report["quality"] = _measured(asdict(quality)) | {"reasons": list(quality.reasons)}
     if quality.verdict == "reject":
-        report |= {"stage": "quality", "reason": "; ".join(quality.reasons)}
+        report |= _refused(replace(quality.findings[0], reason="; ".join(quality.reasons)))
         return
     report |= {
         "status": registration.status,
@@ -222,10 +225,17 @@ def _judge(
     }
 
 
+def _refused(refusal: Refusal) -> dict[str, Any]:
+    """Its fields in a report."""
+    return _measured(asdict(refusal))
+
+
 def _measured(figures: Any) -> Any:
     """Figures with None for NaN, what could not be measured: JSON has no NaN."""
     if isinstance(figures, dict):
         return {name: _measured(value) for name, value in figures.items()}
+    if isinstance(figures, list | tuple):
+        return [_measured(value) for value in figures]
     return None if isinstance(figures, float) and math.isnan(figures) else figures
 
 

@@ -200,6 +200,8 @@ class Registration(Frozen):
     iterations: int
     status: Literal["converged", "iteration limit", "failed"]
     reason: str = ""
+    code: Code | None = None
+    """What kind of reason it is."""
     landmark_error_mm: float | None = None
     """Mean distance of the model's landmarks to the scan's, where the scan has any."""
     seconds: float = 0.0
@@ -228,6 +230,11 @@ class Refusal:
     figures: Mapping[str, Any] = field(default_factory=dict)
     """The measured values behind the reason, JSON-able, by name."""
 
+    @property
+    def kind(self) -> str:
+        """Stage and code, by which refusals are counted: "read: damaged"."""
+        return f"{self.stage}: {self.code}"
+
     @classmethod
     def of(cls, error: FacefoldError, stage: str = "normalise") -> Refusal:
         """What `error` says of a scan; `stage` where the error does not know its own."""
@@ -254,7 +261,16 @@ class Quality:
     beyond_model_mm: float
     """Median length of the free-form displacement beyond the model on the face, millimetres."""
     verdict: Verdict
-    reasons: tuple[str, ...] = ()
+    findings: tuple[Refusal, ...] = ()
+    """What speaks against accepting it, the worst first."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(finding.reason for finding in self.findings)
+
+    @property
+    def codes(self) -> tuple[Code, ...]:
+        return tuple(finding.code for finding in self.findings)
 
 
 @dataclass(frozen=True)
@@ -264,9 +280,15 @@ class Quarantine:
     source: str
     scan_id: str
     path: str
-    stage: str
-    """catalogue, read, normalise, landmarks, register, quality or worker."""
-    reason: str
+    refusal: Refusal
+
+    @property
+    def stage(self) -> str:
+        return self.refusal.stage
+
+    @property
+    def reason(self) -> str:
+        return self.refusal.reason
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,21 @@ from typing import NamedTuple
 
 from pipeline.catalogue.digests import Digest, Digests, file_digests
 from pipeline.catalogue.tree import Entry, files_below
-from pipeline.errors import FacefoldError, FormatError
+from pipeline.errors import Code, FacefoldError, FormatError
 from pipeline.registry import SourceRegistry
 from pipeline.registry.naming import any_glob, fill, glob_of
 from pipeline.registry.tables import scale_factor, subject_rows
-from pipeline.types import Quarantine, ScanRecord
+from pipeline.types import Quarantine, Refusal, ScanRecord
 
 SYSTEM_FILES = ("**/.DS_Store", "**/._*", "**/Thumbs.db", "**/desktop.ini")
 """Left out of every source: operating systems write them beside the data."""
+
+Fault = tuple[Code, str]
+"""Why a file is no use."""
+NO_RULE: Fault = (
+    Code.UNEXPLAINED,
+    "no rule explains this file: add it to scans.include, .companions or .exclude",
+)
 
 
 class ImageFile(NamedTuple):
@@ -101,7 +108,8 @@ def catalogue(
         )
     entries = files_below(root)
     classes = _classify(registry, entries)
-    faults = {**dict(classes.unexplained), **dict(classes.unreadable)}
+    faults: dict[str, Fault] = dict.fromkeys(classes.unexplained, NO_RULE)
+    faults |= {path: (Code.UNREADABLE, fault) for path, fault in classes.unreadable}
     beside = _Companions(classes.companions)
     scans, refused = _name_scans(registry, root, classes, beside)
     faults |= refused
@@ -127,7 +135,7 @@ class _Classes(NamedTuple):
     scans: list[str]
     companions: list[str]
     excluded: list[tuple[str, str]]
-    unexplained: list[tuple[str, str]]
+    unexplained: list[str]
     unreadable: list[tuple[str, str]]
 
 
@@ -137,7 +145,6 @@ def _classify(registry: SourceRegistry, entries: Iterable[Entry]) -> _Classes:
     templates = [*registry.images, *([registry.landmarks.file] if registry.landmarks else [])]
     templates += [t.file for t in (registry.scale, registry.subjects.table) if t and t.file]
     belonging = any_glob([*registry.scans.companions, *map(glob_of, templates)])
-    rule = "no rule explains this file: add it to scans.include, .companions or .exclude"
     found = _Classes([], [], [], [], [])
     for path, _, fault, _ in entries:
         reason = registry.excluded_by(path)
@@ -152,33 +159,35 @@ def _classify(registry: SourceRegistry, entries: Iterable[Entry]) -> _Classes:
         elif belonging.fullmatch(path):
             found.companions.append(path)
         else:
-            found.unexplained.append((path, rule))
+            found.unexplained.append(path)
     return found
 
 
 def _name_scans(
     registry: SourceRegistry, root: Path, classes: _Classes, beside: _Companions
-) -> tuple[list[_Scan], dict[str, str]]:
+) -> tuple[list[_Scan], dict[str, Fault]]:
     """The scans whose names fit, and why the others are refused; the first file of an id is it."""
     unreadable = {path.lower(): fault for path, fault in classes.unreadable}
     scans: dict[str, _Scan] = {}
-    refused = {}
+    refused: dict[str, Fault] = {}
     for path in classes.scans:
         groups = registry.groups(path)
         scan_id = registry.scan_id(path, groups["subject"] if groups else "")
         if groups is None or not groups["subject"]:
-            refused[path] = f"the name does not fit scans.name {registry.scans.name!r}"
+            refused[path] = Code.NAME, f"the name does not fit scans.name {registry.scans.name!r}"
         elif scan_id in scans:
-            refused[path] = f"scan id {scan_id} is already that of {root / scans[scan_id].path}"
+            other = root / scans[scan_id].path
+            refused[path] = Code.AMBIGUOUS, f"scan id {scan_id} is already that of {other}"
         else:
             try:
                 scan = _scan(registry, root, path, scan_id, groups, beside)
             except FormatError as error:
-                refused[path] = str(error)
+                refused[path] = Code.COMPANION, str(error)
                 continue
             fault = unreadable.get(scan.landmarks.lower()) if scan.landmarks else None
             if fault is not None:
-                refused[path] = f"its landmark file {scan.landmarks}: {fault}"
+                fault = f"its landmark file {scan.landmarks}: {fault}"
+                refused[path] = Code.LANDMARKS_UNREADABLE, fault
             else:
                 scans[scan_id] = scan
     return list(scans.values()), refused
@@ -246,11 +255,14 @@ class _Companions:
         return sorted(found)
 
 
-def _rows(registry: SourceRegistry, root: Path, faults: Mapping[str, str]) -> Iterator[Quarantine]:
-    for path, reason in sorted(faults.items()):
+def _rows(
+    registry: SourceRegistry, root: Path, faults: Mapping[str, Fault]
+) -> Iterator[Quarantine]:
+    for path, (code, reason) in sorted(faults.items()):
         # with its suffix, the id of a file that is no scan cannot be that of a scan
         scan_id = f"{registry.id}:{path}"
-        yield Quarantine(registry.id, scan_id, str(root / path), "catalogue", reason)
+        refusal = Refusal("catalogue", code, reason)
+        yield Quarantine(registry.id, scan_id, str(root / path), refusal)
 
 
 def _digests(
@@ -261,17 +273,17 @@ def _digests(
     return file_digests(root, {path: found.get(path) for path in sorted(wanted)}, cache)
 
 
-def _unread(scans: Iterable[_Scan], digests: Digests) -> dict[str, str]:
+def _unread(scans: Iterable[_Scan], digests: Digests) -> dict[str, Fault]:
     """Why some files cannot be opened; a landmark file that is missing is no reason."""
     failed = {path: d for path, d in digests.items() if isinstance(d, OSError)}
-    unread = {}
+    unread: dict[str, Fault] = {}
     for scan in scans if failed else ():
         for path in {scan.path, *scan.images} & failed.keys():
-            unread[path] = f"cannot be opened: {failed[path].strerror}"
+            unread[path] = Code.UNREADABLE, f"cannot be opened: {failed[path].strerror}"
         error = failed.get(scan.landmarks) if scan.landmarks else None
         if error is not None and not isinstance(error, (FileNotFoundError, NotADirectoryError)):
             fault = f"its landmark file {scan.landmarks} cannot be opened: {error.strerror}"
-            unread.setdefault(scan.path, fault)
+            unread.setdefault(scan.path, (Code.LANDMARKS_UNREADABLE, fault))
     return unread
 
 
@@ -313,12 +325,12 @@ def _records(
 
 def _subjects(
     registry: SourceRegistry, root: Path, scans: Iterable[_Scan], beside: _Companions
-) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+) -> tuple[dict[str, dict[str, str]], dict[str, Fault]]:
     """Subject -> metadata as its first scan's name and the table give it; unreadable tables."""
     table, metadata = registry.subjects.table, registry.subjects.metadata
     names = [*metadata, *(n for n in (table.fields if table else ()) if n not in metadata)]
     known: dict[str, Mapping[str, Mapping[str, str]]] = {}
-    unreadable: dict[str, str] = {}
+    unreadable: dict[str, Fault] = {}
     found: dict[str, dict[str, str]] = {}
     first: dict[str, _Scan] = {}
     for scan in scans:
@@ -331,7 +343,7 @@ def _subjects(
                 if file not in known and table:
                     known[file] = subject_rows(table, root / file)
             except FormatError as error:
-                known[file], unreadable[file] = {}, str(error)
+                known[file], unreadable[file] = {}, (Code.COMPANION, str(error))
             told |= known[file].get(told["subject"] if table and table.subject else "", {})
         found[subject] = {
             name: metadata.get(name, {}).get(told.get(name, ""), told.get(name, ""))

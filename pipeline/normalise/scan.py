@@ -126,7 +126,7 @@ def _check_order(scan_id: str, scheme: str, landmarks_mm: Array) -> None:
 def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
     """Reads and normalises a catalogued scan.
 
-    Raises a FacefoldError whose `stage_of` is `read`, `landmarks` or `normalise`.
+    Raises a FacefoldError whose `stage` is `read`, `landmarks` or `normalise`.
     """
     points = scheme = None
     with in_stage("read"):
@@ -156,10 +156,5 @@ def in_stage(name: str) -> Iterator[None]:
     try:
         yield
     except FacefoldError as error:
-        error.stage = getattr(error, "stage", name)  # type: ignore[attr-defined]
+        error.stage = error.stage or name
         raise
-
-
-def stage_of(error: FacefoldError) -> str:
-    """The stage that the error left by `in_stage`; `normalise` for an error from elsewhere."""
-    return getattr(error, "stage", "normalise")

@@ -56,5 +56,5 @@ def assess(
         outer_eye_mm=m.outer_eye_mm,
         beyond_model_mm=m.beyond_model_mm,
         verdict=verdict,
-        reasons=tuple(f.reason for f in sorted(findings, key=lambda f: f.verdict)),
+        findings=tuple(f.refusal for f in sorted(findings, key=lambda f: f.verdict)),
     )

@@ -11,29 +11,31 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pipeline.errors import RegistrationError
+from pipeline.errors import Code, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import umeyama
 from pipeline.normalise.axes import contradiction, degrees_of, likely_axes, said
 from pipeline.registration.search import search
 from pipeline.registration.template import Template
 from pipeline.registry import Axes, Limits
-from pipeline.types import Array, Registration, Scan
+from pipeline.types import Array, Refusal, Registration, Scan
 from pipeline.units import UNITS, Size, extent, fitting_units
 
 
 def wrong_axes(
     registration: Registration, model: FlameModel, axes: Axes | None, limits: Limits
-) -> str:
-    """Why the registered face contradicts `axes`, with the likely ones; "" where it does not."""
+) -> Refusal | None:
+    """Why the registered face contradicts `axes`, with the likely ones; None if it does not."""
     if axes is None:
-        return ""
+        return None
     face = model.regions["face"]
     pair = (model.template_mm[face], registration.vertices_mm[face])
     turn = umeyama(*(torch.as_tensor(points, dtype=torch.float64) for points in pair))[0].numpy()
-    if degrees_of(turn) <= limits.turn_deg:
-        return ""
-    return "; ".join(contradiction(axes, turn, limits.turn_deg, "registration shows"))
+    turned_deg = degrees_of(turn)
+    if turned_deg <= limits.turn_deg:
+        return None
+    reason = "; ".join(contradiction(axes, turn, limits.turn_deg, "registration shows"))
+    return Refusal("quality", Code.AXES, reason, {"turned_deg": round(turned_deg, 1)})
 
 
 def likely_instead(

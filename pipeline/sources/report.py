@@ -12,11 +12,11 @@ from scipy.spatial import cKDTree
 from pipeline.catalogue import Catalogue
 from pipeline.errors import FacefoldError
 from pipeline.landmarks.schemes import to_68
-from pipeline.normalise import read_record, stage_of
+from pipeline.normalise import read_record
 from pipeline.normalise.axes import degrees_of, face_turn, likely_axes, said
 from pipeline.registry import Axes
 from pipeline.registry.source import SourceRegistry
-from pipeline.types import Array, Scan, ScanRecord
+from pipeline.types import Array, Refusal, Scan, ScanRecord
 
 Item = TypeVar("Item")
 
@@ -72,7 +72,8 @@ def see(record: ScanRecord, registry: SourceRegistry) -> Seen:
     try:
         scan = read_record(record, registry)
     except FacefoldError as error:
-        return Seen(record, None, {"faults": [f"{stage_of(error)}: {error}"]})
+        refusal = Refusal.of(error)
+        return Seen(record, None, {"faults": [f"{refusal.stage}: {refusal.reason}"]})
     report: dict[str, Any] = {
         "vertices": len(scan.vertices_mm),
         "triangles": len(scan.faces),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def publish(
         facts = dict(provenance or {})
         run = facts.pop("run", {})
         write_file(staging / "provenance.json", as_json(facts))
-        published = datetime.now(timezone.utc).isoformat()
+        published = datetime.now(UTC).isoformat()
         write_file(staging / RUN, sealed({"published": published, "run": run}))
         write_file(staging / FILES, sealed({"files": _files(staging, receipts)}))
         old = {path for shard in linked for path in receipts[shard].files}

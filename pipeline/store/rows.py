@@ -118,6 +118,7 @@ def manifest_row(
         "content_hash": record.content_hash,
         "verdict": quality.verdict,
         "reasons": "; ".join(quality.reasons),
+        "reason_codes": ";".join(quality.codes),
         "status": registration.status,
         "iterations": registration.iterations,
         "scan_to_mesh_median_mm": scan_to_mesh["median"],

@@ -165,6 +165,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("neutral", "bool", "the source counts the expression as neutral"),
         Column("verdict", "string", "accept or review", True),
         Column("reasons", "string", "why the verdict is not accept, joined by '; '"),
+        Column("reason_codes", "string", "kinds of these reasons, joined by ';'"),
         Column("status", "string", "how the registration ended: converged or iteration limit"),
         Column("iterations", "int32", "of the registration"),
         Column("scan_to_mesh_median_mm", "double", "over the face region"),
@@ -196,7 +197,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("scan_id", "string", "as in the manifest", True),
         Column("path", "string", "of the file", True),
         Column("stage", "string", "that gave up", True),
+        Column("code", "string", "kind of reason, see docs/reference/refusals.md"),
         Column("reason", "string", "why", True),
+        Column("figures", "string", "JSON: the measured values behind the reason, by name"),
     ),
     "excluded": (
         Column("source", "string", "the registry's id", True),

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def _published(version: Path) -> datetime:
     try:
         return datetime.fromisoformat(unsealed(version / RUN)["published"])
     except (StoreError, KeyError, ValueError):
-        return datetime.fromtimestamp(written, timezone.utc)
+        return datetime.fromtimestamp(written, UTC)
 
 
 def _bytes(version: Path) -> int:

@@ -14,14 +14,14 @@ import pytest
 from pipeline.errors import FacefoldError, UnitError
 from pipeline.formats import read_scan
 from pipeline.landmarks import read_landmarks, resolve
-from pipeline.normalise import normalise, read_record, stage_of
+from pipeline.normalise import normalise, read_record
 from pipeline.normalise.axes import CONVENTIONS, degrees_of
 from pipeline.quality import Gates
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.template import prepare_template
 from pipeline.registry import Axes, SourceRegistry
 from pipeline.stages import judged
-from pipeline.types import Array, RawScan, Scan, ScanRecord
+from pipeline.types import Array, RawScan, Refusal, Scan, ScanRecord
 from pipeline.units import UNITS
 from tests.contract.built import IDS, Built
 from tests.miniatures.heads import model
@@ -67,13 +67,14 @@ class Loaded(NamedTuple):
         try:
             scan = self.normalised(**changes)
         except FacefoldError as error:
-            return stage_of(error), str(error)
+            return Refusal.of(error).stage, str(error)
         if self.points is not None:
             return "", "landmarks should have decided"
         template = prepare_template(model(), "cpu", RegistrationOptions().modes)
         registration = register([scan], model())[0]
         axes, limits = changes.get("axes", self.registry.axes), self.registry.limits
-        return judged(scan, registration, template, Gates(), axes, limits)[:2]
+        refusal, _ = judged(scan, registration, template, Gates(), axes, limits)
+        return ("", "") if refusal is None else (refusal.stage, refusal.reason)
 
 
 @pytest.fixture(scope="module")
