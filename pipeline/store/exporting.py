@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -108,7 +109,7 @@ def place(out: Path, *names: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{path.parent}: {error.strerror}; name another --out") from error
-    if not path.resolve().is_relative_to(out.resolve()):
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)):
         raise StoreError(f"{path}: a link leads out of {out}; remove it, or name another --out")
     return path
 
