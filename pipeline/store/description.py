@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,35 +28,39 @@ FRAME = {
     "frame_origin": "each scan's own, scans are not aligned with each other: that of its file, "
     "unless source_to_canonical, which takes the file's coordinates here, moves it",
 }
-_UNUSED_ROWS = (
-    "the rows of scan i are [first : first + count] with first, count = {at}[i]; rows that no scan "
-    "has are fill values: between shards there may be some"
+_RAGGED = (
+    "the rows of scan i are [first : first + count] with first, count = {at}[i]; rows_of_scans of "
+    "all rows are of a scan, the others, where a shard ends, are fill values"
 )
 
 
-def described(
-    form: Form,
-    topology: Topology | None = None,
-    scan_ids: Sequence[str] | None = None,
-    lengths: Mapping[str, int] | None = None,
-) -> dict[str, bytes]:
-    """Path -> content of all files of a version that are neither shards nor tables.
+@dataclass(frozen=True)
+class Held:
+    """What a version's arrays hold, known when all shards are written."""
 
-    `scan_ids` are the rows' names, `lengths` the rows of the arrays of each group: without these,
-    what the shards have room for. Equal arguments give equal bytes.
+    scan_ids: Sequence[str]
+    lengths: Mapping[str, int]
+    """Group -> rows of its arrays up to the last that a scan has."""
+    used: Mapping[str, int]
+    """Group -> rows of its arrays that a scan has."""
+
+
+def described(form: Form, topology: Topology | None, held: Held | None = None) -> dict[str, bytes]:
+    """Path -> content of all files of a version that are neither shards nor tables; of a staging,
+    whose rows are not known yet, without the fields. Equal arguments give equal bytes.
     """
     import zarr
     from zarr.storage import MemoryStore
 
     files: dict[str, Any] = {}
     group = zarr.create_group(MemoryStore(files), attributes=_attributes(form, topology))
-    for name in form.fields:
-        _create_field(group, form, name, (lengths or {}).get(form.fields[name].group))
     if topology is not None:
         _add_topology(group, topology, form.model.n_vertices)
-    if scan_ids is not None:
+    if held is not None:
+        for name in form.fields:
+            _create_field(group, form, name, held)
         meaning = "source: and the path within the source, of row i of each array"
-        names = np.array(scan_ids, np.dtypes.StringDType())
+        names = np.array(held.scan_ids, np.dtypes.StringDType())
         _add(group, SCAN_ID, names, ("scan",), meaning)
     with warnings.catch_warnings():
         # so that libraries need not list the folder, nor wonder at the tables in it
@@ -80,30 +85,27 @@ def _attributes(form: Form, topology: Topology | None) -> dict[str, Any]:
     }
 
 
-def _create_field(group: Any, form: Form, name: str, length: int | None) -> None:
+def _create_field(group: Any, form: Form, name: str, held: Held) -> None:
     """The array of a field, as `writer.py` lays out its shards."""
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
     field = form.stored(name)
     dtype = np.dtype(field.dtype)
-    rows = form.rows
-    if field.group:
-        rows = form.n_shards * form.shard_rows(name) if length is None else length
     packing = [ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()] if form.profile == "archive" else None
     group.create_array(
         form.array(name),
-        shape=(rows, *field.shape),
+        shape=(held.lengths.get(field.group, form.rows), *field.shape),
         dtype=dtype,
         chunks=(form.chunk_rows(name), *field.shape),
         shards=(form.shard_rows(name), *field.shape),
         compressors=packing,
         fill_value=fill_value(dtype),
         dimension_names=(field.group or "scan", *field.dims),
-        attributes=_field_attributes(form, name),
+        attributes=_field_attributes(form, name, held),
     )
 
 
-def _field_attributes(form: Form, name: str) -> dict[str, Any]:
+def _field_attributes(form: Form, name: str, held: Held) -> dict[str, Any]:
     field, middle = form.fields[name], IN_STEPS.get(name)
     attributes: dict[str, Any] = {
         "units": field.unit,
@@ -120,7 +122,8 @@ def _field_attributes(form: Form, name: str) -> dict[str, Any]:
         places = at(field.group)
         attributes |= {
             "ancillary_variables": places,
-            "comment": _UNUSED_ROWS.format(at=places),
+            "comment": _RAGGED.format(at=places),
+            "rows_of_scans": held.used[field.group],
         }
     else:
         attributes["coordinates"] = SCAN_ID

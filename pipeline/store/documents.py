@@ -26,8 +26,9 @@ def parsed(content: bytes, owner: Path | str) -> dict[str, Any]:
     try:
         document = json.loads(content, object_pairs_hook=_once, parse_constant=_refused)
     except (ValueError, RecursionError) as error:
-        fault = str(error)[:100]
-        raise StoreError(f"{owner}: damaged ({fault}); restore it or publish again") from error
+        raise StoreError(
+            f"{owner}: damaged ({fault_of(error)}); restore it or publish again"
+        ) from error
     if not isinstance(document, dict):
         raise StoreError(
             f"{owner}: holds {shown(document)}, expected a JSON object; restore it or publish again"
@@ -58,7 +59,7 @@ def content_of(path: Path, most: int = LARGEST) -> bytes:
     except FileNotFoundError as error:
         raise StoreError(f"{path}: missing; this is no published version of a store") from error
     except OSError as error:
-        raise StoreError(f"{path}: unreadable ({error.strerror})") from error
+        raise StoreError(f"{path}: unreadable ({fault_of(error)})") from error
 
 
 def sealed(document: dict[str, Any]) -> bytes:
@@ -108,6 +109,13 @@ def text(name: str, value: Any) -> str:
     if not isinstance(value, str) or len(value) > 1000 or not (value.isprintable()):
         raise StoreError(f"{name}: got {shown(value)}, expected a text of one line")
     return value
+
+
+def fault_of(error: BaseException) -> str:
+    """What an error says, in one line and short: libraries quote what they could not read."""
+    said = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    line = "".join(letter if letter.isprintable() else "�" for letter in said[:200])
+    return line or type(error).__name__
 
 
 def shown(value: Any) -> str:

@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import StoreError
-from pipeline.store.documents import content_of, parsed, shown
+from pipeline.store.documents import content_of, fault_of, parsed, shown
 from pipeline.store.form import Form
 from pipeline.types import Array
 
@@ -108,7 +108,7 @@ def _zstd() -> pa.Codec:
 def unpacked(chunk: bytes, n_bytes: int, owner: str) -> bytes:
     """A chunk of the archive profile -> its `n_bytes`. Raises StoreError where it is damaged."""
     packed = without_checksum(chunk, owner)
-    if _unpacked_bytes(packed) != n_bytes:  # before so many are allocated
+    if unpacked_bytes(packed) != n_bytes:  # before so many are allocated
         raise StoreError(f"{owner}: does not hold {n_bytes:,} bytes; verify the store")
     try:
         content: bytes = _zstd().decompress(packed, n_bytes, asbytes=True)
@@ -117,7 +117,7 @@ def unpacked(chunk: bytes, n_bytes: int, owner: str) -> bytes:
     return content
 
 
-def _unpacked_bytes(frame: bytes) -> int:
+def unpacked_bytes(frame: bytes) -> int:
     """The content's size as a Zstandard frame says it (RFC 8878, 3.1.1.1); -1 where it does not."""
     if frame[:4] != b"\x28\xb5\x2f\xfd" or len(frame) < 5:
         return -1
@@ -288,8 +288,7 @@ def is_there(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, ValueError) as error:
-        fault = getattr(error, "strerror", None) or error
-        raise StoreError(f"{shown(str(path))}: no folder to read ({fault})") from error
+        raise StoreError(f"{shown(str(path))}: unreadable ({fault_of(error)})") from error
     return True
 
 

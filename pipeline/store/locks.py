@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import StoreError
-from pipeline.store.documents import shown
+from pipeline.store.documents import fault_of, shown
 from pipeline.store.layout import disk_faults_told, strangers
 
 STAGING, CLAIMS = ".staging-", ".claims"
@@ -48,9 +48,9 @@ def _check_folder(store: Path) -> None:
         store.mkdir(parents=True, exist_ok=True)
         foreign = strangers(path.name for path in store.iterdir())
     except (OSError, ValueError) as error:
-        fault = getattr(error, "strerror", None) or error
         raise StoreError(
-            f"{store}: cannot hold a store ({fault}); name another folder, or make it writable"
+            f"{shown(str(store))}: cannot hold a store ({fault_of(error)}); name another folder, "
+            "or make it writable"
         ) from error
     if foreign:
         some = ", ".join(map(shown, foreign[:3])) + (" …" if len(foreign) > 3 else "")

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import StoreError
-from pipeline.store.description import described
+from pipeline.store.description import Held, described
 from pipeline.store.documents import as_json, sealed, unsealed
 from pipeline.store.form import Form, at
 from pipeline.store.layout import (
@@ -127,13 +128,13 @@ def _complete(staging: Path, receipts: Sequence[ShardReceipt], form: Form) -> li
 def _description(staging: Path, form: Form, scan_ids: Sequence[str]) -> dict[str, bytes]:
     """The version's metadata, now that it is known what the rows are, and how many points they
     have."""
-    lengths = {}
+    lengths, used = {}, {}
     for group in form.per_scan:
         paths = [f"{staging}/{path_of(form, at(group), k)}" for k in range(form.n_shards)]
-        first, count = stored_rows(form, at(group), paths).row(form.rows - 1).tolist()
-        lengths[group] = first + count
+        first, count = stored_rows(form, at(group), paths).take(np.arange(form.rows)).T
+        lengths[group], used[group] = int(first[-1] + count[-1]), int(count.sum())
     topology = read_topology(staging, group_attributes(staging), form.model.n_vertices)
-    return described(form, topology, scan_ids, lengths)
+    return described(form, topology, Held(scan_ids, lengths, used))
 
 
 def _files(

@@ -25,7 +25,7 @@ from pipeline.store.layout import (
 from pipeline.store.listing import check_shards, check_sizes, fields_held, listing_of
 from pipeline.store.mirror import CACHE_BYTES, Mirrored, is_mirror, mirrored
 from pipeline.store.objects import is_url
-from pipeline.store.packed import InSteps, Rows, gone, stored_rows
+from pipeline.store.packed import InSteps, Rows, check_places, gone, stored_rows
 from pipeline.store.tables import RENAMED, check_table, read_table, said_columns, schema_of
 from pipeline.store.topology import Topology, read_topology
 from pipeline.types import Array
@@ -181,22 +181,8 @@ class Store:
                 f"it has {', '.join(grouped) or 'none'}"
             )
         places = self._field(at(group)).take(index)
-        self._check_places(name, index, places, self._field(name).held)
+        check_places(self.path, self.form, name, self._field(name).held, index, places)
         return places
-
-    def _check_places(self, name: str, index: Array, places: Array, held: Sequence[int]) -> None:
-        """Raise StoreError where scans (n,) are said to have rows (n,2) outside their shard's."""
-        form, (first, count) = self.form, places.T
-        shard = index // form.rows_per_shard
-        start = shard * form.shard_rows(name)
-        last = start + np.asarray(held)[shard] - count
-        most = form.per_scan[self.fields[name].group]
-        bad = (first < start) | (count < 0) | (count > most) | (first > last)
-        if bad.any():
-            raise StoreError(
-                f"{self.path}: scan {index[bad][0]} is said to have the rows {places[bad][0]} "
-                f"(first, number) of {name}, which are not in its shard; verify the store"
-            )
 
     def read(self, name: str, rows: slice | Sequence[int] | Array) -> Array:
         """A copy of the rows (n, *field.shape), in the order asked for; a bool array is a mask.
@@ -273,7 +259,7 @@ class Store:
             index = np.arange(self.n_rows)
             places = self._field(at(group)).take(index)
             rows = Mirrored(self.path, self.form, name, paths, places)
-            self._check_places(name, index, places, rows.held)
+            check_places(self.path, self.form, name, rows.held, index, places)
             return rows
         return stored_rows(self.form, name, paths)
 

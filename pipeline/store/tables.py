@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
-from pipeline.store.documents import shown
+from pipeline.store.documents import fault_of, shown
 from pipeline.store.layout import write_file
 from pipeline.store.schema import NON_METRIC, TABLES
 from pipeline.types import Array, ShardReceipt
@@ -235,7 +235,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         held = _held_names(path, columns)
         table = pq.read_table(path, columns=held, read_dictionary=classes or None)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: unreadable ({error}); run a verification") from error
+        raise StoreError(f"{path}: unreadable ({fault_of(error)}); run a verification") from error
     table = table.rename_columns([RENAMED.get(name, name) for name in table.column_names])
     if missing := [name for name in columns or () if name not in table.column_names]:
         raise StoreError(f"{path}: has no column {missing[0]!r}; run a verification")
@@ -256,7 +256,7 @@ def schema_of(path: Path, rows: int) -> pa.Schema:
     try:
         file = pq.ParquetFile(path, memory_map=True)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: unreadable ({error}); run a verification") from error
+        raise StoreError(f"{path}: unreadable ({fault_of(error)}); run a verification") from error
     with file:
         if file.metadata.num_rows != rows:
             raise StoreError(

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
-from pipeline.store.documents import LARGEST, parsed, unsealed_content
-from pipeline.store.form import Form
+from pipeline.store.documents import LARGEST, fault_of, parsed, unsealed_content
+from pipeline.store.form import Form, at
 from pipeline.store.layout import (
     FILES,
     RUN,
@@ -26,10 +26,12 @@ from pipeline.store.layout import (
     current_version,
     form_in,
     is_there,
+    path_of,
     strangers,
 )
 from pipeline.store.listing import check_shards, fields_held, listing_in
 from pipeline.store.objects import Place, is_url, published_version
+from pipeline.store.packed import check_places, stored_rows
 from pipeline.store.schema import TABLES
 from pipeline.store.tables import CHECKSUM, SINCE_SCHEMA_1, check_table
 
@@ -82,8 +84,11 @@ def verify(store: Path | str) -> list[str]:
     read at all.
     """
     place: Place | Folder = Place(str(store)) if is_url(store) else Folder(Path(store))
-    if isinstance(place, Folder) and not is_there(place.path):
-        return [f"{store}: there is no such folder"]
+    try:
+        if isinstance(place, Folder) and not is_there(place.path):
+            return [f"{store}: there is no such folder"]
+    except StoreError as error:
+        return [str(error)]
     names = place.sizes()
     if FILES in names:
         return _faults(place)
@@ -156,7 +161,9 @@ def _contradictions(version: Files, files: Mapping[str, Mapping[str, Any]]) -> l
                 if table[column].null_count:
                     raise StoreError(f"{name}.parquet: column {column!r} has empty places")
             if name == "manifest":
-                _check_places(table, form)
+                _check_order(table, form)
+        if isinstance(version, Folder):
+            _check_rows(version.path, form, fields_held(form, files))
     except (OSError, StoreError) as error:
         return [str(error)]
     return []
@@ -166,10 +173,10 @@ def _table(version: Files, name: str) -> pa.Table:
     try:
         return pq.read_table(pa.BufferReader(version.read(name)))
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise StoreError(f"{name}: unreadable ({error})") from error
+        raise StoreError(f"{name}: unreadable ({fault_of(error)})") from error
 
 
-def _check_places(manifest: pa.Table, form: Form) -> None:
+def _check_order(manifest: pa.Table, form: Form) -> None:
     """Raise StoreError unless row i of the manifest is that of the arrays."""
     rows = np.arange(form.rows) if len(manifest) == form.rows else np.zeros(0)
     for column, wanted in (("row", rows), ("shard", rows // form.rows_per_shard)):
@@ -180,6 +187,18 @@ def _check_places(manifest: pa.Table, form: Form) -> None:
             )
     if len(manifest["scan_id"].unique()) < form.rows:
         raise StoreError("manifest.parquet: a scan_id comes twice")
+
+
+def _check_rows(version: Path, form: Form, names: Iterable[str]) -> None:
+    """Raise StoreError unless each shard's index is one, and scans have the rows that they name."""
+    rows, scans = {}, np.arange(form.rows)
+    for name in names:
+        paths = [f"{version}/{path_of(form, name, shard)}" for shard in range(form.n_shards)]
+        rows[name] = stored_rows(form, name, paths)
+    for name in rows:
+        if group := form.fields[name].group:
+            places = rows[at(group)].take(scans)
+            check_places(version, form, name, rows[name].held, scans, places)
 
 
 def _faults_of_file(

@@ -26,6 +26,7 @@ from pipeline.store.layout import (
     Sums,
     current_version,
     form_of,
+    is_there,
     path_of,
     row_checksums,
     shard_parts,
@@ -84,7 +85,7 @@ def stage(store: Path, form: Form, topology: Topology | None = None) -> Path:
 def check_model(store: Path | str, model: ModelTag) -> None:
     """Raises StoreError where `store` is published and was made with another model."""
     store = Path(store)
-    if not (store / HEAD).exists():
+    if not is_there(store / HEAD):
         return
     try:
         versions = [current_version(store)]
