@@ -14,11 +14,12 @@ from pipeline.catalogue import catalogue
 from pipeline.errors import Code, FacefoldError, FormatError, RegistryError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
-from pipeline.normalise import read_record
+from pipeline.normalise import normalise, read_record
+from pipeline.normalise.scan import transform
 from pipeline.plan import make_plan
-from pipeline.registry import load_registry
+from pipeline.registry import Axes, load_registry
 from pipeline.registry.transforms import OPERATIONS, matrix_of, step_matrix
-from pipeline.types import Array, TransformStep
+from pipeline.types import Array, RawScan, TransformStep
 from tests.small_build import build_of, write_registry
 
 R = Rotation.from_euler("xyz", [70.0, -20.0, 130.0], degrees=True).as_matrix()
@@ -80,6 +81,7 @@ def test_rounding_of_a_rotation_changes_no_size() -> None:
         ("multiply", {"s": 1.0}, "finite numbers"),
         ("multiply", 10**400, "finite numbers"),
         ("add", [1.0, 2.0], "three numbers"),
+        ("rotate", np.zeros((5000, 5000)), "a rotation of 3×3 numbers"),
         ("subtract", [], "three numbers"),
     ],
 )
@@ -134,6 +136,7 @@ def test_files_beside_a_scan_give_its_true_size_and_frame(tmp_path: Path) -> Non
     [row] = found.quarantined
     assert row.path.endswith("p3_neutral.obj")
     assert "its transform needs p3_neutral_R.npy, which is not there" in row.reason
+    assert row.refusal.code is Code.COMPANION
     first, second, mirrored = found.records
     for record in (first, second):
         scan = read_record(record, registry)
@@ -155,6 +158,7 @@ def test_a_table_gives_scale_then_motion(tmp_path: Path) -> None:
     found = catalogue(registry, root)
     [row] = found.quarantined
     assert "holds nothing at p2/neutral/0" in row.reason
+    assert row.refusal.code is Code.COMPANION
     assert [len(record.transform) for record in found.records] == [2, 2]
     assert registry.axes is not None
     for record, scale in zip(found.records, (0.5, 0.75), strict=True):
@@ -163,6 +167,56 @@ def test_a_table_gives_scale_then_motion(tmp_path: Path) -> None:
         np.testing.assert_allclose(scan.source_to_canonical[:3, :3], linear, atol=1e-9)
         turned = registry.axes.rotation() @ T
         np.testing.assert_allclose(scan.source_to_canonical[:3, 3], turned, atol=1e-9)
+
+
+def test_a_row_of_a_text_table(tmp_path: Path) -> None:
+    root = source(
+        tmp_path, [{"multiply": "s.csv", "key": "{stem}/s"}, {"add": "t.csv", "key": "{stem}"}]
+    )
+    write_scan(root, "p1_neutral", POINTS)
+    write_scan(root, "p2_neutral", POINTS)
+    (root / "s.csv").write_text("scan,s\np1_neutral,0.5\np2_neutral,wide\n")
+    (root / "t.csv").write_text("scan,x,y,z\np1_neutral,1,2,3.5\np2_neutral,1,2,3\n")
+    found = catalogue(load_registry(tmp_path / "lab.yaml"), root)
+    [record], [row] = found.records, found.quarantined
+    assert record.transform == (
+        TransformStep("multiply", (0.5,)),
+        TransformStep("add", (1.0, 2.0, 3.5)),
+    )
+    assert "multiply: got wide at p2_neutral/s, expected finite numbers" in row.reason
+
+
+def test_landmarks_move_with_their_scan(tmp_path: Path) -> None:
+    own = matrix_of([TransformStep("multiply", (2.0,)), TransformStep("add", tuple(T))], tmp_path)
+    head = stand_in()
+    assert head.landmarks is not None
+    marks = head.landmarks.positions(head.template_mm, head.faces)
+    turned = np.linalg.inv(own)
+    raw = RawScan(transform(turned, head.template_mm), head.faces)
+    axes = Axes(up="+y", forward="+z")
+    scan = normalise(
+        raw,
+        scan_id="a",
+        unit="mm",
+        axes=axes,
+        landmarks=transform(turned, marks),
+        scheme="ibug68",
+        own=own,
+    )
+    assert scan.landmarks_mm is not None
+    np.testing.assert_allclose(scan.landmarks_mm, marks, atol=1e-3)
+    back = transform(scan.source_to_canonical, transform(turned, head.template_mm))
+    np.testing.assert_allclose(back, head.template_mm, atol=1e-3)
+    assert scan.unit_evidence.startswith("file × 2, ")
+
+
+def test_a_motion_alone_is_no_factor(tmp_path: Path) -> None:
+    root = source(tmp_path, [{"rotate": "{stem}_R.npy"}], metric=True)
+    write_scan(root, "p1_neutral", POINTS)
+    write_own(root, "p1_neutral", S)
+    registry = load_registry(tmp_path / "lab.yaml")
+    [record] = catalogue(registry, root).records
+    assert "file ×" not in read_record(record, registry).unit_evidence
 
 
 @pytest.fixture(scope="module")

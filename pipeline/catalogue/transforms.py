@@ -43,6 +43,8 @@ def _step(
         return TransformStep(step.do, path=root / file), file
     at = filled(step.key, path, groups)
     values = looked_up(root / file, at, step.first, f"values to {step.do}")
+    if isinstance(values, dict) and file.lower().endswith(".csv"):
+        values = list(values.values())[1:]  # the row's numbers, after its name
     step_matrix(step.do, values, root / file, at)
     return TransformStep(step.do, _flat(values)), ""
 

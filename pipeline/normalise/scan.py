@@ -61,9 +61,18 @@ def normalise(
     show a face turned away from `axes`.
     """
     limits = limits or Limits()
+<<<<<<< HEAD
     own = np.diag([scale, scale, scale, 1.0]) if own is None else own
     scale = float(np.cbrt(np.linalg.det(own[:3, :3])))
     surface = _cleaned(scan_id, raw)
+=======
+    if own is None:
+        own = np.diag([scale, scale, scale, 1.0])
+    else:
+        scale = float(np.cbrt(np.linalg.det(own[:3, :3])))
+    if not len(raw.vertices):
+        raise FormatError(scan_id, "no vertices", "leave the file out by scans.exclude")
+>>>>>>> registries
     marks_68 = None
     if landmarks is not None:
         scheme = scheme or scheme_by_count(len(landmarks)).name
@@ -96,7 +105,7 @@ def normalise(
         source_to_canonical=matrix,
         unit=found.unit,
         unit_factor_mm=found.mm,
-        unit_evidence=(f"file × {scale:g}, " if scale != 1 else "") + found.evidence,
+        unit_evidence=(f"file × {scale:g}, " if abs(scale - 1) > 1e-9 else "") + found.evidence,
         landmarks_mm=landmarks_mm,
         landmark_scheme=scheme,
         landmark_confidence=confidence,

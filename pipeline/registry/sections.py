@@ -122,7 +122,8 @@ class Scans(Section):
     )
     name: Annotated[str, accepted_by(name_regex)] = Field(
         description="Regular expression on the whole relative path, `/`-separated, with the group "
-        "(?P<subject>…) and, where names tell them, session, expression, frame and others."
+        "(?P<subject>…) and, where names tell them, session, expression, frame, the number within "
+        "a sequence, and others."
     )
     exclude: tuple[Exclusion, ...] = Field(default=(), description="Files left out on purpose.")
     companions: tuple[Glob, ...] = Field(

@@ -16,6 +16,7 @@ from pipeline.errors import Code, FormatError
 from pipeline.formats.content import floats, read_text
 from pipeline.registry.naming import filled
 from pipeline.registry.sections import Scale, SubjectTable
+from pipeline.types import Array
 
 SUFFIXES = (".json", ".npy", ".csv", ".txt")
 
@@ -78,6 +79,17 @@ def number_table(path: Path) -> Any:
         raise FormatError(path, fault, "check the file", Code.COMPANION) from error
 
 
+def npy_array(path: Path) -> Array:
+    """The array, not yet read from the disk. FormatError where it is none of numbers."""
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, EOFError) as error:
+        raise FormatError(path, f"cannot be read: {error}", "copy it again") from error
+    except OSError as error:
+        fault = f"cannot be opened: {error.strerror or error}"
+        raise FormatError(path, fault, "check the file", Code.COMPANION) from error
+
+
 @lru_cache(maxsize=4)
 def _number_table(path: Path, changed: int) -> Any:
     """Read anew once the file `changed`."""
@@ -86,7 +98,7 @@ def _number_table(path: Path, changed: int) -> Any:
         if suffix == ".json":
             return json.loads(read_text(path))
         if suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False).tolist()
+            return npy_array(path).tolist()
     except (ValueError, RecursionError, EOFError) as error:
         raise FormatError(path, f"cannot be read: {error}", "copy it again") from error
     if suffix == ".csv":

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from pipeline.errors import Code, FormatError
 from pipeline.formats.content import floats, read_text
 from pipeline.registry.sections import FirstItem, PathTemplate, Section, Text
-from pipeline.registry.tables import SUFFIXES, number_table
+from pipeline.registry.tables import SUFFIXES, npy_array, number_table
 from pipeline.types import Array, TransformStep
 
 ROTATION_TOLERANCE = 1e-3
@@ -84,6 +84,7 @@ OPERATIONS: Mapping[str, tuple[Callable[[Array], Array], bool]] = MappingProxyTy
     }
 )
 """Name of a step -> the (4,4) matrix of its values, and whether its inverse is meant."""
+MOST_NUMBERS = 16
 SCALING = ("multiply", "divide")
 
 
@@ -148,7 +149,7 @@ def step_matrix(do: str, values: Any, owner: Path, at: str = "") -> Array:
     make, inverse = OPERATIONS[do]
     where = f" at {at}" if at else ""
     try:
-        numbers = np.asarray(values, np.float64)
+        numbers = np.asarray(values if _size(values) <= MOST_NUMBERS else [], np.float64)
     except (ValueError, TypeError, OverflowError):
         numbers = np.full(1, np.nan)
     try:
@@ -176,6 +177,14 @@ def matrix_of(steps: Iterable[TransformStep], owner: Path) -> Array:
     return matrix
 
 
+def _size(values: Any) -> int:
+    """How many numbers there are; one for what is no array."""
+    try:
+        return int(np.size(values))
+    except ValueError:  # rows of unequal length
+        return 1
+
+
 def _own_values(path: Path) -> Any:
     if path.suffix.lower() == ".txt":
         return floats(path, read_text(path).split(), "numbers")
@@ -183,4 +192,4 @@ def _own_values(path: Path) -> Any:
         known = ", ".join(suffix for suffix in SUFFIXES if suffix != ".csv")
         fault = f"no file of one scan's numbers, expected {known}"
         raise FormatError(path, fault, "convert it, or name its row by `key`", Code.COMPANION)
-    return number_table(path)
+    return npy_array(path) if path.suffix.lower() == ".npy" else number_table(path)
