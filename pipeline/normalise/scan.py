@@ -61,18 +61,11 @@ def normalise(
     show a face turned away from `axes`.
     """
     limits = limits or Limits()
-<<<<<<< HEAD
-    own = np.diag([scale, scale, scale, 1.0]) if own is None else own
-    scale = float(np.cbrt(np.linalg.det(own[:3, :3])))
-    surface = _cleaned(scan_id, raw)
-=======
     if own is None:
         own = np.diag([scale, scale, scale, 1.0])
     else:
         scale = float(np.cbrt(np.linalg.det(own[:3, :3])))
-    if not len(raw.vertices):
-        raise FormatError(scan_id, "no vertices", "leave the file out by scans.exclude")
->>>>>>> registries
+    surface = _cleaned(scan_id, raw)
     marks_68 = None
     if landmarks is not None:
         scheme = scheme or scheme_by_count(len(landmarks)).name
