@@ -17,7 +17,8 @@ def points(extent_mm: float) -> Array:
 
 
 def eyes(distance_mm: float, unit: str) -> Size:
-    return Size("outer eye corners {} apart", distance_mm / UNITS[unit], *OUTER_EYE_MM)
+    size = Size("outer eye corners {} apart", distance_mm / UNITS[unit], *OUTER_EYE_MM)
+    return size._replace(name="outer_eye")
 
 
 def ratio(value: float, unit: str) -> Size:

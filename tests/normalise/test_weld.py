@@ -77,7 +77,7 @@ def test_vertices_within_a_surface_are_never_joined() -> None:
 def test_the_two_sides_of_something_thin_stay_apart(gap: float) -> None:
     """An ear's rim, as two sheets of one tessellation whose borders lie on each other."""
     vertices, faces = grid(20)
-    sheets = joined((vertices, faces), (vertices + (0, 0, gap), faces[:, ::-1]))
+    sheets = joined((vertices, faces), (vertices + np.array((0, 0, gap)), faces[:, ::-1]))
     assert len(clean(*sheets).vertices) == 2 * len(vertices)
 
 
@@ -100,7 +100,7 @@ def test_a_seam_of_long_and_short_edges() -> None:
     """The tolerance is a border's own: coarse edges do not swallow what is fine beside them."""
     fine = grid(40, 0.01)
     coarse, faces = grid(6, 1.0)
-    cleaned = clean(*joined(fine, (coarse + (0.4, 0, 0), faces)))
+    cleaned = clean(*joined(fine, (coarse + np.array((0.4, 0, 0)), faces)))
     assert len(cleaned.vertices) == len(fine[0]) + len(coarse)
     alone = seams(*fine, edge_uses(fine[1]))
     assert alone is None
