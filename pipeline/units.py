@@ -22,6 +22,9 @@ UNITLESS = (
 )
 """The remedy where no real unit makes a face of a file."""
 
+SMALL_MODEL = 0.3
+"""Prints and toys of faces are hardly smaller."""
+
 UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "inch": 25.4}
 """Unit -> millimetres."""
 
@@ -121,7 +124,7 @@ def find_unit(declared: str, sizes: Sequence[Size]) -> UnitFinding:
         if not size.fits(declared):
             measured = _measured(size, declared)
             raise UnitError(
-                f"{measured} with unit {declared}, {size.expected}; {_likely(fitting, size)}",
+                f"{measured} with unit {declared}, {size.expected}; {_likely(fitting, size, mm)}",
                 figures={size.figure: size.value * mm},
             )
     return _found(f"declared {declared}", declared, sizes)
@@ -146,14 +149,19 @@ def _measured(size: Size, unit: str) -> str:
     return size.said(_figure(size.value * UNITS[unit]) + size.sign)
 
 
-def _likely(fitting: list[str], size: Size) -> str:
+def _likely(fitting: list[str], size: Size, mm: float) -> str:
     if not fitting and size.name == "extent":
         return f"no unit makes that a face: crop what is none; {UNITLESS}"
     if not fitting:
-        return (
-            "no unit makes that a face: the landmarks or their scheme are likely wrong, or "
-            f"{UNITLESS}"
+        usual = sum(OUTER_EYE_MM) / 2 if size.name == "outer_eye" else 1.0
+        times = size.value * mm / usual
+        likely = (
+            f"no unit makes that a face: it is {_figure(times)} times an average adult's; widen "
+            "`limits.outer_eye_mm` if its people are so"
         )
+        if SMALL_MODEL < times < 1 / SMALL_MODEL:
+            likely += f"; a print or toy needs a `scale` of about {_figure(1 / times)}"
+        return f"{likely}; else the landmarks or their scheme are likely wrong, or {UNITLESS}"
     return f"the file is likely in {' or '.join(fitting)}"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -90,6 +90,7 @@ def normalise(
             check_side(scan_id, marks_mm, vertices, normals)
         if axes is not None:
             check_axes(scan_id, axes, marks_mm, limits.turn_deg)
+    left_out, share = _left_out(raw, surface)
     return Scan(
         scan_id=scan_id,
         vertices_mm=vertices,
@@ -104,7 +105,8 @@ def normalise(
         landmark_confidence=confidence,
         landmark_source=None if landmarks is None else "file",
         oriented=axes is not None,
-        **_left_out(raw, surface),
+        left_out=left_out,
+        left_out_share=share,
     )
 
 
@@ -127,19 +129,24 @@ def centred(vertices_mm: Array, matrix: Array) -> tuple[Array, Array]:
     return vertices_mm - middle, moved
 
 
-HARMLESS = {"faces_empty", "faces_repeated"}
-"""What goes and leaves the surface as it is."""
+HARMLESS = {
+    *("faces_empty", "faces_repeated"),
+    *("vertices_repeated", "vertices_not_finite", "vertices_unused"),
+}
+"""What may go and nothing that was measured goes with it; holes of a range image are no numbers."""
 
 
-def _left_out(raw: RawScan, surface: Cleaned) -> dict[str, Any]:
-    """What reading and cleaning left out, and the share of the surface or points it is."""
+def _left_out(raw: RawScan, surface: Cleaned) -> tuple[dict[str, int], float]:
+    """What reading and cleaning left out, and the share of the triangles, or points, that is."""
     found = Counter(raw.left_out) + Counter(surface.left_out)
-    kind = "faces_" if len(raw.faces) else "vertices_"
-    harmless = HARMLESS if len(raw.faces) else {"vertices_repeated"}
-    lost = sum(n for why, n in found.items() if why.startswith(kind) and why not in harmless)
-    n_read = len(raw.faces) if len(raw.faces) else len(raw.vertices)
-    share = lost / (n_read + sum(n for why, n in raw.left_out.items() if why.startswith(kind)))
-    return {"left_out": dict(found), "left_out_share": share}
+    of_faces = len(raw.faces) > 0
+    kind = "faces_" if of_faces else "vertices_"
+
+    def lost(some: Mapping[str, int]) -> int:
+        return sum(n for why, n in some.items() if why.startswith(kind) and why not in HARMLESS)
+
+    n_read = len(raw.faces) if of_faces else len(raw.vertices)
+    return dict(found), lost(found) / (n_read + lost(raw.left_out))
 
 
 def _cleaned(scan_id: str, raw: RawScan) -> Cleaned:
