@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from pipeline import __version__
 from pipeline.catalogue import Catalogue
+from pipeline.code_keys import stage_code
 from pipeline.config import POINTS, BuildConfig
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.identity import assign_splits, identities
-from pipeline.ledger import Result, code_digest, digest_of, open_ledger, recorded
+from pipeline.ledger import Result, digest_of, open_ledger, recorded
 from pipeline.plan import Plan, ledger_path
 from pipeline.registry import SourceRegistry, load_registry, registry_files
 from pipeline.row_order import RowOrder, row_order
@@ -60,7 +61,7 @@ def assembly_digest(
     sha = hashlib.sha256()
     facts = [
         _provenance(config, plan, model),
-        code_digest("assemble"),
+        stage_code("assemble"),
         sorted(_benchmark_people(plan, identities_of(plan))),
         [[s.catalogue.excluded, s.catalogue.subjects] for s in plan.sources],
         quarantine,
@@ -186,7 +187,7 @@ def _manifest_row(
         "frame": record.frame,
         **_demographics(found.subjects.get(record.subject, {})),
         "content_hash": record.content_hash,
-        "images": json.dumps([found.images[path]._asdict() for path in record.image_paths])
+        "image_files": json.dumps([found.images[path]._asdict() for path in record.image_paths])
         if record.image_paths
         else "[]",
         "result_key": work.keys.register,

@@ -66,7 +66,7 @@ def try_scans(
         except FacefoldError as error:
             done[record.scan_id] = Tried(record.scan_id, refusal=Refusal.of(error))
     device = torch_device(device)
-    options = options_from(registry.registration)
+    options = options_from(registry.registering)
     template = prepare_template(model, device, options.modes)
     records = {record.scan_id: record for record in sample}
     for scan, registration in zip(scans, register(scans, model, options, device), strict=True):

@@ -34,9 +34,12 @@ def checked(
 ) -> Array:
     """`value` as a contiguous array of `dtype` and `shape` (None = any length).
 
-    Raises ValueError with the owner, the field, and the expected and actual shape.
+    Raises ValueError with the owner, the field, and the expected and actual shape; likewise for
+    values that `dtype` cannot hold: only rounding between floating-point types is allowed.
     """
-    array = np.ascontiguousarray(value, dtype=dtype)
+    array = np.ascontiguousarray(value)
+    if array.dtype != dtype:
+        array = _cast(f"{owner}.{name}", array, np.dtype(dtype))
     wanted = "(" + ", ".join("*" if n is None else str(n) for n in shape) + ")"
     if array.ndim != len(shape) or any(
         n is not None and n != m for n, m in zip(shape, array.shape, strict=True)
@@ -46,6 +49,31 @@ def checked(
         bad = int((~np.isfinite(array)).sum())
         raise ValueError(f"{owner}.{name}: {bad} values are not finite, expected none")
     return array
+
+
+def _cast(what: str, given: Array, dtype: np.dtype[Any]) -> Array:
+    """The array as `dtype`. Raises ValueError if that changes more than the last digits."""
+    if given.dtype.kind not in "biuf":
+        raise ValueError(f"{what}: got {given.dtype} values, expected {dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = given.astype(dtype)
+    if np.can_cast(given.dtype, dtype) or not given.size:
+        return cast
+    if dtype.kind == "f":
+        lost = np.isinf(cast)
+        lost = lost & np.isfinite(given) if lost.any() else lost
+    elif dtype.kind == "b":
+        lost = cast != given
+    else:
+        limits = np.iinfo(dtype)
+        # as a float the largest int64 is one too large itself
+        beyond = given > limits.max if given.dtype.kind in "iu" else given >= limits.max + 1.0
+        lost = (cast != given) | (given < limits.min) | beyond
+    if lost.any():
+        first = given[lost][0]
+        fault = f"{int(lost.sum())} values that {dtype} cannot hold, the first is {first}"
+        raise ValueError(f"{what}: {fault}")
+    return cast
 
 
 class Frozen:
@@ -189,16 +217,27 @@ class RawLandmarks(Frozen):
 class RawScan(Frozen):
     """A scan as its file holds it, in the source's unit and axes. F may be 0 (a point cloud)."""
 
-    vertices: Array  # (V,3) float32
+    vertices: Array
+    """(V,3) float64: world coordinates lose millimetres in float32 until they are centred.
+
+    Rows of NaN are vertices that the file numbers but does not place; no triangle uses them.
+    """
     faces: Array  # (F,3) int64
     colours: Array | None = None  # (V,3) uint8
     texture_path: Path | None = None
     pixels: Array | None = None
     """(V,2) float32, of a range image: column and row of each point, from the top left."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Reason → how many items of the file reading left out, such as `faces_degenerate`."""
 
     def __post_init__(self) -> None:
-        vertices = self._check("vertices", (None, 3), np.float32)
+        vertices = self._check("vertices", (None, 3), np.float64, finite=False)
         self._check_faces(len(vertices))
+        # only a finite sum needs no closer look
+        with np.errstate(over="ignore", invalid="ignore"):
+            known = bool(np.isfinite(vertices.sum()))
+        if not known and not np.isfinite(vertices[self.faces]).all():
+            raise ValueError("RawScan.vertices: triangles use vertices that are not finite")
         if self.pixels is not None:
             self._check("pixels", (len(vertices), 2), np.float32)
         if self.colours is not None:
@@ -225,6 +264,11 @@ class Scan(Frozen):
     landmark_source: Literal["file", "detected"] | None = None
     oriented: bool = True
     """False where the source declares no axes: registration must search the whole rotation."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Reason → how many items of the file reading and cleaning left out, `vertices_…` or
+    `faces_…`."""
+    left_out_share: float = 0.0
+    """Share of the file's surface, of its points if it has none, that was lost so."""
 
     def __post_init__(self) -> None:
         vertices = self._check("vertices_mm", (None, 3), np.float32)
@@ -263,6 +307,8 @@ class Registration(Frozen):
     reason: str = ""
     code: Code | None = None
     """What kind of reason it is."""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """The measured values behind the reason, by name."""
     landmark_error_mm: float | None = None
     """Mean distance of the model's landmarks to the scan's, where the scan has any."""
     seconds: float = 0.0

@@ -92,7 +92,7 @@ def column(assembly: Assembly, name: str) -> dict[str, Any]:
 
 def test_images_are_referenced_in_the_manifest(folder: Path, model: FlameModel) -> None:
     write_source(folder, "lab", "p1_neutral.jpg", images=["{stem}.jpg"])
-    found = column(assembled(folder, model)[2], "images")
+    found = column(assembled(folder, model)[2], "image_files")
     [image] = json.loads(found["lab:p1_neutral"])
     assert image["path"] == "p1_neutral.jpg" and image["bytes"] == len("lab/p1_neutral.jpg")
     assert image["sha256"] == hashlib.sha256(b"lab/p1_neutral.jpg").hexdigest()

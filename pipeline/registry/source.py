@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StrictBool
 
@@ -181,6 +181,13 @@ class SourceRegistry(Section):
     def is_metric(self) -> bool:
         """Whether scans have true size once read, so that training on size may see them."""
         return self.metric is not False
+
+    @property
+    def registering(self) -> dict[str, Any]:
+        """Options of registration that differ for this source; the size of its faces is one."""
+        if "outer_eye_mm" not in self.limits.model_fields_set:
+            return dict(self.registration)
+        return {"outer_eye_mm": self.limits.outer_eye_mm, **self.registration}
 
     def excluded_by(self, relative: str) -> str | None:
         """The reason of the first exclusion that takes the path."""

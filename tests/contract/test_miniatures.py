@@ -12,10 +12,10 @@ from pipeline.errors import FacefoldError
 from pipeline.geometry.closest import SurfaceIndex
 from pipeline.landmarks.schemes import to_68
 from pipeline.normalise import read_record
-from pipeline.registration import RegistrationOptions, register
+from pipeline.registration import register
 from pipeline.synthetic.sources import KINDS
 from pipeline.types import Array, Registration, Scan
-from tests.contract.built import IDS, SHIPPED, Built
+from tests.contract.built import IDS, QUICK, SHIPPED, Built
 from tests.miniatures import covered
 from tests.miniatures.heads import model
 
@@ -29,7 +29,7 @@ SURFACE_MM = 2.0
 def registered(built: dict[str, Built]) -> dict[str, tuple[Scan, Registration]]:
     """The whole scan of each miniature, all as one batch."""
     scans = {id: read_record(b.records[b.miniature.whole], b.registry) for id, b in built.items()}
-    results = register(list(scans.values()), model(), RegistrationOptions(), "cpu")
+    results = register(list(scans.values()), model(), QUICK, "cpu")
     return {id: (scan, result) for (id, scan), result in zip(scans.items(), results, strict=True)}
 
 

@@ -17,14 +17,14 @@ from pipeline.landmarks import read_landmarks, resolve
 from pipeline.normalise import normalise, read_record
 from pipeline.normalise.axes import CONVENTIONS, degrees_of
 from pipeline.quality import Gates
-from pipeline.registration import RegistrationOptions, register
+from pipeline.registration import register
 from pipeline.registration.template import prepare_template
 from pipeline.registry import Axes, SourceRegistry
 from pipeline.registry.transforms import matrix_of
 from pipeline.stages import judged
 from pipeline.types import Array, RawScan, Refusal, Scan, ScanRecord
 from pipeline.units import UNITS
-from tests.contract.built import IDS, Built
+from tests.contract.built import IDS, QUICK, Built
 from tests.miniatures.heads import model
 
 every_registry = pytest.mark.parametrize("id", IDS)
@@ -77,8 +77,8 @@ class Loaded(NamedTuple):
             return Refusal.of(error).stage, str(error)
         if self.points is not None:
             return "", "landmarks should have decided"
-        template = prepare_template(model(), "cpu", RegistrationOptions().modes)
-        registration = register([scan], model())[0]
+        template = prepare_template(model(), "cpu", QUICK.modes)
+        registration = register([scan], model(), QUICK)[0]
         axes, limits = changes.get("axes", self.registry.axes), self.registry.limits
         refusal, _ = judged(scan, registration, template, Gates(), axes, limits)
         return ("", "") if refusal is None else (refusal.stage, refusal.reason)
