@@ -22,7 +22,7 @@ from pipeline.types import Array
 
 COPY_AGAIN = "copy it again from its source"
 GZIP = b"\x1f\x8b\x08"
-GZIP_SPARE = 1 << 22
+GZIP_SPARE = 1 << 21
 """Of a text, whose words take several times its size."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 OTHER_NAN = re.compile(

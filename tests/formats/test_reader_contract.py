@@ -23,7 +23,6 @@ from scan_writers import (
 from pipeline.errors import FormatError
 from pipeline.formats import READERS, format_of, option_faults, read_scan, reader_options
 
-
 KIN = [{"abs", "abs.gz"}, {"xyz", "csv"}]
 """Readers of one content under two names."""
 
