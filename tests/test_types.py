@@ -69,7 +69,7 @@ def test_an_array_that_fits_is_not_copied() -> None:
 
 
 def test_vertices_keep_float64_and_those_without_place_their_number() -> None:
-    vertices = np.array([*SQUARE, [np.nan] * 3]) + [665187.0, 5648349.0, 241.0]
+    vertices = np.array([*SQUARE, [np.nan] * 3]) + np.array([665187, 5648349, 241])
     scan = RawScan(vertices, np.array([[0, 1, 2]]))
     assert scan.vertices.dtype == np.float64 and not scan.left_out
     np.testing.assert_array_equal(scan.vertices, vertices)

@@ -79,7 +79,7 @@ def test_several_statements_in_a_line_and_several_solids(tmp_path: Path) -> None
 
 def test_text_keeps_its_digits(tmp_path: Path) -> None:
     vertices, faces = scan_writers.surface()
-    far = vertices.astype(np.float64) + [665187.0625, 5648349.0, 241.0]
+    far = vertices.astype(np.float64) + np.array([665187.0625, 5648349, 241])
     (tmp_path / "far.stl").write_bytes(scan_writers.stl_ascii(far, faces))
     scan = read_stl(tmp_path / "far.stl")
     np.testing.assert_array_equal(scan.vertices[scan.faces], far[faces])

@@ -340,7 +340,7 @@ def test_an_index_of_a_vertex_without_place_is_a_missing_landmark() -> None:
 
 
 def test_indices_into_world_coordinates_keep_their_digits() -> None:
-    vertices = np.arange(30.0).reshape(10, 3) / 7 + [665187.0, 5648349.0, 241.0]
+    vertices = np.arange(30.0).reshape(10, 3) / 7 + np.array([665187, 5648349, 241])
     scan = RawScan(vertices, np.empty((0, 3), np.int64))
     points = resolve(RawLandmarks(indices=np.array([9, 0])), scan, Path("a.txt"))
     np.testing.assert_array_equal(points, vertices[[9, 0]])
