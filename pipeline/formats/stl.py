@@ -33,8 +33,9 @@ def read_stl(path: Path) -> RawScan:
     if not len(corners):
         remedy = "leave it out or copy it again"
         raise FormatError(path, "holds no triangles", remedy, Code.NO_SURFACE)
-    # + 0 turns -0.0 into 0.0, the one pair of equal numbers with different bits
-    whole = np.ascontiguousarray(corners + corners.dtype.type(0))
+    with np.errstate(invalid="ignore"):
+        # + 0 turns -0.0 into 0.0, the one pair of equal numbers with different bits
+        whole = np.ascontiguousarray(corners + corners.dtype.type(0))
     keys = whole.view(f"V{3 * whole.itemsize}").ravel()
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))
