@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import socket
 from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ from pipeline.store.layout import write_file
 from pipeline.types import Refusal, Scan, ShardReceipt
 
 T = TypeVar("T")
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,8 @@ def guarded(
         # no scan may stop the others, whatever it makes a worker raise; nothing is hidden, for the
         # reason is kept. As text: not every exception can be sent, and Dask waits for ever for one
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise StoreError(f"{error.filename or batch.boxes}: {error.strerror}") from error
             refusal = refusal_for(error)
     finished.unfinished += [(work, refusal) for work in works]
     return []

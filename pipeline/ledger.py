@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import Code, FacefoldError
+from pipeline.errors import Code, FacefoldError, database_error
 from pipeline.types import Refusal
 
 STAGES = ("read", "register", "judge")
@@ -83,7 +83,10 @@ def open_ledger(path: Path) -> Iterator[sqlite3.Connection]:
     Raises FacefoldError where the file is no ledger or is damaged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    ledger = sqlite3.connect(path, timeout=60)
+    try:
+        ledger = sqlite3.connect(path, timeout=60)
+    except sqlite3.DatabaseError as error:
+        raise _unusable(path, error) from error
     try:
         ledger.execute("PRAGMA journal_mode=WAL")
         # a loss of power may take the last results, which are then computed again
@@ -96,11 +99,13 @@ def open_ledger(path: Path) -> Iterator[sqlite3.Connection]:
         ledger.executescript(_SCHEMA)
         yield ledger
     except sqlite3.DatabaseError as error:
-        raise FacefoldError(
-            f"{path}: no usable ledger ({error}); delete it, and results are computed anew"
-        ) from error
+        raise _unusable(path, error) from error
     finally:
         ledger.close()
+
+
+def _unusable(path: Path, error: sqlite3.DatabaseError) -> FacefoldError:
+    return database_error(path, "ledger", error, "delete it, and results are computed anew")
 
 
 def record(ledger: sqlite3.Connection, results: Iterable[Result]) -> None:

@@ -97,7 +97,7 @@ def make_plan(config: BuildConfig, model: FlameModel, retry: bool = False) -> Pl
     sources = []
     for entry in config.sources:
         registry = load_registry(entry.registry)
-        options = options_from({**config.registration, **registry.registration})
+        options = options_from({**config.registration, **registry.registering})
         files = catalogue(registry, entry.root, hash_cache=config.work / "hashes.sqlite")
         sources.append(Source(registry, files, options))
     works = tuple(work for source in sources for work in _works(source, gates, model))
@@ -167,18 +167,20 @@ def batches(works: Sequence[Work], size: int, at_once: int = 1) -> Iterator[list
 def _works(source: Source, gates: Gates, model: FlameModel) -> Iterator[Work]:
     """The scans of a source with their keys, each of which covers the one before."""
     registry = source.registry
-    shaping = registry.model_dump(mode="json", include=SHAPING_FIELDS)
     registering = digest_of(asdict(source.options), model.contents_hash, stage_code("register"))
     judging = digest_of(asdict(gates), stage_code("judge"))
-    marks = registry.landmarks
-    code = read_code(registry.format, (marks.format, marks.scheme) if marks else None)
-    reading: dict[str, str] = {}
+    reading: dict[tuple[str, int | None], str] = {}
     for scan in source.catalogue.records:
-        if scan.expression not in reading:
-            limits = registry.limits.of(scan.expression)
+        kind = scan.expression, scan.rule
+        if kind not in reading:
+            ruled = registry.under(scan.rule)
+            shaping = ruled.model_dump(mode="json", include=SHAPING_FIELDS)
+            limits = ruled.limits.of(scan.expression)
             told = limits.model_dump(mode="json", include=SHAPING_LIMITS)
-            reading[scan.expression] = digest_of(shaping, told, code)
-        read = _key(reading[scan.expression], scan.scan_id, scan.content_hash, repr(scan.scale))
+            marks = ruled.landmarks
+            code = read_code(ruled.format, (marks.format, marks.scheme) if marks else None)
+            reading[kind] = digest_of(shaping, told, code)
+        read = _key(reading[kind], scan.scan_id, scan.content_hash, repr(scan.scale))
         register = _beside(read, registering)
         yield Work(scan, Keys(read, register, _beside(register, judging)))
 

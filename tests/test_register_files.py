@@ -221,7 +221,7 @@ def test_the_frame_of_a_turned_scan_is_found_again() -> None:
         axes=Axes(up="+z", forward="+x", rotation_deg=({"y": 20.0}, {"z": -35.0})),
     )
     own = to_scan_frame(scan.vertices_mm, scan)
-    assert own.dtype == np.float32
+    assert own.dtype == np.float64
     np.testing.assert_allclose(np.sort(own, 0), np.sort(1000 * vertices, 0), atol=1e-3)
     shift = np.eye(4)
     shift[:3, 3] = [10.0, -20.0, 30.0]

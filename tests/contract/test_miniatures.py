@@ -58,10 +58,17 @@ def test_names_say_who_and_what(id: str, built: dict[str, Built]) -> None:
         told = (record.subject, record.session, record.expression, record.neutral)
         wanted = (expected.subject, expected.session, expected.expression, expected.neutral)
         assert told == wanted, path
+        known = (record.expression_class, record.frame)
+        assert known == (expected.expression_class, expected.frame), path
+        if expected.images is not None:
+            assert tuple(map(built[id].relative, record.image_paths)) == expected.images, path
         landmarks = record.landmark_path and built[id].relative(record.landmark_path)
         assert landmarks == expected.landmarks, path
     assert found.subjects == miniature.subjects
     assert len(found.subjects) > 1, "add a second person"
+    # a word of `neutral` or `expressions` that nobody has would be a slip in silence
+    words = [said for said in found.unused if said.startswith("neutral")]
+    assert not words, "add a scan of each neutral expression"
 
 
 @every_registry
