@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,6 +133,17 @@ def server(
         yield server
 
 
+def test_deployments_name_flows_that_take_their_parameters() -> None:
+    known = yaml.safe_load(PREFECT_FILE.read_text())["deployments"]
+    assert len(known) == 4
+    for deployment in known:
+        module, _, name = deployment["entrypoint"].rpartition(".")
+        flow = getattr(import_module(module), name)
+        assert set(deployment.get("parameters", {})) <= set(flow.parameters.properties)
+        assert not any(schedule["active"] for schedule in deployment.get("schedules", ()))
+
+
+@pytest.mark.slow
 def test_deployments_have_parameters_and_schedules_that_are_off(server: Server) -> None:
     found = {}
     flows = {flow["id"]: flow["name"] for flow in server.ask("flows/filter", {})}
@@ -152,6 +164,7 @@ def test_deployments_have_parameters_and_schedules_that_are_off(server: Server) 
     }
 
 
+@pytest.mark.slow
 def test_a_schedule_that_is_turned_on_schedules_runs(server: Server) -> None:
     found = server.ask("deployments/name/verify/weekly")
     (schedule,) = found["schedules"]
@@ -165,6 +178,7 @@ def test_a_schedule_that_is_turned_on_schedules_runs(server: Server) -> None:
     assert wait_for(lambda: not server.ask("flow_runs/filter", filters), STARTUP_S)
 
 
+@pytest.mark.slow
 def test_a_sound_store_is_verified_and_published(server: Server, s3: str) -> None:
     store = server.folder / "sound.zarr"
     version = make_store(store)
@@ -174,6 +188,7 @@ def test_a_sound_store_is_verified_and_published(server: Server, s3: str) -> Non
     assert inspect_store(s3)["version"] == version.name
 
 
+@pytest.mark.slow
 def test_a_damaged_store_fails_the_run_with_its_reason(server: Server) -> None:
     store = server.folder / "damaged.zarr"
     block = make_store(store) / "vertices_mm" / "c" / "0" / "0" / "0"
@@ -188,6 +203,7 @@ def test_a_damaged_store_fails_the_run_with_its_reason(server: Server) -> None:
     assert told == f"{store}: 1 fault" and len(rows) == 1 and rows[0]["fault"].startswith(fault)
 
 
+@pytest.mark.slow
 def test_a_build_runs_and_shows_what_became_of_files(server: Server) -> None:
     # none of them is a scan: Dask workers cost too much here
     write_source(server.folder, "poor", "notes.obj", limits={"max_rejected_share": 1})
@@ -200,6 +216,7 @@ def test_a_build_runs_and_shows_what_became_of_files(server: Server) -> None:
     assert (server.folder / ".facefold" / "ledger.sqlite").is_file()
 
 
+@pytest.mark.slow
 def test_a_new_source_is_tried_out_and_the_server_told(server: Server, tmp_path: Path) -> None:
     write_lab(tmp_path)
     arguments = ("lab.yaml", "--root", "lab", "--out", "out", "--sample", "1", "--json")
