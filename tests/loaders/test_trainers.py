@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ def dataset(store: Path) -> FaceDataset:
 def expected(dataset: FaceDataset) -> t.Rows:
     """The steps of four epochs, each of every sample once, in an order of its own."""
     steps = t.wanted(dataset)
-    epochs = [sum(steps[i : i + t.BATCHES], []) for i in range(0, len(steps), t.BATCHES)]
+    epochs = [
+        list(chain.from_iterable(steps[i : i + t.BATCHES])) for i in range(0, len(steps), t.BATCHES)
+    ]
     assert all(sorted(epoch) == list(range(40)) for epoch in epochs)
     assert len(set(map(tuple, epochs))) == 4
     return steps
@@ -118,7 +120,7 @@ def makers(dataset: FaceDataset) -> dict[str, t.Make]:
         "itself": lambda: t.loader(dataset),
         "a data module": lambda: t.Faces(dataset),
     }
-    for workers, persistent in WORKERS:
+    for workers, persistent in (WORKERS[0], WORKERS[1], WORKERS[4]):
         kinds[f"stateful, {workers} workers, {persistent=}"] = (
             lambda workers=workers, persistent=persistent: t.stateful(dataset, workers, persistent)
         )
@@ -133,7 +135,7 @@ def test_lightning_at_every_step(
     make = makers(dataset)[kind]
     assert t.trained(make(), tmp_path, max_steps=20) == expected[:20]
     for step in range(1, 17):
-        after, stop = tmp_path / f"{step}.ckpt", (step // 8 + 1) * 8 + 1
+        after, stop = tmp_path / f"{step}.ckpt", step + 2
         assert t.trained(make(), after=after, max_steps=stop) == expected[step:stop], step
     for step in (5, 8):  # whole epochs: those that Lightning counts are ours
         after = tmp_path / f"{step}.ckpt"
@@ -149,11 +151,8 @@ def test_a_stateful_data_loader_at_every_step(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [2, 3])
-@pytest.mark.parametrize("n_samples", [32, 30, 24, 6])
-def test_epochs_that_workers_cannot_share_evenly(
-    store: Path, workers: int, n_samples: int
-) -> None:
+@pytest.mark.parametrize(("workers", "n_samples"), [(2, 24), (3, 32), (3, 6)])
+def test_epochs_that_workers_cannot_share_evenly(store: Path, workers: int, n_samples: int) -> None:
     """Steps of 5, the last one smaller, of which some workers have one more than others."""
     every = FaceDataset(store, fields=("row",))
     some = every[:n_samples]["row"].tolist()
@@ -162,8 +161,7 @@ def test_epochs_that_workers_cannot_share_evenly(
     n = len(expected) // 6
     first = t.stateful(dataset, workers, drop_last=False)
     states = [copy.deepcopy(first.state_dict())]
-    for _ in first:
-        states.append(copy.deepcopy(first.state_dict()))
+    states += [copy.deepcopy(first.state_dict()) for _ in first]
     for step, state in enumerate(states):
         again = t.stateful(dataset, workers, drop_last=False)
         again.load_state_dict(state)
@@ -237,9 +235,7 @@ def test_lightning_on_two_processes(
     monkeypatch.setattr(t, "Seen", SeenByRank)
     options = {"batch_size": 4}
     batches = (
-        t.loader(dataset, **options)
-        if workers is None
-        else t.stateful(dataset, workers, **options)  # type: ignore[arg-type]
+        t.loader(dataset, **options) if workers is None else t.stateful(dataset, workers, **options)  # type: ignore[arg-type]
     )
     t.trained(batches, max_steps=12, devices=2, strategy="ddp_fork")
     both = t.wanted(dataset, batch_size=8)[:12]
