@@ -20,11 +20,12 @@ def as_json(document: Any) -> bytes:
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
-def parsed(content: bytes, owner: Path | str) -> dict[str, Any]:
-    """A JSON object. Raises StoreError for all else, for numbers that are not finite and for a key
-    that comes twice, of which readers might see different ones."""
+def parsed(content: bytes, owner: Path | str, keys_once: bool = True) -> dict[str, Any]:
+    """A JSON object. Raises StoreError for all else, for numbers that are not finite and, unless
+    the caller looks at the keys, for one that comes twice, of which readers might see either."""
+    hook = _once if keys_once else None
     try:
-        document = json.loads(content, object_pairs_hook=_once, parse_constant=_refused)
+        document = json.loads(content, object_pairs_hook=hook, parse_constant=_refused)
     except (ValueError, RecursionError) as error:
         raise StoreError(
             f"{owner}: damaged ({fault_of(error)}); restore it or publish again"
@@ -72,9 +73,9 @@ def unsealed(path: Path) -> dict[str, Any]:
     return unsealed_content(content_of(path), path)
 
 
-def unsealed_content(content: bytes, owner: Path | str) -> dict[str, Any]:
+def unsealed_content(content: bytes, owner: Path | str, keys_once: bool = True) -> dict[str, Any]:
     """`unsealed` of a file that has been read."""
-    document = parsed(content, owner)
+    document = parsed(content, owner, keys_once)
     digest = document.get("digest")
     if not is_sha256(digest):
         raise StoreError(
