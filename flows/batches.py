@@ -21,14 +21,24 @@ from distributed.comm import CommClosedError
 
 from flows.cluster import GPU, Workers, present
 from flows.console import note
-from flows.progress import Watch, kind_of_reject
-from flows.worker import Batch, Finished, code, process_batch, read_batch, register_batch, share
+from flows.progress import Watch
+from flows.worker import (
+    Batch,
+    Finished,
+    process_batch,
+    read_batch,
+    refusal_for,
+    register_batch,
+    share,
+)
+from pipeline.code_keys import all_code
 from pipeline.config import BuildConfig
-from pipeline.errors import FacefoldError, MachineError, StoreError
+from pipeline.errors import Code, FacefoldError, MachineError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.ledger import Result, open_ledger, record, record_seconds
 from pipeline.plan import Plan, batches, ledger_path
-from pipeline.stages import Recipe, Work
+from pipeline.stages import Recipe
+from pipeline.types import Refusal
 
 A_WORKER = 2
 """Batches in flight for each worker: one that it is at, one that waits for it."""
@@ -98,11 +108,14 @@ def _finished(
         batch = running.pop(future)
         finished = _outcome(batch, future)
         if batch.attempt == 1:
-            for work, reason in finished.unfinished:
-                watch.retried(work.record.scan_id, reason)
+            for work, refusal in finished.unfinished:
+                watch.retried(work.record.scan_id, refusal.reason)
                 waiting.appendleft(replace(batch, works=(work,), attempt=2))
         else:
-            finished.results += [_given_up(work, reason) for work, reason in finished.unfinished]
+            finished.results += [
+                [Result(work.keys.judge, work.record.scan_id, refusal)]
+                for work, refusal in finished.unfinished
+            ]
         yield batch, finished
 
 
@@ -116,7 +129,7 @@ def _batches(
         recipe = Recipe(source.registry, source.options, plan.gates, config.work, config.keep_scans)
         path = share(shared, f"recipe_{source.registry.id}", recipe)
         boxes = shared / "boxes"
-        yield Batch(tuple(works), path, model_file, boxes, code(), config.scan_seconds)
+        yield Batch(tuple(works), path, model_file, boxes, all_code(), config.scan_seconds)
 
 
 def _submit(client: Client, batch: Batch, config: BuildConfig, there: Workers) -> Future:
@@ -193,20 +206,17 @@ def _outcome(batch: Batch, future: Future) -> Finished:
     if isinstance(error, (MachineError, StoreError)):  # as a full disk: no scan is at fault
         raise error
     # no scan may stop the others, whatever it makes a worker raise; nothing is hidden, for the
-    # reason is told, and stays in quarantine where it comes again
-    reason = f"{type(error).__name__}: {error}"
+    # reason is reported, and stays in quarantine if it comes again
+    refusal = refusal_for(error)
     if isinstance(error, KilledWorker):
         reason = "the workers that were at its batch died, one after another"
-    return Finished(unfinished=[(work, reason) for work in batch.works])
-
-
-def _given_up(work: Work, reason: str) -> list[Result]:
-    return [Result(work.keys.judge, work.record.scan_id, "worker", reason)]
+        refusal = Refusal("worker", Code.CRASHED, reason)
+    return Finished(unfinished=[(work, refusal) for work in batch.works])
 
 
 def _tell(watch: Watch, source: str, finished: Finished) -> None:
     last = [rows[-1] for rows in finished.results]
-    refused = Counter(kind_of_reject(one.stage, one.reason) for one in last if one.stage)
+    refused = Counter(one.refusal.kind for one in last if one.refusal is not None)
     kept = sum(one.kept for one in last)
     spent = finished.spent
     watch.batch(source, kept, refused, spent.seconds, spent.cpu_seconds)

@@ -27,6 +27,7 @@ from flows.worker import write_rows
 from pipeline.assembly import Assembly, assemble
 from pipeline.config import BuildConfig, load_build
 from pipeline.errors import FacefoldError
+from pipeline.estimate import full_disk_named
 from pipeline.flame.model import FlameModel
 from pipeline.plan import Plan
 from pipeline.store import ModelTag, link_shards, prune, publish, push
@@ -51,7 +52,8 @@ def build(
     with `retry`, scans that ended their worker are tried again.
     """
     loaded = load_build(config, overrides)
-    with only_build(loaded.work), watched() as seen:
+    full = full_disk_named(loaded.work, loaded.store_folder)
+    with full, only_build(loaded.work), watched() as seen:
         planned = step("plan", lambda: plan_build(loaded, dask, retry, seen))
         return carry_out(planned, seen)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 
 from flows.console import duration, out, plain, rows_table
+from pipeline.assembly import quarantine_row
 from pipeline.config import BuildConfig
 from pipeline.estimate import SourceEstimate, estimate, size, spaces
 from pipeline.flame.assets import load_model
@@ -21,7 +21,7 @@ from pipeline.store.layout import HEAD
 WIDTH = 112
 """Characters of the table: it is not cut where the output is no terminal."""
 SAID = 20
-"""Quarantined files that are told one by one."""
+"""Quarantined files that are listed one by one."""
 
 
 def dry_run(config: BuildConfig, retry: bool = False) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def dry_run(config: BuildConfig, retry: bool = False) -> dict[str, Any]:
         "recompute": len(plan.todo),
         "reuse": len(plan.known),
         "remove": leaving.total(),
-        "quarantine": [asdict(q) for s in plan.sources for q in s.catalogue.quarantined],
+        "quarantine": [quarantine_row(q) for s in plan.sources for q in s.catalogue.quarantined],
         "estimate": {
             "seconds": round(expected.seconds, 1),
             "workers": config.workers,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import resource
 import threading
 import time
@@ -16,10 +15,12 @@ import psutil
 from rich.console import Console
 from rich.live import Live
 
-from flows.console import duration, err, figure
+from flows.console import duration, err, figure, plain
 from flows.pace import Pace
+from pipeline.errors import Code
 
 STAGES = ("read", "register", "judge")
+MEANINGS = {str(code): code.meaning for code in Code}
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Watch:
         seconds: Mapping[str, float],
         cpu_seconds: Mapping[str, float],
     ) -> None:
-        """A finished batch: refused scans by `kind_of_reject`, sums over its scans by stage."""
+        """A finished batch: refused scans by `Refusal.kind`, sums over its scans by stage."""
         n = kept + sum(refused.values())
         with self.lock:
             self.sources[source].kept += kept
@@ -271,7 +272,7 @@ def watch(
     """Tells the progress of a build on `console`: live in a terminal, else a line now and then."""
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        plain(line, console)
 
     if quiet:
         yield Watch(sources)
@@ -296,13 +297,9 @@ def watch(
             live.transient = True  # what was broken off stays on the screen
 
 
-def kind_of_reject(stage: str, reason: str) -> str:
-    """A reason without what is of one scan alone: its path or id, figures, further reasons."""
-    first = reason.split("; ")[0]
-    subject, colon, rest = first.partition(": ")
-    if colon and ("/" in subject or subject.startswith("scan ")):
-        first = rest
-    return f"{stage}: " + re.sub(r"\d+([.,]\d+)*", "…", first)
+def meaning_of(kind: str) -> str:
+    """What the code of a `Refusal.kind` means."""
+    return MEANINGS.get(kind.partition(": ")[2], "")
 
 
 def _own_cpu_s() -> float:

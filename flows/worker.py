@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import socket
 from collections.abc import Callable, Sequence
@@ -14,10 +15,11 @@ import torch
 from distributed import get_worker
 
 from pipeline.assembly import shard_arrays
-from pipeline.black_box import reason_of, recorded
-from pipeline.errors import MachineError, StoreError
+from pipeline.black_box import recorded, refusal_of
+from pipeline.code_keys import LIBRARIES, all_code
+from pipeline.errors import Code, MachineError, StoreError
 from pipeline.flame.model import FlameModel
-from pipeline.ledger import STAGE_CODE, Result, code_digest, digest_of
+from pipeline.ledger import Result
 from pipeline.registration.template import prepare_template
 from pipeline.stage_files import scan_path
 from pipeline.stages import (
@@ -31,9 +33,10 @@ from pipeline.stages import (
 )
 from pipeline.store import write_shard
 from pipeline.store.layout import write_file
-from pipeline.types import Scan, ShardReceipt
+from pipeline.types import Refusal, Scan, ShardReceipt
 
 T = TypeVar("T")
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,7 @@ class Finished:
     """What became of a batch: results by scan and stage, and scans that are to be tried alone."""
 
     results: list[list[Result]] = field(default_factory=list)
-    unfinished: list[tuple[Work, str]] = field(default_factory=list)
-    """With the reason."""
+    unfinished: list[tuple[Work, Refusal]] = field(default_factory=list)
     spent: Spent = field(default_factory=Spent)
 
 
@@ -86,16 +88,14 @@ def shared(path: Path) -> Any:
     return pickle.loads(path.read_bytes())
 
 
-def code() -> str:
-    """Digest of the code of all stages."""
-    return digest_of(*map(code_digest, STAGE_CODE))
-
-
 def opened(batch: Batch) -> tuple[Recipe, FlameModel]:
     """Recipe and model. Raises MachineError where this machine's facefold or folders are others."""
     here = f"the Dask worker {get_worker().address} on {socket.gethostname()}"
-    if batch.code != code():
-        raise MachineError(f"{here} has another facefold: install the build's on all machines")
+    if batch.code != all_code():
+        raise MachineError(
+            f"{here} has another facefold, or another minor version of "
+            f"{', '.join(LIBRARIES.values())}: install the build's on all machines"
+        )
     missing = [path for path in (batch.recipe, batch.model) if not path.exists()]
     if missing:
         raise MachineError(
@@ -116,7 +116,8 @@ def at_hand(batch: Batch, recipe: Recipe, finished: Finished) -> list[Work]:
         if path.exists() or kept.exists():
             there.append(work)
         elif path.parent.exists():
-            finished.unfinished.append((work, f"{path} has gone since the build began"))
+            reason = f"{path} has gone since the build began"
+            finished.unfinished.append((work, Refusal("worker", Code.UNREADABLE, reason)))
         else:
             raise MachineError(
                 f"the Dask worker {get_worker().address} on {socket.gethostname()} does not see "
@@ -174,21 +175,29 @@ def guarded(
         return []
     box = batch.boxes / f"{works[0].keys.judge}_{len(works)}_{batch.attempt}"
     seconds = batch.seconds * len(works)
-    reason = reason_of(box, seconds)
-    if reason is None:
+    refusal = refusal_of(box, seconds)
+    if refusal is None:
         try:
             with recorded(box, seconds, memory_bytes()):
                 return run(works)
         except StoreError:  # a full or failing disk: no scan is at fault
             raise
         # no scan may stop the others, whatever it makes a worker raise; nothing is hidden, for the
-        # reason is told. As text: not every exception can be sent, and Dask waits for ever for one
+        # reason is kept. As text: not every exception can be sent, and Dask waits for ever for one
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            if out_of_memory(error):
-                reason = f"needs more memory than a worker has: {error}"
-    finished.unfinished += [(work, reason) for work in works]
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise StoreError(f"{error.filename or batch.boxes}: {error.strerror}") from error
+            refusal = refusal_for(error)
+    finished.unfinished += [(work, refusal) for work in works]
     return []
+
+
+def refusal_for(error: BaseException) -> Refusal:
+    """What an exception that no stage expects says of the scan it was at."""
+    if out_of_memory(error):
+        reason = f"needs more memory than a worker has: {error}"
+        return Refusal("worker", Code.OUT_OF_MEMORY, reason)
+    return Refusal("worker", Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
 def memory_bytes() -> int | None:
@@ -197,7 +206,7 @@ def memory_bytes() -> int | None:
     return None if limit is None or torch.cuda.is_initialized() else int(0.9 * limit)
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """torch says so in words only."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and "memory" in str(error)

@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.errors import Code
+from pipeline.types import Refusal
+
 TIME_OUT = re.compile(r"^Timeout \(([\d:.]+)\)!", re.MULTILINE)
 CRASH = re.compile(r"^Fatal Python error: (.+)", re.MULTILINE)
 FRAME = re.compile(r'File "(.+)", line (\d+) in (\S+)')
@@ -43,18 +46,19 @@ def recorded(box: Path, seconds: float, memory_bytes: int | None = None) -> Iter
             box.unlink(missing_ok=True)
 
 
-def reason_of(box: Path, seconds: float) -> str | None:
-    """Why the process that left this box ended; None where there is no box."""
+def refusal_of(box: Path, seconds: float) -> Refusal | None:
+    """Why the process that left this box ended; None if there is no box."""
     try:
         told = box.read_text(errors="replace")
     except FileNotFoundError:
         return None
     place = _place(told)
     if TIME_OUT.search(told):
-        return f"took more than {seconds:g} s{place}"
+        reason = f"took more than {seconds:g} s{place}"
+        return Refusal("worker", Code.TOO_SLOW, reason, {"limit_s": seconds})
     if crash := CRASH.search(told):
-        return f"crashed its worker: {crash[1]}{place}"
-    return "its worker was killed, as where memory runs out"
+        return Refusal("worker", Code.CRASHED, f"crashed its worker: {crash[1]}{place}")
+    return Refusal("worker", Code.CRASHED, "its worker was killed, as happens if memory runs out")
 
 
 def _place(told: str) -> str:

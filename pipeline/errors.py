@@ -19,7 +19,7 @@ class Code(StrEnum):
     meaning: str
     remedy: str
 
-    def __new__(cls, value: str, meaning: str, remedy: str) -> Code:
+    def __new__(cls, value: str, meaning: str = "", remedy: str = "") -> Code:
         code = str.__new__(cls, value)
         code._value_, code.meaning, code.remedy = value, meaning, remedy
         return code
@@ -50,9 +50,20 @@ class Code(StrEnum):
         "no vertices or no usable triangles are left",
         "leave the file out by `scans.exclude`, or export the mesh again",
     )
+    # the folder against its registry
+    UNEXPLAINED = (
+        "unexplained",
+        "no rule of the registry explains the file",
+        "add it to `scans.include`, `.companions` or `.exclude`",
+    )
+    NAME = (
+        "name",
+        "the file's name does not fit `scans.name`",
+        "correct the pattern, or exclude the file with a reason",
+    )
     AMBIGUOUS = (
         "ambiguous",
-        "the registry's rules fit a file in more than one way, or two files claim one scan",
+        "two files claim one scan, or a rule fits in more than one way",
         "make the rule say which file is meant",
     )
     COMPANION = (
@@ -231,3 +242,14 @@ class StoreError(FacefoldError):
 
 class MachineError(FacefoldError):
     """A machine lacks what the work needs: a folder, a file, the same facefold."""
+
+
+def database_error(path: Path, what: str, error: Exception, remedy: str) -> FacefoldError:
+    """Of a SQLite database that cannot be used: `remedy` is for one that is damaged, and not for a
+    disk that is full, read-only or failing."""
+    if getattr(error, "sqlite_errorname", "").startswith(DISK_FAULTS_OF_SQLITE):
+        remedy = "the disk is full, read-only or failing: make room there, then run it again"
+    return FacefoldError(f"{path}: no usable {what} ({error}); {remedy}")
+
+
+DISK_FAULTS_OF_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")

@@ -14,25 +14,17 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from pipeline.errors import FacefoldError
+from pipeline.errors import Code, FacefoldError, database_error
+from pipeline.types import Refusal
 
 STAGES = ("read", "register", "judge")
-STAGE_CODE: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "read": ("errors", "types", "units", "geometry", "formats", "landmarks", "normalise"),
-        "register": ("flame", "registration", "store/rows", "stage_files"),
-        "judge": ("quality", "stages"),
-        "assemble": ("assembly", "row_order", "identity", "store/tables", "store/schema"),
-    }
-)
-"""Modules and packages of `pipeline/` that a stage's results depend on, besides the stages before
-it; `assemble` makes the tables of a version from all scans' results."""
+
+LAYOUT = 1
+"""Number of the tables' layout; results in another one are computed again."""
 
 WAL_PAGES = 16384
 """Pages of 4 kB in the log before they are written to their places, which waits for the disk: keys
@@ -42,8 +34,10 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
     key TEXT PRIMARY KEY,
     scan_id TEXT NOT NULL,
-    stage TEXT NOT NULL,   -- '' where the scan was kept, else the stage that refused it
+    stage TEXT NOT NULL,   -- '' if the scan was kept, else the stage that refused it
+    code TEXT NOT NULL,
     reason TEXT NOT NULL,
+    figures TEXT NOT NULL, -- JSON: the measured values behind the reason
     summary TEXT NOT NULL  -- JSON: the figures that the manifest shows
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS timings (
@@ -65,13 +59,21 @@ class Result:
 
     key: str
     scan_id: str
-    stage: str = ""
-    reason: str = ""
+    refusal: Refusal | None = None
     summary: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kept(self) -> bool:
-        return not self.stage
+        return self.refusal is None
+
+    @property
+    def stage(self) -> str:
+        """The stage that refused the scan, "" if it was kept."""
+        return "" if self.refusal is None else self.refusal.stage
+
+    @property
+    def reason(self) -> str:
+        return "" if self.refusal is None else self.refusal.reason
 
 
 @contextmanager
@@ -81,36 +83,57 @@ def open_ledger(path: Path) -> Iterator[sqlite3.Connection]:
     Raises FacefoldError where the file is no ledger or is damaged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    ledger = sqlite3.connect(path, timeout=60)
+    try:
+        ledger = sqlite3.connect(path, timeout=60)
+    except sqlite3.DatabaseError as error:
+        raise _unusable(path, error) from error
     try:
         ledger.execute("PRAGMA journal_mode=WAL")
         # a loss of power may take the last results, which are then computed again
         ledger.execute("PRAGMA synchronous=NORMAL")
         ledger.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
+        [layout] = ledger.execute("PRAGMA user_version").fetchone()
+        if layout != LAYOUT:  # no key of another facefold's results would be found
+            ledger.executescript("DROP TABLE IF EXISTS results")
+            ledger.execute(f"PRAGMA user_version={LAYOUT}")
         ledger.executescript(_SCHEMA)
         yield ledger
     except sqlite3.DatabaseError as error:
-        raise FacefoldError(
-            f"{path}: no usable ledger ({error}); delete it, and results are computed anew"
-        ) from error
+        raise _unusable(path, error) from error
     finally:
         ledger.close()
 
 
+def _unusable(path: Path, error: sqlite3.DatabaseError) -> FacefoldError:
+    return database_error(path, "ledger", error, "delete it, and results are computed anew")
+
+
 def record(ledger: sqlite3.Connection, results: Iterable[Result]) -> None:
     """Write results in one transaction; a key computed again replaces its row."""
-    rows = [(r.key, r.scan_id, r.stage, r.reason, _SORTED.encode(dict(r.summary))) for r in results]
+    rows = [
+        (r.key, r.scan_id, *_refusal_columns(r.refusal), _SORTED.encode(dict(r.summary)))
+        for r in results
+    ]
     with ledger:
-        ledger.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", rows)
+        ledger.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def _refusal_columns(refusal: Refusal | None) -> tuple[str, str, str, str]:
+    if refusal is None:
+        return "", "", "", "{}"
+    return refusal.stage, refusal.code, refusal.reason, _SORTED.encode(dict(refusal.figures))
 
 
 def recorded(ledger: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Result]:
     """The results the ledger holds for `keys`, by key."""
     found = {}
-    for rows in _rows(ledger, "key, scan_id, stage, reason, summary", keys):
+    for rows in _rows(ledger, "key, scan_id, stage, code, reason, figures, summary", keys):
         summaries = json.loads(f"[{','.join(row[-1] for row in rows)}]")  # faster than one by one
-        for (key, scan_id, stage, reason, _), summary in zip(rows, summaries, strict=True):
-            found[key] = Result(key, scan_id, stage, reason, summary)
+        for (key, scan_id, stage, code, reason, figures, _), summary in zip(
+            rows, summaries, strict=True
+        ):
+            refusal = Refusal(stage, Code(code), reason, json.loads(figures)) if stage else None
+            found[key] = Result(key, scan_id, refusal, summary)
     return found
 
 
@@ -151,18 +174,3 @@ def digest_of(*parts: Any) -> str:
     """SHA-256 of JSON-able values, independent of the order of mappings' keys."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@cache
-def code_digest(stage: str) -> str:
-    """SHA-256 over the source of the modules that are a stage's own."""
-    root = Path(__file__).parent
-    sha = hashlib.sha256()
-    for part in STAGE_CODE[stage]:
-        sources = [*root.glob(f"{part}.py"), *sorted(root.glob(f"{part}/**/*.py"))]
-        if not sources:
-            raise FileNotFoundError(f"{root / part} is listed in STAGE_CODE but does not exist")
-        for source in sources:
-            sha.update(source.relative_to(root).as_posix().encode())
-            sha.update(source.read_bytes())
-    return sha.hexdigest()

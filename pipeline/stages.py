@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pipeline.errors import FacefoldError, RegistrationError
+from pipeline.errors import Code, FacefoldError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.ledger import Result
-from pipeline.normalise import read_record, stage_of
-from pipeline.quality import Gates, assess, likely_instead, wrong_axes
+from pipeline.normalise import read_record
+from pipeline.quality import Gates, assess, gates_within, likely_instead, wrong_axes
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.detected import with_detected_landmarks
 from pipeline.registration.template import Template, prepare_template
@@ -34,7 +34,7 @@ from pipeline.stage_files import (
     scan_path,
 )
 from pipeline.store.rows import manifest_row, point_fields, row_fields
-from pipeline.types import Quality, Registration, Scan, ScanRecord
+from pipeline.types import Quality, Refusal, Registration, Scan, ScanRecord
 
 
 class Keys(NamedTuple):
@@ -107,7 +107,7 @@ def read(work: Work, recipe: Recipe) -> Scan | Result:
     try:
         scan = read_record(work.record, recipe.registry)
     except FacefoldError as error:
-        return Result(work.keys.read, work.record.scan_id, stage_of(error), str(error))
+        return Result(work.keys.read, work.record.scan_id, Refusal.of(error))
     if recipe.keep_scans:
         save_scan(path, scan)
     return scan
@@ -171,11 +171,9 @@ def judge(
     work: Work, scan: Scan, registration: Registration, recipe: Recipe, template: Template
 ) -> list[Result]:
     """The results of reading, registering and judging one scan that could be read."""
-    registry, scan_id = recipe.registry, work.record.scan_id
+    registry, scan_id = recipe.registry.under(work.record.rule), work.record.scan_id
     limits = registry.limits.of(work.record.expression)
-    stage, reason, quality = judged(
-        scan, registration, template, recipe.gates, registry.axes, limits
-    )
+    refusal, quality = judged(scan, registration, template, recipe.gates, registry.axes, limits)
     summary: dict[str, Any] = {}
     if quality is not None:
         scan = with_detected_landmarks(scan, registration, template.model)
@@ -183,7 +181,7 @@ def judge(
     return [
         Result(work.keys.read, scan_id),
         Result(work.keys.register, scan_id),
-        Result(work.keys.judge, scan_id, stage, reason, summary),
+        Result(work.keys.judge, scan_id, refusal, summary),
     ]
 
 
@@ -194,20 +192,26 @@ def judged(
     gates: Gates,
     axes: Axes | None,
     limits: Limits,
-) -> tuple[str, str, Quality | None]:
-    """The stage that refuses a registration and why, both "" where none does; its quality.
+) -> tuple[Refusal | None, Quality | None]:
+    """Why a registration is refused, None if it is not; its quality, None if it failed.
 
-    What speaks against the declared unit or axes is part of the reason. A registration that failed
-    has no quality.
+    What speaks against the declared unit or axes is part of the reason. Limits that the source
+    itself sets go before the build's gates.
     """
     if registration.status == "failed":
-        reasons = [registration.reason, likely_instead(scan, template, axes, limits)]
-        return "register", "; ".join(filter(None, reasons)), None
-    quality = assess(scan, registration, template.model, gates)
+        likely = likely_instead(scan, template, axes, limits)
+        reason = "; ".join(filter(None, [registration.reason, likely]))
+        return Refusal(
+            "register", registration.code or Code.DIVERGED, reason, registration.figures
+        ), None
+    quality = assess(scan, registration, template.model, gates_within(gates, limits))
     if contradiction := wrong_axes(registration, template.model, axes, limits):
-        quality = replace(quality, verdict="reject", reasons=(contradiction, *quality.reasons))
-    elif quality.verdict == "reject" and (likely := likely_instead(scan, template, axes, limits)):
-        quality = replace(quality, reasons=(*quality.reasons, likely))
+        findings = (contradiction, *quality.findings)
+        quality = replace(quality, verdict="reject", findings=findings)
     if quality.verdict != "reject":
-        return "", "", quality
-    return "quality", "; ".join(quality.reasons), quality
+        return None, quality
+    worst = quality.findings[0]
+    reasons = [*quality.reasons]
+    if worst.code is not Code.AXES:
+        reasons.append(likely_instead(scan, template, axes, limits))
+    return replace(worst, reason="; ".join(filter(None, reasons))), quality

@@ -13,14 +13,14 @@ import yaml
 from pipeline.catalogue import catalogue
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
-from pipeline.normalise import read_record, stage_of
+from pipeline.normalise import read_record
 from pipeline.quality import DEFAULT_GATES
 from pipeline.registration import options_from, register
 from pipeline.registration.template import prepare_template
 from pipeline.registry import SourceRegistry
 from pipeline.sources.report import spread
 from pipeline.stages import judged, torch_device
-from pipeline.types import Quality, Registration, Scan
+from pipeline.types import Quality, Refusal, Registration, Scan
 
 Readiness = Literal["ready", "look at it", "not ready"]
 
@@ -33,19 +33,18 @@ class Tried:
     scan: Scan | None = None
     registration: Registration | None = None
     quality: Quality | None = None
-    stage: str = ""
-    """The stage that refuses it, as in a build; "" where none does."""
-    reason: str = ""
+    refusal: Refusal | None = None
+    """As in a build; None if the scan would be kept."""
 
     @property
     def verdict(self) -> str:
-        return "reject" if self.stage or self.quality is None else self.quality.verdict
+        return "reject" if self.refusal or self.quality is None else self.quality.verdict
 
     @property
     def fault(self) -> str:
-        """Why it is not simply accepted; "" where it is."""
-        if self.stage:
-            return f"{self.stage}: {self.reason}"
+        """Why it is not simply accepted; "" if it is."""
+        if self.refusal is not None:
+            return f"{self.refusal.stage}: {self.refusal.reason}"
         reasons = () if self.quality is None else self.quality.reasons
         return "review: " + "; ".join(reasons) if reasons else ""
 
@@ -65,17 +64,18 @@ def try_scans(
         try:
             scans.append(read_record(record, registry))
         except FacefoldError as error:
-            done[record.scan_id] = Tried(record.scan_id, stage=stage_of(error), reason=str(error))
+            done[record.scan_id] = Tried(record.scan_id, refusal=Refusal.of(error))
     device = torch_device(device)
-    options = options_from(registry.registration)
+    options = options_from(registry.registering)
     template = prepare_template(model, device, options.modes)
-    limits = {record.scan_id: registry.limits.of(record.expression) for record in sample}
+    records = {record.scan_id: record for record in sample}
     for scan, registration in zip(scans, register(scans, model, options, device), strict=True):
-        stage, reason, quality = judged(
-            scan, registration, template, DEFAULT_GATES, registry.axes, limits[scan.scan_id]
-        )
+        record = records[scan.scan_id]
+        ruled = registry.under(record.rule)
+        limits = ruled.limits.of(record.expression)
+        refusal, quality = judged(scan, registration, template, DEFAULT_GATES, ruled.axes, limits)
         fitted = None if registration.status == "failed" else registration
-        done[scan.scan_id] = Tried(scan.scan_id, scan, fitted, quality, stage, reason)
+        done[scan.scan_id] = Tried(scan.scan_id, scan, fitted, quality, refusal)
     return [done[record.scan_id] for record in sample]
 
 
@@ -101,9 +101,9 @@ def _against(
     """What a build would fail for."""
     limit = registry.limits.max_rejected_share
     allowed = f"limits.max_rejected_share allows {limit:.0%}"
-    refused = Counter(one.stage for one in tried if one.stage)
+    refused = Counter(one.refusal.kind for one in tried if one.refusal is not None)
     if tried and refused.total() / len(tried) > limit:
-        where = ", ".join(f"{n} at {stage}" for stage, n in refused.most_common())
+        where = ", ".join(f"{n} {kind}" for kind, n in refused.most_common())
         yield f"{refused.total()} of {len(tried)} sampled scans are refused ({where}), {allowed}"
     lost, found = report["quarantined"], report["scans"] + report["quarantined"]
     if found and lost / found > limit:

@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.registry import registry_schema_text
 from pipeline.store.schema import schema_json
 from tests.build_table import build_markdown
+from tests.refusal_table import refusals_markdown
 from tests.source_table import sources_markdown
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +21,7 @@ GENERATED = {
     ROOT / "docs" / "reference" / "store_schema.json": schema_json,
     ROOT / "docs" / "reference" / "build.md": build_markdown,
     ROOT / "docs" / "reference" / "sources.md": sources_markdown,
+    ROOT / "docs" / "reference" / "refusals.md": refusals_markdown,
 }
 
 

@@ -13,6 +13,7 @@ import yaml
 from pipeline.config import BuildConfig, load_build
 from pipeline.ledger import Result, open_ledger, record
 from pipeline.plan import Plan, ledger_path
+from pipeline.types import Refusal
 
 REGISTRY: Mapping[str, Any] = {
     "title": "Lab",
@@ -79,16 +80,15 @@ def build_of(folder: Path, *sources: str, **fields: Any) -> BuildConfig:
 def outcomes_of(
     config: BuildConfig,
     plan: Plan,
-    refused: Mapping[str, tuple[str, str]] | None = None,
+    refused: Mapping[str, Refusal] | None = None,
     **figures: Any,
 ) -> dict[str, str]:
-    """Records a result for every work of the plan; `refused`: scan id -> stage and reason."""
+    """Records a result for every work of the plan; `refused` by scan id."""
     results = []
     for work in plan.works:
         scan_id = work.record.scan_id
-        stage, reason = (refused or {}).get(scan_id, ("", ""))
         summary = {"scan_id": scan_id, "verdict": "accept", "coverage": 0.5, **figures}
-        results.append(Result(work.keys.judge, scan_id, stage, reason, summary))
+        results.append(Result(work.keys.judge, scan_id, (refused or {}).get(scan_id), summary))
     with open_ledger(ledger_path(config)) as ledger:
         record(ledger, results)
     return {result.key: result.stage for result in results}

@@ -23,18 +23,22 @@ from pipeline.assembly import (
     summarise,
 )
 from pipeline.config import BuildConfig
-from pipeline.errors import FacefoldError
+from pipeline.errors import Code, FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.plan import Plan, make_plan
 from pipeline.stage_files import result_path, save_result
 from pipeline.store import create_staging, publish, write_shard
 from pipeline.store.tables import identity_rows
-from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Registration
+from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Refusal, Registration
 from tests.small_build import build_of, outcomes_of, write_registry, write_source
 from tests.store.random_store import TAG, random_points, random_rows
 
-REFUSED = {"lab:p2_neutral": ("read", "cut off"), "clinic:p9_smile": ("quality", "hardly a face")}
+REFUSED = {
+    "lab:p2_neutral": Refusal("read", Code.DAMAGED, "cut off"),
+    "clinic:p9_smile": Refusal("quality", Code.NOT_A_FACE, "hardly a face", {"value": 0.2}),
+}
+EMPTY = {"lab:p2_neutral": Refusal("read", Code.UNREADABLE, "empty")}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +92,7 @@ def column(assembly: Assembly, name: str) -> dict[str, Any]:
 
 def test_images_are_referenced_in_the_manifest(folder: Path, model: FlameModel) -> None:
     write_source(folder, "lab", "p1_neutral.jpg", images=["{stem}.jpg"])
-    found = column(assembled(folder, model)[2], "images")
+    found = column(assembled(folder, model)[2], "image_files")
     [image] = json.loads(found["lab:p1_neutral"])
     assert image["path"] == "p1_neutral.jpg" and image["bytes"] == len("lab/p1_neutral.jpg")
     assert image["sha256"] == hashlib.sha256(b"lab/p1_neutral.jpg").hexdigest()
@@ -108,6 +112,26 @@ def test_what_files_tell_of_people_is_in_the_manifest(folder: Path, model: Flame
     assert (sex["lab:p2_neutral"], age["lab:p2_neutral"]) == ("male", None)
     assert (sex["clinic:p7_neutral"], age["lab:p3_neutral"]) == (None, None)
     assert set(column(assembly, "ancestry").values()) == {None}
+
+
+def test_expressions_and_frames_are_in_the_manifest(folder: Path, model: FlameModel) -> None:
+    scans = {
+        "include": ["*.obj"],
+        "name": r"(?P<subject>p(?P<frame>\d))_(?P<expression>neutral|smile)\.obj",
+        "companions": ["*.npy"],
+        "exclude": [{"pattern": "torn_*", "reason": "torn meshes"}],
+    }
+    write_registry(folder, "lab", scans=scans)
+    plain = assembled(folder, model)[2]
+    kinds = column(plain, "expression_class")
+    assert (kinds["lab:p1_neutral"], kinds["lab:p1_smile"]) == ("neutral", "unknown")
+    assert column(plain, "frame")["lab:p1_smile"] == 1
+    write_registry(folder, "lab", scans=scans, expressions={"smile": "smile"})
+    told = assembled(folder, model)[2]
+    kinds, neutral = column(told, "expression_class"), column(told, "neutral")
+    assert (kinds["lab:p1_neutral"], kinds["lab:p1_smile"]) == ("neutral", "smile")
+    assert all((kinds[scan] == "neutral") == neutral[scan] for scan in kinds)
+    assert digest(told) != digest(plain)
 
 
 def test_every_file_is_counted_once(folder: Path, model: FlameModel) -> None:
@@ -278,10 +302,13 @@ def test_a_source_that_loses_too_much_stops_the_build(folder: Path, model: Flame
     limits(0.5, 0.34)
     with pytest.raises(FacefoldError) as caught:
         limits(0.49, 0.34)
-    assert "lab: 3 of 6 scans are quarantined (2 at catalogue, 1 at read)" in str(caught.value)
+    lost = "1 catalogue: unexplained, 1 read: damaged, 1 catalogue: name"
+    assert f"lab: 3 of 6 scans are quarantined ({lost})" in str(caught.value)
     assert "limits.max_rejected_share 0.49" in str(caught.value)
     assert "nothing was published" in str(caught.value) and "clinic" not in str(caught.value)
-    with pytest.raises(FacefoldError, match=r"lab: 3 of 6 .*clinic: 1 of 3 .*\(1 at quality\)"):
+    with pytest.raises(
+        FacefoldError, match=r"lab: 3 of 6 .*clinic: 1 of 3 .*\(1 quality: not_a_face\)"
+    ):
         limits(0.2, 0.2)
 
 
@@ -329,9 +356,7 @@ def test_digests_follow_settings_model_and_verdicts(folder: Path, model: FlameMo
         digest(assembled(folder, model, quality={"coverage": [0.6, 0.3]})[2]),
         digest(assembled(folder, replace(model, name="another"))[2]),
         digest(assembled(folder, model, refused={})[2]),
-        digest(
-            assembled(folder, model, refused=REFUSED | {"lab:p2_neutral": ("read", "empty")})[2]
-        ),
+        digest(assembled(folder, model, refused=REFUSED | EMPTY)[2]),
     ]
     assert len(set(found)) == len(found)
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.black_box import reason_of, recorded
+from pipeline.black_box import recorded, refusal_of
+from pipeline.errors import Code
+from pipeline.types import Refusal
 
 SCRIPT = """
 import ctypes, os, signal, sys, time
@@ -44,18 +46,19 @@ def test_what_ended_a_process_is_in_its_box(end: str, told: str, tmp_path: Path)
     command = [sys.executable, "-c", SCRIPT, str(box), end]
     done = subprocess.run(command, timeout=60, check=False, stderr=subprocess.DEVNULL)
     assert done.returncode != 0
-    reason = reason_of(box, 0.5)
-    assert reason is not None and told in reason
+    refusal = refusal_of(box, 0.5)
+    assert refusal is not None and told in refusal.reason
+    assert refusal.code is (Code.TOO_SLOW if "took more" in told else Code.CRASHED)
 
 
 def test_a_block_that_ends_leaves_no_box(tmp_path: Path) -> None:
     box = tmp_path / "box"
     with recorded(box, 60):
         assert box.exists()
-    assert reason_of(box, 60) is None
+    assert refusal_of(box, 60) is None
     with pytest.raises(ValueError, match="odd"), recorded(box, 60):
         raise ValueError("odd")
-    assert reason_of(box, 60) is None
+    assert refusal_of(box, 60) is None
 
 
 def test_the_innermost_place_of_this_package_is_told(tmp_path: Path) -> None:
@@ -66,7 +69,10 @@ def test_the_innermost_place_of_this_package_is_told(tmp_path: Path) -> None:
         '  File "/x/pipeline/stages.py", line 12 in process\n'
     )
     (tmp_path / "box").write_text(stack)
-    assert reason_of(tmp_path / "box", 5) == "took more than 5 s, in nearest (closest.py:77)"
+    reason = "took more than 5 s, in nearest (closest.py:77)"
+    assert refusal_of(tmp_path / "box", 5) == Refusal(
+        "worker", Code.TOO_SLOW, reason, {"limit_s": 5}
+    )
 
 
 def test_memory_beyond_the_limit_is_refused_and_the_limit_goes_with_the_block(

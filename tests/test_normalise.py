@@ -18,11 +18,11 @@ from pipeline.errors import FacefoldError, FormatError, UnitError
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
 from pipeline.landmarks.schemes import scheme_of, to_68
-from pipeline.normalise import clean, normalise, read_record, stage_of
+from pipeline.normalise import clean, normalise, read_record
 from pipeline.normalise.axes import check_axes
 from pipeline.registry import Axes, Limits, SourceRegistry, load_registry
 from pipeline.registry.sections import Direction
-from pipeline.types import Array, RawScan
+from pipeline.types import Array, RawScan, Refusal
 from pipeline.units import UNITS
 
 UPRIGHT = Axes(up="+y", forward="+z")
@@ -169,7 +169,7 @@ def test_the_message_of_swapped_axes() -> None:
         axes = Axes(up="+y", forward="+x")
         raw = RawScan(vertices, faces)
         normalise(raw, scan_id="a", unit="mm", axes=axes, landmarks=landmarks)
-    assert stage_of(caught.value) == "normalise"
+    assert Refusal.of(caught.value).stage == "normalise"
     found = re.sub(r"turned \d\d°", "turned 9_°", str(caught.value))
     assert found == (
         "a: axes {up: +y, forward: +x}: its landmarks show a face turned 9_° from upright, limit "
@@ -231,7 +231,7 @@ def test_mirrored_scans_and_swapped_sides_are_refused(axes: Axes | None) -> None
     ):
         with pytest.raises(FormatError, match=r"swapped|mirror") as caught:
             normalise(raw, **given, landmarks=landmarks)
-        assert stage_of(caught.value) == "landmarks"
+        assert Refusal.of(caught.value).stage == "landmarks"
 
 
 def test_a_scale_rule_applies_once_before_the_unit() -> None:
@@ -407,7 +407,7 @@ def test_errors_of_records_know_their_stage(source: tuple[SourceRegistry, Path])
         try:
             scan = read_record(record, registry)
         except FacefoldError as error:
-            stages[record.subject] = stage_of(error)
+            stages[record.subject] = Refusal.of(error).stage
         else:
             assert scan.scan_id == record.scan_id and scan.landmark_scheme == "fg7"
             np.testing.assert_allclose(scan.vertices_mm, head()[0], atol=1e-3)

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from pipeline.config import BuildConfig
-from pipeline.errors import FacefoldError
+from pipeline.errors import Code, FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.ledger import Result, open_ledger, record, recorded
 from pipeline.plan import batches, ledger_path, make_plan
 from pipeline.stage_files import result_path, scan_path
 from pipeline.stages import Keys
+from pipeline.types import Refusal
 from tests.small_build import build_of, write_registry, write_source
 
 LAB = ("lab:p1_neutral", "lab:p1_smile", "lab:p2_neutral")
@@ -216,13 +217,19 @@ def leave(path: Path) -> Path:
     return path
 
 
+HARDLY = Refusal("quality", Code.NOT_A_FACE, "hardly a face", {"value": 0.2})
+CUT_OFF = Refusal("read", Code.DAMAGED, "cut off")
+TOO_SLOW = Refusal("worker", Code.TOO_SLOW, "took more than 1 s")
+NO_FACE = Refusal("register", Code.NO_FACE, "no face")
+
+
 def test_what_the_ledger_holds_is_not_computed_again(folder: Path, model: FlameModel) -> None:
     config = build(folder)
     works = {work.record.scan_id: work for work in make_plan(config, model).works}
     kept, lost, refused = (works[scan] for scan in LAB)
     with open_ledger(ledger_path(config)) as ledger:
         record(ledger, [Result(w.keys.judge, w.record.scan_id) for w in (kept, lost)])
-        record(ledger, [Result(refused.keys.judge, LAB[2], "quality", "hardly a face")])
+        record(ledger, [Result(refused.keys.judge, LAB[2], HARDLY)])
     arrays = [leave(result_path(config.work, work.keys.register)) for work in (kept, lost)]
     plan = make_plan(config, model)
     known = {kept.keys.judge: "", lost.keys.judge: "", refused.keys.judge: "quality"}
@@ -244,7 +251,7 @@ def test_a_work_begins_after_the_stages_whose_results_are_there(
     with open_ledger(ledger_path(config)) as ledger:
         record(ledger, [Result(w.keys.read, "x") for w in (was_read, was_registered, gone)])
         record(ledger, [Result(was_registered.keys.register, "x")])
-        record(ledger, [Result(refused.keys.read, LAB[2], "read", "cut off")])
+        record(ledger, [Result(refused.keys.read, LAB[2], CUT_OFF)])
     leave(scan_path(config.work, was_read.keys.read))
     leave(result_path(config.work, was_registered.keys.register))
     plan = make_plan(config, model)
@@ -252,7 +259,7 @@ def test_a_work_begins_after_the_stages_whose_results_are_there(
     assert plan.known == {refused.keys.judge: "read"}
     with open_ledger(ledger_path(config)) as ledger:
         [result] = recorded(ledger, [refused.keys.judge]).values()
-    assert (result.scan_id, result.reason) == (LAB[2], "cut off")
+    assert (result.scan_id, result.refusal) == (LAB[2], CUT_OFF)
     assert [plan.first_stage(w) for w in (was_read, was_registered, nothing, gone)] == [
         *("register", "judge", "read", "read")
     ]
@@ -264,8 +271,8 @@ def test_scans_that_ended_their_worker_are_tried_again_on_request(
     config = build(folder)
     works = make_plan(config, model).works
     with open_ledger(ledger_path(config)) as ledger:
-        record(ledger, [Result(works[0].keys.judge, LAB[0], "worker", "took more than 1 s")])
-        record(ledger, [Result(works[1].keys.judge, LAB[1], "register", "no face")])
+        record(ledger, [Result(works[0].keys.judge, LAB[0], TOO_SLOW)])
+        record(ledger, [Result(works[1].keys.judge, LAB[1], NO_FACE)])
     refused = {works[0].keys.judge: "worker", works[1].keys.judge: "register"}
     assert make_plan(config, model).known == refused
     assert make_plan(config, model, retry=True).known == {works[1].keys.judge: "register"}

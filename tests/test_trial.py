@@ -10,11 +10,12 @@ import pytest
 import trimesh
 import yaml
 
+from pipeline.errors import Code
 from pipeline.flame.stand_in import stand_in
 from pipeline.registry import SourceRegistry, load_registry, new_registry
 from pipeline.sources import check_folder
 from pipeline.trial import Tried, build_lines, readiness, sample_rows, try_scans
-from pipeline.types import Quality, Verdict
+from pipeline.types import Quality, Refusal, Verdict
 
 FG7 = [36, 39, 42, 45, 33, 48, 54]
 
@@ -46,7 +47,8 @@ def write_lab(folder: Path, **changes: object) -> SourceRegistry:
 
 def quality(verdict: Verdict, *reasons: str) -> Quality:
     distance = {"face": {"median": 0.25, "mean": 0.3, "p95": 0.6, "max": 2.0}}
-    return Quality(distance, distance, None, 0.9, 0, 88.0, 0.5, verdict, reasons)
+    findings = tuple(Refusal("quality", Code.COVERAGE, reason) for reason in reasons)
+    return Quality(distance, distance, None, 0.9, 0, 88.0, 0.5, verdict, findings)
 
 
 def outcome(
@@ -68,8 +70,8 @@ def test_a_broken_file_asks_for_a_look_and_many_are_too_many(tmp_path: Path) -> 
     for scan in root.glob("*.ply"):
         scan.write_bytes(scan.read_bytes()[:5000])
     broken = try_scans(registry, root, stand_in(), 1, "cpu")
-    assert [(one.scan_id, one.stage, one.verdict) for one in broken] == [
-        ("lab:p0", "read", "reject")
+    assert [(one.scan_id, one.refusal and one.refusal.kind, one.verdict) for one in broken] == [
+        ("lab:p0", "read: damaged", "reject")
     ]
     report = check_folder(registry, root, samples=1)
     verdict, reasons = readiness(registry, report, [good] * 9 + broken)
@@ -78,7 +80,7 @@ def test_a_broken_file_asks_for_a_look_and_many_are_too_many(tmp_path: Path) -> 
     verdict, reasons = readiness(registry, report, [good, *broken])
     assert verdict == "not ready"
     assert reasons[0] == (
-        "1 of 2 sampled scans are refused (1 at read), limits.max_rejected_share allows 20%"
+        "1 of 2 sampled scans are refused (1 read: damaged), limits.max_rejected_share allows 20%"
     )
 
 
@@ -101,7 +103,7 @@ def test_a_wrong_unit_is_not_ready_and_the_likely_one_is_said(
     registry = write_lab(tmp_path, unit="inch", **changes)
     verdict, reasons, tried = outcome(registry, tmp_path / "lab")
     assert verdict == "not ready"
-    assert "2 of 2 sampled scans are refused (2 at normalise)" in reasons[0]
+    assert "2 of 2 sampled scans are refused (2 normalise: size)" in reasons[0]
     assert any("lab:p0: normalise: " in r and "likely in cm" in r for r in reasons)
     assert len([r for r in reasons if "lab:p0" in r]) == 1, "each fault is told once"
     assert all(one.registration is None for one in tried)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from pipeline.errors import RegistryError
+from pipeline.errors import Code, RegistryError
 from pipeline.quality.measures import Measures
-from pipeline.units import OUTER_EYE_MM
+from pipeline.types import Refusal
+from pipeline.units import EYE_SLACK, OUTER_EYE_MM, outside
 
 Limits = tuple[float, float]
-EYE_SLACK = 0.1
-"""Without landmarks the registered eye corners lie a few millimetres along the lids from the true
-ones; a wrong unit or a scaled scan is further off than this share."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Gates:
     """Share of the face's triangles that are turned over."""
     outer_eye_mm: Limits = OUTER_EYE_MM
     """Smallest and largest distance of the outer eye corners; more than EYE_SLACK outside is
-    refused."""
+    refused. A source's own `limits` go before it."""
     bending_mm: Limits = (3.0, 6.0)
     """Median free-form displacement of the face less a rigid one; model with an identity basis."""
     template_bending_mm: Limits = (6.0, 10.0)
@@ -44,6 +41,8 @@ class Gates:
     """Correlation of nose, sockets and lips with the template's; less is worse."""
     normals_deg: Limits = (16.0, 19.5)
     """Median angle of the face's normals to those of the template laid onto it."""
+    left_out_share: Limits = (0.2, 1.0)
+    """Share of the file's surface or points that reading and cleaning left out."""
 
 
 def gates_from(thresholds: Mapping[str, Any]) -> Gates:
@@ -71,72 +70,91 @@ def gates_from(thresholds: Mapping[str, Any]) -> Gates:
 
 class Finding(NamedTuple):
     verdict: Literal["review", "reject"]
-    reason: str
+    refusal: Refusal
 
 
-def _above(value: float, limits: Limits, said: str) -> Finding | None:
-    """A finding where the value exceeds a limit; `said` names the measure with its value."""
+def _finding(
+    verdict: Literal["review", "reject"], code: Code, reason: str, **figures: float
+) -> Finding:
+    return Finding(verdict, Refusal("quality", code, reason, figures))
+
+
+def _above(code: Code, value: float, limits: Limits, said: str) -> Finding | None:
+    """A finding if the value exceeds a limit; `said` names the measure with its value."""
     review, reject = limits
     if value > reject:
-        return Finding("reject", f"{said}, limit {reject:g}")
-    return Finding("review", f"{said}, expected at most {review:g}") if value > review else None
+        return _finding("reject", code, f"{said}, limit {reject:g}", value=value, limit=reject)
+    if value > review:
+        reason = f"{said}, expected at most {review:g}"
+        return _finding("review", code, reason, value=value, limit=review)
+    return None
 
 
-def _below(value: float, limits: Limits, said: str) -> Finding | None:
+def _below(code: Code, value: float, limits: Limits, said: str) -> Finding | None:
     review, reject = limits
     if value < reject:
-        return Finding("reject", f"{said}, limit {reject:g}")
-    return Finding("review", f"{said}, expected at least {review:g}") if value < review else None
+        return _finding("reject", code, f"{said}, limit {reject:g}", value=value, limit=reject)
+    if value < review:
+        reason = f"{said}, expected at least {review:g}"
+        return _finding("review", code, reason, value=value, limit=review)
+    return None
 
 
 def surface(m: Measures, gates: Gates) -> Finding | None:
     value = m.scan_to_mesh_mm["face"]["median"]
-    return _above(value, gates.scan_to_mesh_mm, f"scan-to-mesh median {value:.2f} mm on the face")
+    said = f"scan-to-mesh median {value:.2f} mm on the face"
+    return _above(Code.SURFACE_DISTANCE, value, gates.scan_to_mesh_mm, said)
 
 
 def landmarks(m: Measures, gates: Gates) -> Finding | None:
     value = m.landmark_error_mm
-    return _above(value, gates.landmark_error_mm, f"landmarks {value:.1f} mm off on average")
+    said = f"landmarks {value:.1f} mm off on average"
+    return _above(Code.LANDMARK_ERROR, value, gates.landmark_error_mm, said)
 
 
 def coverage(m: Measures, gates: Gates) -> Finding | None:
-    return _below(m.coverage, gates.coverage, f"the scan shows {m.coverage:.2f} of the face")
+    said = f"the scan shows {m.coverage:.2f} of the face"
+    return _below(Code.COVERAGE, m.coverage, gates.coverage, said)
 
 
 def flips(m: Measures, gates: Gates) -> Finding | None:
     said = f"{m.flipped_share:.3f} of the face's triangles are turned over"
-    return _above(m.flipped_share, gates.flipped_share, said)
+    return _above(Code.FLIPPED, m.flipped_share, gates.flipped_share, said)
 
 
 def size(m: Measures, gates: Gates) -> Finding | None:
-    low, high = gates.outer_eye_mm
-    if low <= m.outer_eye_mm <= high or math.isnan(m.outer_eye_mm):
+    verdict = outside(m.outer_eye_mm, gates.outer_eye_mm, EYE_SLACK)
+    if not verdict:
         return None
-    verdict: Literal["review", "reject"] = "review"
-    if not low * (1 - EYE_SLACK) <= m.outer_eye_mm <= high * (1 + EYE_SLACK):
-        verdict = "reject"
+    low, high = gates.outer_eye_mm
     said = f"outer eye corners {m.outer_eye_mm:.1f} mm apart, limits {low:g}–{high:g}"
-    return Finding(verdict, said)
+    return _finding(verdict, Code.SIZE, said, outer_eye_mm=m.outer_eye_mm)
 
 
 def bending(m: Measures, gates: Gates) -> Finding | None:
     limits = gates.bending_mm if m.has_basis else gates.template_bending_mm
-    return _above(m.bending_mm, limits, f"the face is bent {m.bending_mm:.1f} mm off the model")
+    said = f"the face is bent {m.bending_mm:.1f} mm off the model"
+    return _above(Code.BENT, m.bending_mm, limits, said)
 
 
 def plausible_shape(m: Measures, gates: Gates) -> Finding | None:
     said = f"identity coefficients of {m.shape_rms:.1f} standard deviations (rms)"
-    return _above(m.shape_rms, gates.shape_rms, said)
+    return _above(Code.IMPLAUSIBLE_SHAPE, m.shape_rms, gates.shape_rms, said)
 
 
 def relief(m: Measures, gates: Gates) -> Finding | None:
     said = f"hardly a face: nose, sockets and lips correlate {m.relief:.2f} with the template's"
-    return _below(m.relief, gates.relief, said)
+    return _below(Code.NOT_A_FACE, m.relief, gates.relief, said)
 
 
 def normals(m: Measures, gates: Gates) -> Finding | None:
     said = f"hardly a face: its normals are {m.normals_deg:.0f}° (median) off the template's"
-    return _above(m.normals_deg, gates.normals_deg, said)
+    return _above(Code.NOT_A_FACE, m.normals_deg, gates.normals_deg, said)
+
+
+def clutter(m: Measures, gates: Gates) -> Finding | None:
+    said = f"{m.left_out_share:.2f} of the file was left out as damaged or as clutter"
+    return _above(Code.CLUTTER, m.left_out_share, gates.left_out_share, said)
 
 
 Gate = Callable[[Measures, Gates], Finding | None]
@@ -152,5 +170,6 @@ GATES: Mapping[str, Gate] = MappingProxyType(
         "plausible shape": plausible_shape,
         "relief": relief,
         "normals": normals,
+        "clutter": clutter,
     }
 )

@@ -12,11 +12,11 @@ from scipy.spatial import cKDTree
 from pipeline.catalogue import Catalogue
 from pipeline.errors import FacefoldError
 from pipeline.landmarks.schemes import to_68
-from pipeline.normalise import read_record, stage_of
+from pipeline.normalise import read_record
 from pipeline.normalise.axes import degrees_of, face_turn, likely_axes, said
 from pipeline.registry import Axes
 from pipeline.registry.source import SourceRegistry
-from pipeline.types import Array, Scan, ScanRecord
+from pipeline.types import Array, Refusal, Scan, ScanRecord
 
 Item = TypeVar("Item")
 
@@ -58,6 +58,7 @@ def report_of(found: Catalogue, seen: Sequence[Seen]) -> dict[str, Any]:
         "neutral": sum(record.neutral for record in records),
         "with_landmarks": sum(_has_landmarks(record) for record in records),
         "with_images": sum(bool(record.image_paths) for record in records),
+        "unused": list(found.unused),
         "samples": evidence,
         "faults": faults,
     }
@@ -72,7 +73,8 @@ def see(record: ScanRecord, registry: SourceRegistry) -> Seen:
     try:
         scan = read_record(record, registry)
     except FacefoldError as error:
-        return Seen(record, None, {"faults": [f"{stage_of(error)}: {error}"]})
+        refusal = Refusal.of(error)
+        return Seen(record, None, {"faults": [f"{refusal.stage}: {refusal.reason}"]})
     report: dict[str, Any] = {
         "vertices": len(scan.vertices_mm),
         "triangles": len(scan.faces),

@@ -156,6 +156,7 @@ def lock(path: Path, kind: int, create: bool = True) -> int:
         os.close(descriptor)
         if error.errno in NO_LOCKS:
             raise no_locks(path, error) from error
+        error.filename = str(path)  # the system does not say it
         raise
     except BaseException:
         os.close(descriptor)

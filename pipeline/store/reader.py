@@ -26,7 +26,7 @@ from pipeline.store.listing import check_shards, check_sizes, fields_held, listi
 from pipeline.store.mirror import CACHE_BYTES, Mirrored, is_mirror, mirrored
 from pipeline.store.objects import is_url
 from pipeline.store.packed import InSteps, Rows, check_places, gone, stored_rows
-from pipeline.store.tables import check_table, read_table, said_columns, schema_of
+from pipeline.store.tables import RENAMED, check_table, read_table, said_columns, schema_of
 from pipeline.store.topology import Topology, read_topology
 from pipeline.types import Array
 
@@ -43,6 +43,8 @@ class Store:
         self.attributes = group_attributes(path)
         self.form = form_in(self.attributes, path)
         self.listing = listing_of(path)
+        self.version = str(self.listing["digest"][:16])
+        """Sixteen hexadecimal digits of what it holds, which name it wherever it lies."""
         check_shards(self.form, self.listing["files"], path / FILES)
         check_sizes(path, self.listing["files"])
         self._schema = schema_of(path / "manifest.parquet", self.form.rows)
@@ -98,7 +100,7 @@ class Store:
     @property
     def column_names(self) -> tuple[str, ...]:
         """Of the manifest, which is not read for it."""
-        return tuple(self._schema.names)
+        return tuple(RENAMED.get(name, name) for name in self._schema.names)
 
     def columns(self, *names: str) -> pa.Table:
         """Columns of the manifest, each read once and only when asked for.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE
+from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, ExpressionClass
 
 if TYPE_CHECKING:
     from pipeline.flame.model import FlameModel
@@ -171,8 +171,16 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("session", "string", "as the source names it"),
         Column("expression", "string", "as the source names it", True),
         Column("neutral", "bool", "the source counts the expression as neutral"),
+        Column(
+            "expression_class",
+            "string",
+            "the expression in one vocabulary for all sources, neutral exactly where `neutral`: "
+            + ", ".join(ExpressionClass),
+        ),
+        Column("frame", "int64", "number within a sequence, as file names count; or null"),
         Column("verdict", "string", "accept or review", True),
         Column("reasons", "string", "why the verdict is not accept, joined by '; '"),
+        Column("reason_codes", "string", "kinds of these reasons, joined by ';'"),
         Column("status", "string", "how the registration ended: converged or iteration limit"),
         Column("iterations", "int32", "of the registration"),
         Column("scan_to_mesh_median_mm", "double", "over the face region"),
@@ -187,6 +195,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("unit", "string", "of the file"),
         Column("unit_evidence", "string", "where the unit comes from"),
         Column("landmark_source", "string", "file; detected: the registered template's; or null"),
+        Column("left_out", "string", "JSON: reason and number of what was left out of the file"),
+        Column("left_out_share", "double", "of the file's triangles, or points, lost so"),
         Column("licence", "string", "of the source"),
         Column("commercial", "bool", "the licence allows commercial use"),
         Column("redistribution", "bool", "the licence allows redistribution"),
@@ -196,7 +206,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("age", "double", "years, as the source says"),
         Column("ancestry", "string", "as the source says"),
         Column("content_hash", "string", "SHA-256 of the scan's files"),
-        Column("images", "string", "JSON: path in the source, bytes and SHA-256 of each image"),
+        Column(
+            "image_files", "string", "JSON: path in the source, bytes and SHA-256 of each photo"
+        ),
         Column("result_key", "string", "the ledger's key of the result"),
     ),
     "quarantine": (
@@ -204,7 +216,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("scan_id", "string", "as in the manifest", True),
         Column("path", "string", "of the file", True),
         Column("stage", "string", "that gave up", True),
+        Column("code", "string", "kind of reason, see docs/reference/refusals.md"),
         Column("reason", "string", "why", True),
+        Column("figures", "string", "JSON: the measured values behind the reason, by name"),
     ),
     "excluded": (
         Column("source", "string", "the registry's id", True),

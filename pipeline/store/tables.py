@@ -21,10 +21,12 @@ from pipeline.types import Array, ShardReceipt
 CHECKSUM = "crc32c_"
 """Begins the names of the columns that hold the checksums of a field's rows."""
 CLASSES = frozenset(
-    {"source", "split", "session", "expression", "verdict", "status", "unit"}
+    {"source", "split", "session", "expression", "expression_class", "verdict", "status", "unit"}
     | {"landmark_source", "licence", "benchmark", "sex", "ancestry"}
 )
 """Text columns of the manifest with far fewer values than rows."""
+RENAMED = {"images": "image_files"}
+"""Columns of the manifest that schemas before 3 named otherwise: their name then, and now."""
 SINCE_SCHEMA_1 = {
     "manifest": ("scan_id", "source", "subject", "identity", "split", "expression", "verdict"),
     "quarantine": ("source", "scan_id", "path", "stage", "reason"),
@@ -225,16 +227,27 @@ def check_table(
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """All columns as they are, or some, of which CLASSES are dictionary arrays.
 
-    Raises StoreError where the file is missing or damaged.
+    Those of older schemas have the names of this one. Raises StoreError where the file is missing
+    or damaged.
     """
     classes = [name for name in columns or () if name in CLASSES]
     try:
-        table = pq.read_table(path, columns=columns, read_dictionary=classes or None)
+        held = _held_names(path, columns)
+        table = pq.read_table(path, columns=held, read_dictionary=classes or None)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StoreError(f"{path}: unreadable ({fault_of(error)}); run a verification") from error
+    table = table.rename_columns([RENAMED.get(name, name) for name in table.column_names])
     if missing := [name for name in columns or () if name not in table.column_names]:
         raise StoreError(f"{path}: has no column {missing[0]!r}; run a verification")
     return table
+
+
+def _held_names(path: Path, columns: Sequence[str] | None) -> list[str] | None:
+    """The columns by the names that the file has for them."""
+    if columns is None or not set(columns) & set(RENAMED.values()):
+        return None if columns is None else list(columns)
+    then = {RENAMED.get(name, name): name for name in pq.read_schema(path).names}
+    return [then.get(name, name) for name in columns]
 
 
 def schema_of(path: Path, rows: int) -> pa.Schema:

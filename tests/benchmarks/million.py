@@ -19,10 +19,13 @@ from typing import Any
 
 import yaml
 
+from pipeline.errors import Code
+from pipeline.types import Refusal
 from tests.small_build import write_registry
 
 A_FOLDER = 1000
 SCANS_A_PERSON = 20
+NO_FACE = Refusal("quality", Code.NOT_A_FACE, "hardly a face")
 
 
 def million(folder: Path, scans: int) -> dict[str, Any]:
@@ -85,15 +88,13 @@ def measured(config_path: Path) -> dict[str, Any]:
         for start in range(0, len(plan.works), 8):
             rows = []
             for work in plan.works[start : start + 8]:
-                scan_id, refused = (
-                    work.record.scan_id,
-                    "quality" * (hash(work.keys.judge) % 50 == 0),
-                )
+                scan_id = work.record.scan_id
+                refused = NO_FACE if hash(work.keys.judge) % 50 == 0 else None
                 told = {"scan_id": scan_id, "verdict": "accept", "unit": "mm", **figures}
                 rows += [
                     Result(work.keys.read, scan_id),
                     Result(work.keys.register, scan_id),
-                    Result(work.keys.judge, scan_id, refused, "no face" * bool(refused), told),
+                    Result(work.keys.judge, scan_id, refused, told),
                 ]
             record(ledger, rows)
         found = outcomes(ledger, [work.keys.judge for work in plan.works])

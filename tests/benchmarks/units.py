@@ -30,14 +30,14 @@ from scipy.spatial import cKDTree
 
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
-from pipeline.normalise import normalise, stage_of
+from pipeline.normalise import normalise
 from pipeline.normalise.axes import CONVENTIONS, said
 from pipeline.quality import Gates
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Axes, Limits
 from pipeline.stages import judged
-from pipeline.types import Array, RawScan
+from pipeline.types import Array, RawScan, Refusal
 from pipeline.units import UNITS
 
 UPRIGHT = Axes(up="+y", forward="+z")
@@ -133,7 +133,7 @@ def outcome(
             scheme="ibug68" if landmarks else None,
         )
     except FacefoldError as error:
-        return stage_of(error), str(error)
+        return Refusal.of(error).stage, str(error)
     if declared == "auto":
         return "kept", f"likely in {scan.unit}"
     registration = register([scan], template.model)[0]

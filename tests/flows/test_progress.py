@@ -17,7 +17,7 @@ from rich.console import Console
 
 from flows.console import duration, figure
 from flows.live_view import live_view
-from flows.progress import SourceCount, Watch, kind_of_reject, watch
+from flows.progress import SourceCount, Watch, watch
 from flows.time_report import time_report
 
 
@@ -269,18 +269,6 @@ def test_the_closing_report_adds_up(clock: Clock) -> None:
     assert re.search(r"besides +│ +10 s │ +25% ", text)
     assert re.search(r"register +│ +120 │ +1 │ 2 min 00 s │ 1 min 00 s │ +\d+% ", text)
     assert "memory at most: driver" in text
-
-
-def test_reasons_of_a_kind_are_one() -> None:
-    empty = "/data/x/m1014_n.obj: the file is empty (0 bytes); copy it again from its source"
-    assert kind_of_reject("read", empty) == "read: the file is empty (… bytes)"
-    pose = "scan a:b/1: no pose lays a face on it: the best agrees in 0.18; give landmarks"
-    kind = "register: no pose lays a face on it: the best agrees in …"
-    assert kind_of_reject("register", pose) == kind
-    apart = "outer eye corners 0.09 mm apart with unit mm, expected 80–105 mm; likely in m"
-    assert kind_of_reject("normalise", apart) == (
-        "normalise: outer eye corners … mm apart with unit mm, expected …–… mm"
-    )
 
 
 def test_times_and_figures_in_words() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import StoreError
+from pipeline.errors import Code, StoreError
 from pipeline.flame.model import FlameModel, LandmarkEmbedding
 from pipeline.store import (
     ModelTag,
@@ -24,7 +24,7 @@ from pipeline.store import (
 from pipeline.store.packing import unpack_validity
 from pipeline.store.rows import MOST_POINTS, point_fields
 from pipeline.store.schema import TABLES
-from pipeline.types import Quality, Registration, Scan, ScanRecord
+from pipeline.types import Quality, Refusal, Registration, Scan, ScanRecord
 
 V = 21
 
@@ -168,7 +168,11 @@ def test_from_scan_to_store(
 ) -> None:
     record = ScanRecord("s", "s:1", "1", "", "n", True, Path("1.obj"), "obj", "cm", None, (), "ab")
     figures = {"face": {"median": 0.1, "mean": 0.2, "p95": 0.4, "max": 1.0}}
-    quality = Quality(figures, figures, None, 0.9, 0, 90.0, 0.3, "review", ("small", "late"))
+    findings = (
+        Refusal("quality", Code.SIZE, "small"),
+        Refusal("quality", Code.COVERAGE, "late"),
+    )
+    quality = Quality(figures, figures, None, 0.9, 0, 90.0, 0.3, "review", findings)
     row = manifest_row(record, scan, registration, quality, identity="s:1", split="train")
     assert {column.name for column in TABLES["manifest"]} >= row.keys()
     staging = create_staging(tmp_path, 1, ModelTag.of(model))
@@ -178,4 +182,5 @@ def test_from_scan_to_store(
     assert store.row("vertices_mm", 0).tobytes() == registration.vertices_mm.tobytes()
     (stored,) = store.manifest.to_pylist()
     assert (stored["reasons"], stored["landmark_error_mm"]) == ("small; late", None)
+    assert stored["reason_codes"] == "size;coverage"
     assert stored["scan_to_mesh_p95_mm"] == 0.4

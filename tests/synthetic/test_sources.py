@@ -14,7 +14,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
 from pipeline.geometry.closest import SurfaceIndex
 from pipeline.landmarks.schemes import SCHEMES, to_68
-from pipeline.normalise import read_record, stage_of
+from pipeline.normalise import read_record
 from pipeline.registry import SourceRegistry, load_registry
 from pipeline.registry.naming import without_suffix
 from pipeline.synthetic import SyntheticSource, Truth, load_truth, write_sources
@@ -22,7 +22,7 @@ from pipeline.synthetic.expressions import BU83
 from pipeline.synthetic.people import landmarks_68
 from pipeline.synthetic.sources import KINDS, good_counts
 from pipeline.synthetic.studio import FG7
-from pipeline.types import Scan
+from pipeline.types import Refusal, Scan
 
 SHIPPED = Path(__file__).parents[2] / "registries"
 
@@ -83,7 +83,7 @@ def test_broken_files_fail_at_the_stated_stage_and_others_pass(
                 continue
             with pytest.raises(FacefoldError, match=defect.word) as caught:
                 read_record(record, registry)
-            assert stage_of(caught.value) == defect.stage
+            assert Refusal.of(caught.value).stage == defect.stage
     assert stages == {"read", "normalise", "register"}
 
 
