@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoreError
+from pipeline.text import printable, shortened
 
 LARGEST = 64 << 20
 """Bytes of a document: the listing of some 200,000 files."""
@@ -115,8 +116,7 @@ def text(name: str, value: Any) -> str:
 def fault_of(error: BaseException) -> str:
     """What an error says, in one line and short: libraries quote what they could not read."""
     said = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-    line = "".join(letter if letter.isprintable() else "�" for letter in said[:200])
-    return line or type(error).__name__
+    return printable(shortened(said, 200)) or type(error).__name__
 
 
 def shown(value: Any) -> str:
