@@ -22,7 +22,7 @@ from prefect.artifacts import (
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
-from flows.console import cell, duration, note, size_text
+from flows.console import cell, duration, size_text, warn
 from flows.progress import Watch, meaning_of
 
 UPDATE_S = 5.0
@@ -87,7 +87,7 @@ def publish_artifacts(
     thread.join(PATIENCE_S)
     if faults or thread.is_alive():
         why = f"{type(faults[0]).__name__}: {faults[0]}" if faults else "no answer in time"
-        note(f"artifacts are missing in Prefect: {why}")
+        warn(f"artifacts are missing in Prefect: {why}")
 
 
 def in_flow_run(work: Callable[[], None]) -> threading.Thread:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,12 +18,40 @@ err = Console(stderr=True)
 out = Console()
 
 
-def note(text: str) -> None:
-    err.print(text, highlight=False)
+_logs: list[logging.Logger | logging.LoggerAdapter] = []
+
+
+def note(text: str, level: int = logging.INFO) -> None:
+    """A line on stderr, or in the log of the run (`flows.run_log`)."""
+    if _logs:
+        _logs[-1].log(level, text)
+    else:
+        err.print(text, highlight=False)
+
+
+def warn(text: str) -> None:
+    note(text, logging.WARNING)
+
+
+@contextmanager
+def notes_in(log: logging.Logger | logging.LoggerAdapter) -> Iterator[None]:
+    """Within the block, notes go to `log`."""
+    _logs.append(log)
+    try:
+        yield
+    finally:
+        _logs.pop()
+
+
+def logged() -> bool:
+    return bool(_logs)
 
 
 def note_model(model: FlameModel) -> None:
-    note(f"model: {model.name}{', not FLAME: for trying facefold out' * model.is_stand_in}")
+    if model.is_stand_in:
+        warn(f"model: {model.name}, not FLAME: for trying facefold out")
+    else:
+        note(f"model: {model.name}")
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -21,7 +22,7 @@ import pytest
 import yaml
 
 from pipeline.store import inspect_store
-from tests.small_build import build_of, write_source
+from tests.small_build import build_of, write_heads, write_source
 from tests.store.random_store import make_store
 from tests.test_trial import write_lab
 
@@ -55,6 +56,16 @@ class Server(NamedTuple):
             return run if run["state_type"] in ends else None
 
         return wait_for(ended, RUN_S)
+
+    def log(self, run: Mapping[str, Any]) -> dict[str, int]:
+        """The lines of a run's log with their levels, once its last is there."""
+        filters = {"logs": {"flow_run_id": {"any_": [run["id"]]}}}
+
+        def lines() -> dict[str, int] | None:
+            found = {line["message"]: line["level"] for line in self.ask("logs/filter", filters)}
+            return found if any(text.startswith("Finished in state") for text in found) else None
+
+        return wait_for(lines, STARTUP_S)
 
     def tables(self, run: Mapping[str, Any]) -> list[tuple[str, Any]]:
         """Description and rows of the table artifacts of a run, the oldest first."""
@@ -198,6 +209,29 @@ def test_a_build_runs_and_shows_what_became_of_files(server: Server) -> None:
     (source,) = told["Sources of the build"]
     assert (source["source"], source["kept"], source["quarantined"]) == ("poor", 0, 1)
     assert (server.folder / ".facefold" / "ledger.sqlite").is_file()
+    log = server.log(run)
+    assert log["model: stand-in, not FLAME: for trying facefold out"] == logging.WARNING
+    assert log["0 scans found, 0 known, 0 to compute"] == logging.INFO
+    assert log["found 1, kept 0, quarantined 1, excluded 0, recomputed 0, reused 0, store –"]
+
+
+@pytest.mark.slow
+def test_a_runs_log_has_counts_and_reasons_and_the_terminal_nothing_of_dask(server: Server) -> None:
+    folder = server.folder / "refused"
+    folder.mkdir()
+    lab = write_heads(folder, "lab", ["p1_neutral.obj", "p2_neutral.obj", "p3_neutral.obj"])
+    (lab / "p1_neutral.obj").write_text("no mesh")
+    (lab / "p2_neutral.obj").write_text("no mesh either")
+    # nothing is registered: who is no head is not waited for
+    build_of(folder, "lab", workers=1, model="stand-in", registration={"modes": 1})
+    run = server.finished("build/nightly", config=str(folder / "build.yaml"))
+    assert run["state_type"] == "COMPLETED", run["state"]
+    log = server.log(run)
+    assert "3 scans found, 0 known, 3 to compute" in log
+    refused = {text: level for text, level in log.items() if text.startswith("refused: ")}
+    assert set(refused.values()) == {logging.WARNING}
+    assert any(text.startswith("refused: 2 at read: ") for text in refused), refused
+    assert "distributed." not in (server.folder / "worker.log").read_text()
 
 
 def test_a_new_source_is_tried_out_and_the_server_told(server: Server, tmp_path: Path) -> None:
