@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.console import note, note_model
+from flows.console import note, note_model, warn
 from flows.progress import Watch
 from pipeline.assembly import (
     Outcomes,
@@ -79,6 +80,11 @@ def plan_build(
 ) -> Planned:
     """Everything that can go wrong before the first scan is opened goes wrong here."""
     started = time.monotonic()
+    if config.work.stat().st_mode & stat.S_IWOTH:
+        warn(
+            f"{config.work}: every user of this machine can write there, and workers unpickle what "
+            f"lies in it: chmod o-w {config.work}"
+        )
     if dask is None:
         torch_device(config.device)
     model = load_model(config.model, config.embedding)

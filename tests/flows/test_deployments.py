@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -21,6 +22,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from flows.local_prefect import reach
+from pipeline.errors import FacefoldError
 from pipeline.store import inspect_store
 from tests.small_build import build_of, write_heads, write_source
 from tests.store.random_store import make_store
@@ -28,6 +31,8 @@ from tests.test_trial import write_lab
 
 PREFECT_FILE = Path(__file__).parents[2] / "flows" / "prefect.yaml"
 PREFECT = (sys.executable, "-m", "prefect")
+SECRET = "facefold:of these tests"
+SECRET_SENT = base64.b64encode(SECRET.encode()).decode()
 STARTUP_S, RUN_S = 240, 240
 """Limits for a very busy machine; it takes 10 and 20 seconds."""
 
@@ -40,7 +45,7 @@ class Server(NamedTuple):
     def ask(self, path: str, body: object = None, method: str | None = None) -> Any:
         """A GET, or a POST where there is a body."""
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {SECRET_SENT}"}
         request = urllib.request.Request(f"{self.api}/{path}", data, headers, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read() or "null")
@@ -62,8 +67,11 @@ class Server(NamedTuple):
         filters = {"logs": {"flow_run_id": {"any_": [run["id"]]}}}
 
         def lines() -> dict[str, int] | None:
-            found = {line["message"]: line["level"] for line in self.ask("logs/filter", filters)}
-            return found if any(text.startswith("Finished in state") for text in found) else None
+            found = self.ask("logs/filter", filters)
+            ends = [line for line in found if line["message"].startswith("Finished in state")]
+            if not any(line["name"] == "prefect.flow_runs" for line in ends):  # but of tasks
+                return None
+            return {line["message"]: line["level"] for line in found}
 
         return wait_for(lines, STARTUP_S)
 
@@ -116,6 +124,8 @@ def server(
         **s3_environment,
         "PREFECT_HOME": str(folder / "home"),
         "PREFECT_API_URL": api,
+        "PREFECT_SERVER_API_AUTH_STRING": SECRET,
+        "PREFECT_API_AUTH_STRING": SECRET,
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
@@ -161,6 +171,21 @@ def test_deployments_have_parameters_and_schedules_that_are_off(server: Server) 
         "publish/by-hand": (store, {}),
         "add_source/by-hand": ({}, {}),
     }
+
+
+def test_who_has_not_the_secret_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{server.api}/admin/version", timeout=60)
+    refused = pytest.raises(FacefoldError, match=r"set PREFECT_API_AUTH_STRING to the server's")
+    monkeypatch.delenv("PREFECT_API_KEY", raising=False)
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
+    with refused:
+        reach(server.api)
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "facefold:another")
+    with refused:
+        reach(server.api)
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", SECRET)
+    reach(server.api)
 
 
 def test_a_schedule_that_is_turned_on_schedules_runs(server: Server) -> None:
@@ -222,7 +247,6 @@ def test_a_runs_log_has_counts_and_reasons_and_the_terminal_nothing_of_dask(serv
     lab = write_heads(folder, "lab", ["p1_neutral.obj", "p2_neutral.obj", "p3_neutral.obj"])
     (lab / "p1_neutral.obj").write_text("no mesh")
     (lab / "p2_neutral.obj").write_text("no mesh either")
-    # nothing is registered: who is no head is not waited for
     build_of(folder, "lab", workers=1, model="stand-in", registration={"modes": 1})
     run = server.finished("build/nightly", config=str(folder / "build.yaml"))
     assert run["state_type"] == "COMPLETED", run["state"]

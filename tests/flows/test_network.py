@@ -18,6 +18,7 @@ from distributed import Client, Security
 from distributed.comm import CommClosedError
 
 from flows.cluster import local_workers, loopback
+from flows.planning import only_build, plan_build
 from tests.flows.kills import Build, Site
 from tests.small_build import build_of, write_source
 
@@ -85,6 +86,21 @@ def test_local_gpu_workers_listen_as_the_others_do(tmp_path: Path) -> None:
     for spec in specs.values():
         assert (spec["host"], spec["protocol"]) == ("127.0.0.1", "tls")
         assert spec["dashboard_address"] == "127.0.0.1:0" and spec["security"].require_encryption
+
+
+def test_a_work_folder_that_everybody_can_write_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_source(tmp_path, "lab", "p1_neutral.obj")
+    config = build_of(tmp_path, "lab")
+    said = []
+    for mode in (0o755, 0o777):
+        config.work.mkdir(exist_ok=True)
+        config.work.chmod(mode)
+        with only_build(config.work):
+            plan_build(config)
+        said.append("every user of this machine can write there" in capsys.readouterr().err)
+    assert said == [False, True]
 
 
 def test_other_users_of_the_machine_are_refused(running: Running) -> None:
