@@ -53,7 +53,7 @@ def build(
     """
     loaded = load_build(config, overrides)
     full = full_disk_named(loaded.work, loaded.store_folder)
-    with full, only_build(loaded.work), run_log(), watched() as seen:
+    with full, run_log(), only_build(loaded.work), watched() as seen:
         planned = step("plan", lambda: plan_build(loaded, dask, retry, seen))
         return carry_out(planned, seen)
 

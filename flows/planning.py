@@ -63,6 +63,11 @@ class Judged:
 def only_build(work: Path) -> Iterator[None]:
     """One build at a time in a work folder. Raises FacefoldError where another goes on."""
     work.mkdir(parents=True, exist_ok=True)
+    if work.stat().st_mode & stat.S_IWOTH:
+        warn(
+            f"{work}: every user of this machine can write there, and workers unpickle what lies in "
+            f"it: chmod o-w {work}"
+        )
     try:
         descriptor = lock(work / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -80,11 +85,6 @@ def plan_build(
 ) -> Planned:
     """Everything that can go wrong before the first scan is opened goes wrong here."""
     started = time.monotonic()
-    if config.work.stat().st_mode & stat.S_IWOTH:
-        warn(
-            f"{config.work}: every user of this machine can write there, and workers unpickle what "
-            f"lies in it: chmod o-w {config.work}"
-        )
     if dask is None:
         torch_device(config.device)
     model = load_model(config.model, config.embedding)

@@ -47,8 +47,17 @@ class Server(NamedTuple):
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Basic {SECRET_SENT}"}
         request = urllib.request.Request(f"{self.api}/{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read() or "null")
+
+        def answer() -> list[Any]:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return [json.loads(answer.read() or "null")]
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # its database is busy: ask again, as Prefect's own client
+                    raise
+                return []
+
+        return wait_for(answer, STARTUP_S)[0]
 
     def finished(self, deployment: str, **parameters: object) -> dict[str, Any]:
         """The flow run of a deployment, once it has ended; its id, state and all."""

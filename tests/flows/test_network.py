@@ -18,7 +18,7 @@ from distributed import Client, Security
 from distributed.comm import CommClosedError
 
 from flows.cluster import local_workers, loopback
-from flows.planning import only_build, plan_build
+from flows.planning import only_build
 from tests.flows.kills import Build, Site
 from tests.small_build import build_of, write_source
 
@@ -98,7 +98,7 @@ def test_a_work_folder_that_everybody_can_write_is_warned_of(
         config.work.mkdir(exist_ok=True)
         config.work.chmod(mode)
         with only_build(config.work):
-            plan_build(config)
+            pass
         said.append("every user of this machine can write there" in capsys.readouterr().err)
     assert said == [False, True]
 
