@@ -9,6 +9,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows.artifacts import escaped, table_rows
 from flows.console import logged, note, note_model
 from flows.pictures import save_trial
 from flows.run_log import run_log
@@ -49,9 +50,8 @@ def add_source(
         if logged():
             note("; ".join([f"{source.id}: {verdict}", *reasons]))
     rows = sample_rows(tried)
-    create_table_artifact(
-        rows, key="add-source", description="\n\n".join([f"{source.id}: {verdict}", *reasons])
-    )
+    told = "\n\n".join(map(escaped, [f"{source.id}: {verdict}", *reasons]))
+    create_table_artifact(table_rows(rows), key="add-source", description=told)
     picture = out / f"{source.id}_registered.png"
     return {
         "source": source.id,

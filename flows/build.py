@@ -33,6 +33,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.plan import Plan
 from pipeline.store import ModelTag, link_shards, prune, publish, push
 from pipeline.store.locks import removed_on_fault
+from pipeline.store.topology import Topology
 from pipeline.store.writer import stage
 from pipeline.types import ShardReceipt
 
@@ -140,7 +141,7 @@ def publish_assembly(
     order, tag = assembly.order, ModelTag.of(model)
     form = config.form(len(order.works), tag)
     store, size = config.store_folder, form.rows_per_shard
-    staging = stage(store, form)
+    staging = stage(store, form, Topology.of(model))
     with removed_on_fault(staging):
         receipts = link_shards(staging, order.before, order.unchanged) if order.before else []
         linked = [receipt.shard for receipt in receipts]

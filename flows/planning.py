@@ -65,8 +65,8 @@ def only_build(work: Path) -> Iterator[None]:
     work.mkdir(parents=True, exist_ok=True)
     if work.stat().st_mode & stat.S_IWOTH:
         warn(
-            f"{work}: every user of this machine can write there, and workers unpickle what lies in "
-            f"it: chmod o-w {work}"
+            f"{work}: every user of this machine can write there, and workers unpickle what lies "
+            f"in it: chmod o-w {work}"
         )
     try:
         descriptor = lock(work / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB)

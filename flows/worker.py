@@ -16,9 +16,10 @@ from distributed import get_worker
 
 from pipeline.assembly import shard_arrays
 from pipeline.black_box import recorded, refusal_of
+from pipeline.code_keys import LIBRARIES, all_code
 from pipeline.errors import Code, MachineError, StoreError
 from pipeline.flame.model import FlameModel
-from pipeline.ledger import STAGE_CODE, Result, code_digest, digest_of
+from pipeline.ledger import Result
 from pipeline.registration.template import prepare_template
 from pipeline.stage_files import scan_path
 from pipeline.stages import (
@@ -87,16 +88,14 @@ def shared(path: Path) -> Any:
     return pickle.loads(path.read_bytes())
 
 
-def code() -> str:
-    """Digest of the code of all stages."""
-    return digest_of(*map(code_digest, STAGE_CODE))
-
-
 def opened(batch: Batch) -> tuple[Recipe, FlameModel]:
     """Recipe and model. Raises MachineError where this machine's facefold or folders are others."""
     here = f"the Dask worker {get_worker().address} on {socket.gethostname()}"
-    if batch.code != code():
-        raise MachineError(f"{here} has another facefold: install the build's on all machines")
+    if batch.code != all_code():
+        raise MachineError(
+            f"{here} has another facefold, or another minor version of "
+            f"{', '.join(LIBRARIES.values())}: install the build's on all machines"
+        )
     missing = [path for path in (batch.recipe, batch.model) if not path.exists()]
     if missing:
         raise MachineError(
