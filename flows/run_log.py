@@ -10,6 +10,7 @@ from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
 from flows.console import cell, logged, note, notes_in, warn
+from flows.progress import meaning_of
 
 FIGURES = ("found", "kept", "quarantined", "excluded", "recomputed", "reused", "store")
 
@@ -18,7 +19,7 @@ FIGURES = ("found", "kept", "quarantined", "excluded", "recomputed", "reused", "
 def run_log() -> Iterator[None]:
     """Notes of the block go to the log of the flow run, if it is one of a deployment."""
     context = FlowRunContext.get()
-    run = context and context.flow_run
+    run = context.flow_run if context else None
     if run is None or run.deployment_id is None:
         yield
     else:
@@ -32,5 +33,5 @@ def log_summary(summary: Mapping[str, Any], report: Mapping[str, Any]) -> None:
     if not logged():
         return
     for kind, scans in report["refused"].items():
-        warn(f"refused: {scans} at {kind}")
+        warn(f"refused: {scans} at {kind}, {meaning_of(kind)}")
     note(", ".join(f"{name} {cell(summary[name])}" for name in FIGURES if name in summary))
