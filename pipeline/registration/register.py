@@ -279,7 +279,7 @@ def judge(task: Task, scans: Sequence[Scan], fitted: Fitted) -> list[Registratio
                 status=status,
                 reason=reason,
                 code=code,
-                figures=figures,
+                figures=dict(figures),
                 landmark_error_mm=errors[row],
             )
         )
