@@ -9,6 +9,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows.artifacts import escaped, table_rows
 from flows.console import note, note_model
 from flows.pictures import save_trial
 from pipeline.flame.assets import load_model
@@ -45,9 +46,8 @@ def add_source(
     tried = register_sample(source, root, face, sample, device)
     verdict, reasons = readiness(source, report, tried)
     rows = sample_rows(tried)
-    create_table_artifact(
-        rows, key="add-source", description="\n\n".join([f"{source.id}: {verdict}", *reasons])
-    )
+    told = "\n\n".join(map(escaped, [f"{source.id}: {verdict}", *reasons]))
+    create_table_artifact(table_rows(rows), key="add-source", description=told)
     picture = out / f"{source.id}_registered.png"
     return {
         "source": source.id,

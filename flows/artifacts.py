@@ -6,6 +6,8 @@ minutes where not. A build neither waits for it nor fails with it.
 
 from __future__ import annotations
 
+import html
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from prefect.exceptions import PrefectException
 
 from flows.console import cell, duration, note, size_text
 from flows.progress import Watch, meaning_of
+from pipeline.text import printable
 
 UPDATE_S = 5.0
 PATIENCE_S = 5.0
@@ -75,9 +78,11 @@ def publish_artifacts(
     def tell() -> None:
         try:
             if rows := [dict(row) for row in summary["sources"]]:
-                create_table_artifact(rows, "build-sources", "Sources of the build")
+                create_table_artifact(table_rows(rows), "build-sources", "Sources of the build")
             if rejects := reject_rows(report):
-                create_table_artifact(rejects, "build-rejects", "Scans refused, by reason")
+                create_table_artifact(
+                    table_rows(rejects), "build-rejects", "Scans refused, by reason"
+                )
             text = summary_markdown(summary, report, links or {})
             create_markdown_artifact(text, "build-summary", "What the build did")
         except API_FAULTS as error:
@@ -136,17 +141,36 @@ def summary_markdown(
         if size
     ]
     found = {"store": summary["store"] or "nothing was published", **links}
-    places = "\n".join(f"- {name}: {place(where)}" for name, where in found.items())
+    places = "\n".join(f"- {escaped(name)}: {place(where)}" for name, where in found.items())
     tables = [markdown_table(rows) for rows in (figures, phases, stages, memory) if rows]
     return "\n\n".join(["# Build", places, *tables])
 
 
 def place(where: str) -> str:
     """A link where a browser can follow it, else the path as it is."""
-    return f"[{where}]({where})" if where.startswith(("http://", "https://")) else f"`{where}`"
+    if re.fullmatch(r"https?://[\w.:/%-]+", where):
+        return f"[{where}]({where})"
+    shown = printable(where)
+    longest = max(map(len, re.findall("`+", shown)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {shown} {fence}" if longest else f"`{shown}`"
+
+
+def escaped(text: object) -> str:
+    """Text from outside as markdown shows it: no markup, no HTML, no link, one line."""
+    plain = re.sub(r"([\\`*_{}\[\]()#!|~:])", r"\\\1", printable(text))
+    return html.escape(plain, quote=False)
+
+
+def table_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a table artifact, whose text is shown as it is but for what steers a page."""
+    return [
+        {name: printable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows
+    ]
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
     """The keys of the first row as columns."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
+    body = ([*map(escaped, row.values())] for row in rows)
+    lines = [[*map(escaped, rows[0])], ["---"] * len(rows[0]), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

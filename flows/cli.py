@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.boundary import ended, local, say, show, tell
 from pipeline import __version__
 from pipeline.errors import FacefoldError
 
@@ -42,21 +42,12 @@ class Unit(StrEnum):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
-Folder = Annotated[Path, typer.Option("--out", help="Where the results go.")]
-
-
-def say(text: str) -> None:
-    """Progress and logs go to stderr, results to stdout."""
-    typer.echo(text, err=True)
-
-
-def show(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, default=str))
+Folder = Annotated[Path, typer.Option("--out", parser=local, help="Where the results go.")]
 
 
 def print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        tell(__version__)
         raise typer.Exit
 
 
@@ -92,7 +83,7 @@ def demo(
 
 @app.command()
 def build(
-    config: Annotated[Path, typer.Argument(help="The build's YAML file.")],
+    config: Annotated[Path, typer.Argument(parser=local, help="The build's YAML file.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -145,13 +136,16 @@ def run_build(
     from flows.local_prefect import use_local_prefect
     from flows.planning import only_build, plan_build, unchanged
     from flows.stopping import stopped_at_once, take_children_along
+    from pipeline.estimate import full_disk_named
 
-    if "PREFECT_API_URL" in os.environ:
-        use_local_prefect(loaded.work / "prefect")
-        from flows.build import build as build_flow
+    with full_disk_named(loaded.work, loaded.store_folder), ExitStack() as running:
+        if os.environ.get("PREFECT_API_URL"):
+            use_local_prefect(loaded.work / "prefect")
+            from flows.build import build as build_flow
 
-        return build_flow(file, overrides, dask, retry)
-    with only_build(loaded.work), stopped_at_once(lambda: "before the first scan"):
+            return build_flow(file, overrides, dask, retry)
+        running.enter_context(only_build(loaded.work))
+        running.enter_context(stopped_at_once(lambda: "before the first scan"))
         planned = plan_build(loaded, dask, retry)
         if (summary := unchanged(planned)) is not None:
             return summary
@@ -164,7 +158,7 @@ def run_build(
 
 @app.command()
 def register(
-    scans: Annotated[list[Path], typer.Argument(help="Scan files.")],
+    scans: Annotated[list[Path], typer.Argument(parser=local, help="Scan files.")],
     out: Folder,
     unit: Annotated[Unit, typer.Option(help="Unit of the files; auto decides or refuses.")] = (
         Unit.auto
@@ -192,10 +186,11 @@ def register(
         float, typer.Option(help="What brings the files into the unit, if they are in none.")
     ] = 1.0,
     model: Annotated[
-        Path | None, typer.Option(help="FLAME's file, an .npz, or a template mesh.")
+        Path | None, typer.Option(parser=local, help="FLAME's file, an .npz, or a template mesh.")
     ] = None,
     embedding: Annotated[
-        Path | None, typer.Option(help="The model's landmarks: FLAME's file or vertex indices.")
+        Path | None,
+        typer.Option(parser=local, help="The model's landmarks: FLAME's file or vertex indices."),
     ] = None,
     device: Device = Device.auto,
     as_json: Json = False,
@@ -231,6 +226,7 @@ def register(
 
 
 Store = Annotated[str, typer.Argument(help="The folder of a dataset, of one version, or a URL.")]
+LocalStore = Annotated[Path, typer.Argument(parser=local, help="The folder of the store.")]
 
 
 @app.command()
@@ -284,7 +280,7 @@ def subset(
     form = {name: value for name, value in given.items() if value is not None}
     version = make_subset(store, where, out, **form)
     found = {"store": str(version), "rows": len(open_store(version))}
-    show(found) if as_json else typer.echo(f"{out}: {found['rows']} rows")
+    show(found) if as_json else tell(f"{out}: {found['rows']} rows")
 
 
 @app.command()
@@ -294,9 +290,11 @@ def export(
     layout: Annotated[Layout, typer.Option(help="mica: FLAME parameters and OBJ in metres.")],
     where: Where = "True",
     model: Annotated[
-        Path | None, typer.Option(help="The model that the store was made with.")
+        Path | None, typer.Option(parser=local, help="The model that the store was made with.")
     ] = None,
-    embedding: Annotated[Path | None, typer.Option(help="Its landmarks, as in the build.")] = None,
+    embedding: Annotated[
+        Path | None, typer.Option(parser=local, help="Its landmarks, as in the build.")
+    ] = None,
 ) -> None:
     """Write a store's registrations as small files: MICA's layout, or meshes in millimetres."""
     from pipeline.flame.assets import load_model
@@ -308,7 +306,7 @@ def export(
 
 @app.command()
 def prune(
-    store: Path,
+    store: LocalStore,
     keep: Annotated[
         int, typer.Option(min=0, help="How many versions stay besides the published one.")
     ],
@@ -334,19 +332,19 @@ Url = Annotated[str, typer.Argument(help="s3://bucket/prefix, gs://â€¦ or az://â
 
 
 @app.command()
-def push(store: Path, url: Url) -> None:
+def push(store: LocalStore, url: Url) -> None:
     """Publish a store's version in an object store; what a push that was broken off sent stays."""
     from pipeline.store import push as push_store
 
-    typer.echo(push_store(store, url))
+    tell(push_store(store, url))
 
 
 @app.command()
-def pull(url: Url, out: Annotated[Path, typer.Argument(help="The folder of the store.")]) -> None:
+def pull(url: Url, out: LocalStore) -> None:
     """Publish the version that an object store holds in a folder."""
     from pipeline.store import pull as pull_store
 
-    typer.echo(pull_store(url, out))
+    tell(pull_store(url, out))
 
 
 @app.command()
@@ -359,8 +357,8 @@ def verify(store: Store, as_json: Json = False) -> None:
         show({"store": store, "faults": faults})
     else:
         for fault in faults:
-            typer.echo(fault)
-        typer.echo(f"{store}: {len(faults)} faults" if faults else f"{store}: sound")
+            tell(fault)
+        tell(f"{store}: {len(faults)} faults" if faults else f"{store}: sound")
     if faults:
         raise typer.Exit(3)
 
@@ -393,12 +391,15 @@ def list_sources(as_json: Json = False) -> None:
 @sources_app.command("check")
 def check_source(
     source: Annotated[str, typer.Argument(help="Id of a registry, or its YAML file.")],
-    root: Annotated[Path | None, typer.Option(help="The delivered folder to check it on.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(parser=local, help="The delivered folder to check it on.")
+    ] = None,
     sample: Annotated[
         int, typer.Option(min=1, help="Scans to read and to show, spread over the folder.")
     ] = 8,
     sheet: Annotated[
-        Path | None, typer.Option(help="The contact sheet, a PNG; <id>_check.png without it.")
+        Path | None,
+        typer.Option(parser=local, help="The contact sheet, a PNG; <id>_check.png without it."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -427,16 +428,17 @@ def check_source(
 @sources_app.command("add")
 def add_source(
     source: Annotated[str, typer.Argument(help="Id of a registry, or its YAML file.")],
-    root: Annotated[Path, typer.Option(help="The delivered folder.")],
+    root: Annotated[Path, typer.Option(parser=local, help="The delivered folder.")],
     out: Folder,
     sample: Annotated[
         int, typer.Option(min=1, help="Scans to register, spread over the folder.")
     ] = 8,
     model: Annotated[
-        Path | None, typer.Option(help="FLAME's file, an .npz, or a template mesh.")
+        Path | None, typer.Option(parser=local, help="FLAME's file, an .npz, or a template mesh.")
     ] = None,
     embedding: Annotated[
-        Path | None, typer.Option(help="The model's landmarks: FLAME's file or vertex indices.")
+        Path | None,
+        typer.Option(parser=local, help="The model's landmarks: FLAME's file or vertex indices."),
     ] = None,
     device: Device = Device.auto,
     as_json: Json = False,
@@ -472,10 +474,12 @@ def schema() -> None:
 def new_source(
     source: Annotated[str, typer.Argument(help="Id of the new source.")],
     root: Annotated[
-        Path | None, typer.Option(help="The delivered folder: what it shows is filled in.")
+        Path | None,
+        typer.Option(parser=local, help="The delivered folder: what it shows is filled in."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write, named as the id; stdout without it.")
+        Path | None,
+        typer.Option(parser=local, help="The file to write, named as the id; stdout without it."),
     ] = None,
 ) -> None:
     """Write a commented registry to fill in: drafted from a folder with --root, blank without."""
@@ -498,17 +502,10 @@ def new_source(
 
 
 def main() -> None:
-    """Entry point: an error facefold raised on purpose is printed without a traceback."""
+    """Entry point: what is refused on purpose, or by the machine, shows no traceback."""
     # before torch is imported: threads win little on one head, and lose much on a busy machine
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    try:
-        app()
-    except FacefoldError as error:
-        say(f"facefold: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        say("stopped")
-        sys.exit(130)
+    ended(app)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, JustifyMethod
 from rich.table import Table
+from rich.text import Text
+
+from pipeline.text import printable
 
 if TYPE_CHECKING:
     from pipeline.flame.model import FlameModel
@@ -17,7 +20,17 @@ out = Console()
 
 
 def note(text: str) -> None:
-    err.print(text, highlight=False)
+    """A line of progress."""
+    plain(text, err)
+
+
+def plain(text: str, console: Console = out) -> None:
+    """A line as it is: file names and reasons may hold what rich takes for markup."""
+    console.print(printable(text), highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def heading(text: str) -> None:
+    out.print(Text(printable(text), style="bold"))
 
 
 def note_model(model: FlameModel) -> None:
@@ -47,21 +60,23 @@ def size_text(size: int) -> str:
 
 def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """A table with the keys of the first row as columns; numbers to the right."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(printable(title)), title_justify="left")
     for name, value in rows[0].items():
         right = isinstance(value, (int, float)) and not isinstance(value, bool)
-        table.add_column(name.replace("_", " "), justify="right" if right else "left")
+        justify: JustifyMethod = "right" if right else "left"
+        table.add_column(name.replace("_", " "), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell(value)) for value in row.values()))
+        table.add_row(*(Text(cell(value)) for value in row.values()))
     return table
 
 
 def cell(value: Any) -> str:
+    """As it may be printed."""
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"{value:.2f}" if isinstance(value, float) else printable(value)
 
 
 def sources_table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -70,7 +85,7 @@ def sources_table(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def mapping_table(title: str, values: Mapping[str, Any]) -> None:
     """Nested mappings as indented lines."""
-    out.print(f"[bold]{title}[/bold]")
+    heading(title)
     _lines(values, 1)
 
 
@@ -91,11 +106,6 @@ def _lines(values: Mapping[str, Any], depth: int) -> None:
             plain(f"{indent}{name}: {cell(value) if value != [] else 'none'}")
 
 
-def plain(text: str) -> None:
-    """A line as it is: file names and reasons may hold what rich takes for markup."""
-    out.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
 def summary_table(summary: Mapping[str, Any]) -> None:
     """What a build did: one line a source, then the totals."""
     if summary["sources"]:
@@ -108,22 +118,25 @@ def summary_table(summary: Mapping[str, Any]) -> None:
 
 
 def registration_table(reports: Sequence[Mapping[str, Any]]) -> None:
+    """A row a scan, named by its file's stem; where the meshes are is said once, below."""
     out.print(
         rows_table(
             "Registrations",
             [
                 {
-                    "scan": report["scan"],
+                    "scan": Path(report["scan"]).stem,
                     "status": report["status"],
                     "unit": report["unit"],
-                    "scan to mesh, median mm": report["quality"]
+                    "median mm": report["quality"]
                     and report["quality"]["scan_to_mesh_mm"]["face"]["median"],
-                    "mesh or reason": report["mesh"] or report["reason"],
+                    "mesh or reason": report["reason"] or Path(report["mesh"] or "").name,
                 }
                 for report in reports
             ],
         )
     )
+    if folders := sorted({str(Path(r["mesh"]).parent) for r in reports if r["mesh"]}):
+        plain(f"meshes in {', '.join(folders)}: from the scan to the mesh, in millimetres")
 
 
 def trial_table(found: Mapping[str, Any]) -> None:
@@ -144,4 +157,5 @@ def trial_table(found: Mapping[str, Any]) -> None:
         plain(f"  {reason}")
     plain(f"pictures: {', '.join(filter(None, (found['check']['sheet'], found['picture'])))}")
     plain("to paste below `sources:` of a build file:")
-    plain(found["build"].rstrip())
+    for line in found["build"].splitlines():
+        plain(line)

@@ -12,7 +12,7 @@ import yaml
 from torch.utils.data import DataLoader
 
 from flows.build import build
-from flows.console import note, out, plain, rows_table, summary_table
+from flows.console import heading, note, out, plain, rows_table, summary_table
 from flows.pictures import save_pictures
 from pipeline.config import load_build
 from pipeline.flame.assets import load_model
@@ -116,11 +116,10 @@ def show_batch(store: Path) -> None:
     """Draws a batch as a training job would, and shows the code that does."""
     dataset = FaceDataset(store, split="train", fields=("vertices_mm", "shape", "identity"))
     batch = next(iter(DataLoader(dataset, batch_size=4, shuffle=True)))
-    out.print("\n[bold]One batch in torch[/bold]")
-    plain(
-        f'  dataset = FaceDataset("{store}", split="train",\n'
-        '                        fields=("vertices_mm", "shape", "identity"))\n'
-        "  batch = next(iter(DataLoader(dataset, batch_size=4, shuffle=True)))"
-    )
+    plain("")
+    heading("One batch in torch")
+    plain(f'  dataset = FaceDataset("{store}", split="train",')
+    plain('                        fields=("vertices_mm", "shape", "identity"))')
+    plain("  batch = next(iter(DataLoader(dataset, batch_size=4, shuffle=True)))")
     for name, tensor in batch.items():
         plain(f"  batch[{name!r}]: {tuple(tensor.shape)} {tensor.dtype}")

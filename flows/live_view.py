@@ -11,6 +11,7 @@ from rich.text import Text
 
 from flows.console import duration, figure, size_text
 from flows.progress import SourceTally, Watch, meaning_of
+from pipeline.text import printable
 
 MAX_SOURCES = 12
 MAX_REASONS = 5
@@ -72,7 +73,7 @@ def sources_table(seen: Watch, room: int) -> Table:
     for tally in shown:
         counts = (tally.scans, tally.reused, tally.done, tally.kept, tally.refused)
         bar = ProgressBar(total=max(1, tally.scans), completed=tally.scans - tally.left)
-        table.add_row(Text(tally.source), *(f"{n:,}" if n else "–" for n in counts), bar)
+        table.add_row(Text(printable(tally.source)), *(f"{n:,}" if n else "–" for n in counts), bar)
     if hidden := len(tallies) - len(shown):
         table.add_row(Text(f"and {hidden} more", style="dim"))
     return table
@@ -105,7 +106,7 @@ def rejects_table(seen: Watch) -> Table:
     table.add_column("reason", no_wrap=True)
     table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
     for kind, n in most_frequent(seen.refused.most_common()):
-        table.add_row(f"{n:,}", Text(kind), Text(meaning_of(kind), style="dim"))
+        table.add_row(f"{n:,}", Text(printable(kind)), Text(meaning_of(kind), style="dim"))
     return table
 
 

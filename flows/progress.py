@@ -15,7 +15,7 @@ import psutil
 from rich.console import Console
 from rich.live import Live
 
-from flows.console import duration, err, figure
+from flows.console import duration, err, figure, plain
 from flows.pace import Pace
 from pipeline.errors import Code
 
@@ -272,7 +272,7 @@ def watch(
     """Tells the progress of a build on `console`: live in a terminal, else a line now and then."""
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        plain(line, console)
 
     if quiet:
         yield Watch(sources)

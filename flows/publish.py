@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.verify import check
 from pipeline.store import push
+from pipeline.store.objects import Place
 
 
 @flow(name="publish", persist_result=False)
@@ -15,6 +16,7 @@ def publish(store: str, url: str) -> str:
 
     StoreError where either has faults, or where `push` refuses.
     """
+    Place(url)  # refuses keys in it before anything is named after it
     check(store)
     version = send(store, url)
     check(url)

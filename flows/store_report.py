@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import JustifyMethod
 from rich.filesize import decimal
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from flows.console import out, plain
+from pipeline.text import printable
 
 if TYPE_CHECKING:
     from pipeline.store.pruning import Pruned
@@ -90,7 +91,7 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(name, justify=justify, no_wrap=name == columns[0], overflow="fold")
     body = list(rows)
     for row in body:
-        table.add_row(*map(escape, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     if body:
         out.print(table)
         plain("")

@@ -6,6 +6,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows.artifacts import escaped, table_rows
 from pipeline.errors import StoreError
 from pipeline.store import verify as faults_of
 
@@ -24,8 +25,8 @@ def check(store: str) -> None:
     """Writes the table of a store's faults, and raises StoreError where it has any."""
     faults = faults_of(store)
     told = f"{store}: {len(faults)} fault{'s' * (len(faults) > 1)}" if faults else f"{store}: sound"
-    rows = [{"fault": fault} for fault in faults]
-    create_table_artifact(rows, key="verify", description=told)
+    rows = table_rows([{"fault": fault} for fault in faults])
+    create_table_artifact(rows, key="verify", description=escaped(told))
     if faults:
         more = f"; and {len(faults) - TOLD} more" if len(faults) > TOLD else ""
         raise StoreError(f"{told}: {'; '.join(faults[:TOLD])}{more}; restore it or build it again")

@@ -2,30 +2,78 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    TypeAdapter,
+    ValidationError,
+)
 
 from pipeline.errors import RegistrationError, RegistryError, StoreError
-from pipeline.flame.assets import MODEL_VARIABLE, STAND_IN, model_path
+from pipeline.flame.named import MODEL_VARIABLE, STAND_IN, model_path
 from pipeline.registry import SourceRegistry, load_registry, read_yaml
-from pipeline.registry.load import field_fault, yaml_value
-from pipeline.registry.sections import one_of
+from pipeline.registry.load import field_fault
+from pipeline.registry.sections import Number, one_of
+from pipeline.registry.strict_yaml import yaml_value
 from pipeline.store.form import Form
 from pipeline.store.objects import Place, is_url
 from pipeline.store.rows import MOST_POINTS
 from pipeline.store.schema import ModelTag
+from pipeline.text import redacted, shortened
 
 POINTS = ("points_mm", "normals")
 """Fields of a store that keeps points of the scans themselves."""
 GONE = {"shard": "none of that name any more: `batch` says how many scans a task has; remove it"}
 """Fields of earlier releases, and what to do about them."""
+
+
+VARIABLE = re.compile(r"\$(?:\$|\{(\w+)\}|([A-Za-z_]\w*))")
+MOST_WORKERS, MOST_SECONDS = 1024, 86400
+
+
+def expanded(path: str) -> str:
+    """`~` and `${VAR}` in a path as a shell expands them; `$$` is a dollar.
+
+    ValueError where no such user or variable is known.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        if name is None:
+            return "$"
+        if not os.environ.get(name):
+            raise ValueError(f"{name} to be set in the environment; $$ is a dollar")
+        return os.environ[name]
+
+    home = os.path.expanduser(path)  # noqa: PTH111 (a Path would lose the // of a URL)
+    if home.startswith("~"):
+        raise ValueError("the ~ of a user that there is; ./~ begins the name of a file")
+    return VARIABLE.sub(value, home)
+
+
+def _path(value: Any) -> Any:
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise ValueError("a path")
+    return expanded(str(value))
+
+
+LocalPath = Annotated[Path, BeforeValidator(_path)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(expanded)]
 
 
 class Strict(BaseModel):
@@ -35,8 +83,8 @@ class Strict(BaseModel):
 class SourceEntry(Strict):
     """A source to fold in: its registry and the folder it was delivered in."""
 
-    registry: str = Field(description="Id of a registry, or the path of its YAML file.")
-    root: Path = Field(description="The source's folder. It is read and never written.")
+    registry: Text = Field(description="Id of a registry, or the path of its YAML file.")
+    root: LocalPath = Field(description="The source's folder. It is read and never written.")
     licence_note: str | None = Field(
         None,
         description="How the source may be used here: which agreement, signed when and by whom, "
@@ -46,30 +94,31 @@ class SourceEntry(Strict):
 
 
 class BuildConfig(Strict):
-    """`facefold build`'s YAML file. Relative paths are relative to the file."""
+    """`facefold build`'s YAML file. Relative paths are relative to the file; `~` and `${VAR}` in
+    paths are expanded."""
 
-    store: str = Field(
+    store: Text = Field(
         description="The dataset: a folder, or a URL such as s3://bucket/prefix. Published "
         "versions lie below it."
     )
     sources: tuple[SourceEntry, ...] = Field(min_length=1, description="What is folded in.")
-    model: Path | None = Field(
+    model: LocalPath | None = Field(
         None,
         description="FLAME's model file, or `stand-in`; without it FACEFOLD_FLAME_MODEL, and the "
         "stand-in where that is unset.",
     )
-    embedding: Path | None = Field(
+    embedding: LocalPath | None = Field(
         None, description="Landmark embedding of the model, where its file has none."
     )
-    work: Path = Field(
+    work: LocalPath = Field(
         Path(".facefold"),
         description="Folder of the ledger, results, kept scans and Prefect's state; and of the "
         "store, before it is sent, where `store` is a URL.",
     )
-    splits: Mapping[str, float] = Field(
+    splits: Mapping[str, Number] = Field(
         {"train": 0.8, "val": 0.1, "test": 0.1}, description="Share of identities in each split."
     )
-    seed: int = Field(0, description="Seed of the split; the same seed gives the same split.")
+    seed: StrictInt = Field(0, description="Seed of the split; the same seed gives the same split.")
     registration: Mapping[str, Any] = Field(
         {}, description="Registration options for all sources; a registry's own come on top."
     )
@@ -77,33 +126,40 @@ class BuildConfig(Strict):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where scans are registered; `auto` is the GPU of a worker with one."
     )
-    workers: int = Field(2, ge=1, description="Local worker processes, where no cluster is named.")
-    batch: int = Field(8, ge=1, description="Scans registered together by one worker.")
-    keep_scans: bool = Field(
+    workers: StrictInt = Field(
+        2,
+        ge=1,
+        le=MOST_WORKERS,
+        description="Local worker processes, where no cluster is named.",
+    )
+    batch: StrictInt = Field(
+        8, ge=1, le=1024, description="Scans registered together by one worker."
+    )
+    keep_scans: StrictBool = Field(
         True,
         description="Keep each cleaned scan in `work`, so that a changed registration option does "
         "not read the files again.",
     )
-    scan_seconds: float = Field(
-        300, gt=0, description="A scan that takes a worker longer is quarantined."
+    scan_seconds: Number = Field(
+        300, gt=0, le=MOST_SECONDS, description="A scan that takes a worker longer is quarantined."
     )
-    worker_memory_gb: float | None = Field(
+    worker_memory_gb: Number | None = Field(
         None,
         gt=0,
         description="A scan that takes a worker more is quarantined; without it, the machine's "
         "memory shared by the workers.",
     )
-    rows_per_shard: int = Field(
-        4096, ge=16, multiple_of=16, description="Rows of one shard of the store."
+    rows_per_shard: StrictInt = Field(
+        4096, ge=16, le=1 << 20, multiple_of=16, description="Rows of one shard of the store."
     )
-    points_per_scan: int = Field(
+    points_per_scan: StrictInt = Field(
         16384,
         ge=0,
         le=MOST_POINTS,
         multiple_of=256,
         description="The most points of a scan itself that the store keeps; 0 keeps none.",
     )
-    sort_rows: bool = Field(
+    sort_rows: StrictBool = Field(
         False,
         description="Order all rows by identity, so that equal sources give equal bytes whatever "
         "was published before. Without it rows keep the places of the published version where that "
@@ -128,7 +184,7 @@ class BuildConfig(Strict):
         return self.work / "store" if is_url(self.store) else Path(self.store)
 
 
-def load_build(path: Path, overrides: Sequence[str] = ()) -> BuildConfig:
+def load_build(path: Path | str, overrides: Sequence[str] = ()) -> BuildConfig:
     """The build file with absolute paths, checked as a whole before any work starts.
 
     `overrides` replace fields, as `workers=4` or `sources.0.root=/mnt/x`; values are YAML.
@@ -136,9 +192,10 @@ def load_build(path: Path, overrides: Sequence[str] = ()) -> BuildConfig:
     range, shares that do not add up, folders, registries and model files that are not there or may
     not be used, sources that may not be sent where the store is.
     """
+    path = Path(path)
     data, faults = _overridden(read_yaml(path), overrides)
     config, told = _validated(data)
-    config = _absolute(config, path.resolve().parent)
+    config = _absolute(config, real(path).parent)
     faulty = {fault.partition(":")[0].partition(".")[0] for fault in told}
     told += [fault for fault in _faults(config) if fault.partition(":")[0] not in faulty]
     faults += [f"{_origin(fault, path, overrides)}: {fault}" for fault in told]
@@ -174,7 +231,8 @@ def _overridden(data: dict[str, Any], overrides: Sequence[str]) -> tuple[Any, li
                 raise RegistryError(["expected KEY=VALUE, such as workers=4"])
             data = _replaced(data, key.split("."), yaml_value(value, key), BuildConfig)
         except RegistryError as error:
-            faults += [f"override {text}: {fault}" for fault in error.faults]
+            said = shortened(redacted(text))
+            faults += [f"override {said}: {fault}" for fault in error.faults]
     return data, faults
 
 
@@ -209,7 +267,12 @@ def _origin(fault: str, path: Path, overrides: Sequence[str]) -> str:
         for key, text in keys.items()
         if f"{field}.".startswith(f"{key}.") or f"{key}.".startswith(f"{field}.")
     ]
-    return f"override {by[-1]}" if by else str(path)
+    return f"override {shortened(redacted(by[-1]))}" if by else str(path)
+
+
+def real(path: Path) -> Path:
+    """The path without links, as far as they lead somewhere."""
+    return Path(os.path.realpath(path))
 
 
 def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
@@ -288,15 +351,17 @@ def _place_faults(config: BuildConfig) -> Iterator[str]:
     written = {"store": config.store_folder, "work": config.work}
     if config.store_url is not None:
         del written["store"]
-    elif config.work.resolve().is_relative_to(config.store_folder.resolve()):
+    elif real(config.work).is_relative_to(real(config.store_folder)):
         yield f"work: got {config.work}, expected a folder outside of the store"
     for field, folder in written.items():
         there = next(place for place in (folder, *folder.parents) if os.access(place, os.F_OK))
-        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        if fault := _impossible(folder):
+            yield f"{field}: got {folder} ({fault}), expected a folder that can be made"
+        elif not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
             what = "which may not be written" if there.is_dir() else "which is a file"
             yield f"{field}: got {folder} in {there}, {what}; expected a folder that may be written"
         for i, entry in enumerate(config.sources):
-            own, root = folder.resolve(), entry.root.resolve()
+            own, root = real(folder), real(entry.root)
             if own.is_relative_to(root) or root.is_relative_to(own):
                 yield (
                     f"{field}: got {folder}, expected a folder apart from sources.{i}.root "
@@ -304,13 +369,24 @@ def _place_faults(config: BuildConfig) -> Iterator[str]:
                 )
 
 
-def _option_faults(config: BuildConfig, registries: Mapping[int, SourceRegistry]) -> Iterator[str]:
-    from pipeline.quality import gates_from
-
+def _impossible(folder: Path) -> str:
+    """Why there can be no such folder; "" where there is one, or may be."""
     try:
-        gates_from(config.quality)
-    except RegistryError as error:
-        yield from error.faults
+        folder.stat()
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return str(error.strerror)
+    return ""
+
+
+def _option_faults(config: BuildConfig, registries: Mapping[int, SourceRegistry]) -> Iterator[str]:
+    if config.quality:  # only then: what checks them takes seconds to import
+        from pipeline.quality import gates_from
+
+        try:
+            gates_from(config.quality)
+        except RegistryError as error:
+            yield from error.faults
     yield from _registration_faults(config.registration)
     for i, registry in registries.items():
         for fault in _registration_faults(registry.registration):
@@ -318,6 +394,8 @@ def _option_faults(config: BuildConfig, registries: Mapping[int, SourceRegistry]
 
 
 def _registration_faults(options: Mapping[str, Any]) -> list[str]:
+    if not options:
+        return []
     from pipeline.registration import METHODS, RegistrationOptions
 
     names = [field.name for field in fields(RegistrationOptions)]
@@ -353,7 +431,8 @@ def _licence_faults(config: BuildConfig, registries: Mapping[int, SourceRegistry
         note = config.sources[i].licence_note
         if not registry.licence.redistribution and not (note and note.strip()):
             yield (
-                f"sources.{i}.licence_note: got nothing, expected who may read {config.store} and "
-                f"by which agreement: {registry.id} ({registry.licence.name}, "
-                f"{registry.licence.url}) may not be passed on. Write it, or leave the source out"
+                f"sources.{i}.licence_note: got nothing, expected who may read "
+                f"{redacted(config.store)} and by which agreement: {registry.id} "
+                f"({registry.licence.name}, {registry.licence.url}) may not be passed on. "
+                "Write it, or leave the source out"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -120,8 +121,8 @@ def checked_requests(
             f"several scans are called {', '.join(repeated)} and would overwrite each other's "
             "results; register them in separate calls with separate --out folders"
         )
-    meshes = {(out / f"{stem}.ply").resolve() for stem in stems}
-    if overwritten := sorted(str(path) for path in paths if path.resolve() in meshes):
+    meshes = {os.path.realpath(out / f"{stem}.ply") for stem in stems}
+    if overwritten := sorted(str(path) for path in paths if os.path.realpath(path) in meshes):
         raise RegistrationError(
             f"the mesh would overwrite the scan itself: {', '.join(overwritten)}; "
             "give another --out folder"

@@ -171,7 +171,7 @@ def judge(
     work: Work, scan: Scan, registration: Registration, recipe: Recipe, template: Template
 ) -> list[Result]:
     """The results of reading, registering and judging one scan that could be read."""
-    registry, scan_id = recipe.registry, work.record.scan_id
+    registry, scan_id = recipe.registry.under(work.record.rule), work.record.scan_id
     limits = registry.limits.of(work.record.expression)
     refusal, quality = judged(scan, registration, template, recipe.gates, registry.axes, limits)
     summary: dict[str, Any] = {}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import trimesh
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
+from pipeline.text import printable
 from pipeline.types import Array
 
 
@@ -128,8 +130,33 @@ def save_grid(rows: Sequence[Sequence[Array]], path: Path, captions: Sequence[st
     head = 32 if captions else 0
     picture = Image.new("RGB", (grid.shape[1], grid.shape[0] + head), "white")
     picture.paste(Image.fromarray(grid), (0, head))
+    font = ImageFont.load_default_imagefont()
     for i, text in enumerate(captions):
-        known = text.encode("ascii", "replace").decode()  # what the font has
-        left = 4 + i * grid.shape[1] // len(captions)
-        ImageDraw.Draw(picture).multiline_text((left, 2), known, fill="black")
+        at = 4 + i * grid.shape[1] // len(captions), 2
+        lines = "\n".join(map(in_font, text.split("\n")))
+        ImageDraw.Draw(picture).multiline_text(at, lines, fill="black", font=font)
     picture.save(path)
+
+
+TYPOGRAPHY = {"–": "-", "—": "-", "…": "...", "‘": "'", "’": "'", "“": '"', "”": '"', "−": "-"}
+"""What stands for signs that the pictures' font lacks."""
+
+
+def in_font(text: str) -> str:
+    """One line in the letters of Pillow's own bitmap font, which are those of Latin-1.
+
+    Of other letters with accents the accents are left out; what is in another alphabet, and what
+    is no letter, is an escape such as `\\u4e2d`.
+    """
+    return "".join(map(_in_font, unicodedata.normalize("NFC", printable(text))))
+
+
+def _in_font(letter: str) -> str:
+    plain = TYPOGRAPHY.get(letter, letter)
+    if not _latin(plain):
+        plain = "".join(c for c in unicodedata.normalize("NFKD", letter) if c.isalnum())
+    return plain if plain and _latin(plain) else ascii(letter)[1:-1]
+
+
+def _latin(text: str) -> bool:
+    return all(ord(c) < 256 for c in text)

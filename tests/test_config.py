@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,9 @@ def written(folder: Path, **fields: Any) -> Path:
     path = folder / "build.yaml"
     path.write_text(yaml.safe_dump(config | fields))
     return path
+
+
+OPEN = {"name": "Open", "url": "x", "redistribution": True, "commercial": True}
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
@@ -55,7 +61,7 @@ def test_a_registry_of_ones_own_is_a_path(tmp_path: Path) -> None:
         ({"sources": []}, ["sources"]),
         ({"worker": 2}, ["worker: got an unknown field", "did you mean workers?"]),
         ({"shard": 256}, ["shard: got an unknown field", "`batch` says", "remove it"]),
-        ({"scan_seconds": 0, "worker_memory_gb": float("nan")}, ["scan_seconds", "worker_memory"]),
+        ({"scan_seconds": 0, "worker_memory_gb": -1}, ["scan_seconds", "worker_memory"]),
         (
             {"registration": {"modez": 1, "modes": "many", "robust_mm": [3]},
              "quality": {"relief": 1}},
@@ -71,6 +77,24 @@ def test_a_registry_of_ones_own_is_a_path(tmp_path: Path) -> None:
         ({"workers": 0, "model": "flame.pkl"}, ["workers", "flame.pkl"]),
         ({"store": "s3://"}, ["store: s3://: no URL of an object store"]),
         ({"store": "ftp://host/faces"}, ["no URL of an object store"]),
+        ({"workers": True}, ["workers: got true, expected a whole number"]),
+        ({"workers": "4"}, ['workers: got "4", expected a whole number']),
+        ({"workers": 4.0}, ["workers: got 4.0, expected a whole number"]),
+        ({"workers": 100_000}, ["workers: got 100000, expected", "less than or equal to 1024"]),
+        ({"batch": 10**6, "rows_per_shard": 1 << 30}, ["batch", "rows_per_shard"]),
+        ({"seed": "10", "scan_seconds": "300"}, ['seed: got "10"', 'scan_seconds: got "300"']),
+        ({"scan_seconds": True, "keep_scans": 1}, ["scan_seconds: got true", "keep_scans: got 1"]),
+        ({"scan_seconds": 10**7}, ["scan_seconds: got 10000000"]),
+        (
+            {"splits": {"train": True, "val": "0"}},
+            ["splits.train: got true", 'splits.val: got "0"'],
+        ),
+        ({"work": 5, "model": True}, ["work: got 5, expected a path", "model: got true"]),
+        ({"work": ""}, ['work: got "", expected a path']),
+        ({"work": "x" * 300}, ["work: got"]),
+        ({"work": "$NO_SUCH/w"}, ["work: got", "expected NO_SUCH to be set in the environment"]),
+        ({"store": "${NO_SUCH}/w"}, ["store: got", "expected NO_SUCH to be set"]),
+        ({"work": "~nobody_of_that_name/w"}, ["expected the ~ of a user that there is"]),
     ],
 )  # fmt: skip
 def test_all_faults_at_once(tmp_path: Path, fields: dict[str, Any], words: list[str]) -> None:
@@ -81,8 +105,105 @@ def test_all_faults_at_once(tmp_path: Path, fields: dict[str, Any], words: list[
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match=r"nowhere\.yaml"):
+    with pytest.raises(RegistryError, match=r"nowhere\.yaml: no such file; correct the path"):
         load_build(tmp_path / "nowhere.yaml")
+    with pytest.raises(RegistryError, match=f"{tmp_path}: is no file; name a YAML file"):
+        load_build(tmp_path)
+    with pytest.raises(RegistryError, match=r"File name too long"):
+        load_build(str(tmp_path / ("x" * 300)))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("seed: 010", "got 010, a number whose base depends on the reader"),
+        ("scan_seconds: 5:00", "got 5:00, a number of base 60 in YAML 1.1 and text in 1.2"),
+        ("scan_seconds: .inf", "got .inf, not a finite number"),
+        ("scan_seconds: 1e3", "got 1e3, a number or text, depending on the reader"),
+        ("keep_scans: off", "got off, true or false in YAML 1.1"),
+        ("rows_per_shard: 4_096", "got 4_096, a number in YAML 1.1 and text in 1.2"),
+        ("seed: 99999999999999999999", "a number of over 18 digits"),
+        ("seed: 2024-01-01", 'got 2024-01-01, a date in YAML 1.1 and text in 1.2: quote it, "2024'),
+        ("seed: !!int '4'", "got the tag tag:yaml.org,2002:int"),
+        ('work: "a\\0b"', r"got the letter '\x00', expected text"),
+    ],
+)
+def test_words_that_yaml_versions_read_differently(tmp_path: Path, line: str, told: str) -> None:
+    path = written(tmp_path)
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(RegistryError) as raised:
+        load_build(path)
+    (fault,) = raised.value.faults
+    assert fault.startswith(f"{path}: line 5: ") and told in fault
+    key, value = line.split(": ", 1)
+    with pytest.raises(RegistryError) as raised:
+        load_build(written(tmp_path), [f"{key}={value}"])
+    (fault,) = raised.value.faults
+    assert fault.startswith(f"override {key}={value}: ") and told in fault
+
+
+def test_words_of_one_meaning_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_text(path.read_text() + "seed: -10\nscan_seconds: .5\nworker_memory_gb: 1.5e+0\n")
+    config = load_build(path)
+    assert (config.seed, config.scan_seconds, config.worker_memory_gb) == (-10, 0.5, 1.5)
+
+
+def test_homes_and_variables_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DATA", str(tmp_path / "mounted"))
+    monkeypatch.setenv("BUCKET", "faces")
+    (tmp_path / "mounted" / "$5").mkdir(parents=True)
+    write_registry(tmp_path, "lab", licence=OPEN)
+    entry = {"registry": "${HOME}/lab.yaml", "root": "$DATA/$$5"}
+    path = written(tmp_path, sources=[entry], work="~/w", store="s3://${BUCKET}/unified")
+    for config in (
+        load_build(path),
+        load_build(path, ["work=${HOME}/w", "sources.0.root=${DATA}/$$5"]),
+    ):
+        assert config.sources[0].root == tmp_path / "mounted" / "$5"
+        assert config.sources[0].registry == str(tmp_path / "lab.yaml")
+        assert (config.work, config.store) == (tmp_path / "w", "s3://faces/unified")
+    (tmp_path / "~").mkdir()
+    assert load_build(written(tmp_path, work="./~")).work == tmp_path / "~"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("s3://KEY:SECRET@bucket/x", "s3://KEY:SEC/RET@bucket/x", "s3://KEY:SECRET/x"),
+        *("s3://KEY@bucket", "az://c/x?sig=SECRET", "abfss://c:SECRET@account/x"),
+    ],
+)
+def test_no_key_in_a_url(tmp_path: Path, url: str) -> None:
+    for call in (
+        lambda: load_build(written(tmp_path, store=url)),
+        lambda: load_build(written(tmp_path), [f"store={url}"]),
+    ):
+        with pytest.raises(RegistryError) as raised:
+            call()
+        told = str(raised.value)
+        assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in told
+        assert not re.search("KEY[:@]|SEC", told.replace("AWS_SECRET", "").replace("_KEY", ""))
+
+
+def test_a_build_file_is_refused_without_torch(tmp_path: Path) -> None:
+    path = written(tmp_path, workers=True)
+    code = f"""
+import sys
+import pipeline.config
+assert "torch" not in sys.modules, "by pipeline.config"
+sys.argv = ["facefold", "build", {str(path)!r}]
+from flows.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 2
+assert not {{"torch", "scipy", "prefect", "dask"}} & {{*sys.modules}}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"facefold: {path}: workers: got true, expected a whole number")
 
 
 def test_the_stand_in_is_no_file(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from pipeline.registration import RegistrationOptions
 from pipeline.registry import Axes
 from pipeline.synthetic import accuracy, load_truth, write_sources
 from pipeline.types import Array, RawScan
-from tests.flows.conftest import facefold
+from tests.flows.conftest import facefold, facefold_in_process
 
 PATTERN = "{stem}_lmk.npy"
 RIGID = RegistrationOptions(method="rigid", model_iterations=2, modes=1)
@@ -307,7 +307,7 @@ def test_the_command_registers_a_scan(scans: Scans, model: FlameModel, tmp_path:
 
 
 def test_the_command_tells_failed_scans_by_its_status(scans: Scans, tmp_path: Path) -> None:
-    done = facefold("register", scans.path("cut"), "--out", tmp_path, "--json")
+    done = facefold_in_process("register", scans.path("cut"), "--out", tmp_path, "--json")
     assert done.status == 3, done.stderr
     [report] = json.loads(done.stdout)
     assert report["stage"] == "read" and strict_json(tmp_path / "cut.json") == report
@@ -320,7 +320,7 @@ def test_the_command_tells_wrong_use_by_its_status(scans: Scans, tmp_path: Path)
         ((scans.path("cut"), "--out", out, "--unit", "furlong"), "furlong"),
         ((scans.path("cut"), "--out", scans.folder), "overwrite the scan itself"),
     ):
-        done = facefold("register", *arguments)
+        done = facefold_in_process("register", *arguments)
         assert done.status == 2
         assert word in done.stderr and "Traceback" not in done.stderr
     assert not out.exists()

@@ -93,9 +93,10 @@ def test_every_fault_at_once(tmp_path: Path) -> None:
         "neutral: got null, expected a value, or the word `all`",
         "limits.max_rejected_share: got 2, expected less than or equal to 1",
         "limits.outer_eye_mm: got [105, 80], expected two positive numbers, the smaller first",
-        "licnse: got an unknown field, expected one of access, axes, benchmark, citation, format, "
-        "id, images, landmarks, licence, limits, metric, neutral, reader, registration, scale, "
-        "scans, subjects, title, unconfirmed, unit, verified, version; did you mean licence?",
+        "licnse: got an unknown field, expected one of access, axes, benchmark, citation, "
+        "expressions, format, id, images, landmarks, licence, limits, metric, neutral, reader, "
+        "registration, rules, scale, scans, subjects, title, transform, unconfirmed, unit, "
+        "verified, version; did you mean licence?",
     ]
 
 
@@ -158,13 +159,15 @@ def test_what_yaml_would_pass_in_silence(tmp_path: Path) -> None:
     [fault] = faults_of(tmp_path, lab_text() + "unit: cm\n")
     assert fault.endswith("got unit twice, expected it once")
     [fault] = faults_of(tmp_path, lab_text().replace("same_as: {}", "same_as: {012: b:1}"))
-    assert fault.endswith("got the key 10, expected text: quote it")
+    assert fault.endswith(
+        'write its digits without a 0 before them, or quote it, "012", if it is text'
+    )
     [fault] = faults_of(tmp_path, lab_text().replace("title: Lab", "title: &a Lab\nversion: *a"))
     assert fault == "line 5: got an alias (*name), expected the value itself"
     [fault] = faults_of(tmp_path, lab_text() + "a: " + "[" * 20_000)
     assert fault == "YAML: got too many levels of nesting"
     [fault] = faults_of(tmp_path, lab_text() + "#" * (1 << 18))
-    assert fault.startswith("file: got 26") and fault.endswith("expected at most 262144")
+    assert fault == "file: got more than 262144 bytes, expected a YAML file of fewer"
     [fault] = faults_of(tmp_path, lab_text() + "a: [")
     assert fault.startswith("YAML: got") and "expected valid YAML" in fault
     [fault] = faults_of(tmp_path, "")
@@ -183,7 +186,7 @@ def test_the_id_is_the_name_of_the_file(tmp_path: Path) -> None:
 def test_unknown_sources_and_files(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"stirlin: id: got no such source.*mean stirling"):
         load_registry("stirlin")
-    with pytest.raises(RegistryError, match="expected a registry file here"):
+    with pytest.raises(RegistryError, match=r"none\.yaml: no such file; correct the path"):
         load_registry(tmp_path / "none.yaml")
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from pipeline.views import View, camera_rotation, distance_colours, render, save_grid
+from pipeline.sources.sheet import write as sheet_line
+from pipeline.views import View, camera_rotation, distance_colours, in_font, render, save_grid
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +63,38 @@ def test_a_grid_is_saved_row_by_row(tmp_path: Path) -> None:
     saved = np.asarray(Image.open(path))
     assert saved.shape == (16, 18, 3)
     assert saved[0, 0, 0] == 0 and saved[0, 7, 0] == saved[15, 0, 0] == 255
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("Éva", "Éva"),
+        ("E\u0301va", "Éva"),  # as macOS writes it
+        ("Šimon – 5 × 4 mm, 3°…", "Simon - 5 × 4 mm, 3°..."),
+        ("Łódź", r"\u0141ódz"),
+        ("中\x1b[31m\u202e\n", r"\u4e2d\x1b[31m\u202e\n"),
+    ],
+)
+def test_letters_of_pictures(text: str, drawn: str) -> None:
+    assert in_font(text) == drawn
+
+
+def test_a_name_with_an_accent_is_drawn_with_it(tmp_path: Path) -> None:
+    def pixels(write: Callable[[str], None]) -> list[bytes]:
+        found = []
+        for text in ("Éva", "Eva", "?va"):
+            write(text)
+            found.append(np.asarray(Image.open(tmp_path / "text.png")).tobytes())
+        return found
+
+    def caption(text: str) -> None:
+        save_grid([[np.full((40, 320, 3), 255, np.uint8)]], tmp_path / "text.png", [text])
+
+    def line(text: str) -> None:
+        sheet = Image.new("RGB", (100, 20), "white")
+        sheet_line(ImageDraw.Draw(sheet), (2, 2), text, (0, 0, 0))
+        sheet.save(tmp_path / "text.png")
+
+    for write in (caption, line):
+        with_accent, without, unknown = pixels(write)
+        assert len({with_accent, without, unknown}) == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +12,13 @@ import numpy as np
 from pipeline.errors import ModelError
 from pipeline.flame.embedding import read_embedding
 from pipeline.flame.model import FlameModel
+from pipeline.flame.named import MODEL_VARIABLE, STAND_IN, model_path
 from pipeline.flame.regions import complete_regions, read_masks
 from pipeline.flame.safe_pickle import read_npz, read_pickle
 from pipeline.formats.obj import read_obj
 from pipeline.formats.ply import read_ply
 from pipeline.types import N_EXPRESSION, N_SHAPE, Array
 
-MODEL_VARIABLE = "FACEFOLD_FLAME_MODEL"
-STAND_IN = Path("stand-in")
-"""In place of a model's file: the embedded stand-in, whatever the environment names."""
 _KEYS = (
     "v_template",
     "f",
@@ -45,7 +42,9 @@ _FLAME_FILES_BESIDE = ("landmark_embedding.npy", "FLAME_masks.pkl")
 
 
 def load_model(
-    path: Path | None = None, embedding: Path | None = None, masks: Path | None = None
+    path: Path | str | None = None,
+    embedding: Path | str | None = None,
+    masks: Path | str | None = None,
 ) -> FlameModel:
     """The model of a file, in millimetres, with regions; the stand-in where no file is named.
 
@@ -70,16 +69,12 @@ def load_model(
             embedding = embedding or (beside[0] if beside[0].is_file() else None)
             masks = masks or (beside[1] if beside[1].is_file() else None)
     if embedding is not None:
-        model = replace(model, landmarks=read_embedding(embedding, model.faces, model.template_mm))
+        embedded = read_embedding(Path(embedding), model.faces, model.template_mm)
+        model = replace(model, landmarks=embedded)
     if masks is not None:
-        regions = read_masks(masks, len(model.template_mm))
+        regions = read_masks(Path(masks), len(model.template_mm))
         model = replace(model, regions={**model.regions, **regions})
     return complete_regions(model)
-
-
-def model_path(path: Path | None) -> Path:
-    """The file that `path` or the environment names, else STAND_IN."""
-    return path or Path(os.environ.get(MODEL_VARIABLE) or STAND_IN)
 
 
 def _read_model(path: Path) -> FlameModel:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import FacefoldError, ModelError
+from pipeline.errors import FacefoldError, FormatError, ModelError
 from pipeline.flame.model import LandmarkEmbedding
 from pipeline.flame.safe_pickle import read_npy, read_pickle
+from pipeline.formats.content import opened
 from pipeline.landmarks.check import check_order
 from pipeline.landmarks.schemes import SCHEMES, scheme_by_count
 from pipeline.types import Array
@@ -44,18 +45,17 @@ def read_embedding(path: Path, faces: Array, vertices: Array) -> LandmarkEmbeddi
 
 def _read(path: Path) -> Any:
     try:
-        if path.suffix == ".npy":
-            with path.open("rb") as stream:
+        with opened(path) as stream:
+            if path.suffix == ".npy":
                 return read_npy(stream, str(path))
-        if path.suffix in (".pkl", ".pickle"):
-            with path.open("rb") as stream:
+            if path.suffix in (".pkl", ".pickle"):
                 return read_pickle(stream, str(path))
-        text = path.read_text(encoding="utf-8")
+            text = stream.read().decode("utf-8")
         rows = (line.split("#")[0].replace(",", " ").split() for line in text.splitlines())
         return np.array([int(word) for row in rows for word in row], dtype=np.int64)
-    except OSError as fault:
-        raise ModelError(f"{path}: cannot be read ({fault.strerror})") from fault
-    except ValueError as fault:
+    except FormatError as fault:
+        raise ModelError(str(fault)) from fault
+    except (ValueError, OverflowError) as fault:
         raise ModelError(f"{path}: {fault}; expected one vertex index a line") from fault
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -23,9 +24,13 @@ from pipeline.normalise.surface import (
     face_outwards,
     surface_normals,
 )
-from pipeline.registry import Axes, Limits, SourceRegistry
+from pipeline.registry import Axes, Limits
+from pipeline.registry.transforms import matrix_of
 from pipeline.types import Array, RawScan, Scan, ScanRecord
 from pipeline.units import find_unit
+
+if TYPE_CHECKING:  # its values are in a scan's key, and its checks need not be
+    from pipeline.registry import SourceRegistry
 
 FAR_MM = 2000.0
 """A coordinate up to here is off by 0.00006 mm at most in float32."""
@@ -43,9 +48,11 @@ def normalise(
     scheme: str | None = None,
     limits: Limits | None = None,
     scale: float = 1.0,
+    own: Array | None = None,
 ) -> Scan:
     """The scan in millimetres and canonical axes, cleaned; only the unit's factor and the source's
-    own `scale`, which brings raw coordinates into `unit`, change its size.
+    own rule, which brings raw coordinates into `unit`, change its size: `scale`, or a similarity
+    `own` (4,4), which moves and turns them as well.
 
     `axes` None means an unknown pose: the file's axes are kept and the scan is not `oriented`.
     landmarks (L,3) in the file's unit and axes, NaN rows missing, of `scheme` (else its count
@@ -54,6 +61,10 @@ def normalise(
     show a face turned away from `axes`.
     """
     limits = limits or Limits()
+    if own is None:
+        own = np.diag([scale, scale, scale, 1.0])
+    else:
+        scale = float(np.cbrt(np.linalg.det(own[:3, :3])))
     surface = _cleaned(scan_id, raw)
     marks_68 = None
     if landmarks is not None:
@@ -61,7 +72,8 @@ def normalise(
         marks_68 = to_68(scheme, landmarks) * scale
     found = find_unit(unit, sizes_of(unit, surface, scale, marks_68, limits))
     matrix = np.eye(4)
-    matrix[:3, :3] = scale * found.mm * (np.eye(3) if axes is None else axes.rotation())
+    matrix[:3, :3] = found.mm * (np.eye(3) if axes is None else axes.rotation())
+    matrix = matrix @ own
     vertices, matrix = centred(transform(matrix, surface.vertices), matrix)
     faces = surface.faces
     if len(faces):
@@ -87,7 +99,7 @@ def normalise(
         source_to_canonical=matrix,
         unit=found.unit,
         unit_factor_mm=found.mm,
-        unit_evidence=(f"file × {scale:g}, " if scale != 1 else "") + found.evidence,
+        unit_evidence=(f"file × {scale:g}, " if abs(scale - 1) > 1e-9 else "") + found.evidence,
         landmarks_mm=landmarks_mm,
         landmark_scheme=scheme,
         landmark_confidence=confidence,
@@ -184,7 +196,9 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
     Raises a FacefoldError whose `stage` is `read`, `landmarks` or `normalise`.
     """
     points = scheme = None
+    registry = registry.under(record.rule)
     with in_stage("read"):
+        own = matrix_of(record.transform, record.path) if record.transform else None
         raw = read_scan(record.path, record.format, **registry.reader)
     if record.landmark_path is not None and registry.landmarks is not None:
         scheme = registry.landmarks.scheme
@@ -202,6 +216,7 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
             scheme=scheme,
             limits=registry.limits.of(record.expression),
             scale=record.scale,
+            own=own,
         )
 
 

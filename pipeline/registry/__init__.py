@@ -3,7 +3,6 @@
 from pipeline.registry.load import (
     list_registries,
     load_registry,
-    read_yaml,
     registries_dir,
     registry_files,
 )
@@ -11,6 +10,7 @@ from pipeline.registry.schema import registry_schema, registry_schema_text
 from pipeline.registry.sections import Axes, Landmarks, Limits
 from pipeline.registry.skeleton import new_registry
 from pipeline.registry.source import SourceRegistry
+from pipeline.registry.strict_yaml import read_yaml
 
 __all__ = [
     "Axes",

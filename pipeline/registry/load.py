@@ -9,12 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError, create_model
 
 from pipeline.errors import RegistryError
+from pipeline.registry.checks import CHECKS, Fault
 from pipeline.registry.sections import one_of
-from pipeline.registry.source import CHECKS, Fault, SourceRegistry
+from pipeline.registry.skeleton import FILL
+from pipeline.registry.source import WORDS, SourceRegistry
+from pipeline.registry.strict_yaml import read_yaml
+from pipeline.text import redacted
 
 
 def registries_dir() -> Path:
@@ -75,74 +78,12 @@ def registry_faults(file: Path) -> list[str]:
 def _file_of(path_or_id: Path | str) -> Path:
     path = Path(path_or_id)
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        if not path.is_file():
-            raise RegistryError([f"{path}: file: got nothing, expected a registry file here"])
         return path
     files = registry_files()
     if str(path_or_id) not in files:
         known = one_of(str(path_or_id), list(files))
         raise RegistryError([f"{path_or_id}: id: got no such source, expected a file or {known}"])
     return files[str(path_or_id)]
-
-
-MAX_BYTES = 1 << 18
-"""Of a YAML file; the longest have some thousand."""
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses what YAML lets pass in silence: repeated keys, keys that are no text, aliases.
-
-    A few aliases of aliases stand for more values than any memory holds.
-    """
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            line = self.peek_event().start_mark.line + 1
-            raise RegistryError([f"line {line}: got an alias (*name), expected the value itself"])
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            line = key_node.start_mark.line + 1
-            if not isinstance(key, str):
-                raise RegistryError([f"line {line}: got the key {key!r}, expected text: quote it"])
-            if key in seen:
-                raise RegistryError([f"line {line}: got {key} twice, expected it once"])
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file of fields.
-
-    RegistryError where there is no such file, for wrong YAML, repeated keys, keys that are no text.
-    """
-    if not file.is_file():
-        raise RegistryError([f"{file}: file: got nothing, expected a YAML file here"])
-    size = file.stat().st_size
-    if size > MAX_BYTES:
-        raise RegistryError([f"{file}: file: got {size} bytes, expected at most {MAX_BYTES}"])
-    data = yaml_value(file.read_bytes(), str(file))
-    if not isinstance(data, dict):
-        kind = "an empty file" if data is None else f"a {type(data).__name__}"
-        raise RegistryError([f"{file}: file: got {kind}, expected fields and values"])
-    return data
-
-
-def yaml_value(text: bytes | str, owner: str) -> Any:
-    """What a text in YAML says, as strictly as `read_yaml`; faults begin with `owner`."""
-    try:
-        text = text.decode("utf-8") if isinstance(text, bytes) else text
-        return yaml.load(text, _StrictLoader)
-    except RegistryError as error:
-        raise RegistryError([f"{owner}: {fault}" for fault in error.faults]) from error
-    except RecursionError:
-        raise RegistryError([f"{owner}: YAML: got too many levels of nesting"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise RegistryError([f"{owner}: YAML: got {problem}, expected valid YAML"]) from error
 
 
 def _faults(data: Mapping[str, Any]) -> Iterator[Fault]:
@@ -175,6 +116,7 @@ _EXPECTED = {
     "string_type": "text",
     "bool_type": "true or false",
     "float_type": "a number",
+    "int_type": "a whole number",
     "model_type": "a mapping of fields",
     "dict_type": "a mapping",
     "tuple_type": "a list",
@@ -205,11 +147,14 @@ def field_fault(item: Any, of: type[BaseModel]) -> Fault:
         expected = _EXPECTED.get(kind, item["msg"].removeprefix("Input should be "))
     if kind == "string_type" and isinstance(got, (int, float, bool)):
         expected += f': quote it, "{got}"'
+    word = WORDS.get(str(loc[0])) if of is SourceRegistry and got == FILL else None
+    if word is not None:
+        expected += f", or {loc[0]}: {word}"
     return Fault(where, _short(got), expected)
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = redacted(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= 80 else text[:77] + "…"
 
 

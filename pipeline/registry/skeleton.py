@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import RegistryError
+from pipeline.text import printable
 
 FILL = "FILL"
 ID = re.compile(r"[a-z][a-z0-9_]*")
@@ -54,7 +55,7 @@ def new_registry(id: str, draft: Draft | None = None) -> str:
 
 def _lines(id: str, draft: Draft) -> list[str]:
     def noted(name: str, indent: str = "") -> str:
-        return "".join(f"{indent}# {note}\n" for note in draft.notes.get(name, ()))
+        return "".join(f"{indent}# {printable(note)}\n" for note in draft.notes.get(name, ()))
 
     return [
         "# yaml-language-server: $schema=schema.json\n",
@@ -112,7 +113,7 @@ def _exclusions(draft: Draft) -> list[str]:
     return [
         "  exclude:\n",
         *(
-            f"    - {flow(rule)}{note and ' # ' + note}\n"
+            f"    - {flow(rule)}{note and ' # ' + printable(note)}\n"
             for rule, note in zip(draft.exclude, notes, strict=True)
         ),
     ]
@@ -134,7 +135,7 @@ def flow(value: Any) -> str:
         plain = re.fullmatch(r"[+-]?[A-Za-z][\w/+-]*(\.[A-Za-z]\w*)?", value)
         words = ("yes", "no", "on", "off", "true", "false", "null", "none", "y", "n")
         keep = plain and value.isascii() and value.lower() not in words
-        return value if keep else json.dumps(value, ensure_ascii=False)
+        return value if keep else _escaped(value)
     if isinstance(value, Sequence):
         return "[" + ", ".join(map(flow, value)) + "]"
     return json.dumps(value)
@@ -142,4 +143,9 @@ def flow(value: Any) -> str:
 
 def _quoted(text: str) -> str:
     """Single quotes keep the backslashes of a regular expression."""
-    return "'" + text.replace("'", "''") + "'"
+    return "'" + text.replace("'", "''") + "'" if text.isprintable() else _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    """In double quotes, with escapes for what YAML does not take as it is."""
+    return printable(json.dumps(text, ensure_ascii=False))

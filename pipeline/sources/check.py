@@ -46,7 +46,8 @@ def check_folder(
     poses: dict[str, Array] = {}
     for one in seen:
         if one.scan is not None and one.scan.landmarks_mm is None:
-            add_shape(one, one.scan, poses, registry.limits.of(one.record.expression))
+            limits = registry.under(one.record.rule).limits.of(one.record.expression)
+            add_shape(one, one.scan, poses, limits)
     report = report_of(found, seen)
     if sheet is None:
         return report

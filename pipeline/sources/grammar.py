@@ -4,18 +4,21 @@ Paths are cut into folders, folders and stems at `_`, `-`, `.` and blanks into w
 as `pose12` or `AN01WH` where letters and digits meet. What stands in one place in every path is a
 column. A column that never changes is text; one that repeats another refers back to it; the others
 are subject, session, expression or frame by the words they hold, the word before them, and by how
-they vary together: subjects come first, expressions recur from subject to subject.
+they vary together: subjects come first, expressions recur from subject to subject. Words of a
+folder's name that mean nothing by themselves are one name, and words for kinds of files, such as
+`registrations`, are nobody's.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.registry.naming import glob_regex, without_suffix
-from pipeline.sources.vocabulary import CODES, EXPRESSIONS, MONTHS, SEXES, SPOKEN
+from pipeline.sources.vocabulary import CODES, EXPRESSIONS, MONTHS, ROLES, SEXES, SPOKEN
 
 Words = tuple[str, ...]
 
@@ -78,10 +81,32 @@ def guess_grammar(paths: Sequence[str]) -> Grammar:
     for cut in (cut_words, cut_folders, cut_nothing):
         grammar = _written(cut([without_suffix(path) for path in paths]), paths)
         if grammar is not None:
-            return grammar
+            return replace(grammar, notes=(*_folders(grammar, paths), *grammar.notes))
     return Grammar(
         "(?P<subject>.+)", {"subject": tuple(sorted(paths))}, notes=("nothing in common",)
     )
+
+
+def _folders(grammar: Grammar, paths: Sequence[str]) -> Iterator[str]:
+    """What people should look at where folders that name subjects are more than the subjects."""
+    folders = set()
+    for path in paths:
+        match = re.fullmatch(grammar.name, path)
+        assert match is not None
+        start, end = (
+            path.rfind("/", 0, match.start("subject")),
+            path.find("/", match.end("subject")),
+        )
+        if end < 0:
+            return
+        folders.add(path[start + 1 : end].lower())
+    subjects = {value.lower() for value in grammar.groups["subject"]}
+    if len(folders) != len(subjects):
+        yield f"{len(folders)} folders, {len(subjects)} subjects: is each folder of another person?"
+    begin = Counter(SEPARATORS.split(subject)[0] for subject in subjects)
+    if shared := sorted(word for word, n in begin.items() if n > 1):
+        some = ", ".join(f"{word} of {begin[word]}" for word in shared[:6])
+        yield f"the first word of several subjects ({some}): are they different people?"
 
 
 Pieces = list[Column]
@@ -105,6 +130,11 @@ def cut_nothing(stems: Sequence[str]) -> Pieces:
 def _columns(stems: Sequence[str], cut: Callable[[Column], Pieces]) -> Iterator[Column]:
     split = [stem.split("/") for stem in stems]
     if len({len(parts) for parts in split}) > 1:
+        kinds = Column(tuple(parts[0] for parts in split), free=True)
+        if min(map(len, split)) > 1 and _is_role(kinds):
+            yield from (kinds, slash(len(stems)))
+            yield from _columns(["/".join(parts[1:]) for parts in split], cut)
+            return
         # folders at several depths: only the file's own folder and name line up
         split = [[posixpath.dirname(stem), posixpath.basename(stem)] for stem in stems]
         if all(folder for folder, _ in split):
@@ -125,6 +155,8 @@ def _columns(stems: Sequence[str], cut: Callable[[Column], Pieces]) -> Iterator[
             yield again
             part = Column(rest)
         pieces = cut(part)
+        if i < len(split[0]) - 1:
+            pieces = _named(pieces)
         yield from pieces
         # a folder of one name, which the file's may repeat
         folders += [piece for piece in pieces if piece.values == tuple(values)]
@@ -160,6 +192,44 @@ def _words(part: Column) -> Pieces:
         before = columns[i - 2].values[0] if i > 1 and not columns[i - 2].varies else ""
         pieces += [column] if i % 2 else _runs(replace(column, before=before))
     return _joined(pieces)
+
+
+def _named(pieces: Pieces) -> Pieces:
+    """A folder's pieces, those that mean nothing by themselves as one: no word that tells two
+    people's folders apart may be left out of their names."""
+    varying = [i for i, piece in enumerate(pieces) if piece.varies and not _separates(piece)]
+    parts = [i for i in varying if not _means(pieces, varying, i)]
+    first, last = min(parts, default=0), max(parts, default=0)
+    if parts and all(re.search(r"\d", value) for value in pieces[first].distinct):
+        return pieces  # a number is a name by itself
+    if all(_tells(_key(pieces[i]), _key(pieces[j])) for i in parts for j in parts):
+        return pieces
+    values = map("".join, zip(*(piece.values for piece in pieces[first : last + 1]), strict=True))
+    name = replace(pieces[first], values=tuple(values), free=True)
+    return [*pieces[:first], name, *pieces[last + 1 :]]
+
+
+def _separates(piece: Column) -> bool:
+    return all(SEPARATORS.fullmatch(value) or not value for value in piece.distinct)
+
+
+def _means(pieces: Pieces, varying: Sequence[int], i: int) -> bool:
+    """Whether a piece is no part of a name: its words have a meaning, or it numbers the folders of
+    each name alike."""
+    piece = pieces[i]
+    if any(_spoken(piece, role) for role in SPOKEN) or _dated(piece) or _is_role(piece):
+        return True
+    if _is_expression(piece) >= 0.5 or {v.lower() for v in piece.distinct} <= SEXES.keys():
+        return True
+    others = [_key(pieces[j]) for j in varying if j < i]
+    if not others:
+        return False
+    names = list(zip(*others, strict=True))
+    grid = len(set(zip(names, _key(piece), strict=True)))
+    full = grid / (len(set(names)) * len(set(_key(piece))))
+    if _number(piece):
+        return _shared(names, _key(piece)) >= 0.5
+    return full >= 0.9 and len(set(names)) > 2
 
 
 def _joined(pieces: Pieces) -> Pieces:
@@ -352,6 +422,9 @@ def assign_roles(pieces: Pieces) -> tuple[dict[int, str], Words]:
     if not left:  # the letter is all there is
         (i,) = roles
         return {i: "subject"}, ()
+    kinds = [i for i in left if _is_role(pieces[i])]
+    if len(kinds) < len(left):
+        left = [i for i in left if i not in kinds]
     inner = [i for i in left if not _dated(pieces[i])]
     order = sorted(left, key=lambda i: -_subject_score(pieces, inner, i))
     subject = order[0]
@@ -366,6 +439,7 @@ def assign_roles(pieces: Pieces) -> tuple[dict[int, str], Words]:
         if best is not None and score(pieces, subject, best) > 0:
             roles[best] = role
             left.remove(best)
+    notes += _asked(pieces, kinds, subject)
     named = [_key(pieces[i]) for i in roles]
     for i in left:
         if not any(_tells(key, _key(pieces[i])) for key in named):
@@ -373,6 +447,19 @@ def assign_roles(pieces: Pieces) -> tuple[dict[int, str], Words]:
             some = ", ".join(values[:6]) + (" …" if len(values) > 6 else "")
             notes.append(f"{len(values)} values vary without a group of their own: {some}")
     return roles, tuple(notes)
+
+
+def _asked(pieces: Pieces, kinds: Sequence[int], subject: int) -> Iterator[str]:
+    """Questions that only people can answer: which of the kinds of files are scans of people."""
+    for kind in set(kinds) - {subject}:
+        values = sorted(pieces[kind].distinct)
+        yield f"{', '.join(values)}: kinds of files, no people? Exclude those that are no scans"
+        own, kept = _key(pieces[kind]), _key(pieces[subject])
+        shared = Counter(who for _, who in set(zip(own, kept, strict=True)))
+        lone = {who for who, n in shared.items() if n == 1}
+        if 0 < len(lone) < len(set(kept)):
+            some = ", ".join(sorted(lone)[:6]) + (" …" if len(lone) > 6 else "")
+            yield f"of one kind alone, and so perhaps no people: {some}"
 
 
 def _repeated(pieces: Pieces) -> int | None:
@@ -404,10 +491,22 @@ def _number(piece: Column) -> bool:
 
 def _recurs(pieces: Pieces, subject: int, i: int) -> float:
     """Share of a column's values that more than one subject has."""
-    owners: dict[str, set[str]] = {}
-    for own, value in zip(_key(pieces[subject]), _key(pieces[i]), strict=True):
-        owners.setdefault(value, set()).add(own)
-    return sum(len(found) > 1 for found in owners.values()) / len(owners)
+    return _shared(_key(pieces[subject]), _key(pieces[i]))
+
+
+def _shared(owners: Sequence[object], values: Words) -> float:
+    """Share of the values that more than one owner has."""
+    found: dict[str, set[object]] = {}
+    for own, value in zip(owners, values, strict=True):
+        found.setdefault(value, set()).add(own)
+    return sum(len(own) > 1 for own in found.values()) / len(found)
+
+
+def _is_role(piece: Column) -> bool:
+    """Whether most values say what kind of file it is, and all but one or two."""
+    values = {value.lower() for value in piece.distinct}
+    known = {v for v in values if ROLES.issuperset(SEPARATORS.sub(" ", v).split())}
+    return len(known) > 1 and len(values - known) <= len(known) / 2
 
 
 def _subject_score(pieces: Pieces, inner: Sequence[int], i: int) -> float:

@@ -18,7 +18,7 @@ from pipeline.normalise.surface import clean, cloud_normals
 from pipeline.registry import SourceRegistry
 from pipeline.sources.report import Seen, turn_by_landmarks
 from pipeline.types import Array, Scan
-from pipeline.views import View, render, splats
+from pipeline.views import View, in_font, render, splats
 
 SIZE, COLUMNS, MARGIN = 280, 4, 8
 LINE, TEXT_LINES, WIDTH = 14, 7, 46
@@ -78,10 +78,8 @@ def tile(registry: SourceRegistry, seen: Seen, pose: Array | None) -> Image.Imag
 
 
 def write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, ink: Any) -> None:
-    """Text in the letters that the font has."""
-    known = text.replace("–", "-").replace("…", "...").replace("×", "x").replace("°", " deg")
-    known = known.encode("ascii", "replace").decode()
-    draw.text(at, known, fill=ink, font=ImageFont.load_default(11))
+    """A line of text."""
+    draw.text(at, in_font(text), fill=ink, font=ImageFont.load_default_imagefont())
 
 
 def shown(seen: Seen, scan: Scan, pose: Array | None) -> tuple[Image.Image, list[str]]:
@@ -124,6 +122,7 @@ def to_front(scan: Scan, pose: Array | None) -> tuple[Array, str]:
 
 def as_in_file(registry: SourceRegistry, seen: Seen) -> tuple[Image.Image, list[str]]:
     """The picture of a scan that is refused, from whatever of it can be read."""
+    registry = registry.under(seen.record.rule)
     record, blank = seen.record, Image.new("RGB", (SIZE, SIZE), (225, 225, 225))
     try:
         raw = read_scan(record.path, record.format, **registry.reader)

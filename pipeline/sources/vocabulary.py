@@ -33,4 +33,15 @@ SEXES = {
     **dict.fromkeys(("f", "female", "women", "w"), "female"),
     **dict.fromkeys(("m", "male", "men"), "male"),
 }
+ROLES = words(
+    """subject subjects person persons people participant participants scan scans mesh meshes raw
+    registered registration registrations aligned alignment alignments fit fits fitted fitting
+    fittings wrapped wraps retopo retopology remeshed atlas atlases template templates reference
+    references mean average source sources target targets original originals clean cleaned processed
+    result results output outputs input inputs gt groundtruth truth prediction predictions
+    reconstruction reconstructions reconstructed flame models train training val valid validation
+    test testing lowres highres decimated simplified textured untextured cropped surface surfaces
+    cloud clouds pointcloud pointclouds"""
+)
+"""What kind of file it is, or which part of a set: never whose."""
 MONTHS = words("jan feb mar apr may jun jul aug sep oct nov dec")

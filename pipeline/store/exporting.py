@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from pipeline.errors import StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.store.query import matching_rows
 from pipeline.store.reader import Store, open_store
+from pipeline.text import file_name
 from pipeline.types import Array
 
 Row = Mapping[str, Any]
@@ -27,15 +29,14 @@ def as_mica(out: Path, row: Row, arrays: Mapping[str, Array], faces: Array) -> N
     mesh is the registered scan, free-form detail included.
     """
     actor, scan = names_of(row)
-    parameters = out / "FLAME_parameters" / actor / f"{scan}.npz"
-    parameters.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
-        parameters,
+        place(out, "FLAME_parameters", actor, f"{scan}.npz"),
         betas=np.concatenate([arrays["shape"], arrays["expression"]]),
         pose=arrays["pose"],
         trans=arrays["translation_mm"] / 1000,
     )
-    write_mesh(out / "registrations" / actor / f"{scan}.obj", arrays["vertices_mm"] / 1000, faces)
+    mesh = place(out, "registrations", actor, f"{scan}.obj")
+    write_mesh(mesh, arrays["vertices_mm"] / 1000, faces)
 
 
 def as_meshes(suffix: str) -> Callable[[Path, Row, Mapping[str, Array], Array], None]:
@@ -43,7 +44,7 @@ def as_meshes(suffix: str) -> Callable[[Path, Row, Mapping[str, Array], Array], 
 
     def write(out: Path, row: Row, arrays: Mapping[str, Array], faces: Array) -> None:
         actor, scan = names_of(row)
-        write_mesh(out / actor / f"{scan}.{suffix}", arrays["vertices_mm"], faces)
+        write_mesh(place(out, actor, f"{scan}.{suffix}"), arrays["vertices_mm"], faces)
 
     return write
 
@@ -61,8 +62,8 @@ def export(
     """Writes the rows for which `where` holds (`query.py`) in a layout; returns how many.
 
     `model` gives the triangles: it must be the one that the store was made with. Raises StoreError
-    for an unknown layout, another model, a question that is not understood, and two scans that
-    would share a file.
+    for an unknown layout, another model, a question that is not understood, two scans that would
+    share a file, and a folder that cannot be written or leads out of `out`.
     """
     if layout not in LAYOUTS:
         raise StoreError(f"layout {layout!r}, expected one of {', '.join(LAYOUTS)}")
@@ -82,9 +83,9 @@ def export(
 
 
 def names_of(row: Row) -> tuple[str, str]:
-    """Folder of the person and stem of the scan, each one name without `/` and `:`."""
-    person = row["identity"].replace(":", "_").replace("/", "_")
-    return person, row["scan_id"].split(":", 1)[1].replace("/", "_").replace(":", "_")
+    """Folder of the person and stem of the scan: names of files, whatever the manifest says."""
+    scan = str(row["scan_id"])
+    return file_name(str(row["identity"])), file_name(scan.partition(":")[2] or scan)
 
 
 def refuse_shared_names(source: Store, rows: list[dict[str, Any]]) -> None:
@@ -98,6 +99,20 @@ def refuse_shared_names(source: Store, rows: list[dict[str, Any]]) -> None:
             )
 
 
+def place(out: Path, *names: str) -> Path:
+    """The file of these names below `out`, in a folder that is there.
+
+    Raises StoreError where a link leads out of `out`, or the folder cannot be made.
+    """
+    path = out.joinpath(*names)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path.parent}: {error.strerror}; name another --out") from error
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)):
+        raise StoreError(f"{path}: a link leads out of {out}; remove it, or name another --out")
+    return path
+
+
 def write_mesh(path: Path, vertices: Array, faces: Array) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     trimesh.Trimesh(vertices, faces, process=False).export(path)

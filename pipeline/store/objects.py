@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipeline.errors import StoreError
-from pipeline.store.layout import FILES, HEAD, VERSIONS
+from pipeline.store.layout import FILES, HEAD, VERSIONS, version_name
+from pipeline.text import redacted
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
@@ -52,9 +53,10 @@ class Place:
         scheme, _, rest = self.url.partition("://")
         if scheme not in SCHEMES or not rest.strip("/"):
             raise StoreError(
-                f"{self.url}: no URL of an object store; expected one such as s3://bucket/prefix "
-                f"({', '.join(SCHEMES)})"
+                f"{redacted(self.url.partition('?')[0])}: no URL of an object store; expected one "
+                f"such as s3://bucket/prefix ({', '.join(SCHEMES)})"
             )
+        _refuse_secrets(scheme, rest)
         object.__setattr__(self, "url", self.url.rstrip("/"))
 
     def __str__(self) -> str:
@@ -132,6 +134,20 @@ class Place:
         return from_url(self.url, retry_config={"max_retries": MAX_RETRIES})
 
 
+def _refuse_secrets(scheme: str, rest: str) -> None:
+    """A URL is printed, and kept in summaries and provenance. Raises StoreError, which does not
+    repeat them, where it holds credentials, before the host or as a query."""
+    host = rest.partition("/")[0]
+    user = "@" in host and not scheme.startswith("abfs")  # abfs://CONTAINER@ACCOUNT
+    if user or ":" in host or "?" in rest:
+        raise StoreError(
+            f"{scheme}://…: a URL is printed and kept, and must hold no key, password or query; "
+            "name s3://bucket/prefix alone, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
+            "(GOOGLE_APPLICATION_CREDENTIALS; AZURE_STORAGE_ACCOUNT_NAME and "
+            "AZURE_STORAGE_ACCOUNT_KEY) in the environment"
+        )
+
+
 def published_version(place: Place) -> Place:
     """The version that a store's HEAD names, or `place` itself where it is a version.
 
@@ -143,14 +159,6 @@ def published_version(place: Place) -> Place:
             return place
         raise StoreError(f"{place}: holds no published store (no {HEAD} object); {_MISSING}")
     return place / VERSIONS / version_name(f"{place}/{HEAD}", content)
-
-
-def version_name(head: str, content: bytes) -> str:
-    """What a HEAD object says. Raises StoreError where that is no version's name."""
-    name = content.decode("ascii", "replace").strip()
-    if not re.fullmatch("[0-9a-f]{16}", name):
-        raise StoreError(f"{head}: damaged, says {name[:40]!r}; name one of {VERSIONS}/ in it")
-    return name
 
 
 _MISSING = "look at the bucket and the prefix in the URL, or push the store there"

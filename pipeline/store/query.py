@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import StoreError
 from pipeline.store.tables import said_columns
+from pipeline.text import printable, shortened
 from pipeline.types import Array
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Gt: pc.greater,
     ast.GtE: pc.greater_equal,
 }
+
+
+MOST = 2**63 - 1
+"""The largest whole number of a question, as of a column."""
 
 
 def matching(table: pa.Table, question: str) -> Array:
@@ -69,8 +74,9 @@ def _understood(question: str) -> Iterator[None]:
     try:
         yield
     except (SyntaxError, ValueError, RecursionError, MemoryError, pa.ArrowException) as error:
+        asked, fault = (shortened(printable(text)) for text in (question, error))
         raise StoreError(
-            f"the question {question!r} is not understood ({error}); write such as "
+            f"the question '{asked}' is not understood ({fault}); write such as "
             "\"source == 'stirling' and coverage > 0.6 and not benchmark\""
         ) from error
 
@@ -96,15 +102,14 @@ def _truth(table: pa.Table, node: ast.expr) -> Array:
 
 def _compared(table: pa.Table, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> Array:
     if isinstance(operator, (ast.In, ast.NotIn)):
-        values = _constant(right)
-        if not isinstance(values, (tuple, list, set)):
-            raise ValueError(f"{ast.unparse(right)!r} is no list of values")
         column = _operand(table, left)
         if not isinstance(column, pa.ChunkedArray):
             raise ValueError(f"{ast.unparse(left)!r} is no column")
-        held = pc.is_in(column, pa.array(list(values), column.type)).to_numpy()
+        held = pc.is_in(column, pa.array(_values(right), column.type)).to_numpy()
         return ~held if isinstance(operator, ast.NotIn) else held
     one, other = _operand(table, left), _operand(table, right)
+    if not any(isinstance(side, pa.ChunkedArray) for side in (one, other)):
+        raise ValueError(f"{ast.unparse(left)!r} against {ast.unparse(right)!r} names no column")
     if one is None or other is None:
         if not isinstance(operator, (ast.Eq, ast.NotEq)):
             raise ValueError("None is only == or != to something")
@@ -112,21 +117,30 @@ def _compared(table: pa.Table, left: ast.expr, operator: ast.cmpop, right: ast.e
         return ~held if isinstance(operator, ast.NotEq) else held
     if type(operator) not in COMPARISONS:
         raise ValueError("no such comparison; there are == != < <= > >= in")
-    answer = COMPARISONS[type(operator)](one, other)
-    if not isinstance(answer, pa.ChunkedArray):
-        raise ValueError(f"{ast.unparse(left)!r} against {ast.unparse(right)!r} names no column")
-    return pc.fill_null(answer, False).to_numpy()
+    return pc.fill_null(COMPARISONS[type(operator)](one, other), False).to_numpy()
 
 
 def _operand(table: pa.Table, node: ast.expr) -> Any:
-    return _column(table, node.id) if isinstance(node, ast.Name) else _constant(node)
+    return _column(table, node.id) if isinstance(node, ast.Name) else _value(node)
 
 
-def _constant(node: ast.expr) -> Any:
+def _values(node: ast.expr) -> list[Any]:
+    if not isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+        raise ValueError(f"{ast.unparse(node)!r} is no list of values")
+    return [_value(item) for item in node.elts]
+
+
+def _value(node: ast.expr) -> str | bool | int | float | None:
+    """Text, a truth value, a number that Arrow holds too, or None."""
     try:
-        return ast.literal_eval(node)
+        value = ast.literal_eval(node)
     except (ValueError, TypeError, MemoryError) as error:
         raise ValueError(f"{ast.unparse(node)!r} is neither a column nor a value") from error
+    if type(value) is int and abs(value) > MOST:
+        raise ValueError(f"{ast.unparse(node)} is too large a number; the largest is {MOST}")
+    if value is not None and type(value) not in (str, bool, int, float):
+        raise ValueError(f"{ast.unparse(node)!r} is no text, number, True, False or None")
+    return value
 
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:

@@ -114,6 +114,8 @@ def manifest_row(
         "session": record.session,
         "expression": record.expression,
         "neutral": record.neutral,
+        "expression_class": record.expression_class,
+        "frame": record.frame,
         "content_hash": record.content_hash,
         "verdict": quality.verdict,
         "reasons": "; ".join(quality.reasons),

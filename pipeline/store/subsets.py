@@ -15,6 +15,7 @@ from pipeline.store.query import matching_rows
 from pipeline.store.reader import Store, open_store
 from pipeline.store.tables import said_columns
 from pipeline.store.writer import Values, stage, write_shard
+from pipeline.text import shortened
 from pipeline.types import Array
 
 PLACED = ("shard", "row")
@@ -33,9 +34,9 @@ def subset(store: Path | str, where: str, out: Path | str, **form: Any) -> Path:
     source = open_store(store)
     rows = matching_rows(source, where)
     if not len(rows):
-        raise StoreError(f"{source.path}: no row fits {where!r}; ask for less")
+        raise StoreError(f"{source.path}: no row fits {shortened(where)!r}; ask for less")
     wanted = replace(source.form, rows=len(rows), **form)
-    staging = stage(Path(out), wanted)
+    staging = stage(Path(out), wanted, source.topology)
     with removed_on_fault(staging):
         receipts = [
             write_shard(

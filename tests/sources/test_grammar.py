@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import pytest
+from trees import tree
 
 from pipeline.registry.naming import glob_regex
 from pipeline.sources.grammar import guess_grammar, include_globs
@@ -150,3 +152,48 @@ def test_what_has_no_group_is_told() -> None:
     assert guess_grammar(paths).notes == ("2 values vary without a group of their own: a, b",)
     with pytest.raises(ValueError, match="no path"):
         guess_grammar([])
+
+
+def partition(paths: Mapping[str, str]) -> bool:
+    """Whether the guess tells the people of the paths apart, and takes none for two."""
+    grammar = guess_grammar(sorted(paths))
+    found = {grammar.of(path)["subject"] for path in paths}
+    pairs = {(grammar.of(path)["subject"], person) for path, person in paths.items()}
+    return len(found) == len(pairs) == len(set(paths.values()))
+
+
+def test_people_of_made_up_folders() -> None:
+    wrong = [seed for seed in range(200) if not partition(tree(seed))]
+    assert wrong == []
+
+
+def test_a_word_that_tells_folders_apart_is_in_the_name() -> None:
+    people = ("Rig  C", "Rig  E", "Old Rig  C", "Anna  C", "Anna  B", "Ben  D")
+    grammar = guess_grammar([f"{who}/scan_{k}.ply" for who in people for k in (1, 2)])
+    assert grammar.groups["subject"] == tuple(sorted(people))
+    assert grammar.groups["frame"] == ("1", "2")
+    assert grammar.notes == (
+        "the first word of several subjects (anna of 2, rig of 2): are they different people?",
+    )
+
+
+def test_folders_and_subjects_that_differ_in_number_are_told() -> None:
+    folders = ("Anna 1", "Anna 2", "Ben 1", "Carl 1", "Dora 1", "Emil 2")
+    grammar = guess_grammar([f"{who}/{e}.ply" for who in folders for e in ("neutral", "smile")])
+    assert len(grammar.groups["subject"]) == 5
+    assert grammar.notes[0] == "6 folders, 5 subjects: is each folder of another person?"
+    takes = guess_grammar([f"p{i:02}_{take}/smile.ply" for i in range(4) for take in "ABC"])
+    assert takes.groups["subject"] == ("p00", "p01", "p02", "p03")
+    assert takes.notes[0].startswith("12 folders, 4 subjects: ")
+
+
+def test_people_are_what_recurs_from_one_kind_of_file_to_the_next() -> None:
+    paths = [f"{kind}/{who}.ply" for kind in ("subjects", "registrations") for who in "xyz"]
+    grammar = guess_grammar([*paths, "atlas/atlas.ply"])
+    assert grammar.of("subjects/x.ply")["subject"] == grammar.of("registrations/x.ply")["subject"]
+    assert grammar.groups == {"subject": ("atlas", "x", "y", "z")}
+    assert grammar.notes == (
+        "atlas, registrations, subjects: kinds of files, no people? "
+        "Exclude those that are no scans",
+        "of one kind alone, and so perhaps no people: atlas",
+    )

@@ -128,3 +128,46 @@ def test_two_scans_of_one_name(model: FlameModel, rows: dict[str, Array], tmp_pa
     with pytest.raises(StoreError, match="s0:a/b and s0:a_b would be one file"):
         export(store, tmp_path / "files", "ply", model)
     assert not (tmp_path / "files").exists()
+
+
+OUTSIDE = (
+    ("..", "x:pwned"),
+    ("../../up", "s:../../../pwned"),
+    ("/tmp/absolute", "s:/tmp/absolute"),
+    ("", "no colon"),
+    (".", "s:"),
+    ("a\0b", "s:c\x1b[2J\n"),
+    ("\u202eanna", "s:\u2066"),
+    ("x" * 300, "s:" + "é" * 300),
+)
+
+
+@pytest.mark.parametrize("layout", ["mica", "ply", "obj"])
+def test_no_name_leads_out_of_the_folder(
+    model: FlameModel, rows: dict[str, Array], tmp_path: Path, layout: str
+) -> None:
+    for i in (0, N):
+        told = [{"identity": person, "scan_id": scan} for person, scan in OUTSIDE[i : i + N]]
+        store = published(
+            tmp_path / f"{i}.zarr", model, rows, [t | {"split": "train"} for t in told]
+        )
+        assert export(store, tmp_path / "exp" / "inner", layout, model) == N
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.zarr", "4.zarr", "exp"]
+    assert [path.name for path in (tmp_path / "exp").iterdir()] == ["inner"]
+    files = [path for path in (tmp_path / "exp" / "inner").rglob("*") if path.is_file()]
+    assert len(files) == 2 * N * (2 if layout == "mica" else 1)
+    assert all(path.name.isprintable() and path.parent.name.isprintable() for path in files)
+    if layout == "ply":
+        assert (tmp_path / "exp" / "inner" / "%2E." / "pwned.ply") in files
+
+
+def test_a_link_in_the_folder_leads_nowhere(store: Path, model: FlameModel, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "person_0000").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="a link leads out of"):
+        export(store, tmp_path / "out", "ply", model)
+    assert not [*(tmp_path / "elsewhere").iterdir()]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"file/person_0000: Not a directory; name another --out"):
+        export(store, tmp_path / "file", "ply", model)

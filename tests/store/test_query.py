@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -94,6 +95,27 @@ def test_only_the_named_columns_are_read(store: Path) -> None:
         ("source + 'a'", "no condition"),
         ("", "not understood"),
         ("(" * 500 + "neutral" + ")" * 500, "not understood"),
+        ("coverage > 99999999999999999999999999", "too large a number"),
+        ("frames == -9223372036854775809", "too large a number"),
+        ("source == 1j", "'1j' is no text, number, True, False or None"),
+        ("coverage == ...", "'...' is no text"),
+        ("source == b'a'", "is no text"),
+        ("frames == [3, 1, 2, 0]", "is no text"),
+        ("source in {'a': 1}", "no list of values"),
+        ("source in [['a']]", "is no text"),
+        ("frames in [99999999999999999999]", "too large a number"),
+        ("None == None", "names no column"),
+        ("source == f'{source}'", "neither a column nor a value"),
+        ("(source := 'a')", "no condition"),
+        ("lambda: source", "no condition"),
+        ("[x for x in source]", "no condition"),
+        ("source == 'a\udcff'", "not understood"),
+        ("source == '\0'", "not understood|no text"),
+        ("frames == " + "9" * 5000, "not understood"),
+        ("-" * 20000 + "1 == frames", "not understood"),
+        ("not " * 3000 + "neutral", "not understood"),
+        ("source.__class__", "no condition"),
+        ("sоurce == 'a'", "no column 'sоurce'"),
     ],
 )
 def test_what_is_not_understood(question: str, fault: str | None) -> None:
@@ -102,3 +124,31 @@ def test_what_is_not_understood(question: str, fault: str | None) -> None:
         return
     with pytest.raises(StoreError, match=fault):
         matching(TABLE, question)
+
+
+def test_a_refused_question_is_not_echoed_whole() -> None:
+    for question in ("x" * 100_000, "source == " + "(" * 100_000, "source == '" + "\x1b[2J" * 9000):
+        with pytest.raises(StoreError) as refused:
+            matching(TABLE, question)
+        assert len(str(refused.value)) < 1000 and str(refused.value).isprintable()
+
+
+PARTS = (
+    *("source", "coverage", "neutral", "benchmark", "frames", "row", "é", "__class__", "_"),
+    *("==", "!=", "<", "<=", ">", ">=", "in", "not in", "is", "and", "or", "not", "if", "else"),
+    *("(", ")", "[", "]", "{", "}", ",", ":", ":=", ".", "*", "**", "+", "-", "~", "@", "lambda"),
+    *("'a'", "b'a'", "f'{a}'", "'\\x00'", "''", "1", "0", "-1", "1j", "1e999", ".5", "0x1f", "..."),
+    *("None", "True", "False", str(2**63), "9" * 400, "await", "yield", "\n", "\\", "#", ";", "\t"),
+)
+
+
+def test_any_question_has_an_answer_or_the_usual_error() -> None:
+    random = Random(14)
+    answered = 0
+    for _ in range(4000):
+        question = " ".join(random.choices(PARTS, k=random.randint(1, 9)))
+        try:
+            answered += len(matching(TABLE, question)) == len(TABLE)
+        except StoreError as error:
+            assert "write such as" in str(error)
+    assert answered > 30
