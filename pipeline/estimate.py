@@ -172,8 +172,9 @@ def size(n_bytes: float) -> str:
     return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
 
 
-def mount_of(folder: Path) -> Path:
+def mount_of(folder: Path | str) -> Path:
     """Where the file system begins that holds `folder`, or will hold it."""
+    folder = Path(folder)
     place = folder.resolve()
     while not os.access(place, os.F_OK):
         place = place.parent

@@ -46,8 +46,8 @@ class Request:
 
 
 def register_files(
-    paths: Sequence[Path],
-    out: Path,
+    paths: Sequence[Path | str],
+    out: Path | str,
     model: FlameModel,
     *,
     unit: str = "auto",
@@ -63,6 +63,7 @@ def register_files(
     RegistrationError for a wrong call: files of one stem, scans that their own meshes would
     overwrite, a landmark pattern that names one file for several scans, an unknown scheme.
     """
+    out = Path(out)
     requests = checked_requests(paths, out, unit, landmarks, scheme)
     out.mkdir(parents=True, exist_ok=True)
     torch_name = torch_device(device)
@@ -83,15 +84,21 @@ def register_files(
     return reports
 
 
-def stem_of(path: Path) -> str:
+def stem_of(path: Path | str) -> str:
     """The file's name without its suffix; `.abs.gz` goes as a whole, as in registries."""
+    path = Path(path)
     return without_suffix(path.name)
 
 
 def checked_requests(
-    paths: Sequence[Path], out: Path, unit: str, landmarks: str | None, scheme: str | None
+    paths: Sequence[Path | str],
+    out: Path | str,
+    unit: str,
+    landmarks: str | None,
+    scheme: str | None,
 ) -> list[Request]:
     """One request a path, or RegistrationError with what is wrong with the call."""
+    out = Path(out)
     stems = Counter(map(stem_of, paths))
     if repeated := sorted(stem for stem, n in stems.items() if n > 1):
         raise RegistrationError(
@@ -113,7 +120,7 @@ def checked_requests(
         )
     return [
         Request(path, unit, _landmark_path(path, landmarks) if landmarks else None, scheme)
-        for path in paths
+        for path in map(Path, paths)
     ]
 
 
