@@ -5,16 +5,21 @@ BIN := $(VENV)/bin
 # processes that run tests: a number, or one a core
 JOBS ?= logical
 
-.PHONY: demo test check install schema clean
+.PHONY: demo test test-all check install schema clean
 
 demo: $(VENV)/.installed
 	$(BIN)/facefold demo
 
 # installed uncompiled, as most modules are never imported: compiled where they are
-test check: export PYTHONDONTWRITEBYTECODE =
+test test-all check: export PYTHONDONTWRITEBYTECODE =
+
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/.installed-test
+	$(PYTEST)
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -25,13 +25,13 @@ from flows.progress import Watch
 from flows.worker import (
     Batch,
     Finished,
-    code,
     process_batch,
     read_batch,
     refusal_for,
     register_batch,
     share,
 )
+from pipeline.code_keys import all_code
 from pipeline.config import BuildConfig
 from pipeline.errors import Code, FacefoldError, MachineError, StoreError
 from pipeline.flame.model import FlameModel
@@ -129,7 +129,7 @@ def _batches(
         recipe = Recipe(source.registry, source.options, plan.gates, config.work, config.keep_scans)
         path = share(shared, f"recipe_{source.registry.id}", recipe)
         boxes = shared / "boxes"
-        yield Batch(tuple(works), path, model_file, boxes, code(), config.scan_seconds)
+        yield Batch(tuple(works), path, model_file, boxes, all_code(), config.scan_seconds)
 
 
 def _submit(client: Client, batch: Batch, config: BuildConfig, there: Workers) -> Future:

@@ -27,10 +27,12 @@ from flows.worker import write_rows
 from pipeline.assembly import Assembly, assemble
 from pipeline.config import BuildConfig, load_build
 from pipeline.errors import FacefoldError
+from pipeline.estimate import full_disk_named
 from pipeline.flame.model import FlameModel
 from pipeline.plan import Plan
 from pipeline.store import ModelTag, link_shards, prune, publish, push
 from pipeline.store.locks import removed_on_fault
+from pipeline.store.topology import Topology
 from pipeline.store.writer import stage
 from pipeline.types import ShardReceipt
 
@@ -50,7 +52,8 @@ def build(
     with `retry`, scans that ended their worker are tried again.
     """
     loaded = load_build(config, overrides)
-    with only_build(loaded.work), watched() as seen:
+    full = full_disk_named(loaded.work, loaded.store_folder)
+    with full, only_build(loaded.work), watched() as seen:
         planned = step("plan", lambda: plan_build(loaded, dask, retry, seen))
         return carry_out(planned, seen)
 
@@ -136,7 +139,7 @@ def publish_assembly(
     order, tag = assembly.order, ModelTag.of(model)
     form = config.form(len(order.works), tag)
     store, size = config.store_folder, form.rows_per_shard
-    staging = stage(store, form)
+    staging = stage(store, form, Topology.of(model))
     with removed_on_fault(staging):
         receipts = link_shards(staging, order.before, order.unchanged) if order.before else []
         linked = [receipt.shard for receipt in receipts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -135,13 +136,16 @@ def run_build(
     from flows.local_prefect import use_local_prefect
     from flows.planning import only_build, plan_build, unchanged
     from flows.stopping import stopped_at_once, take_children_along
+    from pipeline.estimate import full_disk_named
 
-    if "PREFECT_API_URL" in os.environ:
-        use_local_prefect(loaded.work / "prefect")
-        from flows.build import build as build_flow
+    with full_disk_named(loaded.work, loaded.store_folder), ExitStack() as running:
+        if os.environ.get("PREFECT_API_URL"):
+            use_local_prefect(loaded.work / "prefect")
+            from flows.build import build as build_flow
 
-        return build_flow(file, overrides, dask, retry)
-    with only_build(loaded.work), stopped_at_once(lambda: "before the first scan"):
+            return build_flow(file, overrides, dask, retry)
+        running.enter_context(only_build(loaded.work))
+        running.enter_context(stopped_at_once(lambda: "before the first scan"))
         planned = plan_build(loaded, dask, retry)
         if (summary := unchanged(planned)) is not None:
             return summary
@@ -166,6 +170,21 @@ def register(
     scheme: Annotated[
         str | None, typer.Option(help="Landmark scheme; follows from the count without it.")
     ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option(help="Axes of the files, such as up=+y,forward=+z; any pose without them."),
+    ] = None,
+    outer_eye_mm: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Plausible distance of the outer eye corners, such as 60 105."),
+    ] = None,
+    extent_mm: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Plausible largest extent of a scan without landmarks."),
+    ] = None,
+    scale: Annotated[
+        float, typer.Option(help="What brings the files into the unit, if they are in none.")
+    ] = 1.0,
     model: Annotated[
         Path | None, typer.Option(parser=local, help="FLAME's file, an .npz, or a template mesh.")
     ] = None,
@@ -190,6 +209,10 @@ def register(
         unit=unit.value,
         landmarks=landmarks,
         scheme=scheme,
+        axes=axes,
+        outer_eye_mm=outer_eye_mm,
+        extent_mm=extent_mm,
+        scale=scale,
         device=device.value,
     )
     if as_json:

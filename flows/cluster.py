@@ -11,10 +11,11 @@ from typing import Any
 import dask
 import psutil
 import torch
-from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 from distributed.utils import get_mp_context
 
 from flows.stopping import no_interrupts
+from flows.tls import shake_hands
 from pipeline.config import BuildConfig
 from pipeline.errors import FacefoldError
 
@@ -69,6 +70,11 @@ def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
             "distributed.worker.profile.enabled": False,
             "distributed.worker.memory.monitor-interval": "1s",
             "distributed.admin.system-monitor.interval": "5s",
+            # other users may reach the pages on loopback and own /tmp/dask-scratch-space, from
+            # where a scheduler imports
+            "distributed.scheduler.http.routes": [],
+            "distributed.worker.http.routes": [],
+            "temporary-directory": str(config.work / "dask"),
         }
         with dask.config.set(settings):
             # after Dask's own, which it sets once: its list of packages leaves ours out
@@ -78,12 +84,15 @@ def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
         return
     # of a scheduler that goes the build tells by itself, without Dask's traceback
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    if address.startswith("tls://"):
+        shake_hands(address)
     try:
         client = Client(address, timeout=ANSWER_S)
-    except (OSError, ValueError) as error:
+    # RuntimeError: Dask's configuration requires encryption
+    except (OSError, ValueError, RuntimeError) as error:
         raise FacefoldError(
-            f"--dask {address}: no scheduler answers ({error}); start one with "
-            "`dask scheduler` and name the address that it prints"
+            f"--dask {address}: no scheduler answers ({error}); start one with `dask scheduler` "
+            "and name the address that it prints, tls://… if it has certificates"
         ) from error
     with client:
         yield client
@@ -93,23 +102,31 @@ def _local(config: BuildConfig) -> SpecCluster:
     """So many processes of one thread, and one more for each GPU."""
     gpus = 0 if config.device == "cpu" else torch.cuda.device_count()
     memory = config.worker_memory_gb and int(config.worker_memory_gb * 1e9)
-    options: dict[str, Any] = {
+    # keys of this cluster alone, in memory: who connects without them is refused
+    security = Security.temporary()
+    loopback = {
+        "host": "127.0.0.1",
+        "protocol": "tls",
+        "security": security,
+        "dashboard": False,
+        # asked for without a dashboard too, and without it all networks may ask
+        "dashboard_address": "127.0.0.1:0",
+    }
+    options: dict[str, Any] = loopback | {
         "nthreads": 1,
         "memory_limit": memory or psutil.virtual_memory().total // (config.workers + gpus),
         "local_directory": str(config.work / "dask"),
         "silence_logs": logging.ERROR,
-        "dashboard": False,
     }
     specs = dict.fromkeys(range(config.workers), options)
     for i in range(gpus):
         env = {"CUDA_VISIBLE_DEVICES": str(i)}
         specs[config.workers + i] = options | {"env": env, "resources": {GPU: 1}}
-    # the address is asked for without a dashboard too, and 8787 may be another build's
-    port = {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0", "dashboard": False}
     with no_interrupts():  # workers end with the build, without a word of their own
         return SpecCluster(
             workers={i: {"cls": Nanny, "options": spec} for i, spec in specs.items()},
-            scheduler={"cls": Scheduler, "options": port},
+            scheduler={"cls": Scheduler, "options": loopback | {"port": 0}},
+            security=security,
             silence_logs=logging.ERROR,
         )
 

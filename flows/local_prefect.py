@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.errors import FacefoldError
+from pipeline.estimate import STATE_BYTES, check_room
 
 PORTS = {"http": 80, "https": 443}
 
@@ -21,13 +23,17 @@ def use_local_prefect(home: Path) -> None:
     never come here: `prefect.yaml` sets what they need.
 
     Raises RuntimeError when Prefect is already imported, since its settings are read at import, and
-    FacefoldError when nothing answers at PREFECT_API_URL.
+    FacefoldError when nothing answers at PREFECT_API_URL or the disk of `home` is full.
     """
     if "prefect" in sys.modules:
         if os.environ.get("PREFECT_HOME"):
             return
         raise RuntimeError("Prefect was imported before its settings were made")
     home = home.resolve()
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        # on a full disk its server says nothing, and Prefect waits for it for minutes
+        check_room(home, STATE_BYTES, "Prefect's state")
     home.mkdir(parents=True, exist_ok=True)
     settings = {
         "PREFECT_HOME": str(home),
@@ -42,8 +48,14 @@ def use_local_prefect(home: Path) -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)
-    if url := os.environ.get("PREFECT_API_URL"):
+    if url:
         reach(url)
+    else:
+        # Prefect's own server for this command listens on loopback, as any user of the machine may:
+        # a secret of this process and its children keeps the others out
+        secret = f"facefold:{secrets.token_urlsafe(32)}"
+        os.environ["PREFECT_API_AUTH_STRING"] = secret
+        os.environ["PREFECT_SERVER_API_AUTH_STRING"] = secret
 
 
 def reach(url: str) -> None:

@@ -34,6 +34,7 @@ def take_children_along() -> None:
 
     Prefect's server would stay for ever after a kill -9, and workers for a while.
     """
+    start_resource_tracker()  # without the mark: it ends last, and by itself
     mark = os.environ[MARK] = uuid.uuid4().hex
     end, _open_until_this_process_ends = os.pipe()
     # a session of its own: Ctrl-C in the terminal is not meant for it
@@ -63,9 +64,21 @@ def stopped_at_once(tell: Callable[[], str]) -> Iterator[None]:
 @contextmanager
 def no_interrupts() -> Iterator[None]:
     """Threads and processes that begin within the block, and theirs, never see Ctrl-C."""
-    resource_tracker.ensure_running()  # its start lets the thread that it begins in see all again
+    start_resource_tracker()  # its start lets the thread that it begins in see all again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def start_resource_tracker() -> None:
+    """The process that removes multiprocessing's semaphores when all that use them have ended.
+
+    It warns that it has to, which a build that was stopped would show after its last line.
+    """
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")  # becomes -W of the process
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()

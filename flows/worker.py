@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import socket
 from collections.abc import Callable, Sequence
@@ -15,9 +16,10 @@ from distributed import get_worker
 
 from pipeline.assembly import shard_arrays
 from pipeline.black_box import recorded, refusal_of
+from pipeline.code_keys import LIBRARIES, all_code
 from pipeline.errors import Code, MachineError, StoreError
 from pipeline.flame.model import FlameModel
-from pipeline.ledger import STAGE_CODE, Result, code_digest, digest_of
+from pipeline.ledger import Result
 from pipeline.registration.template import prepare_template
 from pipeline.stage_files import scan_path
 from pipeline.stages import (
@@ -34,6 +36,7 @@ from pipeline.store.layout import write_file
 from pipeline.types import Refusal, Scan, ShardReceipt
 
 T = TypeVar("T")
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -85,16 +88,14 @@ def shared(path: Path) -> Any:
     return pickle.loads(path.read_bytes())
 
 
-def code() -> str:
-    """Digest of the code of all stages."""
-    return digest_of(*map(code_digest, STAGE_CODE))
-
-
 def opened(batch: Batch) -> tuple[Recipe, FlameModel]:
     """Recipe and model. Raises MachineError where this machine's facefold or folders are others."""
     here = f"the Dask worker {get_worker().address} on {socket.gethostname()}"
-    if batch.code != code():
-        raise MachineError(f"{here} has another facefold: install the build's on all machines")
+    if batch.code != all_code():
+        raise MachineError(
+            f"{here} has another facefold, or another minor version of "
+            f"{', '.join(LIBRARIES.values())}: install the build's on all machines"
+        )
     missing = [path for path in (batch.recipe, batch.model) if not path.exists()]
     if missing:
         raise MachineError(
@@ -184,6 +185,8 @@ def guarded(
         # no scan may stop the others, whatever it makes a worker raise; nothing is hidden, for the
         # reason is kept. As text: not every exception can be sent, and Dask waits for ever for one
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise StoreError(f"{error.filename or batch.boxes}: {error.strerror}") from error
             refusal = refusal_for(error)
     finished.unfinished += [(work, refusal) for work in works]
     return []

@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from pipeline import __version__
 from pipeline.catalogue import Catalogue
+from pipeline.code_keys import stage_code
 from pipeline.config import POINTS, BuildConfig
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.identity import assign_splits, identities
-from pipeline.ledger import Result, code_digest, digest_of, open_ledger, recorded
+from pipeline.ledger import Result, digest_of, open_ledger, recorded
 from pipeline.plan import Plan, ledger_path
 from pipeline.registry import SourceRegistry, load_registry, registry_files
 from pipeline.row_order import RowOrder, row_order
@@ -60,7 +61,7 @@ def assembly_digest(
     sha = hashlib.sha256()
     facts = [
         _provenance(config, plan, model),
-        code_digest("assemble"),
+        stage_code("assemble"),
         sorted(_benchmark_people(plan, identities_of(plan))),
         [[s.catalogue.excluded, s.catalogue.subjects] for s in plan.sources],
         quarantine,
@@ -70,8 +71,8 @@ def assembly_digest(
         r, key = work.record, work.keys.judge
         images = plan.by_id[r.source].catalogue.images
         shown = [images[path].sha256 for path in r.image_paths]
-        told = (r.scan_id, r.subject, r.session, r.expression, r.neutral, key, outcomes[key], shown)
-        sha.update(repr(told).encode())
+        who = (r.scan_id, r.subject, r.session, r.expression, r.expression_class, r.frame, r.rule)
+        sha.update(repr((*who, key, outcomes[key], shown)).encode())
     return sha.hexdigest()
 
 
@@ -90,7 +91,11 @@ def assemble(
     split = assign_splits(set(identity.values()), config.splits, config.seed, benchmark)
     kept = [work for work in plan.works if not outcomes[work.keys.judge]]
     order = row_order(config, kept, identity, ModelTag.of(model))
-    of_source = {s.registry.id: _row_of_source(s.registry) for s in plan.sources}
+    of_source = {
+        (s.registry.id, rule): _row_of_source(s.registry.under(rule))
+        for s in plan.sources
+        for rule in (None, *range(len(s.registry.rules)))
+    }
     parts = []
     with open_ledger(ledger_path(config)) as ledger:
         for start in range(0, max(len(kept), 1), ROWS_AT_ONCE):
@@ -126,23 +131,34 @@ def identities_of(plan: Plan) -> dict[str, str]:
         for subject in {*s.catalogue.subjects, *s.registry.subjects.same_as} - {"*"}
         if (other := s.registry.same_as(subject))
     }
+    for source in plan.sources:
+        ruled = {
+            i: source.registry.under(i) for i, r in enumerate(source.registry.rules) if r.same_as
+        }
+        for record in source.catalogue.records if ruled else ():
+            other = ruled[record.rule].same_as(record.subject) if record.rule in ruled else None
+            if other:
+                same_as[f"{record.source}:{record.subject}"] = other
     return identities([work.record for work in plan.works], same_as)
 
 
 def _benchmark_people(plan: Plan, identity: Mapping[str, str]) -> set[str]:
     """Identities with a scan in a benchmark source, or named after one that is not in the build."""
-    registries = {s.registry.id: s.registry for s in plan.sources}
+    built = {s.registry.id: s.registry for s in plan.sources}
     people = {
         identity[work.record.scan_id]
         for work in plan.works
-        if registries[work.record.source].benchmark
+        if built[work.record.source].under(work.record.rule).benchmark
     }
     files = registry_files()
+    others: dict[str, SourceRegistry] = {}
     for person in set(identity.values()) - people:
-        source = person.split(":")[0]
-        if source not in registries and source in files:
-            registries[source] = load_registry(source)
-        if source in registries and registries[source].benchmark:
+        source, _, subject = person.partition(":")
+        if source not in built and source in files and source not in others:
+            others[source] = load_registry(source)
+        if (source in built and built[source].benchmark) or (
+            source in others and others[source].may_be_tested_on(subject)
+        ):
             people.add(person)
     return people
 
@@ -153,23 +169,25 @@ def _manifest_row(
     plan: Plan,
     identity: Mapping[str, str],
     split: Mapping[str, str],
-    of_source: Mapping[str, Row],
+    of_source: Mapping[tuple[str, int | None], Row],
 ) -> Row:
     """The figures of the result with what the record and the registry say today."""
     record, found = work.record, plan.by_id[work.record.source].catalogue
     person = identity[record.scan_id]
     row = {
         **result.summary,
-        **of_source[record.source],
+        **of_source[record.source, record.rule],
         "scan_id": record.scan_id,
         "subject": record.subject,
         "identity": person,
         "session": record.session,
         "expression": record.expression,
         "neutral": record.neutral,
+        "expression_class": record.expression_class,
+        "frame": record.frame,
         **_demographics(found.subjects.get(record.subject, {})),
         "content_hash": record.content_hash,
-        "images": json.dumps([found.images[path]._asdict() for path in record.image_paths])
+        "image_files": json.dumps([found.images[path]._asdict() for path in record.image_paths])
         if record.image_paths
         else "[]",
         "result_key": work.keys.register,

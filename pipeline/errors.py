@@ -242,3 +242,14 @@ class StoreError(FacefoldError):
 
 class MachineError(FacefoldError):
     """A machine lacks what the work needs: a folder, a file, the same facefold."""
+
+
+def database_error(path: Path, what: str, error: Exception, remedy: str) -> FacefoldError:
+    """Of a SQLite database that cannot be used: `remedy` is for one that is damaged, and not for a
+    disk that is full, read-only or failing."""
+    if getattr(error, "sqlite_errorname", "").startswith(DISK_FAULTS_OF_SQLITE):
+        remedy = "the disk is full, read-only or failing: make room there, then run it again"
+    return FacefoldError(f"{path}: no usable {what} ({error}); {remedy}")
+
+
+DISK_FAULTS_OF_SQLITE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")

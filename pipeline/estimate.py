@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
+
+import numpy as np
 
 from pipeline.assembly import assembly_digest, identities_of, published_as, quarantine_rows
 from pipeline.config import BuildConfig
@@ -40,6 +44,14 @@ START_SECONDS = 15.0
 """Until the first scan is at work: processes, imports, the model's basis."""
 WRITE_BYTES = 100e6
 """Of a version a second: each byte is read from results, written, read back and summed."""
+STATE_BYTES = 12_000_000
+"""Of Prefect's database, its log included: 5.6 MB after a first small build."""
+RECIPE_BYTES = 100_000
+"""Of what workers have to know of a source."""
+LEDGER_BYTES, LOG_BYTES, MOST_LOG_BYTES = 2_500, 24_000, 2**26
+"""Of a scan in the ledger, and in its log, which is emptied when it has reached the last."""
+FULL_BYTES = 100_000
+"""A disk with less than that free is full: SQLite writes pages of 4 kB, and some at a time."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,10 @@ class Estimate:
     """Of these the ones in shards that the published version does not have."""
     store_bytes: int
     """Of the rows that are written."""
+    shared_bytes: int
+    """Of the model and the recipes, which are files for workers while scans are registered."""
+    state_bytes: int
+    """Of the ledger and of Prefect's database."""
     seconds: float
     """Of the clock, on the build's workers."""
 
@@ -114,7 +130,19 @@ def estimate(
     staged = sum(source.seconds for source in sources) / config.workers
     start = START_SECONDS if plan.todo or rows else 0.0
     seconds = start + staged + store_bytes / WRITE_BYTES
-    return Estimate(sources, rows, written, store_bytes, seconds)
+    shared = model_bytes(model) + RECIPE_BYTES * len(sources) if plan.todo else 0
+    state = STATE_BYTES + ledger_bytes(len(plan.todo)) if plan.todo or rows else 0
+    return Estimate(sources, rows, written, store_bytes, shared, state, seconds)
+
+
+def model_bytes(model: FlameModel) -> int:
+    """Of its arrays, which make the file that workers read it from."""
+    arrays = (getattr(model, field.name) for field in dataclass_fields(model))
+    return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+
+
+def ledger_bytes(scans: int) -> int:
+    return LEDGER_BYTES * scans + min(LOG_BYTES * scans, MOST_LOG_BYTES)
 
 
 def spaces(config: BuildConfig, expected: Estimate) -> list[Space]:
@@ -122,6 +150,8 @@ def spaces(config: BuildConfig, expected: Estimate) -> list[Space]:
     needs = (
         ("kept scans", config.work, expected.kept_bytes),
         ("results", config.work, expected.result_bytes),
+        ("model and recipes for workers", config.work, expected.shared_bytes),
+        ("ledger and Prefect's state", config.work, expected.state_bytes),
         ("store", config.store_folder, expected.store_bytes),
     )
     by_mount: dict[Path, dict[str, int]] = {}
@@ -160,6 +190,36 @@ def faults_of_space(found: Sequence[Space]) -> list[str]:
             f"{size(space.free_bytes)} are free: {', '.join(remedies[:-1])} or {remedies[-1]}"
         )
     return faults
+
+
+def check_room(folder: Path, n_bytes: int, what: str) -> None:
+    """Raises FacefoldError if the file system of `folder` has no room for `what`."""
+    at = mount_of(folder)
+    if faults := faults_of_space([Space(at, shutil.disk_usage(at).free, {what: n_bytes})]):
+        raise FacefoldError("\n".join(faults))
+
+
+@contextmanager
+def full_disk_named(*folders: Path) -> Iterator[None]:
+    """Whatever breaks the block while a disk of these folders is full is a FacefoldError that names
+    the disk: databases, servers and libraries fail on it in ways of their own."""
+    try:
+        yield
+    except FacefoldError:
+        raise
+    except Exception as error:
+        full = {at for at in map(mount_of, folders) if shutil.disk_usage(at).free < FULL_BYTES}
+        if not full:
+            raise
+        raise FacefoldError(
+            f"the disk is full: {size(shutil.disk_usage(min(full)).free)} are free on {min(full)} "
+            f"({first_line(error)}); make room and build again, which goes on from what is finished"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def size(n_bytes: float) -> str:

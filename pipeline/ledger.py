@@ -14,26 +14,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from pipeline.errors import Code, FacefoldError
+from pipeline.errors import Code, FacefoldError, database_error
 from pipeline.types import Refusal
 
 STAGES = ("read", "register", "judge")
-STAGE_CODE: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "read": ("errors", "types", "units", "geometry", "formats", "landmarks", "normalise"),
-        "register": ("flame", "registration", "store/rows", "stage_files"),
-        "judge": ("quality", "stages"),
-        "assemble": ("assembly", "row_order", "identity", "store/tables", "store/schema"),
-    }
-)
-"""Modules and packages of `pipeline/` that a stage's results depend on, besides the stages before
-it; `assemble` makes the tables of a version from all scans' results."""
 
 LAYOUT = 1
 """Number of the tables' layout; results in another one are computed again."""
@@ -96,7 +84,10 @@ def open_ledger(path: Path | str) -> Iterator[sqlite3.Connection]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    ledger = sqlite3.connect(path, timeout=60)
+    try:
+        ledger = sqlite3.connect(path, timeout=60)
+    except sqlite3.DatabaseError as error:
+        raise _unusable(path, error) from error
     try:
         ledger.execute("PRAGMA journal_mode=WAL")
         # a loss of power may take the last results, which are then computed again
@@ -109,11 +100,13 @@ def open_ledger(path: Path | str) -> Iterator[sqlite3.Connection]:
         ledger.executescript(_SCHEMA)
         yield ledger
     except sqlite3.DatabaseError as error:
-        raise FacefoldError(
-            f"{path}: no usable ledger ({error}); delete it, and results are computed anew"
-        ) from error
+        raise _unusable(path, error) from error
     finally:
         ledger.close()
+
+
+def _unusable(path: Path, error: sqlite3.DatabaseError) -> FacefoldError:
+    return database_error(path, "ledger", error, "delete it, and results are computed anew")
 
 
 def record(ledger: sqlite3.Connection, results: Iterable[Result]) -> None:
@@ -182,18 +175,3 @@ def digest_of(*parts: Any) -> str:
     """SHA-256 of JSON-able values, independent of the order of mappings' keys."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@cache
-def code_digest(stage: str) -> str:
-    """SHA-256 over the source of the modules that are a stage's own."""
-    root = Path(__file__).parent
-    sha = hashlib.sha256()
-    for part in STAGE_CODE[stage]:
-        sources = [*root.glob(f"{part}.py"), *sorted(root.glob(f"{part}/**/*.py"))]
-        if not sources:
-            raise FileNotFoundError(f"{root / part} is listed in STAGE_CODE but does not exist")
-        for source in sources:
-            sha.update(source.relative_to(root).as_posix().encode())
-            sha.update(source.read_bytes())
-    return sha.hexdigest()

@@ -14,9 +14,10 @@ from itertools import groupby
 from pathlib import Path
 
 from pipeline.catalogue import Catalogue, catalogue
+from pipeline.code_keys import read_code, stage_code
 from pipeline.config import BuildConfig
 from pipeline.flame.model import FlameModel
-from pipeline.ledger import code_digest, digest_of, open_ledger, outcomes, record, recorded
+from pipeline.ledger import digest_of, open_ledger, outcomes, record, recorded
 from pipeline.quality import Gates, gates_from
 from pipeline.registration import RegistrationOptions, options_from
 from pipeline.registry import SourceRegistry, load_registry
@@ -96,7 +97,7 @@ def make_plan(config: BuildConfig, model: FlameModel, retry: bool = False) -> Pl
     sources = []
     for entry in config.sources:
         registry = load_registry(entry.registry)
-        options = options_from({**config.registration, **registry.registration})
+        options = options_from({**config.registration, **registry.registering})
         files = catalogue(registry, entry.root, hash_cache=config.work / "hashes.sqlite")
         sources.append(Source(registry, files, options))
     works = tuple(work for source in sources for work in _works(source, gates, model))
@@ -166,16 +167,20 @@ def batches(works: Sequence[Work], size: int, at_once: int = 1) -> Iterator[list
 def _works(source: Source, gates: Gates, model: FlameModel) -> Iterator[Work]:
     """The scans of a source with their keys, each of which covers the one before."""
     registry = source.registry
-    shaping = registry.model_dump(mode="json", include=SHAPING_FIELDS)
-    registering = digest_of(asdict(source.options), model.contents_hash, code_digest("register"))
-    judging = digest_of(asdict(gates), code_digest("judge"))
-    reading: dict[str, str] = {}
+    registering = digest_of(asdict(source.options), model.contents_hash, stage_code("register"))
+    judging = digest_of(asdict(gates), stage_code("judge"))
+    reading: dict[tuple[str, int | None], str] = {}
     for scan in source.catalogue.records:
-        if scan.expression not in reading:
-            limits = registry.limits.of(scan.expression)
+        kind = scan.expression, scan.rule
+        if kind not in reading:
+            ruled = registry.under(scan.rule)
+            shaping = ruled.model_dump(mode="json", include=SHAPING_FIELDS)
+            limits = ruled.limits.of(scan.expression)
             told = limits.model_dump(mode="json", include=SHAPING_LIMITS)
-            reading[scan.expression] = digest_of(shaping, told, code_digest("read"))
-        read = _key(reading[scan.expression], scan.scan_id, scan.content_hash, repr(scan.scale))
+            marks = ruled.landmarks
+            code = read_code(ruled.format, (marks.format, marks.scheme) if marks else None)
+            reading[kind] = digest_of(shaping, told, code)
+        read = _key(reading[kind], scan.scan_id, scan.content_hash, repr(scan.scale))
         register = _beside(read, registering)
         yield Work(scan, Keys(read, register, _beside(register, judging)))
 

@@ -8,37 +8,50 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trimesh
 
-from pipeline.errors import Code, FacefoldError, RegistrationError
+from pipeline.errors import Code, FacefoldError, FormatError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
-from pipeline.landmarks.schemes import SCHEMES, scheme_of, to_68
-from pipeline.normalise import in_stage, normalise
-from pipeline.quality import assess, likely_instead
+from pipeline.landmarks.schemes import OWN, SCHEMES, scheme_of, to_68
+from pipeline.normalise import FAR_MM, in_stage, normalise
+from pipeline.quality import DEFAULT_GATES
 from pipeline.registration import RegistrationOptions, register
-from pipeline.registration.template import prepare_template
+from pipeline.registration.template import Template, prepare_template
+from pipeline.registry import Axes, Limits
 from pipeline.registry.naming import without_suffix
-from pipeline.stages import torch_device
-from pipeline.types import Array, Refusal, Registration, Scan
+from pipeline.stages import judged, torch_device
+from pipeline.types import Array, RawLandmarks, Refusal, Registration, Scan
 
 BATCH = 16
 
 
 @dataclass(frozen=True)
+class Declared:
+    """What a user declares of scan files, as a registry does of a source's."""
+
+    unit: str = "auto"
+    scheme: str | None = None
+    """Of the landmarks; without it the count tells."""
+    axes: Axes | None = None
+    """None: nothing is known of the pose."""
+    limits: Limits = field(default_factory=Limits)
+    scale: float = 1.0
+    """What brings the files' coordinates into `unit`."""
+
+
+@dataclass(frozen=True)
 class Request:
-    """One scan file to register and what is said of it."""
+    """One scan file to register and what its user declares."""
 
     path: Path
-    unit: str
     landmarks: Path | None
-    scheme: str | None
+    declared: Declared
 
     @property
     def stem(self) -> str:
@@ -53,31 +66,39 @@ def register_files(
     unit: str = "auto",
     landmarks: str | None = None,
     scheme: str | None = None,
+    axes: str | None = None,
+    outer_eye_mm: tuple[float, float] | None = None,
+    extent_mm: tuple[float, float] | None = None,
+    scale: float = 1.0,
     device: str = "auto",
     options: RegistrationOptions | None = None,
 ) -> list[dict[str, Any]]:
     """Registers scans in batches; writes `<stem>.ply` and `<stem>.json` for each into `out`.
 
-    The mesh has the model's vertex order, in millimetres, in the scan's own frame and axes. A scan
-    that fails gets a report that says why and no mesh. Returns the reports, in order. Raises
-    RegistrationError for a wrong call: files of one stem, scans that their own meshes would
-    overwrite, a landmark pattern that names one file for several scans, an unknown scheme.
+    The mesh has the model's vertex order, in millimetres, in the scan's own frame and axes, in
+    double precision where single loses some. A scan that fails gets a report that says why and no
+    mesh. `axes` such as "up=+y,forward=+z", the limits of a face's size in millimetres and `scale`
+    are what a registry says of a source. Returns the reports, in order. Raises RegistrationError
+    for a wrong call: files of one stem, scans that their own meshes would overwrite, a landmark
+    pattern that names one file for several scans, an unknown scheme, axes or limits that are none.
     """
     out = Path(out)
-    requests = checked_requests(paths, out, unit, landmarks, scheme)
+    declared = Declared(unit, scheme, axes_from(axes), limits_from(outer_eye_mm, extent_mm), scale)
+    requests = checked_requests(paths, out, landmarks, declared)
+    options = options or RegistrationOptions()
+    if outer_eye_mm is not None:
+        options = replace(options, outer_eye_mm=outer_eye_mm)
     out.mkdir(parents=True, exist_ok=True)
     torch_name = torch_device(device)
     reports = []
     for start in range(0, len(requests), BATCH):
-        reports += _register_batch(
-            requests[start : start + BATCH], model, options or RegistrationOptions(), torch_name
-        )
+        reports += _register_batch(requests[start : start + BATCH], model, options, torch_name)
     for request, report in zip(requests, reports, strict=True):
         vertices = report.pop("vertices")
         mesh_path = out / f"{request.stem}.ply"
         mesh_path.unlink(missing_ok=True)
         if vertices is not None:
-            trimesh.Trimesh(vertices, model.faces, process=False).export(mesh_path)
+            write_ply(mesh_path, vertices, model.faces)
             report["mesh"] = str(mesh_path)
         text = json.dumps(report, indent=2) + "\n"
         (out / f"{request.stem}.json").write_text(text, encoding="utf-8")
@@ -91,14 +112,12 @@ def stem_of(path: Path | str) -> str:
 
 
 def checked_requests(
-    paths: Sequence[Path | str],
-    out: Path | str,
-    unit: str,
-    landmarks: str | None,
-    scheme: str | None,
+    paths: Sequence[Path | str], out: Path | str, landmarks: str | None, declared: Declared
 ) -> list[Request]:
     """One request a path, or RegistrationError with what is wrong with the call."""
     out = Path(out)
+    if not (math.isfinite(declared.scale) and declared.scale > 0):
+        raise RegistrationError(f"scale {declared.scale}: expected a positive factor")
     stems = Counter(map(stem_of, paths))
     if repeated := sorted(stem for stem, n in stems.items() if n > 1):
         raise RegistrationError(
@@ -111,15 +130,15 @@ def checked_requests(
             f"the mesh would overwrite the scan itself: {', '.join(overwritten)}; "
             "give another --out folder"
         )
-    if scheme is not None and scheme not in SCHEMES:
-        raise RegistrationError(f"scheme {scheme!r}: expected one of {', '.join(SCHEMES)}")
+    if declared.scheme is not None and declared.scheme not in SCHEMES:
+        raise RegistrationError(f"scheme {declared.scheme!r}: expected one of {', '.join(SCHEMES)}")
     if landmarks is not None and "{stem}" not in landmarks and len(paths) > 1:
         raise RegistrationError(
             f"--landmarks {landmarks} names one file for {len(paths)} scans; "
             "use a pattern such as '{stem}_lmk.npy'"
         )
     return [
-        Request(path, unit, _landmark_path(path, landmarks) if landmarks else None, scheme)
+        Request(path, _landmark_path(path, landmarks) if landmarks else None, declared)
         for path in map(Path, paths)
     ]
 
@@ -141,7 +160,7 @@ def _register_batch(
         reports.append(report)
         started = time.perf_counter()
         try:
-            scan = read_request(request)
+            scan = read_request(request, model)
         except FacefoldError as error:
             report |= _refused(Refusal.of(error))
             continue
@@ -151,14 +170,15 @@ def _register_batch(
             "unit_factor_mm": scan.unit_factor_mm,
             "unit_evidence": scan.unit_evidence,
             "landmark_scheme": scan.landmark_scheme,
+            "source_to_canonical": scan.source_to_canonical.tolist(),
+            "left_out": dict(scan.left_out),
+            "left_out_share": scan.left_out_share,
         }
         scans.append((report, scan))
     registrations = register([scan for _, scan in scans], model, options, device)
     template = prepare_template(model, device, options.modes)
     for (report, scan), registration in zip(scans, registrations, strict=True):
-        _judge(report, scan, registration, model)
-        if report["status"] == "failed" and (likely := likely_instead(scan, template)):
-            report["reason"] += f"; {likely}"
+        _judge(report, scan, registration, template, requests[0].declared)
     return reports
 
 
@@ -174,53 +194,101 @@ def _blank_report(request: Request, model: FlameModel) -> dict[str, Any]:
         "mesh": None,
         "vertices": None,
         "model": {"name": model.name, "digest": model.digest, "is_stand_in": model.is_stand_in},
-        "unit": request.unit,
+        "unit": request.declared.unit,
         "unit_factor_mm": None,
         "unit_evidence": "",
         "landmark_scheme": None,
+        "source_to_canonical": None,
+        "left_out": {},
+        "left_out_share": 0.0,
         "quality": None,
         "parameters": None,
         "timings_s": {},
     }
 
 
-def read_request(request: Request) -> Scan:
-    """File -> Scan in the file's own axes; nothing is known of its pose."""
-    points, scheme = None, request.scheme
+def read_request(request: Request, model: FlameModel) -> Scan:
+    """File -> Scan in the declared axes, else in the file's own."""
+    declared, points, scheme = request.declared, None, None
     with in_stage("read"):
         raw = read_scan(request.path, format_of(request.path))
     if request.landmarks is not None:
         with in_stage("landmarks"):
             found = read_landmarks(request.landmarks, landmark_format_of(request.landmarks))
-            scheme = scheme or scheme_of(found).name
+            scheme = _scheme(request, found, model)
             points = resolve(found, raw, request.landmarks, scheme)
             to_68(scheme, points)
     with in_stage("normalise"):
         return normalise(
             raw,
             scan_id=request.stem,
-            unit=request.unit,
-            axes=None,
+            unit=declared.unit,
+            axes=declared.axes,
             landmarks=points,
             scheme=scheme,
+            limits=declared.limits,
+            scale=declared.scale,
         )
 
 
+def _scheme(request: Request, found: RawLandmarks, model: FlameModel) -> str:
+    """The scheme of a landmark file: as declared, by its count, or OWN if the template's is so."""
+    own = model.landmarks
+    if own is None or not own.in_order:
+        return request.declared.scheme or scheme_of(found).name
+    if len(found) != len(own.indices_68):
+        raise FormatError(
+            str(request.landmarks),
+            f"holds {len(found)} landmarks, the template's embedding {len(own.indices_68)}",
+            "give as many, in the same order",
+            Code.LANDMARKS_UNREADABLE,
+        )
+    return request.declared.scheme or OWN
+
+
+def axes_from(text: str | None) -> Axes | None:
+    """ "up=+y,forward=+z" -> Axes; None for None. Raises RegistrationError for anything else."""
+    if text is None:
+        return None
+    try:
+        given = dict(part.split("=") for part in text.replace(" ", "").split(","))
+        return Axes.model_validate(given)
+    except ValueError as fault:
+        raise RegistrationError(
+            f"axes {text!r}: expected such as up=+y,forward=+z, two different axes of the file"
+        ) from fault
+
+
+def limits_from(
+    outer_eye_mm: tuple[float, float] | None, extent_mm: tuple[float, float] | None
+) -> Limits:
+    """A source's limits with those that are given. Raises RegistrationError for what is none."""
+    given = {"outer_eye_mm": outer_eye_mm, "extent_mm": extent_mm}
+    try:
+        return Limits.model_validate({name: pair for name, pair in given.items() if pair})
+    except ValueError as fault:
+        wrong = ", ".join(f"{name} {pair}" for name, pair in given.items() if pair)
+        raise RegistrationError(f"{wrong}: expected two positive numbers, smaller first") from fault
+
+
 def _judge(
-    report: dict[str, Any], scan: Scan, registration: Registration, model: FlameModel
+    report: dict[str, Any],
+    scan: Scan,
+    registration: Registration,
+    template: Template,
+    declared: Declared,
 ) -> None:
     """Fills the report of a scan that was read; a rejected registration counts as failed."""
     report["timings_s"]["register"] = round(registration.seconds, 3)
-    if registration.status == "failed":
-        code = registration.code or Code.DIVERGED
-        report |= _refused(Refusal("register", code, registration.reason))
-        return
     started = time.perf_counter()
-    quality = assess(scan, registration, model)
-    report["timings_s"]["quality"] = round(time.perf_counter() - started, 3)
-    report["quality"] = _measured(asdict(quality)) | {"reasons": list(quality.reasons)}
-    if quality.verdict == "reject":
-        report |= _refused(replace(quality.findings[0], reason="; ".join(quality.reasons)))
+    refusal, quality = judged(
+        scan, registration, template, DEFAULT_GATES, declared.axes, declared.limits
+    )
+    if quality is not None:
+        report["timings_s"]["quality"] = round(time.perf_counter() - started, 3)
+        report["quality"] = _measured(asdict(quality)) | {"reasons": list(quality.reasons)}
+    if refusal is not None:
+        report |= _refused(refusal)
         return
     report |= {
         "status": registration.status,
@@ -247,7 +315,22 @@ def _measured(figures: Any) -> Any:
 
 
 def to_scan_frame(vertices_mm: Array, scan: Scan) -> Array:
-    """(V,3) mm in the canonical frame -> (V,3) float32 mm in the scan's own frame and axes."""
-    rigid = scan.source_to_canonical.copy()
-    rigid[:3, :3] /= scan.unit_factor_mm
-    return ((vertices_mm - rigid[:3, 3]) @ rigid[:3, :3]).astype(np.float32)
+    """(V,3) mm in the canonical frame -> (V,3) float64 mm in the scan's own frame and axes."""
+    matrix = scan.source_to_canonical
+    turn = matrix[:3, :3] / np.cbrt(np.linalg.det(matrix[:3, :3]))
+    return np.asarray((vertices_mm - matrix[:3, 3]) @ turn)
+
+
+def write_ply(path: Path, vertices_mm: Array, faces: Array) -> None:
+    """Binary PLY of (V,3), (F,3); coordinates beyond FAR_MM, which single precision rounds, are
+    doubles."""
+    far = np.abs(vertices_mm).max(initial=0.0) > FAR_MM
+    header = (
+        f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices_mm)}\n"
+        + "".join(f"property {'double' if far else 'float'} {axis}\n" for axis in "xyz")
+        + f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    rows = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
+    rows["count"], rows["corners"] = 3, faces
+    points = np.asarray(vertices_mm, "<f8" if far else "<f4")
+    path.write_bytes(header.encode() + points.tobytes() + rows.tobytes())

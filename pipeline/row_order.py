@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from pipeline.config import BuildConfig
 from pipeline.errors import StoreError
 from pipeline.stages import Work
+from pipeline.store.documents import as_json
 from pipeline.store.form import Form
-from pipeline.store.layout import as_json, current_version, group_attributes
+from pipeline.store.layout import current_version, group_attributes
 from pipeline.store.schema import ModelTag
 from pipeline.store.tables import read_table
 from pipeline.types import Array
@@ -82,7 +83,8 @@ def _published(store: Path, form: Form) -> tuple[Path, pa.Table] | None:
     except StoreError:
         return None
     wanted = form.attributes() | {"rows": len(rows)}
-    return (version, rows) if as_json(found) == as_json(wanted) else None
+    told = {name: found.get(name) for name in wanted}
+    return (version, rows) if as_json(told) == as_json(wanted) else None
 
 
 def _in_place(works: Sequence[Work], published: pa.Table) -> list[Work]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from pipeline.errors import StoreError
+from pipeline.errors import Code, RegistrationError, StoreError
 from pipeline.registration.register import failed
 from pipeline.registration.template import Template
 from pipeline.store.layout import disk_faults_told, with_checksum
@@ -33,14 +33,15 @@ SCAN_ARRAYS = (
 )
 SCAN_FACTS = (
     *("scan_id", "unit", "unit_factor_mm", "unit_evidence"),
-    *("landmark_scheme", "landmark_source", "oriented"),
+    *("landmark_scheme", "landmark_source", "oriented", "left_out", "left_out_share"),
 )
 REGISTRATION_ARRAYS = (
     *("vertices_mm", "neutral_mm", "shape", "expression", "pose", "translation_mm"),
     *("offset_mm", "distance_mm", "weight", "expected_error_mm"),
 )
 REGISTRATION_FACTS = (
-    *("scan_id", "model_digest", "iterations", "status", "reason", "landmark_error_mm"),
+    *("scan_id", "model_digest", "iterations", "status", "reason", "code", "figures"),
+    "landmark_error_mm",
 )
 _DAMAGED = (OSError, StoreError, ValueError, KeyError, TypeError)
 
@@ -87,8 +88,10 @@ def load_registration(path: Path | str, template: Template) -> Registration | No
     path = Path(path)
     try:
         stored, facts = _load(path)
+        facts["code"] = facts["code"] and Code(facts["code"])
         if facts["status"] == "failed":
-            return failed(template, facts["scan_id"], facts["reason"])
+            fault = RegistrationError(facts["reason"], facts["code"], facts["figures"])
+            return failed(template, facts["scan_id"], fault)
         arrays: dict[str, Any] = {name: stored[name] for name in REGISTRATION_ARRAYS}
         validity = unpack_validity(stored["validity"], len(arrays["vertices_mm"]))
         return Registration(validity=validity, **arrays, **facts)

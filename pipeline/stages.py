@@ -20,7 +20,7 @@ from pipeline.errors import Code, FacefoldError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.ledger import Result
 from pipeline.normalise import read_record
-from pipeline.quality import Gates, assess, likely_instead, wrong_axes
+from pipeline.quality import Gates, assess, gates_within, likely_instead, wrong_axes
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.detected import with_detected_landmarks
 from pipeline.registration.template import Template, prepare_template
@@ -171,7 +171,7 @@ def judge(
     work: Work, scan: Scan, registration: Registration, recipe: Recipe, template: Template
 ) -> list[Result]:
     """The results of reading, registering and judging one scan that could be read."""
-    registry, scan_id = recipe.registry, work.record.scan_id
+    registry, scan_id = recipe.registry.under(work.record.rule), work.record.scan_id
     limits = registry.limits.of(work.record.expression)
     refusal, quality = judged(scan, registration, template, recipe.gates, registry.axes, limits)
     summary: dict[str, Any] = {}
@@ -195,13 +195,16 @@ def judged(
 ) -> tuple[Refusal | None, Quality | None]:
     """Why a registration is refused, None if it is not; its quality, None if it failed.
 
-    What speaks against the declared unit or axes is part of the reason.
+    What speaks against the declared unit or axes is part of the reason. Limits that the source
+    itself sets go before the build's gates.
     """
     if registration.status == "failed":
         likely = likely_instead(scan, template, axes, limits)
         reason = "; ".join(filter(None, [registration.reason, likely]))
-        return Refusal("register", registration.code or Code.DIVERGED, reason), None
-    quality = assess(scan, registration, template.model, gates)
+        return Refusal(
+            "register", registration.code or Code.DIVERGED, reason, registration.figures
+        ), None
+    quality = assess(scan, registration, template.model, gates_within(gates, limits))
     if contradiction := wrong_axes(registration, template.model, axes, limits):
         findings = (contradiction, *quality.findings)
         quality = replace(quality, verdict="reject", findings=findings)

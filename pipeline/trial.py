@@ -71,13 +71,14 @@ def try_scans(
         except FacefoldError as error:
             done[record.scan_id] = Tried(record.scan_id, refusal=Refusal.of(error))
     device = torch_device(device)
-    options = options_from(registry.registration)
+    options = options_from(registry.registering)
     template = prepare_template(model, device, options.modes)
-    limits = {record.scan_id: registry.limits.of(record.expression) for record in sample}
+    records = {record.scan_id: record for record in sample}
     for scan, registration in zip(scans, register(scans, model, options, device), strict=True):
-        refusal, quality = judged(
-            scan, registration, template, DEFAULT_GATES, registry.axes, limits[scan.scan_id]
-        )
+        record = records[scan.scan_id]
+        ruled = registry.under(record.rule)
+        limits = ruled.limits.of(record.expression)
+        refusal, quality = judged(scan, registration, template, DEFAULT_GATES, ruled.axes, limits)
         fitted = None if registration.status == "failed" else registration
         done[scan.scan_id] = Tried(scan.scan_id, scan, fitted, quality, refusal)
     return [done[record.scan_id] for record in sample]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +34,12 @@ def checked(
 ) -> Array:
     """`value` as a contiguous array of `dtype` and `shape` (None = any length).
 
-    Raises ValueError with the owner, the field, and the expected and actual shape.
+    Raises ValueError with the owner, the field, and the expected and actual shape; likewise for
+    values that `dtype` cannot hold: only rounding between floating-point types is allowed.
     """
-    array = np.ascontiguousarray(value, dtype=dtype)
+    array = np.ascontiguousarray(value)
+    if array.dtype != dtype:
+        array = _cast(f"{owner}.{name}", array, np.dtype(dtype))
     wanted = "(" + ", ".join("*" if n is None else str(n) for n in shape) + ")"
     if array.ndim != len(shape) or any(
         n is not None and n != m for n, m in zip(shape, array.shape, strict=True)
@@ -45,6 +49,31 @@ def checked(
         bad = int((~np.isfinite(array)).sum())
         raise ValueError(f"{owner}.{name}: {bad} values are not finite, expected none")
     return array
+
+
+def _cast(what: str, given: Array, dtype: np.dtype[Any]) -> Array:
+    """The array as `dtype`. Raises ValueError if that changes more than the last digits."""
+    if given.dtype.kind not in "biuf":
+        raise ValueError(f"{what}: got {given.dtype} values, expected {dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = given.astype(dtype)
+    if np.can_cast(given.dtype, dtype) or not given.size:
+        return cast
+    if dtype.kind == "f":
+        lost = np.isinf(cast)
+        lost = lost & np.isfinite(given) if lost.any() else lost
+    elif dtype.kind == "b":
+        lost = cast != given
+    else:
+        limits = np.iinfo(dtype)
+        # as a float the largest int64 is one too large itself
+        beyond = given > limits.max if given.dtype.kind in "iu" else given >= limits.max + 1.0
+        lost = (cast != given) | (given < limits.min) | beyond
+    if lost.any():
+        first = given[lost][0]
+        fault = f"{int(lost.sum())} values that {dtype} cannot hold, the first is {first}"
+        raise ValueError(f"{what}: {fault}")
+    return cast
 
 
 class Frozen:
@@ -67,6 +96,48 @@ class Frozen:
             )
 
 
+class ExpressionClass(StrEnum):
+    """What a face does, in one vocabulary for all sources. Classes are never renamed or reused."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str = "") -> ExpressionClass:
+        name = str.__new__(cls, value)
+        name._value_, name.meaning = value, meaning
+        return name
+
+    NEUTRAL = "neutral", "at rest, the mouth closed or as the source counts it"
+    SMILE = "smile", "lip corners drawn up, with or without teeth: happiness, grin"
+    OPEN_MOUTH = "open_mouth", "jaw dropped or mouth stretched open, without another expression"
+    SURPRISE = "surprise", "the basic emotion"
+    ANGER = "anger", "the basic emotion"
+    DISGUST = "disgust", "the basic emotion"
+    FEAR = "fear", "the basic emotion"
+    SADNESS = "sadness", "the basic emotion"
+    TEETH_BARED = "teeth_bared", "lips drawn back from closed teeth"
+    PUCKER = "pucker", "lips pushed forward: pucker, funnel, kiss"
+    LIPS = "lips", "lips moved otherwise: rolled, pressed, dimpled, one corner raised, chin raised"
+    CHEEKS = "cheeks", "cheeks puffed or sucked in"
+    JAW = "jaw", "jaw or mouth moved sideways, or the jaw forward"
+    EYES_CLOSED = "eyes_closed", "eyes shut, without another expression"
+    BROWS_RAISED = "brows_raised", "without another expression"
+    BROWS_LOWERED = "brows_lowered", "without another expression"
+    SPEECH = "speech", "a moment of speaking"
+    OTHER = "other", "an expression that is none of these"
+    UNKNOWN = "unknown", "the source does not say"
+
+
+class TransformStep(NamedTuple):
+    """One operation of a scan's own transform, with its value or the file that holds it."""
+
+    do: str
+    """An operation of `pipeline.registry.transforms.OPERATIONS`."""
+    values: tuple[float, ...] = ()
+    """Row-major; empty where `path` has them."""
+    path: Path | None = None
+    """A file of this scan alone, read with the scan; its digest is part of the content hash."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScanRecord:
     """One scan file of a source, as the catalogue found it; nothing has been opened but hashed."""
@@ -85,11 +156,29 @@ class ScanRecord:
     landmark_path: Path | None
     image_paths: tuple[Path, ...]
     content_hash: str
-    """SHA-256 over the scan file and its landmark file."""
+    """SHA-256 over the scan file, its landmark file and its own transform."""
     scale: float = 1.0
     """What the registry's scale rule multiplies raw coordinates by to reach `unit`."""
     n_bytes: int = 0
     """Size of the scan file."""
+    expression_class: str = ""
+    """A value of ExpressionClass: `neutral` exactly where `neutral` holds."""
+    frame: int | None = None
+    """Number within a sequence, as the file's name counts it."""
+    rule: int | None = None
+    """Which of the registry's `rules` holds for the scan."""
+    transform: tuple[TransformStep, ...] = ()
+    """The scan's own steps from raw coordinates to `unit` and `axes`, in this order."""
+
+    def __post_init__(self) -> None:
+        plain = ExpressionClass.NEUTRAL if self.neutral else ExpressionClass.UNKNOWN
+        told = ExpressionClass(self.expression_class or plain)
+        if (told is ExpressionClass.NEUTRAL) != self.neutral:
+            raise ValueError(
+                f"{self.scan_id}: neutral {self.neutral} and expression_class {told}, "
+                "expected both or neither to say neutral"
+            )
+        object.__setattr__(self, "expression_class", told.value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,16 +217,27 @@ class RawLandmarks(Frozen):
 class RawScan(Frozen):
     """A scan as its file holds it, in the source's unit and axes. F may be 0 (a point cloud)."""
 
-    vertices: Array  # (V,3) float32
+    vertices: Array
+    """(V,3) float64: world coordinates lose millimetres in float32 until they are centred.
+
+    Rows of NaN are vertices that the file numbers but does not place; no triangle uses them.
+    """
     faces: Array  # (F,3) int64
     colours: Array | None = None  # (V,3) uint8
     texture_path: Path | None = None
     pixels: Array | None = None
     """(V,2) float32, of a range image: column and row of each point, from the top left."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Reason → how many items of the file reading left out, such as `faces_degenerate`."""
 
     def __post_init__(self) -> None:
-        vertices = self._check("vertices", (None, 3), np.float32)
+        vertices = self._check("vertices", (None, 3), np.float64, finite=False)
         self._check_faces(len(vertices))
+        # only a finite sum needs no closer look
+        with np.errstate(over="ignore", invalid="ignore"):
+            known = bool(np.isfinite(vertices.sum()))
+        if not known and not np.isfinite(vertices[self.faces]).all():
+            raise ValueError("RawScan.vertices: triangles use vertices that are not finite")
         if self.pixels is not None:
             self._check("pixels", (len(vertices), 2), np.float32)
         if self.colours is not None:
@@ -164,6 +264,11 @@ class Scan(Frozen):
     landmark_source: Literal["file", "detected"] | None = None
     oriented: bool = True
     """False where the source declares no axes: registration must search the whole rotation."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Reason → how many items of the file reading and cleaning left out, `vertices_…` or
+    `faces_…`."""
+    left_out_share: float = 0.0
+    """Share of the file's surface, of its points if it has none, that was lost so."""
 
     def __post_init__(self) -> None:
         vertices = self._check("vertices_mm", (None, 3), np.float32)
@@ -202,6 +307,8 @@ class Registration(Frozen):
     reason: str = ""
     code: Code | None = None
     """What kind of reason it is."""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """The measured values behind the reason, by name."""
     landmark_error_mm: float | None = None
     """Mean distance of the model's landmarks to the scan's, where the scan has any."""
     seconds: float = 0.0

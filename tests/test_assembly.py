@@ -92,7 +92,7 @@ def column(assembly: Assembly, name: str) -> dict[str, Any]:
 
 def test_images_are_referenced_in_the_manifest(folder: Path, model: FlameModel) -> None:
     write_source(folder, "lab", "p1_neutral.jpg", images=["{stem}.jpg"])
-    found = column(assembled(folder, model)[2], "images")
+    found = column(assembled(folder, model)[2], "image_files")
     [image] = json.loads(found["lab:p1_neutral"])
     assert image["path"] == "p1_neutral.jpg" and image["bytes"] == len("lab/p1_neutral.jpg")
     assert image["sha256"] == hashlib.sha256(b"lab/p1_neutral.jpg").hexdigest()
@@ -112,6 +112,26 @@ def test_what_files_tell_of_people_is_in_the_manifest(folder: Path, model: Flame
     assert (sex["lab:p2_neutral"], age["lab:p2_neutral"]) == ("male", None)
     assert (sex["clinic:p7_neutral"], age["lab:p3_neutral"]) == (None, None)
     assert set(column(assembly, "ancestry").values()) == {None}
+
+
+def test_expressions_and_frames_are_in_the_manifest(folder: Path, model: FlameModel) -> None:
+    scans = {
+        "include": ["*.obj"],
+        "name": r"(?P<subject>p(?P<frame>\d))_(?P<expression>neutral|smile)\.obj",
+        "companions": ["*.npy"],
+        "exclude": [{"pattern": "torn_*", "reason": "torn meshes"}],
+    }
+    write_registry(folder, "lab", scans=scans)
+    plain = assembled(folder, model)[2]
+    kinds = column(plain, "expression_class")
+    assert (kinds["lab:p1_neutral"], kinds["lab:p1_smile"]) == ("neutral", "unknown")
+    assert column(plain, "frame")["lab:p1_smile"] == 1
+    write_registry(folder, "lab", scans=scans, expressions={"smile": "smile"})
+    told = assembled(folder, model)[2]
+    kinds, neutral = column(told, "expression_class"), column(told, "neutral")
+    assert (kinds["lab:p1_neutral"], kinds["lab:p1_smile"]) == ("neutral", "smile")
+    assert all((kinds[scan] == "neutral") == neutral[scan] for scan in kinds)
+    assert digest(told) != digest(plain)
 
 
 def test_every_file_is_counted_once(folder: Path, model: FlameModel) -> None:

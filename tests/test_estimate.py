@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,24 +10,30 @@ from typing import Any
 
 import pytest
 
+from flows.worker import share
 from pipeline.config import BuildConfig
-from pipeline.errors import FacefoldError
+from pipeline.errors import Code, FacefoldError
 from pipeline.estimate import (
     KEPT_SHARE,
     STAGE_SECONDS,
     START_SECONDS,
+    STATE_BYTES,
     WRITE_BYTES,
     Space,
     check_space,
     estimate,
     faults_of_space,
+    full_disk_named,
+    ledger_bytes,
     mount_of,
     size,
     spaces,
 )
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
+from pipeline.ledger import Result, open_ledger, record
 from pipeline.plan import Plan, make_plan
+from pipeline.types import Refusal
 from tests.small_build import build_of, outcomes_of, write_source
 
 N_BYTES = 1_000_000
@@ -86,12 +93,44 @@ def test_a_ledgers_own_timings_go_first(folder: Path, model: FlameModel) -> None
 
 def test_what_is_known_is_not_estimated(folder: Path, model: FlameModel) -> None:
     config, plan = planned(folder, model)
-    refused = {"lab:p1_smile": ("quality", "no face")}
+    refused = {"lab:p1_smile": Refusal("quality", Code.COVERAGE, "no face")}
     known = replace(plan, known=outcomes_of(config, plan, refused))
     expected = estimate(known, config, model)
     assert [(s.read, s.register, s.judge, s.seconds) for s in expected.sources] == [(0,) * 4] * 2
     assert (expected.read_bytes, expected.kept_bytes, expected.result_bytes) == (0, 0, 0)
     assert expected.rows == 3  # nothing is published yet, and one was refused
+    assert (expected.shared_bytes, expected.state_bytes) == (0, STATE_BYTES)
+
+
+def test_what_workers_share_and_what_is_noted_takes_space(
+    folder: Path, model: FlameModel, tmp_path: Path
+) -> None:
+    config, plan = planned(folder, model)
+    expected = estimate(plan, config, model)
+    written = share(tmp_path, "model", model).stat().st_size
+    assert written < expected.shared_bytes < 1.01 * written
+    assert expected.state_bytes == STATE_BYTES + ledger_bytes(4)
+    with open_ledger(tmp_path / "ledger.sqlite") as ledger:
+        for i in range(100):  # as a build records scans one by one
+            for key in (hashlib.sha256(f"{i} {k}".encode()).hexdigest()[1:] for k in range(8)):
+                results = [Result(f"{key}{stage}", "lab:p1") for stage in "rg"]
+                judged = Result(f"{key}j", "lab:p1", summary={"figures": "x" * 900})
+                record(ledger, [*results, judged])
+        taken = sum(file.stat().st_size for file in tmp_path.glob("ledger.sqlite*"))
+    assert 0.5 * ledger_bytes(800) < taken < ledger_bytes(800)
+
+
+def test_whatever_a_full_disk_breaks_is_said_to_be_full(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), full_disk_named(tmp_path):  # there is room
+        raise ZeroDivisionError
+    nothing_free = Path("/proc")  # 0 bytes of 0
+    if not os.path.ismount(nothing_free):
+        pytest.skip("no file system without a free byte is known here")
+    full = pytest.raises(FacefoldError, match=r"0\.0 kB are free on /proc \(server went\)")
+    with full, full_disk_named(tmp_path, nothing_free):
+        raise RuntimeError("server went\naway")
+    with pytest.raises(FacefoldError, match=r"^known$"), full_disk_named(nothing_free):
+        raise FacefoldError("known")
 
 
 def test_a_scan_that_was_read_is_not_read_again(folder: Path, model: FlameModel) -> None:
@@ -121,12 +160,14 @@ def test_needs_are_summed_by_file_system(folder: Path, model: FlameModel) -> Non
     assert space.needs == {
         "kept scans": expected.kept_bytes,
         "results": expected.result_bytes,
+        "model and recipes for workers": expected.shared_bytes,
+        "ledger and Prefect's state": expected.state_bytes,
         "store": expected.store_bytes,
     }
     assert os.path.ismount(space.mount) and space.free_bytes > 0
     elsewhere = config.model_copy(update={"store": "/proc/unified.zarr"})
     assert [s.needs.keys() for s in spaces(elsewhere, expected)] == [
-        {"kept scans", "results"},
+        space.needs.keys() - {"store"},
         {"store"},
     ]
     assert mount_of(Path("/proc/of/no/folder")) == Path("/proc")

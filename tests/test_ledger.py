@@ -11,10 +11,7 @@ import pytest
 
 from pipeline.errors import Code, FacefoldError
 from pipeline.ledger import (
-    STAGE_CODE,
-    STAGES,
     Result,
-    code_digest,
     digest_of,
     mean_seconds,
     open_ledger,
@@ -95,12 +92,6 @@ def test_what_is_recorded_is_there_for_others_and_after_a_kill(tmp_path: Path) -
 def test_digests_depend_on_values_not_on_the_order_of_keys() -> None:
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
     assert digest_of({"a": 1}) != digest_of({"a": 2})
-
-
-def test_each_stage_has_a_digest_of_its_own_code() -> None:
-    found = {code_digest(stage) for stage in STAGE_CODE}
-    assert len(found) == len(STAGE_CODE) and {len(digest) for digest in found} == {64}
-    assert set(STAGES) <= set(STAGE_CODE)
 
 
 def test_outcomes_are_the_refusing_stages(tmp_path: Path) -> None:

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import ModelError, RegistryError
+from pipeline.errors import Code, ModelError, RegistryError
 from pipeline.flame.assets import load_model
 from pipeline.flame.lbs import pose_vertices, to_tensors
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.closest import SurfaceIndex
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.geometry.rigid import rotation_matrices
-from pipeline.quality import GATES, Gates, assess, gates_from
+from pipeline.quality import GATES, Gates, assess, gates_from, gates_within
 from pipeline.quality.measures import statistics
+from pipeline.registry import Limits
 from pipeline.types import Array, Quality, Registration, Scan
 
 
@@ -236,7 +237,7 @@ FAULTS: dict[str, tuple[Callable[[Made], dict[str, Any]], str]] = {
 
 
 def test_every_gate_has_a_fault_here() -> None:
-    assert FAULTS.keys() == GATES.keys()
+    assert {*FAULTS, "clutter"} == GATES.keys(), "clutter has a test of its own"
 
 
 @pytest.mark.parametrize("gate", FAULTS)
@@ -254,7 +255,7 @@ def test_between_the_limits_a_person_should_look(made: Made) -> None:
     assert quality.reasons == ("landmarks 8.0 mm off on average, expected at most 6",)
 
 
-@pytest.mark.parametrize(("beyond", "verdict"), [(0.5, "review"), (12.0, "reject")])
+@pytest.mark.parametrize(("beyond", "verdict"), [(0.5, "review"), (17.0, "reject")])
 def test_a_size_just_outside_is_looked_at_not_refused(
     made: Made, beyond: float, verdict: str
 ) -> None:
@@ -262,6 +263,27 @@ def test_a_size_just_outside_is_looked_at_not_refused(
     quality = made.assessed(gates_from({"outer_eye_mm": [smallest, 200.0]}))
     assert quality.verdict == verdict
     assert quality.reasons[0].startswith("outer eye corners")
+
+
+def test_a_large_share_left_out_is_a_reason_to_look(made: Made) -> None:
+    for share, verdict in ((0.07, "accept"), (0.3, "review"), (0.99, "review")):
+        scan = replace(made.scan, left_out={"faces_clutter": 9}, left_out_share=share)
+        quality = replace(made, scan=scan).assessed()
+        assert quality.verdict == verdict
+        assert quality.codes == ((Code.CLUTTER,) if verdict == "review" else ())
+    assert quality.reasons[0].startswith("0.99 of the file was left out as damaged or as clutter")
+    strict = gates_from({"left_out_share": [0.1, 0.5]})
+    assert replace(made, scan=scan).assessed(strict).verdict == "reject"
+
+
+def test_a_sources_limits_are_its_gates(made: Made) -> None:
+    """Of children: what the source says goes before the usual gate, what it leaves out does not."""
+    children = gates_within(Gates(), Limits(outer_eye_mm=(60.0, 105.0)))
+    assert children.outer_eye_mm == (60.0, 105.0)
+    assert children == replace(Gates(), outer_eye_mm=(60.0, 105.0))
+    build = gates_from({"outer_eye_mm": [70, 100]})
+    assert gates_within(build, Limits()) == gates_within(build, Limits(turn_deg=60.0)) == build
+    assert gates_within(build, Limits(outer_eye_mm=(80.0, 105.0))).outer_eye_mm == (80.0, 105.0)
 
 
 def test_rejecting_reasons_come_first(made: Made) -> None:

@@ -25,7 +25,7 @@ from pipeline.registration import RegistrationOptions
 from pipeline.registry import Axes
 from pipeline.synthetic import accuracy, load_truth, write_sources
 from pipeline.types import Array, RawScan
-from tests.flows.conftest import facefold
+from tests.flows.conftest import facefold, facefold_in_process
 
 PATTERN = "{stem}_lmk.npy"
 RIGID = RegistrationOptions(method="rigid", model_iterations=2, modes=1)
@@ -221,7 +221,7 @@ def test_the_frame_of_a_turned_scan_is_found_again() -> None:
         axes=Axes(up="+z", forward="+x", rotation_deg=({"y": 20.0}, {"z": -35.0})),
     )
     own = to_scan_frame(scan.vertices_mm, scan)
-    assert own.dtype == np.float32
+    assert own.dtype == np.float64
     np.testing.assert_allclose(np.sort(own, 0), np.sort(1000 * vertices, 0), atol=1e-3)
     shift = np.eye(4)
     shift[:3, 3] = [10.0, -20.0, 30.0]
@@ -307,7 +307,7 @@ def test_the_command_registers_a_scan(scans: Scans, model: FlameModel, tmp_path:
 
 
 def test_the_command_tells_failed_scans_by_its_status(scans: Scans, tmp_path: Path) -> None:
-    done = facefold("register", scans.path("cut"), "--out", tmp_path, "--json")
+    done = facefold_in_process("register", scans.path("cut"), "--out", tmp_path, "--json")
     assert done.status == 3, done.stderr
     [report] = json.loads(done.stdout)
     assert report["stage"] == "read" and strict_json(tmp_path / "cut.json") == report
@@ -320,7 +320,7 @@ def test_the_command_tells_wrong_use_by_its_status(scans: Scans, tmp_path: Path)
         ((scans.path("cut"), "--out", out, "--unit", "furlong"), "furlong"),
         ((scans.path("cut"), "--out", scans.folder), "overwrite the scan itself"),
     ):
-        done = facefold("register", *arguments)
+        done = facefold_in_process("register", *arguments)
         assert done.status == 2
         assert word in done.stderr and "Traceback" not in done.stderr
     assert not out.exists()

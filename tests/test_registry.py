@@ -93,9 +93,10 @@ def test_every_fault_at_once(tmp_path: Path) -> None:
         "neutral: got null, expected a value, or the word `all`",
         "limits.max_rejected_share: got 2, expected less than or equal to 1",
         "limits.outer_eye_mm: got [105, 80], expected two positive numbers, the smaller first",
-        "licnse: got an unknown field, expected one of access, axes, benchmark, citation, format, "
-        "id, images, landmarks, licence, limits, metric, neutral, reader, registration, scale, "
-        "scans, subjects, title, unconfirmed, unit, verified, version; did you mean licence?",
+        "licnse: got an unknown field, expected one of access, axes, benchmark, citation, "
+        "expressions, format, id, images, landmarks, licence, limits, metric, neutral, reader, "
+        "registration, rules, scale, scans, subjects, title, transform, unconfirmed, unit, "
+        "verified, version; did you mean licence?",
     ]
 
 

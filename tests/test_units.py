@@ -17,7 +17,8 @@ def points(extent_mm: float) -> Array:
 
 
 def eyes(distance_mm: float, unit: str) -> Size:
-    return Size("outer eye corners {} apart", distance_mm / UNITS[unit], *OUTER_EYE_MM)
+    size = Size("outer eye corners {} apart", distance_mm / UNITS[unit], *OUTER_EYE_MM)
+    return size._replace(name="outer_eye")
 
 
 def ratio(value: float, unit: str) -> Size:
@@ -84,7 +85,9 @@ def test_sizes_that_contradict_each_other_leave_no_unit() -> None:
     assert find_unit("auto", [off]).unit == "inch"
     with pytest.raises(UnitError, match="no unit fits"):
         find_unit("auto", [off, ratio(1, "mm")])
-    with pytest.raises(UnitError, match=r"3\.60 mm apart .* the landmarks, their scheme or"):
+    with pytest.raises(
+        UnitError, match=r"3\.60 mm apart .* else the landmarks or their scheme are"
+    ):
         find_unit("mm", [off, ratio(1, "mm")])
 
 
@@ -93,7 +96,7 @@ def test_auto_by_extent_decides_on_a_head_and_refuses_a_crop() -> None:
         assert find_unit("auto", [box(250, unit)]).unit == unit
     with pytest.raises(UnitError, match="cm and inch stay plausible; declare the unit"):
         find_unit("auto", [box(170, "cm")])
-    with pytest.raises(UnitError, match="no unit fits; the file is likely no face"):
+    with pytest.raises(UnitError, match="no unit fits; a file in no real unit needs a `scale`"):
         find_unit("auto", [box(2000, "mm")])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.catalogue.tree import Entry
-from pipeline.errors import FacefoldError
+from pipeline.errors import database_error
 
 BATCH = 256
 """Files hashed between two writes to the cache: an interrupted run loses no more."""
@@ -55,7 +55,7 @@ def file_digests(root: Path, listed: Mapping[str, Entry | None], cache: Path | N
         with closing(sqlite3.connect(cache, timeout=60)) as database:
             return _cached(database, base, listed)
     except sqlite3.DatabaseError as error:
-        raise FacefoldError(f"{cache}: no usable cache of hashes ({error}); delete it") from error
+        raise database_error(cache, "cache of hashes", error, "delete it") from error
 
 
 def _cached(database: sqlite3.Connection, base: str, listed: Mapping[str, Entry | None]) -> Digests:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
-import glob
-import posixpath
-import re
 import sys
-from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,23 +10,18 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.catalogue.classes import NO_RULE, Classes, Fault, classify
+from pipeline.catalogue.companions import Companions, of_later_scans
 from pipeline.catalogue.digests import Digest, Digests, file_digests
+from pipeline.catalogue.people import SubjectTables, subjects_of
+from pipeline.catalogue.transforms import steps_of
 from pipeline.catalogue.tree import Entry, files_below
+from pipeline.catalogue.unused import unused_rules
 from pipeline.errors import Code, FacefoldError, FormatError
 from pipeline.registry import SourceRegistry
-from pipeline.registry.naming import any_glob, fill, glob_of
-from pipeline.registry.tables import scale_factor, subject_rows
-from pipeline.types import Quarantine, Refusal, ScanRecord
-
-SYSTEM_FILES = ("**/.DS_Store", "**/._*", "**/Thumbs.db", "**/desktop.ini")
-"""Left out of every source: operating systems write them beside the data."""
-
-Fault = tuple[Code, str]
-"""Why a file is no use."""
-NO_RULE: Fault = (
-    Code.UNEXPLAINED,
-    "no rule explains this file: add it to scans.include, .companions or .exclude",
-)
+from pipeline.registry.naming import fill
+from pipeline.registry.tables import scale_factor
+from pipeline.types import ExpressionClass, Quarantine, Refusal, ScanRecord, TransformStep
 
 
 class ImageFile(NamedTuple):
@@ -65,6 +54,8 @@ class Catalogue:
     """The records' images by path; empty without hashes."""
     n_bytes: int = 0
     """Size of all files together."""
+    unused: tuple[str, ...] = ()
+    """Rules, expressions and other patterns of the registry that fit no scan here."""
 
     @property
     def n_files(self) -> int:
@@ -80,10 +71,15 @@ class _Scan(NamedTuple):
     subject: str
     session: str
     expression: str
+    frame: int | None
+    rule: int | None
     path: str
     landmarks: str | None
     images: tuple[str, ...]
     scale: float
+    transform: tuple[TransformStep, ...]
+    own: tuple[str, ...]
+    """Files of the transform that are the scan's alone."""
 
 
 def catalogue(
@@ -107,65 +103,40 @@ def catalogue(
             "mount the data or correct the root"
         )
     entries = files_below(root)
-    classes = _classify(registry, entries)
+    classes = classify(registry, entries)
     faults: dict[str, Fault] = dict.fromkeys(classes.unexplained, NO_RULE)
     faults |= {path: (Code.UNREADABLE, fault) for path, fault in classes.unreadable}
-    beside = _Companions(classes.companions)
-    scans, refused = _name_scans(registry, root, classes, beside)
+    beside = Companions(classes.companions)
+    tables = SubjectTables(registry, root, beside)
+    scans, refused = _name_scans(registry, root, classes, beside, tables)
     faults |= refused
-    subjects, unread = _subjects(registry, root, scans, beside)
-    faults |= unread
+    subjects = subjects_of(registry, ((s.subject, s.scan_id, s.path) for s in scans), tables)
+    faults |= {path: (Code.COMPANION, fault) for path, fault in tables.unreadable.items()}
     cache = None if hash_cache is None else Path(hash_cache)
     digests = _digests(root, entries, scans, cache) if hashes else {}
     faults |= _unread(scans, digests)
     scans = sorted((s for s in scans if s.path not in faults), key=attrgetter("scan_id"))
+    records = tuple(_records(registry, root, scans, digests))
     return Catalogue(
         source=registry.id,
         root=root,
-        records=tuple(_records(registry, root, scans, digests)),
+        records=records,
         excluded=tuple(classes.excluded),
         quarantined=tuple(_rows(registry, root, faults)),
         companions=tuple(path for path in classes.companions if path not in faults),
         subjects=subjects,
         images=_images(root, scans, digests),
         n_bytes=sum(entry.size for entry in entries),
+        unused=tuple(unused_rules(registry, records)),
     )
 
 
-class _Classes(NamedTuple):
-    scans: list[str]
-    companions: list[str]
-    excluded: list[tuple[str, str]]
-    unexplained: list[str]
-    unreadable: list[tuple[str, str]]
-
-
-def _classify(registry: SourceRegistry, entries: Iterable[Entry]) -> _Classes:
-    """Each path by the first rule that takes it, with a reason where it is no use."""
-    system, include = any_glob(SYSTEM_FILES), any_glob(registry.scans.include)
-    templates = [*registry.images, *([registry.landmarks.file] if registry.landmarks else [])]
-    templates += [t.file for t in (registry.scale, registry.subjects.table) if t and t.file]
-    belonging = any_glob([*registry.scans.companions, *map(glob_of, templates)])
-    found = _Classes([], [], [], [], [])
-    for path, _, fault, _ in entries:
-        reason = registry.excluded_by(path)
-        if reason is None and system.fullmatch(path):
-            reason = "written by the operating system"
-        if reason is not None:
-            found.excluded.append((path, reason))
-        elif fault:
-            found.unreadable.append((path, fault))
-        elif include.fullmatch(path):
-            found.scans.append(path)
-        elif belonging.fullmatch(path):
-            found.companions.append(path)
-        else:
-            found.unexplained.append(path)
-    return found
-
-
 def _name_scans(
-    registry: SourceRegistry, root: Path, classes: _Classes, beside: _Companions
+    registry: SourceRegistry,
+    root: Path,
+    classes: Classes,
+    beside: Companions,
+    tables: SubjectTables,
 ) -> tuple[list[_Scan], dict[str, Fault]]:
     """The scans whose names fit, and why the others are refused; the first file of an id is it."""
     unreadable = {path.lower(): fault for path, fault in classes.unreadable}
@@ -181,7 +152,7 @@ def _name_scans(
             refused[path] = Code.AMBIGUOUS, f"scan id {scan_id} is already that of {other}"
         else:
             try:
-                scan = _scan(registry, root, path, scan_id, groups, beside)
+                scan = _scan(registry, root, path, scan_id, groups, beside, tables)
             except FormatError as error:
                 refused[path] = Code.COMPANION, str(error)
                 continue
@@ -191,7 +162,7 @@ def _name_scans(
                 refused[path] = Code.LANDMARKS_UNREADABLE, fault
             else:
                 scans[scan_id] = scan
-    return list(scans.values()), refused
+    return _with_own_images(registry, scans.values(), beside), refused
 
 
 def _scan(
@@ -199,9 +170,14 @@ def _scan(
     root: Path,
     path: str,
     scan_id: str,
-    groups: Mapping[str, str],
-    beside: _Companions,
+    groups: dict[str, str],
+    beside: Companions,
+    tables: SubjectTables,
 ) -> _Scan:
+    if registry.expression_by_table:
+        groups = groups | {"expression": tables.row(path, groups).get("expression", "")}
+    rule = registry.rule_of(groups, path) if registry.rules else None
+    registry = registry.under(rule)
     landmarks = factors = None
     if registry.landmarks is not None:
         wanted = fill(registry.landmarks.file, path, groups)
@@ -211,49 +187,44 @@ def _scan(
             landmarks = wanted
     if registry.scale is not None and registry.scale.file is not None:
         factors = beside.at(fill(registry.scale.file, path, groups))
-    images = [image for text in registry.images for image in beside.images(text, path, groups)]
-    scale = scale_factor(registry.scale, root / factors if factors else None, groups)
+    images = [image for text in registry.images for image in beside.matching(text, path, groups)]
+    scale = scale_factor(registry.scale, root / factors if factors else None, groups, path)
+    transform, own = steps_of(registry.transform, root, path, groups, beside)
     told = (registry.person(groups["subject"]), groups.get("session"), groups.get("expression"))
     # each is that of many scans, and is there once
     subject, session, expression = (sys.intern(text or "") for text in told)
-    return _Scan(scan_id, subject, session, expression, path, landmarks, tuple(images), scale)
+    number = groups.get("frame", "")
+    return _Scan(
+        scan_id,
+        subject,
+        session,
+        expression,
+        int(number) if number.isdecimal() and len(number) < 19 else None,
+        rule,
+        path,
+        landmarks,
+        tuple(images),
+        scale,
+        transform,
+        own,
+    )
 
 
-class _Companions:
-    """Companion files by path and by folder, whatever the case of their names."""
-
-    def __init__(self, paths: Iterable[str]) -> None:
-        self._exact = set(paths)
-        self._by_path: dict[str, str] = {}
-        self._by_folder: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for path in sorted(self._exact):
-            folder, name = posixpath.split(path.lower())
-            self._by_path.setdefault(path.lower(), path)
-            self._by_folder[folder].append((name, path))
-        for inside in self._by_folder.values():
-            inside.sort()
-
-    def at(self, path: str) -> str | None:
-        return path if path in self._exact else self._by_path.get(path.lower())
-
-    def images(self, template: str, path: str, groups: Mapping[str, str]) -> list[str]:
-        folder, name = posixpath.split(template)
-        # what a name says stands for itself: brackets in it are no wildcards
-        literal = {group: glob.escape(value) for group, value in groups.items()}
-        folder = posixpath.normpath(fill(folder, path, groups)) if folder else "."
-        wanted = fill(name, glob.escape(path), literal).lower()
-        inside = self._by_folder.get("" if folder == "." else folder.lower(), [])
-        # folders may hold many thousands: only names that begin as the pattern does are matched,
-        # with the rest of it, which is the same for many scans and so compiled once
-        prefix = re.split(r"[*?[]", wanted, maxsplit=1)[0]
-        rest = wanted[len(prefix) :]
-        found = []
-        for i in range(bisect_left(inside, (prefix,)), len(inside)):
-            if not inside[i][0].startswith(prefix):
-                break
-            if fnmatch.fnmatchcase(inside[i][0][len(prefix) :], rest):
-                found.append(inside[i][1])
-        return sorted(found)
+def _with_own_images(
+    registry: SourceRegistry, scans: Iterable[_Scan], beside: Companions
+) -> list[_Scan]:
+    """Without images that `{name+next}` finds for a later scan as well."""
+    scans = list(scans)
+    lost: set[tuple[str, str]] = set()
+    for template in registry.images:
+        named = ((scan.path, registry.groups(scan.path) or {}) for scan in scans)
+        lost |= of_later_scans(named, template, beside)
+    if not lost:
+        return scans
+    return [
+        scan._replace(images=tuple(i for i in scan.images if (scan.path, i) not in lost))
+        for scan in scans
+    ]
 
 
 def _rows(
@@ -269,7 +240,12 @@ def _rows(
 def _digests(
     root: Path, entries: Iterable[Entry], scans: Iterable[_Scan], cache: Path | None
 ) -> Digests:
-    wanted = {path for scan in scans for path in (scan.path, scan.landmarks, *scan.images) if path}
+    wanted = {
+        path
+        for scan in scans
+        for path in (scan.path, scan.landmarks, *scan.images, *scan.own)
+        if path
+    }
     found = {entry.path: entry for entry in entries}
     return file_digests(root, {path: found.get(path) for path in sorted(wanted)}, cache)
 
@@ -285,6 +261,9 @@ def _unread(scans: Iterable[_Scan], digests: Digests) -> dict[str, Fault]:
         if error is not None and not isinstance(error, (FileNotFoundError, NotADirectoryError)):
             fault = f"its landmark file {scan.landmarks} cannot be opened: {error.strerror}"
             unread.setdefault(scan.path, (Code.LANDMARKS_UNREADABLE, fault))
+        for path in {*scan.own} & failed.keys():
+            fault = f"its transform's file {path} cannot be opened: {failed[path].strerror}"
+            unread.setdefault(scan.path, (Code.COMPANION, fault))
     return unread
 
 
@@ -300,54 +279,40 @@ def _images(root: Path, scans: Iterable[_Scan], digests: Digests) -> dict[Path, 
 def _records(
     registry: SourceRegistry, root: Path, scans: Iterable[_Scan], digests: Digests
 ) -> Iterator[ScanRecord]:
-    """With content hashes, SHA-256 over the digests of the scan and of its landmark file where
-    there is one, and the images that can be opened; all images where nothing was hashed."""
+    """With content hashes, and the images that can be opened; all images where nothing was hashed.
+
+    A content hash is SHA-256 over the digests of the scan, of its landmark file where there is one,
+    and over its own transform: the digests of files, the values of tables.
+    """
+    ruled = {None: registry} | {i: registry.under(i) for i in range(len(registry.rules))}
+    kinds: dict[tuple[int | None, str], ExpressionClass] = {}
     for scan in scans:
-        own = [digests.get(path) for path in (scan.path, scan.landmarks) if path]
+        own = [digests.get(path) for path in (scan.path, scan.landmarks, *scan.own) if path]
         found = [digest for digest in own if isinstance(digest, Digest)]
         shown = [path for path in scan.images if not isinstance(digests.get(path), OSError)]
+        content = b"".join(d.sha256 for d in found)
+        if scan.transform:
+            content += repr([(step.do, step.values) for step in scan.transform]).encode()
+        kind = scan.rule, scan.expression
+        if kind not in kinds:
+            kinds[kind] = ruled[scan.rule].expression_class(scan.expression)
         yield ScanRecord(
             source=registry.id,
             scan_id=scan.scan_id,
             subject=scan.subject,
             session=scan.session,
             expression=scan.expression,
-            neutral=registry.is_neutral(scan.expression),
+            neutral=kinds[kind] is ExpressionClass.NEUTRAL,
             path=root / scan.path,
             format=registry.format,
-            unit=registry.unit,
+            unit=ruled[scan.rule].unit,
             landmark_path=root / scan.landmarks if scan.landmarks else None,
             image_paths=tuple(root / path for path in shown),
-            content_hash=sha256(b"".join(d.sha256 for d in found)).hexdigest() if found else "",
+            content_hash=sha256(content).hexdigest() if found else "",
             scale=scan.scale,
             n_bytes=found[0].size if found else 0,
+            expression_class=kinds[kind],
+            frame=scan.frame,
+            rule=scan.rule,
+            transform=scan.transform,
         )
-
-
-def _subjects(
-    registry: SourceRegistry, root: Path, scans: Iterable[_Scan], beside: _Companions
-) -> tuple[dict[str, dict[str, str]], dict[str, Fault]]:
-    """Subject -> metadata as its first scan's name and the table give it; unreadable tables."""
-    table, metadata = registry.subjects.table, registry.subjects.metadata
-    names = [*metadata, *(n for n in (table.fields if table else ()) if n not in metadata)]
-    known: dict[str, Mapping[str, Mapping[str, str]]] = {}
-    unreadable: dict[str, Fault] = {}
-    found: dict[str, dict[str, str]] = {}
-    first: dict[str, _Scan] = {}
-    for scan in scans:
-        if scan.subject not in first or scan.scan_id < first[scan.subject].scan_id:
-            first[scan.subject] = scan
-    for subject, scan in sorted(first.items()):
-        told = registry.groups(scan.path) or {}
-        for file in beside.images(table.file, scan.path, told)[:1] if table else ():
-            try:
-                if file not in known and table:
-                    known[file] = subject_rows(table, root / file)
-            except FormatError as error:
-                known[file], unreadable[file] = {}, (Code.COMPANION, str(error))
-            told |= known[file].get(told["subject"] if table and table.subject else "", {})
-        found[subject] = {
-            name: metadata.get(name, {}).get(told.get(name, ""), told.get(name, ""))
-            for name in names
-        }
-    return found, unreadable

@@ -69,7 +69,8 @@ def load_model(
             embedding = embedding or (beside[0] if beside[0].is_file() else None)
             masks = masks or (beside[1] if beside[1].is_file() else None)
     if embedding is not None:
-        model = replace(model, landmarks=read_embedding(Path(embedding), model.faces))
+        embedded = read_embedding(Path(embedding), model.faces, model.template_mm)
+        model = replace(model, landmarks=embedded)
     if masks is not None:
         regions = read_masks(Path(masks), len(model.template_mm))
         model = replace(model, regions={**model.regions, **regions})

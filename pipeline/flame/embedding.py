@@ -11,7 +11,8 @@ from pipeline.errors import FacefoldError, FormatError, ModelError
 from pipeline.flame.model import LandmarkEmbedding
 from pipeline.flame.safe_pickle import read_npy, read_pickle
 from pipeline.formats.content import opened
-from pipeline.landmarks.schemes import scheme_by_count
+from pipeline.landmarks.check import check_order
+from pipeline.landmarks.schemes import SCHEMES, scheme_by_count
 from pipeline.types import Array
 
 _LAYOUTS = (
@@ -22,18 +23,24 @@ _LAYOUTS = (
 )
 
 
-def read_embedding(path: Path, faces: Array) -> LandmarkEmbedding:
-    """A landmark embedding for a template of triangles `faces` (F,3).
+MIN_LANDMARKS = 4
+"""Fewer leave open how the template is turned, or which side is which."""
+
+
+def read_embedding(path: Path, faces: Array, vertices: Array) -> LandmarkEmbedding:
+    """A landmark embedding for a template of (V,3) vertices and triangles `faces` (F,3).
 
     Takes FLAME's `landmark_embedding.npy` (its 68 points), FLAME's static `.pkl` (51 points), or
     a text or `.npy` list of vertex indices, one a landmark, -1 where the template has none: 68
-    (iBUG), 51 (iBUG without the contour), 7 or another count of `landmarks.schemes`. Raises
-    ModelError when it is none of these or does not fit the template.
+    (iBUG), 51 (iBUG without the contour), 7 or another count of `landmarks.schemes`. At least
+    MIN_LANDMARKS of any other count, or that do not lie on the template as that scheme's do, are
+    the user's own: they go with as many landmarks of a scan, in order. Raises ModelError when it is
+    none of these or does not fit the template.
     """
     found = _read(path)
     if isinstance(found, dict):
         return _from_dictionary(path, found, faces)
-    return _from_vertices(path, np.asarray(found), faces)
+    return _from_vertices(path, np.asarray(found), vertices, faces)
 
 
 def _read(path: Path) -> Any:
@@ -75,7 +82,7 @@ def _from_dictionary(path: Path, found: dict[str, Any], faces: Array) -> Landmar
     return LandmarkEmbedding(_indices_68(path, len(triangles)), triangles, barycentric)
 
 
-def _from_vertices(path: Path, found: Array, faces: Array) -> LandmarkEmbedding:
+def _from_vertices(path: Path, found: Array, template: Array, faces: Array) -> LandmarkEmbedding:
     whole = found.dtype.kind in "iu" or (
         found.dtype.kind == "f" and bool((found == np.round(found)).all())
     )
@@ -85,16 +92,34 @@ def _from_vertices(path: Path, found: Array, faces: Array) -> LandmarkEmbedding:
             "landmark"
         )
     vertices = found.astype(np.int64).ravel()
-    indices = _indices_68(path, len(vertices))
-    present = (vertices >= 0) & (indices >= 0)
-    vertices, indices = vertices[present], indices[present]
     # the first triangle that has the vertex, and which corner of it
     corner = {int(v): i for i, v in reversed(list(enumerate(faces.ravel())))}
-    lost = [int(v) for v in vertices if int(v) not in corner]
+    lost = [int(v) for v in vertices if v >= 0 and int(v) not in corner]
     if lost:
         raise ModelError(f"{path}: vertices {lost[:5]} are in no triangle of the template")
-    places = np.array([corner[int(v)] for v in vertices], dtype=np.int64)
-    return LandmarkEmbedding(indices, places // 3, np.eye(3)[places % 3])
+    indices = _scheme_indices(vertices, template)
+    if indices is None:
+        indices, present = np.full(len(vertices), -1), vertices >= 0
+        if not present.all() or len(vertices) < MIN_LANDMARKS:
+            raise ModelError(
+                f"{path}: {present.sum()} vertices of {len(vertices)} landmarks, in no scheme's "
+                f"order; expected at least {MIN_LANDMARKS}, and a vertex for each"
+            )
+    else:
+        present = (vertices >= 0) & (indices >= 0)
+    places = np.array([corner[int(v)] for v in vertices[present]], dtype=np.int64)
+    return LandmarkEmbedding(indices[present], places // 3, np.eye(3)[places % 3])
+
+
+def _scheme_indices(vertices: Array, template: Array) -> Array | None:
+    """(L,) iBUG points of the scheme of so many landmarks, if they lie on a face as its do."""
+    scheme = next((known for known in SCHEMES.values() if len(known) == len(vertices)), None)
+    if scheme is None:
+        return None
+    points = np.where(vertices[:, None] < 0, np.nan, template[vertices])
+    known = np.isfinite(points[scheme.indices_68 >= 0]).all(axis=1).sum()
+    told = known > MIN_LANDMARKS and not check_order(scheme.name, points)
+    return scheme.indices_68 if told else None
 
 
 def _indices_68(path: Path, count: int) -> Array:

@@ -17,13 +17,26 @@ from pipeline.types import Array
 class LandmarkEmbedding:
     """Landmarks as points of the template's surface, so that they move with it.
 
-    indices_68 (L,) int64 says which iBUG-68 point each one is; triangles (L,) int64 and
-    barycentric (L,3) float64 say where it lies.
+    indices_68 (L,) int64 says which iBUG-68 point each one is, -1 for all of them if they are of
+    no scheme: then they are paired with a scan's in order. triangles (L,) int64 and barycentric
+    (L,3) float64 say where it lies.
     """
 
     indices_68: Array
     triangles: Array
     barycentric: Array
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the landmarks are of no scheme."""
+        return len(self.indices_68) > 0 and bool((self.indices_68 < 0).all())
+
+    def positions_68(self, vertices: Array, faces: Array) -> Array:
+        """(V,3) vertices -> (68,3) iBUG points, NaN where the template has none."""
+        found = np.full((68, 3), np.nan)
+        known = self.indices_68 >= 0
+        found[self.indices_68[known]] = self.positions(vertices, faces)[known]
+        return found
 
     def positions(self, vertices: Array, faces: Array) -> Array:
         """(…,V,3) vertices -> (…,L,3) landmark positions, in the vertices' unit."""

@@ -73,12 +73,9 @@ def complete_regions(model: FlameModel) -> FlameModel:
 
 def _landmarks_68(model: FlameModel) -> Array:
     """(68,3) mm of the template's landmarks, NaN where the embedding has none."""
-    found = np.full((68, 3), np.nan)
-    if model.landmarks is not None:
-        found[model.landmarks.indices_68] = model.landmarks.positions(
-            model.template_mm, model.faces
-        )
-    return found
+    if model.landmarks is None:
+        return np.full((68, 3), np.nan)
+    return model.landmarks.positions_68(model.template_mm, model.faces)
 
 
 def _check_frame(name: str, landmarks: Array) -> None:

@@ -20,7 +20,7 @@ def seen_share(vertices_mm: Array, faces: Array, n_directions: int = 96) -> Arra
     """
     points = np.asarray(vertices_mm, np.float64)
     normals = vertex_normals(torch.as_tensor(points), torch.as_tensor(faces)).numpy()
-    samples = np.concatenate([points, _surface_samples(points, faces)])
+    samples = np.concatenate([points, _surface_samples(points, faces)]).T.copy()
     seen, asked = np.zeros(len(points)), np.zeros(len(points))
     for direction in _sphere(n_directions):
         cosine = normals @ direction
@@ -59,9 +59,9 @@ def _surface_samples(points: Array, faces: Array) -> Array:
 
 
 def _project(points: Array, direction: Array) -> tuple[Array, Array]:
-    """Pixel number and depth towards the viewer of (N,3) points seen from `direction`."""
+    """Pixel number and depth towards the viewer of (3,N) points seen from `direction`."""
     side = np.cross(direction, np.eye(3)[np.argmin(np.abs(direction))])
     side /= np.linalg.norm(side)
-    plane = np.stack([points @ side, points @ np.cross(direction, side)])
-    column, row = np.floor((plane - plane.min(axis=1, keepdims=True)) / _PIXEL_MM).astype(np.int64)
-    return row * (column.max() + 1) + column, points @ direction
+    across, up, depth = np.stack([side, np.cross(direction, side), direction]) @ points
+    column, row = (((x - x.min()) / _PIXEL_MM).astype(np.int64) for x in (across, up))
+    return row * (column.max() + 1) + column, depth

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
 from pipeline.formats.abs import read_abs
 from pipeline.formats.bnt import read_bnt
 from pipeline.formats.bs import read_bs
@@ -81,10 +81,12 @@ READERS: Mapping[str, Reader] = MappingProxyType(
 def format_of(path: Path | str) -> str:
     """The format that the suffix names. Raises FormatError where it is none of READERS."""
     name = Path(path).name.lower()
+    name = name if name.endswith(".abs.gz") else name.removesuffix(".gz")
     found = [form for form in READERS if name.endswith("." + form)]
     if not found:
         known = ", ".join("." + form for form in READERS)
-        raise FormatError(path, f"no reader for this suffix, expected one of {known}", "convert it")
+        fault = f"no reader for this suffix, expected one of {known}"
+        raise FormatError(path, fault, "convert it", Code.UNSUPPORTED)
     return max(found, key=len)
 
 
@@ -138,9 +140,10 @@ def read_scan(path: Path | str, format: str, **options: Any) -> RawScan:
     """
     if format not in READERS:
         known = ", ".join(READERS)
-        raise FormatError(path, f"unknown format {format!r}", f"use one of {known}")
+        fault = f"unknown format {format!r}"
+        raise FormatError(path, fault, f"use one of {known}", Code.UNSUPPORTED)
     faults = option_faults(format, options)
     if faults:
         remedy = "give them as `reader:` in the source's registry"
-        raise FormatError(path, f"{format}: " + "; ".join(faults), remedy)
+        raise FormatError(path, f"{format}: " + "; ".join(faults), remedy, Code.UNSUPPORTED)
     return READERS[format](Path(path), **options)

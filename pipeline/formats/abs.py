@@ -6,33 +6,33 @@ the top. A pixel is valid where its flag is not 0.
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, decoded, floats_of_text, most_unpacked, read_bytes
+from pipeline.formats.content import COPY_AGAIN, decoded, floats_of_text, read_bytes
+from pipeline.formats.foreign import not_this_format
 from pipeline.formats.grid import grid_scan, refuse_size
 from pipeline.types import RawScan
 
-HEADER = re.compile(r"\s*(\d{1,6})\s+rows\s+(\d{1,6})\s+columns\s+pixels\s*\(flag X Y Z\):")
+HEADER = re.compile(
+    r"\s*(\d{1,6})\s+rows\s+(\d{1,6})\s+columns\s+pixels\s*\(flag X Y Z\):", re.IGNORECASE
+)
 
 
 def read_abs(path: Path) -> RawScan:
     """The valid pixels as `grid_scan` joins them; triangles face the camera (+z).
 
-    Raises FormatError for a damaged archive, another header, and fewer or more values than the
-    header announces.
+    Raises FormatError for another header, and fewer or more values than the header announces.
     """
-    text = decoded(path, unzipped(path))
+    data = read_bytes(path)
+    text = decoded(path, data)
     header = HEADER.match(text)
     if header is None:
         fault = f"starts with {text[:20]!r}, expected 'R rows', 'C columns', 'pixels (flag X Y Z):'"
-        raise FormatError(path, fault, "check the format")
+        raise not_this_format(path, data, fault)
     rows, columns = int(header[1]), int(header[2])
     refuse_size(path, rows, columns)
     values = floats_of_text(path, text[header.end() :].encode(), "pixels")
@@ -41,22 +41,3 @@ def read_abs(path: Path) -> RawScan:
         raise FormatError(path, fault, "the file is cut off or damaged: " + COPY_AGAIN)
     flags, *xyz = values.reshape(4, rows, columns)
     return grid_scan(path, np.stack(xyz, axis=-1), flags != 0)
-
-
-def unzipped(path: Path) -> bytes:
-    """The file's content; `.gz` in the name asks for a gzip archive."""
-    data = read_bytes(path)
-    if Path(path).suffix.lower() != ".gz":
-        return data
-    if not data.startswith(b"\x1f\x8b"):
-        raise FormatError(path, "not a gzip archive", "copy it again, or drop .gz from its name")
-    limit = most_unpacked(len(data))
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as archive:
-            content = archive.read(limit + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise FormatError(path, f"damaged gzip archive: {error}", COPY_AGAIN) from error
-    if len(content) > limit:
-        fault = f"the archive holds more than {limit} bytes"
-        raise FormatError(path, fault, COPY_AGAIN)
-    return content

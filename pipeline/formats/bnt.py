@@ -8,13 +8,16 @@ bottom. A pixel is background where x, y and z have its value.
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, read_bytes
+from pipeline.formats.foreign import foreign, not_this_format
 from pipeline.formats.grid import grid_scan, refuse_size
+from pipeline.formats.mesh import bytes_after
 from pipeline.formats.texture import texture_beside
 from pipeline.types import RawScan
 
@@ -34,9 +37,12 @@ def read_bnt(path: Path) -> RawScan:
     refuse_size(path, rows, columns)
     start = HEAD.size + length + 4
     expected = start + 8 * 5 * rows * columns
-    if len(data) != expected:
+    if len(data) < expected:
         fault = f"{len(data)} bytes, expected {expected} for {rows} rows · {columns} columns"
+        if foreign(data):
+            raise not_this_format(path, data, fault)
         raise FormatError(path, fault, "the file is cut off or no .bnt: " + COPY_AGAIN)
+    left_out = bytes_after(path, data, expected)
     announced = int.from_bytes(data[start - 4 : start], "little")
     if announced != 5 * rows * columns:
         fault = f"{announced} values, expected 5 · {rows} rows · {columns} columns"
@@ -46,4 +52,5 @@ def read_bnt(path: Path) -> RawScan:
     photo = data[HEAD.size : start - 4].rstrip(b"\0").decode("utf-8", errors="replace")
     image = texture_beside(path, [photo])
     valid = (points != background).any(axis=-1)
-    return grid_scan(path, points, valid, texture_path=image, bottom_up=True)
+    scan = grid_scan(path, points, valid, texture_path=image, bottom_up=True)
+    return replace(scan, left_out={**scan.left_out, **left_out})

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
 from pipeline.formats.content import COPY_AGAIN, read_bytes
-from pipeline.formats.mesh import checked_scan
+from pipeline.formats.foreign import foreign, not_this_format
+from pipeline.formats.mesh import bytes_after, checked_scan
 from pipeline.formats.obj import read_obj
 from pipeline.formats.texture import beside
 from pipeline.types import RawScan
@@ -29,17 +30,26 @@ def read_bs(path: Path, *, shape: int = 0) -> RawScan:
     data = read_bytes(path)
     n, n_vertices = np.frombuffer(data[:8].ljust(8, b"\0"), "<i4").tolist()
     size = 12 * n_vertices
-    if n < 0 or n_vertices < 1 or len(data) != HEAD + (n + 1) * size:
+    if n < 0 or n_vertices < 1 or len(data) < HEAD + (n + 1) * size:
         fault = f"{len(data)} bytes, but the header announces {n} + 1 shapes of {n_vertices} points"
+        if foreign(data):
+            raise not_this_format(path, data, fault)
         raise FormatError(path, fault, "the file is cut off or no shape.bs: " + COPY_AGAIN)
+    left_out = bytes_after(path, data, HEAD + (n + 1) * size)
     if not 0 <= shape <= n:
-        raise FormatError(path, f"shape {shape}, expected 0 … {n}", "name another shape")
+        raise FormatError(
+            path, f"shape {shape}, expected 0 … {n}", "name another shape", Code.UNSUPPORTED
+        )
     neutral = beside(path, "shape_0.obj")
     if neutral is None:
-        raise FormatError(path, "no shape_0.obj in its folder", "put it there, it has the faces")
+        fault, remedy = "no shape_0.obj in its folder", "put it there, it has the faces"
+        raise FormatError(path, fault, remedy, Code.COMPANION)
     topology = read_obj(neutral)
     if len(topology.vertices) != n_vertices:
         fault = f"{n_vertices} points, but shape_0.obj has {len(topology.vertices)} vertices"
-        raise FormatError(path, fault, "put the subject's own shape_0.obj beside it")
+        raise FormatError(
+            path, fault, "put the subject's own shape_0.obj beside it", Code.COMPANION
+        )
     vertices = np.frombuffer(data, "<f4", 3 * n_vertices, HEAD + shape * size).reshape(-1, 3)
-    return checked_scan(path, vertices, topology.faces)
+    left_out |= topology.left_out
+    return checked_scan(path, vertices, topology.faces, left_out=left_out)

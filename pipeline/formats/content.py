@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import re
 import stat
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,57 +16,116 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
+from pipeline.formats.foreign import HEAD, not_this_format, refuse_stand_in
 from pipeline.types import Array
 
 COPY_AGAIN = "copy it again from its source"
+GZIP = b"\x1f\x8b\x08"
+GZIP_SPARE = 1 << 22
+"""Of a text, whose words take several times its size."""
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+OTHER_NAN = re.compile(
+    rb"(?<!\S)[-+]?(nan\([^\s()]*\)|1\.#(qnan|snan|ind)\d*)(?!\S)", re.IGNORECASE
+)
+"""How C libraries write what is no number."""
+ODD_COMMA = re.compile(rb"(?<!\d),|,(?!\d)|,\d+,")
+THOUSANDS = re.compile(rb"(?<!\S)[-+]?[1-9]\d{0,2},\d{3}(?!\S)")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The file, open for reading.
+    """The file, open for reading; gzip data is unpacked, whatever the file's name.
 
-    Raises FormatError where it is missing, unreadable, of zero length, or no file at all: a named
-    pipe would be waited for, a device read without end.
+    Raises FormatError if it is missing, unreadable, of zero length, or no file at all: a named
+    pipe would be waited for, a device read without end. Likewise for a damaged archive, a Git LFS
+    pointer and a web page.
     """
+    path = Path(path)
     try:
-        mode = Path(path).stat().st_mode
+        mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-            raise FormatError(path, f"cannot be read: it is {kind}", "check the path")
-        with Path(path).open("rb") as file:
+            fault = f"cannot be read: it is {kind}"
+            raise FormatError(path, fault, "check the path", Code.UNREADABLE)
+        with path.open("rb") as file:
             if not os.fstat(file.fileno()).st_size:
-                raise FormatError(path, "the file is empty (0 bytes)", COPY_AGAIN)
-            yield file
+                raise FormatError(path, "the file is empty (0 bytes)", COPY_AGAIN, Code.UNREADABLE)
+            stream: BinaryIO = file
+            if file.read(len(GZIP)) == GZIP:
+                file.seek(0)
+                stream = io.BytesIO(unzipped(path, file.read()))
+            stream.seek(0)
+            refuse_stand_in(path, stream.read(HEAD))
+            stream.seek(0)
+            yield stream
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise FormatError(path, f"cannot be read: {reason}", "check the path") from error
+        fault = f"cannot be read: {reason}"
+        raise FormatError(path, fault, "check the path", Code.UNREADABLE) from error
+
+
+def unzipped(path: Path, data: bytes) -> bytes:
+    """The content of gzip data. Raises FormatError if it is damaged, empty or unpacks to much."""
+    limit = most_unpacked(len(data), GZIP_SPARE)
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as archive:
+            content = archive.read(limit + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FormatError(path, f"damaged gzip archive: {error}", COPY_AGAIN) from error
+    if len(content) > limit:
+        fault = f"the gzip archive holds more than {limit} bytes"
+        raise FormatError(path, fault, COPY_AGAIN)
+    if not content:
+        fault = "the gzip archive is empty (0 bytes)"
+        raise FormatError(path, fault, COPY_AGAIN, Code.UNREADABLE)
+    return content
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content. Raises FormatError as `opened` does."""
+    """The file's content; UTF-16 text with its byte order mark as UTF-8.
+
+    Raises FormatError as `opened` does.
+    """
     with opened(path) as file:
-        return file.read()
+        data = file.read()
+    if data.startswith(UTF_16):
+        try:
+            return data.decode("utf-16").encode()
+        except UnicodeDecodeError:
+            return data  # not text after all
+    return data
 
 
-def most_unpacked(size: int) -> int:
-    """The bytes that an archive of `size` bytes may unpack to.
+def most_unpacked(size: int, spare: int = 1 << 24) -> int:
+    """The bytes that an archive of `size` bytes may unpack to; small ones may shrink by more.
 
     Scans shrink to a third or a tenth; what unpacks to far more was made to fill the memory.
     """
-    return 20 * size + (1 << 24)
+    return 20 * size + spare
 
 
-def decoded(path: Path, data: bytes) -> str:
-    """`data` as UTF-8 text. Raises FormatError where it is binary or in another encoding."""
+def refuse_binary(path: Path, data: bytes) -> None:
+    """Raises FormatError if `data` is no text."""
     if 0 in data:
         fault = f"not a text file: byte {data.index(0)} is zero"
-        raise FormatError(path, fault, "check that the format is the file's own")
+        raise not_this_format(path, data, fault, "check that the format is the file's own")
+
+
+def decoded(path: Path, data: bytes, other: str | None = None) -> str:
+    """`data` as UTF-8 text, or if it is none, in the `other` encoding.
+
+    Raises FormatError if it is binary, or in another encoding and there is no `other`.
+    """
+    refuse_binary(path, data)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if other is not None:
+            return data.decode(other)
         fault = f"not UTF-8 text: byte {error.start} is {data[error.start]:#04x}"
-        raise FormatError(path, fault, "save it as plain ASCII or UTF-8") from error
+        remedy = "save it as plain ASCII or UTF-8"
+        raise FormatError(path, fault, remedy, Code.NOT_THIS_FORMAT) from error
 
 
 def read_text(path: Path) -> str:
@@ -73,9 +135,14 @@ def read_text(path: Path) -> str:
 
 def floats(path: Path, words: Iterable[str] | Iterable[bytes], what: str) -> Array:
     """(N,) float64 from N words. Raises FormatError that quotes the first that is no number."""
+    listed: list[str | bytes] = list(words)
     try:
-        return np.fromiter(map(float, words), np.float64)
+        return np.fromiter(map(float, listed), np.float64)
     except ValueError as error:
+        given = [word if isinstance(word, bytes) else word.encode() for word in listed]
+        plain = plain_numbers(b"\n".join(given)).split(b"\n")
+        if len(plain) == len(given) and plain != given:
+            return floats(path, plain, what)
         raise FormatError(path, f"{what}: {error}", COPY_AGAIN) from error
 
 
@@ -89,12 +156,18 @@ def integers(path: Path, words: Iterable[str] | Iterable[bytes], what: str) -> A
 
 def floats_of_text(path: Path, text: bytes, what: str) -> Array:
     """(N,) float64 of a long text: as `floats`, in a tenth of the memory."""
-    return parsed(path, text, what, np.float64, floats)
+    try:
+        return parsed(path, text, what, np.float64, float)
+    except FormatError:
+        plain = plain_numbers(text)
+        if plain == text:
+            raise
+    return parsed(path, plain, what, np.float64, float)
 
 
 def integers_of_text(path: Path, text: bytes, what: str) -> Array:
     """(N,) int64 of a long text: as `integers`, ten times as fast and in a tenth of the memory."""
-    found = parsed(path, text, what, np.int64, integers)
+    found = parsed(path, text, what, np.int64, int)
     limits = np.iinfo(np.int64)
     if found.size and (found.max() == limits.max or found.min() == limits.min):
         return integers(path, text.split(), what)  # numpy takes the limit for what is beyond
@@ -102,13 +175,9 @@ def integers_of_text(path: Path, text: bytes, what: str) -> Array:
 
 
 def parsed(
-    path: Path,
-    text: bytes,
-    what: str,
-    kind: type,
-    slowly: Callable[[Path, Iterable[bytes], str], Array],
+    path: Path, text: bytes, what: str, kind: type, number: Callable[[bytes], float]
 ) -> Array:
-    """(N,) numbers of all words of the text; `slowly` has the last word on what is no number."""
+    """(N,) numbers of all words of the text; `number` has the last word on what is none."""
     letters = np.frombuffer(text, np.uint8)
     is_word = letters > ord(" ")
     n_words = np.count_nonzero(is_word[1:] & ~is_word[:-1]) + is_word[:1].sum()
@@ -120,4 +189,25 @@ def parsed(
             values = np.empty(0, kind)
     if len(values) == n_words:  # numpy parts "1-2", which is no number, into two
         return values
-    return slowly(path, (match[0] for match in re.finditer(rb"\S+", text)), what)
+    try:
+        return np.fromiter((number(match[0]) for match in re.finditer(rb"\S+", text)), kind)
+    except (ValueError, OverflowError) as error:
+        raise FormatError(path, f"{what}: {error}", COPY_AGAIN) from error
+
+
+def plain_numbers(text: bytes) -> bytes:
+    """Numbers between blanks as C writes them: decimal commas and other words for NaN replaced."""
+    text = OTHER_NAN.sub(b"nan", text)
+    return text.replace(b",", b".") if has_decimal_commas(text) else text
+
+
+def has_decimal_commas(text: bytes) -> bool:
+    """Whether the commas in numbers between blanks can only be decimal ones.
+
+    1,234 is also how thousands are grouped; but then 0,5 is not there and some number is small.
+    """
+    n_commas = text.count(b",")
+    if not n_commas or b"." in text or ODD_COMMA.search(text):
+        return False
+    n_words = sum(1 for _ in re.finditer(rb"\S+", text))
+    return n_words == n_commas or len(THOUSANDS.findall(text)) < n_commas

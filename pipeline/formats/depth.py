@@ -8,20 +8,22 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
 from pipeline.formats.content import COPY_AGAIN, read_bytes
+from pipeline.formats.foreign import not_this_format
 from pipeline.formats.grid import grid_scan, refuse_size
-from pipeline.formats.npz import arrays
+from pipeline.formats.mesh import bytes_after
+from pipeline.formats.npz import arrays, without_batch
 from pipeline.types import Array, RawScan
 
 GREY = {"L": np.uint8, "I;16": np.uint16, "I": np.int32}
 SATURATED = 65535
-END = b"IEND\xaeB`\x82"
+START, END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 NAME_THE_CAMERA = "give fx, fy, cx and cy in pixels, or pixel_size for parallel rays"
 
 
@@ -82,9 +84,10 @@ def read_png(
     file.
     """
     camera = checked_camera(path, fx, fy, cx, cy, pixel_size)
-    grey = grey_values(path)
+    grey, left_out = grey_values(path)
     valid = (grey != 0) & ((grey != SATURATED) | (grey.dtype == np.uint8))
-    return depth_scan(path, grey, valid, camera, step)
+    scan = depth_scan(path, grey, valid, camera, step)
+    return replace(scan, left_out={**scan.left_out, **left_out})
 
 
 def read_depth_npz(
@@ -104,11 +107,12 @@ def read_depth_npz(
     """
     found = arrays(path, ("depth", "intrinsics"))
     if "depth" not in found:
-        raise FormatError(path, "no array 'depth'", "save it with depth= and intrinsics=")
-    depth = found["depth"]
+        remedy = "save it with depth= and intrinsics="
+        raise FormatError(path, "no array 'depth'", remedy, Code.UNSUPPORTED)
+    depth = without_batch(found["depth"])
     if depth.ndim != 2 or depth.dtype.kind not in "fiu":
         fault = f"depth is {depth.dtype} {depth.shape}, expected (rows, columns) of numbers"
-        raise FormatError(path, fault, "save it in that shape and type")
+        raise FormatError(path, fault, "save it in that shape and type", Code.UNSUPPORTED)
     refuse_size(path, *depth.shape)
     given = (fx, fy, cx, cy, pixel_size)
     if "intrinsics" in found:
@@ -125,7 +129,7 @@ def of_matrix(path: Path, matrix: Array) -> tuple[float, float, float, float]:
     known = matrix.shape == (3, 3) and matrix.dtype.kind in "fiu"
     if not known or (matrix[[0, 1, 2, 2, 2], [1, 0, 0, 1, 2]] != (0, 0, 0, 0, 1)).any():
         fault = f"intrinsics are {matrix.tolist()}, expected [fx 0 cx, 0 fy cy, 0 0 1]"
-        raise FormatError(path, fault, "save the pinhole's matrix without skew")
+        raise FormatError(path, fault, "save the pinhole's matrix without skew", Code.UNSUPPORTED)
     (fx, _, cx), (_, fy, cy), _ = matrix.astype(np.float64).tolist()
     return fx, fy, cx, cy
 
@@ -166,13 +170,20 @@ def depth_scan(path: Path, values: Array, valid: Array, camera: Camera, step: fl
     return grid_scan(path, points, valid)
 
 
-def grey_values(path: Path) -> Array:
-    """(R,C) of a PNG, uint8, uint16 or int32. Raises FormatError for another mode or image type."""
+def grey_values(path: Path) -> tuple[Array, dict[str, int]]:
+    """(R,C) of a PNG, uint8, uint16 or int32, and what is left out.
+
+    Raises FormatError for another mode or image type.
+    """
     from PIL import Image  # only here: landmarks and registration import this package without it
 
     data = read_bytes(path)
-    if not data.rstrip(b"\0").endswith(END):  # Pillow reads one that is cut off behind its pixels
+    if not data.startswith(START):
+        raise not_this_format(path, data, f"starts with {data[:8]!r}, expected a PNG image")
+    end = data.rfind(END) + len(END)
+    if end < len(END):  # Pillow reads one that is cut off behind its pixels
         raise FormatError(path, "not a whole PNG image", COPY_AGAIN)
+    left_out = bytes_after(path, data, end)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -180,8 +191,9 @@ def grey_values(path: Path) -> Array:
                 refuse_size(path, image.height, image.width)
                 if image.mode not in GREY:
                     fault = f"a PNG of mode {image.mode}, expected grey values of 8 or 16 bits"
-                    raise FormatError(path, fault, "use the depth image, not the photo")
-                return np.asarray(image, GREY[image.mode])
+                    remedy = "use the depth image, not the photo"
+                    raise FormatError(path, fault, remedy, Code.UNSUPPORTED)
+                return np.asarray(image, GREY[image.mode]), left_out
     except (
         Image.DecompressionBombWarning,
         Image.DecompressionBombError,

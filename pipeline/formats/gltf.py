@@ -6,13 +6,15 @@ decoded by DracoPy.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
 from pipeline.formats.content import COPY_AGAIN
 from pipeline.formats.gltf_file import EXPORT_AGAIN, File, glb_file, gltf_file
 from pipeline.formats.gltf_schema import Draco, Node, Primitive
@@ -61,15 +63,17 @@ def scene(file: File) -> RawScan:
         ]
     if not parts:
         fault = "its scene shows no mesh"
-        raise FormatError(file.path, fault, "export the mesh inside the scene")
-    return joined(file.path, parts, texture_beside(file.path, image_names(file)))
+        remedy = "export the mesh inside the scene"
+        raise FormatError(file.path, fault, remedy, Code.NO_SURFACE)
+    scan = joined(file.path, parts, texture_beside(file.path, image_names(file)))
+    return replace(scan, left_out={**scan.left_out, **file.left_out})
 
 
 def refuse_extensions(file: File) -> None:
     unknown = [name for name in file.document.extensionsRequired if not name.startswith(UNDERSTOOD)]
     if unknown:
         fault = f"needs the extension {', '.join(unknown)[:100]}"
-        raise FormatError(file.path, fault, EXPORT_AGAIN)
+        raise FormatError(file.path, fault, EXPORT_AGAIN, Code.UNSUPPORTED)
 
 
 def refuse_endless(file: File, nodes: list[Node]) -> None:
@@ -107,7 +111,8 @@ def placed_nodes(file: File) -> Iterator[tuple[Node, Array]]:
         if node.mesh is not None:
             if node.skin is not None:
                 fault = f"node {i} has a skin, whose pose is not in the vertices"
-                raise FormatError(file.path, fault, "export the mesh posed, without its skin")
+                remedy = "export the mesh posed, without its skin"
+                raise FormatError(file.path, fault, remedy, Code.UNSUPPORTED)
             yield node, to_scene
 
 
@@ -129,7 +134,8 @@ def mesh_parts(file: File, node: Node) -> Iterator[RawScan]:
     mesh = file.item(file.document.meshes, node.mesh, "mesh")
     if any(node.weights or mesh.weights):
         fault = f"mesh {node.mesh} is morphed by weights"
-        raise FormatError(file.path, fault, "export the mesh as it is shown, without morph targets")
+        remedy = "export the mesh as it is shown, without morph targets"
+        raise FormatError(file.path, fault, remedy, Code.UNSUPPORTED)
     shared: dict[tuple[int, int | None], list[Array]] = {}
     for primitive in mesh.primitives:
         if primitive.mode not in (POINTS, TRIANGLES, STRIP, FAN):
@@ -160,9 +166,9 @@ def primitive_triangles(file: File, primitive: Primitive, n: int) -> Array:
         raise FormatError(file.path, fault, COPY_AGAIN)
     corners = corners.astype(np.int64)
     if primitive.mode == STRIP:
-        return strip_triangles(file.path, corners, np.array([len(corners)]))
+        return strip_triangles(corners, np.array([len(corners)]))
     if primitive.mode == FAN:
-        return fan_triangles(file.path, corners, np.array([len(corners)]))
+        return fan_triangles(corners, np.array([len(corners)]))[0]
     if len(corners) % 3:
         fault = f"{len(corners)} indices of triangles, not a multiple of 3"
         raise FormatError(file.path, fault, COPY_AGAIN)
@@ -198,9 +204,14 @@ def moved(path: Path, part: RawScan, to_scene: Array) -> RawScan:
     """The part in the scene; a reflection turns its triangles."""
     if (to_scene == np.eye(4)).all():
         return part
-    vertices = part.vertices.astype(np.float64) @ to_scene[:3, :3].T + to_scene[:3, 3]
+    vertices = part.vertices @ to_scene[:3, :3].T + to_scene[:3, 3]
     faces = part.faces if np.linalg.det(to_scene[:3, :3]) >= 0 else part.faces[:, ::-1]
-    return checked_scan(path, vertices, faces, part.colours)
+    return checked_scan(path, vertices, faces, part.colours, None, kept_counts(part))
+
+
+def kept_counts(part: RawScan) -> dict[str, int]:
+    """What is left out of a part, without its rows of NaN, which are counted again."""
+    return {name: n for name, n in part.left_out.items() if name != "vertices_not_finite"}
 
 
 def joined(path: Path, parts: list[RawScan], texture_path: Path | None) -> RawScan:
@@ -208,12 +219,14 @@ def joined(path: Path, parts: list[RawScan], texture_path: Path | None) -> RawSc
     starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
     faces = [part.faces + start for part, start in zip(parts, starts, strict=False)]
     colours = [part.colours for part in parts if part.colours is not None]
+    left_out: Counter[str] = sum((Counter(kept_counts(part)) for part in parts), Counter())
     return checked_scan(
         path,
         np.concatenate([part.vertices for part in parts]),
         np.concatenate(faces),
         np.concatenate(colours) if len(colours) == len(parts) else None,
         texture_path,
+        left_out,
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
@@ -14,9 +14,11 @@ from urllib.parse import unquote
 import numpy as np
 from pydantic import ValidationError
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
 from pipeline.formats.content import COPY_AGAIN, decoded, read_bytes
+from pipeline.formats.foreign import not_this_format
 from pipeline.formats.gltf_schema import Accessor, Document
+from pipeline.formats.mesh import bytes_after
 from pipeline.formats.texture import beside
 from pipeline.types import Array
 
@@ -35,6 +37,7 @@ class File:
     path: Path
     document: Document
     buffers: list[bytes]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def item(self, items: Sequence[Item], index: int, what: str) -> Item:
         """One of the document's lists. Raises FormatError for an index beyond its end."""
@@ -62,10 +65,11 @@ class File:
         if accessor.type not in types or accessor.sparse is not None:
             kind = "sparse values" if accessor.sparse is not None else f"type {accessor.type!r}"
             fault = f"accessor {index} has {kind}, expected {' or '.join(types)}"
-            raise FormatError(self.path, fault, EXPORT_AGAIN)
+            raise FormatError(self.path, fault, EXPORT_AGAIN, Code.UNSUPPORTED)
         if accessor.bufferView is None:
             fault = f"accessor {index} has no data"
-            raise FormatError(self.path, fault, "export it again without compression")
+            remedy = "export it again without compression"
+            raise FormatError(self.path, fault, remedy, Code.UNSUPPORTED)
         return fractions(self.strided(index, accessor, accessor.bufferView), accessor.normalized)
 
     def strided(self, index: int, accessor: Accessor, view: int) -> Array:
@@ -97,8 +101,10 @@ def glb_file(path: Path) -> File:
     """A `.glb`: JSON and the first buffer in one file."""
     data = read_bytes(path)
     if not data.startswith(b"glTF"):
-        raise FormatError(path, f"starts with {data[:4]!r}, expected b'glTF'", "check the format")
-    return with_buffers(path, *chunks(path, data))
+        raise not_this_format(path, data, f"starts with {data[:4]!r}, expected b'glTF'")
+    length = int.from_bytes(data[8:12], "little")
+    left_out = bytes_after(path, data, length)
+    return replace(with_buffers(path, *chunks(path, data[:length])), left_out=left_out)
 
 
 def with_buffers(path: Path, content: bytes, binary: bytes | None) -> File:
@@ -110,10 +116,12 @@ def with_buffers(path: Path, content: bytes, binary: bytes | None) -> File:
         place = ".".join(map(str, first["loc"])) or "the document"
         raise FormatError(path, f"{place}: {first['msg']}", COPY_AGAIN) from error
     except (ValueError, RecursionError) as error:
-        raise FormatError(path, f"not the JSON of a glTF: {error}", COPY_AGAIN) from error
+        raise not_this_format(
+            path, content, f"not the JSON of a glTF: {error}", COPY_AGAIN
+        ) from error
     if not document.asset.version.startswith("2."):
         fault = f"glTF {document.asset.version[:10]}, expected 2.0"
-        raise FormatError(path, fault, "convert it to glTF 2.0")
+        raise FormatError(path, fault, "convert it to glTF 2.0", Code.UNSUPPORTED)
     buffers = []
     for i, buffer in enumerate(document.buffers):
         if buffer.uri is None and (i > 0 or binary is None):
@@ -156,5 +164,6 @@ def linked(path: Path, uri: str) -> bytes:
     file = beside(path, unquote(uri))
     if file is None:
         fault = f"no buffer {unquote(uri)[:60]!r} in its folder"
-        raise FormatError(path, fault, "put it beside the scan, or save one .glb")
+        remedy = "put it beside the scan, or save one .glb"
+        raise FormatError(path, fault, remedy, Code.COMPANION)
     return read_bytes(file)

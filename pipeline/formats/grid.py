@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import FormatError
-from pipeline.formats.mesh import checked_scan
+from pipeline.errors import Code, FormatError
+from pipeline.formats.mesh import MAX_SINGLE, checked_scan
 from pipeline.types import Array, RawScan
 
 MAX_EDGE_IN_SPACINGS = 6.0
@@ -43,14 +43,21 @@ def grid_scan(
 
     points (R,C,3) of a camera that looks along z and stands on the side `camera_side` (+1 or −1)
     of the surface; valid (R,C); colours (R,C,3) uint8; `bottom_up`: row 0 is not the top one.
-    Raises FormatError where no pixel is valid or one is not finite.
+    A valid pixel that is not finite is a hole. Raises FormatError if no pixel is left.
     """
+    holes = valid & ~(np.abs(points) <= MAX_SINGLE).all(axis=-1)
+    left_out = {"vertices_not_finite": int(holes.sum())} if holes.any() else {}
+    if not (valid & ~holes).any():
+        fault = f"none of its {valid.size} pixels has a reading"
+        raise FormatError(path, fault, "leave it out or copy it again", Code.NO_SURFACE)
+    valid = valid & ~holes
     shade = None if colours is None else colours[valid]
-    scan = checked_scan(path, points[valid], np.empty((0, 3), np.int64), shade, texture_path)
+    no_faces = np.empty((0, 3), np.int64)
+    scan = checked_scan(path, points[valid], no_faces, shade, texture_path, left_out)
     rows, columns = np.nonzero(valid)
     if bottom_up:
         rows = len(valid) - 1 - rows
-    faces = grid_triangles(scan.vertices.astype(np.float64), valid, camera_side)
+    faces = grid_triangles(scan.vertices, valid, camera_side)
     return replace(scan, faces=faces, pixels=np.stack([columns, rows], axis=1))
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
 from pipeline.formats.content import COPY_AGAIN, most_unpacked, read_bytes
+from pipeline.formats.foreign import not_this_format
 from pipeline.formats.mesh import checked_scan, fan_triangles
 from pipeline.types import Array, RawScan
 
@@ -35,7 +36,7 @@ NUMBERS = {
     12: "i8",
     13: "u8",
 }
-MATRIX, COMPRESSED = 14, 15
+TAIL, MATRIX, COMPRESSED = -1, 14, 15
 STRUCT, NUMERIC_CLASSES = 2, range(6, 16)
 SAVE_AGAIN = "save it in MATLAB with -v7, or as NPZ or PLY"
 
@@ -50,14 +51,17 @@ def read_mat(path: Path, *, vertices: str | None = None, faces: str | None = Non
     The options name the two matrices where they are called neither VERTICES nor FACES. Raises
     FormatError where one is missing or has another shape, for version 7.3 and a damaged file.
     """
-    found = variables(path, read_bytes(path))
+    found, left_out = variables(path, read_bytes(path))
     points = named(path, found, VERTICES if vertices is None else (vertices,))
     if points.ndim != 2 or 3 not in points.shape:
         fault = f"vertices are of shape {points.shape}, expected (V, 3) or (3, V)"
-        raise FormatError(path, fault, "save them in that shape, or name another matrix")
+        remedy = "save them in that shape, or name another matrix"
+        raise FormatError(path, fault, remedy, Code.UNSUPPORTED)
     corners = named(path, found, FACES if faces is None else (faces,))
     points = points if points.shape[1] == 3 else points.T
-    return checked_scan(path, points, triangles(path, corners))
+    found_faces, n_short = triangles(path, corners)
+    left_out |= {"faces_degenerate": n_short} if n_short else {}
+    return checked_scan(path, points, found_faces, left_out=left_out)
 
 
 def named(path: Path, found: dict[str, Array], names: tuple[str, ...]) -> Array:
@@ -65,15 +69,17 @@ def named(path: Path, found: dict[str, Array], names: tuple[str, ...]) -> Array:
     match = next((found[name.lower()] for name in names if name.lower() in found), None)
     if match is None:
         fault = f"no matrix {' or '.join(names)} among {', '.join(found) or 'none'}"
-        raise FormatError(path, fault, "name it by the options vertices and faces")
+        remedy = "name it by the options vertices and faces"
+        raise FormatError(path, fault, remedy, Code.UNSUPPORTED)
     return match
 
 
-def triangles(path: Path, corners: Array) -> Array:
-    """(F,3) counted from 0."""
+def triangles(path: Path, corners: Array) -> tuple[Array, int]:
+    """(F,3) counted from 0, and how many rows have fewer than three corners."""
     if corners.ndim != 2 or not corners.size:
         fault = f"faces are of shape {corners.shape}, expected (F, 3) or (3, F)"
-        raise FormatError(path, fault, "save them in that shape, or name another matrix")
+        remedy = "save them in that shape, or name another matrix"
+        raise FormatError(path, fault, remedy, Code.UNSUPPORTED)
     if corners.shape[1] not in (3, 4) and corners.shape[0] in (3, 4):
         corners = corners.T
     given = np.isfinite(corners)
@@ -83,18 +89,23 @@ def triangles(path: Path, corners: Array) -> Array:
     if odd.size:
         raise FormatError(path, f"vertex index {odd[0]} is no integer", COPY_AGAIN)
     base = 0 if (corners == 0).any() else 1
-    return fan_triangles(path, whole[given] - base, given.sum(axis=1))
+    return fan_triangles(whole[given] - base, given.sum(axis=1))
 
 
-def variables(path: Path, data: bytes) -> dict[str, Array]:
-    """The file's numeric matrices by name in lower case, those inside structs by the field's."""
+def variables(path: Path, data: bytes) -> tuple[dict[str, Array], dict[str, int]]:
+    """The file's numeric matrices by name in lower case, those inside structs by the field's; and
+    what is left out."""
     if data.startswith((b"MATLAB 7.3", b"\x89HDF")):
-        raise FormatError(path, "MAT version 7.3, which is HDF5", SAVE_AGAIN)
+        raise FormatError(path, "MAT version 7.3, which is HDF5", SAVE_AGAIN, Code.UNSUPPORTED)
     order = {b"IM": "<", b"MI": ">"}.get(data[126:HEADER])
     if not data.startswith(b"MATLAB 5.0 MAT-file") or order is None:
-        raise FormatError(path, f"starts with {data[:19]!r}, expected a MAT-file", SAVE_AGAIN)
+        fault = f"starts with {data[:19]!r}, expected a MAT-file"
+        raise not_this_format(path, data, fault, SAVE_AGAIN)
     found: dict[str, Array] = {}
+    left_out: dict[str, int] = {}
     for kind, content in elements(path, memoryview(data)[HEADER:], order):
+        if kind == TAIL:
+            left_out["bytes_after_end"] = len(content)
         if kind == COMPRESSED:
             inner = unpacked(path, content)
             kind, content = next(elements(path, inner, order), (0, inner))
@@ -103,13 +114,19 @@ def variables(path: Path, data: bytes) -> dict[str, Array]:
             if value is not None:
                 inside = value if isinstance(value, dict) else {name: value}
                 found |= {key.lower(): array for key, array in inside.items()}
-    return found
+    return found, left_out
 
 
 def elements(path: Path, data: memoryview, order: str) -> Iterator[Element]:
-    """The type and content of each element. Raises FormatError where one ends beyond the data."""
+    """The type and content of each element; a TAIL has no room for type and size.
+
+    Raises FormatError if an element ends beyond the data.
+    """
     at = 0
     while at < len(data):
+        if len(data) - at < 8:
+            yield TAIL, data[at:]
+            return
         tag = np.frombuffer(bytes(data[at : at + 8]).ljust(8, b"\0"), order + "u4").tolist()
         kind, size, start = tag[0], tag[1], at + 8
         if kind >> 16:  # up to 4 bytes lie in the tag itself

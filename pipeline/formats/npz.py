@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 import zipfile
 import zlib
@@ -14,8 +13,9 @@ from typing import IO
 
 from numpy.lib import format as npy
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
 from pipeline.formats.content import COPY_AGAIN, most_unpacked, opened
+from pipeline.formats.foreign import HEAD, not_this_format
 from pipeline.formats.mesh import checked_scan
 from pipeline.types import Array, RawScan
 
@@ -42,7 +42,9 @@ def read_npz(path: Path) -> RawScan:
     found = arrays(path, KINDS)
     for name in ("vertices", "faces"):
         if name not in found:
-            raise FormatError(path, f"no array {name!r}", "save it with vertices= and faces=")
+            remedy = "save it with vertices= and faces="
+            raise FormatError(path, f"no array {name!r}", remedy, Code.UNSUPPORTED)
+    found = {name: without_batch(array) for name, array in found.items()}
     for name, array in found.items():
         refuse_misshapen(path, name, array)
     colours = found.get("colours")
@@ -57,14 +59,15 @@ def arrays(path: Path, names: Iterable[str]) -> dict[str, Array]:
     with opened(path) as file:
         start = file.read(4)
         if not start.startswith(b"PK"):
-            raise FormatError(path, f"starts with {start!r}, expected b'PK'", "check the format")
+            head = start + file.read(HEAD)
+            raise not_this_format(path, head, f"starts with {start!r}, expected b'PK'")
         try:
             with zipfile.ZipFile(file) as archive:
                 members = {info.filename: info for info in archive.infolist()}
                 found = {name: members.get(f"{name}.npy") for name in names}
-                size = os.fstat(file.fileno()).st_size
+                limit = most_unpacked(file.seek(0, 2))
                 return {
-                    name: member_array(archive, info, most_unpacked(size))
+                    name: member_array(archive, info, limit)
                     for name, info in found.items()
                     if info is not None
                 }
@@ -105,7 +108,14 @@ def plain_array(file: IO[bytes], size: int) -> Array:
         return npy.read_array(file, allow_pickle=False)
 
 
+def without_batch(array: Array) -> Array:
+    """(1,N,3) as (N,3): how networks store a batch of one."""
+    while array.ndim > 2 and 1 in array.shape:
+        array = array.squeeze(array.shape.index(1))
+    return array
+
+
 def refuse_misshapen(path: Path, name: str, array: Array) -> None:
     if array.ndim != 2 or array.shape[1] != 3 or array.dtype.kind not in KINDS[name]:
         fault = f"{name} is {array.dtype} {array.shape}, expected (N, 3) of kind {KINDS[name]!r}"
-        raise FormatError(path, fault, "save it in that shape and type")
+        raise FormatError(path, fault, "save it in that shape and type", Code.UNSUPPORTED)

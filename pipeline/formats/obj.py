@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, floats_of_text, integers_of_text, read_bytes
+from pipeline.errors import Code, FormatError
+from pipeline.formats.content import (
+    COPY_AGAIN,
+    integers_of_text,
+    read_bytes,
+    refuse_binary,
+)
+from pipeline.formats.foreign import foreign, not_this_format
 from pipeline.formats.mesh import checked_scan, colours_uint8, fan_triangles
 from pipeline.formats.texture import material_images, texture_beside
+from pipeline.formats.words import (
+    SPACE,
+    Words,
+    leading_numbers,
+    plain_lines,
+    word_places,
+)
 from pipeline.types import Array, RawScan
 
-SPACE = ord(" ")
-"""Whatever is not above it parts words."""
+ELEMENT = re.compile(
+    rb"[ \t]*(?:v[tnp]?|f|l|p|curv2?|surf|parm|trim|hole|scrv|sp)[ \t]", re.IGNORECASE
+)
+"""A row of numbers, which may go on behind a `\\` at its end; names and paths may end in one."""
+VERTEX_SIZES = (3, 4, 6, 7)
+"""Words of `v` rows: x y z, then a weight, a colour, or both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,28 +43,17 @@ class Rows:
     starts: Array
 
     def called(self, key: str) -> Array:
-        """(N,) bool: the rows whose first word is the letter `key`."""
+        """(N,) bool: the rows whose first word is the letter `key`, small or capital."""
         letters = np.frombuffer(self.text, np.uint8)
         first = self.starts[:-1]
         second = np.minimum(first + 1, len(letters) - 1)
-        return (letters[first] == ord(key)) & (letters[second] <= SPACE)
+        return (letters[first] | 0x20 == ord(key)) & (letters[second] <= SPACE)
 
     def block(self, wanted: Array) -> bytes:
         """The wanted rows one after another."""
         edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
         runs = self.starts[edges].reshape(-1, 2).tolist()
         return b"".join([self.text[start:end] for start, end in runs])
-
-
-@dataclass(frozen=True, eq=False)
-class Words:
-    """What follows the keys of a block of rows: word i is letters[starts[i] : ends[i]]."""
-
-    letters: Array
-    starts: Array
-    ends: Array
-    sizes: Array
-    """(N,) words in each row."""
 
 
 def read_obj(path: Path) -> RawScan:
@@ -58,29 +63,42 @@ def read_obj(path: Path) -> RawScan:
     a file cut off before its faces looks like a point cloud.
     """
     data = read_bytes(path)
-    if 0 in data:
-        fault = f"not a text file: byte {data.index(0)} is zero"
-        raise FormatError(path, fault, "check that it is an OBJ file")
+    refuse_binary(path, data)
     rows = text_rows(data)
-    vertices, colours = vertex_rows(path, rows)
-    faces = face_rows(path, rows)
-    if len(vertices) and not len(faces):
+    vertices, colours, left_out = vertex_rows(path, rows)
+    faces, sizes = face_rows(path, rows)
+    triangles, n_short = fan_triangles(faces, sizes)
+    if not len(vertices) and foreign(data):
+        raise not_this_format(path, data, "holds no vertices")
+    if len(vertices) and not len(sizes):
         fault = f"{len(vertices)} vertices but no faces: cut off, or a point cloud"
-        raise FormatError(path, fault, COPY_AGAIN + ", or save a point cloud as PLY")
-    scan = checked_scan(path, vertices, faces, colours, texture(path, rows))
-    refuse_cut_off(path, data, scan)
+        remedy = COPY_AGAIN + ", or save a point cloud as PLY"
+        raise FormatError(path, fault, remedy, Code.NO_SURFACE)
+    left_out |= {"faces_degenerate": n_short} if n_short else {}
+    scan = checked_scan(path, vertices, triangles, colours, texture(path, rows), left_out)
+    if not data.endswith((b"\n", b"\r")):
+        refuse_cut_off(path, scan, ends_short=sizes[-1:].tolist() < [3])
     return scan
 
 
 def text_rows(data: bytes) -> Rows:
     """The file's rows, without the white space before them; continued rows are one."""
-    text = b"\n" + data.removeprefix(codecs.BOM_UTF8) + b"\n"
-    if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if b"\\" in text:
-        text = text.replace(b"\\\n", b" ")
+    text = plain_lines(data.removeprefix(b"\xef\xbb\xbf")) + b"\n"
+    if b"\\\n" in text:
+        text = joined_rows(text)
     text = re.sub(rb"\n[ \t\v\f]+", b"\n", text)
     return Rows(text, np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1)
+
+
+def joined_rows(text: bytes) -> bytes:
+    """The text with each row of numbers that ends in a backslash joined to the next."""
+    parts, at, following = list[bytes](), 0, -1
+    for match in re.finditer(rb"\\\n", text):
+        row = text.rfind(b"\n", 0, match.start()) + 1
+        if row == following or ELEMENT.match(text, row):
+            parts.append(text[at : match.start()])
+            at = following = match.end()
+    return b" ".join([*parts, text[at:]])
 
 
 def split_words(block: bytes) -> Words:
@@ -88,32 +106,26 @@ def split_words(block: bytes) -> Words:
     letters = np.frombuffer(bytearray(block), np.uint8)
     row_ends = np.flatnonzero(letters == ord("\n"))
     letters[np.append(0, row_ends + 1)[:-1]] = SPACE
-    edges = np.flatnonzero(np.diff(letters <= SPACE, prepend=True, append=True))
-    starts, ends = edges[::2], edges[1::2]
-    return Words(letters, starts, ends, np.diff(np.searchsorted(starts, row_ends), prepend=0))
+    return Words(letters, *word_places(letters, row_ends))
 
 
-def vertex_rows(path: Path, rows: Rows) -> tuple[Array, Array | None]:
-    """(V,3) positions, and (V,3) colours where every row is `v x y z r g b`."""
+def vertex_rows(path: Path, rows: Rows) -> tuple[Array, Array | None, dict[str, int]]:
+    """(V,3) positions, (V,3) colours if every row is `v x y z r g b`, and what is left out."""
     found = split_words(rows.block(rows.called("v")))
-    sizes = found.sizes
-    short = np.flatnonzero(sizes < 3)
-    if short.size:
-        fault = f"vertex {short[0]} has {sizes[short[0]]} coordinates, expected 3"
-        raise FormatError(path, fault, COPY_AGAIN)
-    coloured = len(sizes) > 0 and bool((sizes == 6).all())
-    n = 6 if coloured else 3
-    text = found.letters.tobytes()
-    if (sizes != n).any():
-        wanted = (np.cumsum(sizes) - sizes)[:, None] + np.arange(n)
-        places = np.stack([found.starts[wanted], found.ends[wanted]], axis=-1)
-        text = b" ".join([text[a:b] for a, b in places.reshape(-1, 2).tolist()])
-    values = floats_of_text(path, text, "vertices").reshape(-1, n)
-    return values[:, :3], colours_uint8(values[:, 3:]) if coloured else None
+    coloured = len(found.sizes) > 0 and bool((found.sizes == 6).all())
+    values, n_longer = leading_numbers(path, found, 6 if coloured else 3, "vertices")
+    n_odd = 0
+    if n_longer:
+        n_odd = int(np.count_nonzero(~np.isin(found.sizes, VERTEX_SIZES)))
+    colours = colours_uint8(values[:, 3:]) if coloured else None
+    return values[:, :3], colours, {"rows_trailing_values": n_odd} if n_odd else {}
 
 
-def face_rows(path: Path, rows: Rows) -> Array:
-    """(F,3) triangles counted from 0, of rows `f a/b/c …` that count from 1, or from the end."""
+def face_rows(path: Path, rows: Rows) -> tuple[Array, Array]:
+    """The polygons' corners counted from 0 one after another, and (N,) how many each has.
+
+    Rows `f a/b/c …` count from 1, or backwards from the last vertex above them.
+    """
     is_face = rows.called("f")
     words = split_words(rows.block(is_face))
     corners = integers_of_text(path, before_slashes(path, words), "faces")
@@ -123,7 +135,7 @@ def face_rows(path: Path, rows: Rows) -> Array:
         # -1 is the last vertex above the face's own row, not the last of the file
         above = np.cumsum(rows.called("v"))[is_face]
         corners = np.where(corners < 0, corners + 1 + np.repeat(above, words.sizes), corners)
-    return fan_triangles(path, corners - 1, words.sizes)
+    return corners - 1, words.sizes
 
 
 def before_slashes(path: Path, words: Words) -> bytes:
@@ -143,21 +155,20 @@ def before_slashes(path: Path, words: Words) -> bytes:
 
 def texture(path: Path, rows: Rows) -> Path | None:
     """The texture image, where a material library or the scan's own name leads to one."""
-    named = re.findall(rb"\nmtllib[ \t]+([^\n]*)", rows.text)
+    keys = (rb"\nmtllib", rb"\nMTLLIB")  # faster than to ignore case
+    named = [name for key in keys for name in re.findall(key + rb"[ \t]+([^\n]*)", rows.text)]
     libraries = [name.decode("utf-8", errors="replace") for name in named]
     return texture_beside(path, material_images(path, libraries))
 
 
-def refuse_cut_off(path: Path, data: bytes, scan: RawScan) -> None:
-    """Refuse a file that ends inside a row and leaves vertices without a face.
+def refuse_cut_off(path: Path, scan: RawScan, *, ends_short: bool) -> None:
+    """Refuse a file that ends inside a row, in a face of too few corners or with loose vertices.
 
     Each alone is harmless; together they are how a file cut off among its faces looks. One that is
     cut off exactly between two face rows cannot be told from a whole one.
     """
-    if data.endswith((b"\n", b"\r")):
-        return
     loose = np.count_nonzero(np.bincount(scan.faces.ravel(), minlength=len(scan.vertices)) == 0)
-    if loose > 0.01 * len(scan.vertices):
+    if ends_short or loose > 0.01 * len(scan.vertices):
         fault = (
             f"cut off: it ends without a newline and {loose} of {len(scan.vertices)} vertices"
             " belong to no face"

@@ -7,19 +7,23 @@ its pixels without a reading are NaN.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
 from pipeline.formats.content import COPY_AGAIN, floats, floats_of_text, read_bytes
+from pipeline.formats.foreign import not_this_format
 from pipeline.formats.grid import grid_scan, refuse_size
-from pipeline.formats.mesh import checked_scan
+from pipeline.formats.mesh import bytes_after, checked_scan
+from pipeline.formats.words import leading_numbers, plain_lines, rows_after, rows_of
 from pipeline.types import Array, RawScan
 
 TYPES = ("F4", "F8", "I1", "I2", "I4", "I8", "U1", "U2", "U4", "U8")
 COLOURS = ("rgb", "rgba")
+HEADER_LINE = re.compile(rb"\s*(#.*PCD|VERSION|FIELDS)", re.IGNORECASE)
+Left = dict[str, int]
 NO_FACES = np.empty((0, 3), np.int64)
 
 
@@ -55,14 +59,14 @@ def read_pcd(path: Path) -> RawScan:
     """A point cloud (F = 0), or an organised one as `grid_scan` joins it, facing the viewpoint.
 
     Colours are those of a field `rgb` or `rgba`. Raises FormatError for a damaged header and for
-    less data than it announces.
+    less data than it announces, or much more.
     """
     header, body = parse_header(path, read_bytes(path))
-    columns = DECODERS[header.encoding](path, header, body)
+    columns, left_out = DECODERS[header.encoding](path, header, body)
     points = np.stack([columns[name] for name in "xyz"], axis=-1)
     colours = next((unpacked(columns[name]) for name in COLOURS if name in columns), None)
     if header.height == 1:
-        return checked_scan(path, points, NO_FACES, colours)
+        return checked_scan(path, points, NO_FACES, colours, None, left_out)
     refuse_size(path, header.height, header.width)
     shape = (header.height, header.width, 3)
     valid = np.isfinite(points).all(axis=1)
@@ -70,27 +74,31 @@ def read_pcd(path: Path) -> RawScan:
         1.0 if (points[valid, 2].astype(np.float64) <= header.viewpoint_z).mean() >= 0.5 else -1.0
     )
     shades = None if colours is None else colours.reshape(shape)
-    return grid_scan(
+    scan = grid_scan(
         path, points.reshape(shape), valid.reshape(shape[:2]), shades, camera_side=side
     )
+    return replace(scan, left_out={**scan.left_out, **left_out})
 
 
 def parse_header(path: Path, data: bytes) -> tuple[Header, bytes]:
     """The header, and what follows its line DATA."""
     rows: dict[str, list[str]] = {}
-    rest = data
+    rest = data.removeprefix(b"\xef\xbb\xbf")
     while "DATA" not in rows:
         line, newline, rest = rest.partition(b"\n")
         key, *words = line[:10_000].decode("latin-1").split() or ["#"]
-        rows[key] = words
+        rows[key.upper()] = words
         if not newline or len(rows) > 20:
-            raise FormatError(path, "the header has no line DATA", "check that it is a PCD file")
+            fault = "the header has no line DATA"
+            if HEADER_LINE.match(data):
+                raise FormatError(path, fault, COPY_AGAIN)
+            raise not_this_format(path, data, fault, "check that it is a PCD file")
     width, height = whole(path, rows, "WIDTH"), whole(path, rows, "HEIGHT")
     if "POINTS" in rows and whole(path, rows, "POINTS") != width * height:
         fault = f"{rows['POINTS'][0]} points, expected width {width} · height {height}"
         raise FormatError(path, fault, "the header is damaged: " + COPY_AGAIN)
     viewpoint = floats(path, rows.get("VIEWPOINT", ["0"] * 7), "VIEWPOINT")
-    encoding = " ".join(rows["DATA"])
+    encoding = " ".join(rows["DATA"]).lower()
     if len(viewpoint) != 7 or encoding not in DECODERS:
         fault = f"VIEWPOINT of {len(viewpoint)} values, DATA {encoding!r}"
         raise FormatError(path, fault, f"expected 7, and one of {', '.join(DECODERS)}")
@@ -100,6 +108,7 @@ def parse_header(path: Path, data: bytes) -> tuple[Header, bytes]:
 def parse_fields(path: Path, rows: dict[str, list[str]]) -> list[Field]:
     """The fields of one point, in file order."""
     names, sizes, kinds = (rows.get(key, []) for key in ("FIELDS", "SIZE", "TYPE"))
+    names, kinds = [name.lower() for name in names], [kind.upper() for kind in kinds]
     counts = rows.get("COUNT", ["1"] * len(names))
     if not len(names) == len(sizes) == len(kinds) == len(counts):
         raise FormatError(path, "FIELDS, SIZE, TYPE and COUNT differ in length", COPY_AGAIN)
@@ -109,7 +118,8 @@ def parse_fields(path: Path, rows: dict[str, list[str]]) -> list[Field]:
     for name, size, kind, count in zip(names, sizes, kinds, counts, strict=True):
         if kind + size not in TYPES or not re.fullmatch(r"[1-9]\d{0,5}", count):
             fault = f"field {name} is of type {kind}{size}, count {count}"
-            raise FormatError(path, fault, f"expected one of {', '.join(TYPES)} and a count")
+            remedy = f"expected one of {', '.join(TYPES)} and a count"
+            raise FormatError(path, fault, remedy, Code.UNSUPPORTED)
         fields.append(Field(name, np.dtype(f"<{kind.lower()}{size}"), int(count)))
     return fields
 
@@ -122,14 +132,25 @@ def whole(path: Path, rows: dict[str, list[str]], key: str) -> int:
     raise FormatError(path, f"{key} is {rows.get(key)}, expected a whole number", COPY_AGAIN)
 
 
-def ascii_columns(path: Path, header: Header, body: bytes) -> dict[str, Array]:
-    """First value of each field by name, (N,)."""
+def ascii_values(path: Path, header: Header, body: bytes) -> tuple[Array, Left]:
+    """(N,k) of N rows, their leading values; or of fewer lines that hold N · k values in all."""
     per_point = sum(field.count for field in header.fields)
-    values = floats_of_text(path, body, "data")
+    rows = rows_of(plain_lines(body))
+    if len(rows.sizes) >= header.points:
+        left_out = rows_after(path, len(rows.sizes), header.points)
+        points = rows.rows(0, header.points)
+        values, n_trailing = leading_numbers(path, points, per_point, "data")
+        return values, left_out | ({"rows_trailing_values": n_trailing} if n_trailing else {})
+    values = floats_of_text(path, rows.letters.tobytes(), "data")
     if len(values) != header.points * per_point:
         fault = f"{len(values)} values, expected {header.points} points · {per_point}"
         raise FormatError(path, fault, "the file is cut off or damaged: " + COPY_AGAIN)
-    values = values.reshape(header.points, per_point)
+    return values.reshape(header.points, per_point), {}
+
+
+def ascii_columns(path: Path, header: Header, body: bytes) -> tuple[dict[str, Array], Left]:
+    """First value of each field by name, (N,), and what is left out."""
+    values, left_out = ascii_values(path, header, body)
     found: dict[str, Array] = {}
     start = 0
     for field in header.fields:
@@ -138,10 +159,10 @@ def ascii_columns(path: Path, header: Header, body: bytes) -> dict[str, Array]:
         packed = field.name in COLOURS and field.dtype.kind == "f"
         found.setdefault(field.name, column.astype("<f4") if packed else column)
         start += field.count
-    return found
+    return found, left_out
 
 
-def binary_columns(path: Path, header: Header, body: bytes) -> dict[str, Array]:
+def binary_columns(path: Path, header: Header, body: bytes) -> tuple[dict[str, Array], Left]:
     """As `ascii_columns`, of values point by point."""
     refuse_short(path, len(body), header)
     found: dict[str, Array] = {}
@@ -150,10 +171,10 @@ def binary_columns(path: Path, header: Header, body: bytes) -> dict[str, Array]:
         column = np.ndarray((n,), field.dtype, body, start, (stride,))
         found.setdefault(field.name, column)
         start += field.size
-    return found
+    return found, bytes_after(path, body, n * stride)
 
 
-def compressed_columns(path: Path, header: Header, body: bytes) -> dict[str, Array]:
+def compressed_columns(path: Path, header: Header, body: bytes) -> tuple[dict[str, Array], Left]:
     """As `ascii_columns`, of values field by field, behind the sizes before and after unpacking."""
     packed_size, size = (int.from_bytes(body[at : at + 4], "little") for at in (0, 4))
     packed = body[8 : 8 + packed_size]
@@ -168,7 +189,7 @@ def compressed_columns(path: Path, header: Header, body: bytes) -> dict[str, Arr
         values = np.frombuffer(data, field.dtype, header.points * field.count, start)
         found.setdefault(field.name, values[:: field.count])
         start += header.points * field.size
-    return found
+    return found, bytes_after(path, body, 8 + packed_size)
 
 
 def refuse_short(path: Path, size: int, header: Header) -> None:

@@ -9,30 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, floats_of_text, read_bytes
-from pipeline.formats.mesh import checked_scan, colours_uint8, fan_triangles, strip_triangles
+from pipeline.formats.content import COPY_AGAIN, read_bytes
+from pipeline.formats.mesh import (
+    bytes_after,
+    checked_scan,
+    colours_uint8,
+    fan_triangles,
+    strip_triangles,
+    whole_numbers,
+)
+from pipeline.formats.ply_header import Element, Property, header_lines, parse_header
+from pipeline.formats.ply_text import doubles
 from pipeline.formats.texture import texture_beside
 from pipeline.types import Array, RawScan
-
-ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
-NAMES = "char int8 uchar uint8 short int16 ushort uint16 int int32 uint uint32 float float32 double"
-TYPES = dict(zip([*NAMES.split(), "float64"], "bbBBhhHHiiIIffdd", strict=True))
-"""PLY's type names to the letters that `struct` and numpy share."""
-
-
-@dataclass(frozen=True)
-class Property:
-    name: str
-    type: str
-    count_type: str | None = None
-    """The type of a list's length; None for a scalar."""
-
-
-@dataclass(frozen=True)
-class Element:
-    name: str
-    count: int
-    properties: list[Property]
 
 
 @dataclass(frozen=True)
@@ -49,56 +38,33 @@ Columns = dict[str, Array | Lists]
 def read_ply(path: Path) -> RawScan:
     """The vertices (x, y, z, and red, green, blue where given) and triangles of a PLY file.
 
-    Raises FormatError for a damaged header, a body shorter than the header announces, and a file
-    without vertices.
+    Raises FormatError for a damaged header, a body shorter than the header announces or much
+    longer, and a file without vertices.
     """
     data = read_bytes(path)
     lines, offset = header_lines(path, data)
     order, elements = parse_header(path, lines)
+    left_out: dict[str, int] = {}
     if order == "=":
-        words = floats_of_text(path, data[offset:], "body")
-        data, offset, elements = words.tobytes(), 0, [as_doubles(e) for e in elements]
+        data, left_out = doubles(path, data[offset:], elements)
+        offset, elements = 0, [as_doubles(e) for e in elements]
     table: dict[str, Columns] = {}
     for element in elements:
         table[element.name], offset = columns(path, element, data, offset, order)
+    if order == "=" and offset != len(data):
+        fault = f"{len(data) // 8} values, expected {offset // 8}, in fewer lines than rows"
+        raise FormatError(path, fault, "export it with a line for each vertex and face")
+    left_out |= bytes_after(path, data, offset)
     vertices = stacked(table.get("vertex", {}), ("x", "y", "z"))
     if vertices is None:
         raise FormatError(path, "no element vertex with x, y, z", "export it again as a mesh")
-    named = [line.split(None, 2)[2] for line in lines if line.startswith("comment TextureFile ")]
-    faces = triangles(path, table)
+    textures = [line.split(None, 2)[2:] for line in lines if line.startswith("comment TextureFile")]
+    named = [name for names in textures for name in names]
+    faces, n_short = triangles(path, table)
+    left_out |= {"faces_degenerate": n_short} if n_short else {}
     colours = vertex_colours(table["vertex"])
-    return checked_scan(path, vertices, faces, colours, texture_beside(path, named))
-
-
-def header_lines(path: Path, data: bytes) -> tuple[list[str], int]:
-    """The header's lines and where the body starts."""
-    if not data.startswith(b"ply"):
-        raise FormatError(path, f"starts with {data[:8]!r}, expected b'ply'", "check the format")
-    end = data.find(b"end_header")
-    newline = data.find(b"\n", end)
-    if end < 0 or newline < 0:
-        raise FormatError(path, "the header has no end_header", COPY_AGAIN)
-    return [line.strip() for line in data[:end].decode("latin-1").splitlines()], newline + 1
-
-
-def parse_header(path: Path, lines: list[str]) -> tuple[str, list[Element]]:
-    """The byte order, and the elements in file order."""
-    order, elements = None, list[Element]()
-    for line in lines:
-        match line.split():
-            case ["format", name, _] if name in ORDERS:
-                order = ORDERS[name]
-            case ["element", name, count] if count.isdecimal() and len(count) < 13:
-                elements.append(Element(name, int(count), []))
-            case ["property", "list", size, kind, name] if elements and {size, kind} <= set(TYPES):
-                elements[-1].properties.append(Property(name, TYPES[kind], TYPES[size]))
-            case ["property", kind, name] if elements and kind in TYPES:
-                elements[-1].properties.append(Property(name, TYPES[kind]))
-            case ["format" | "element" | "property", *_]:
-                raise FormatError(path, f"header line {line!r} is not PLY", COPY_AGAIN)
-    if order is None:
-        raise FormatError(path, "the header has no format line", COPY_AGAIN)
-    return order, elements
+    texture = texture_beside(path, named)
+    return checked_scan(path, vertices, faces, colours, texture, left_out)
 
 
 def as_doubles(element: Element) -> Element:
@@ -182,36 +148,25 @@ def ragged_columns(element: Element, data: bytes, offset: int, order: str) -> tu
     return found, offset
 
 
-def triangles(path: Path, table: dict[str, Columns]) -> Array:
-    """(F,3) triangles of the faces and the triangle strips; none in a point cloud."""
-    parts = []
-    for element, convert in (("face", fan_triangles), ("tristrips", strip_triangles)):
+def triangles(path: Path, table: dict[str, Columns]) -> tuple[Array, int]:
+    """(F,3) triangles of the faces and the triangle strips, none in a point cloud; and how many
+    faces have fewer than three corners."""
+    parts, n_short = [], 0
+    for element in ("face", "tristrips"):
         found = table.get(element, {})
         lists = found.get("vertex_indices", found.get("vertex_index"))
         if isinstance(lists, Lists):
-            parts.append(convert(path, whole_numbers(path, lists.values), lists.sizes))
+            corners = whole_numbers(path, lists.values)
+            if element == "face":
+                faces, n_short = fan_triangles(corners, lists.sizes)
+            else:
+                faces = strip_triangles(corners, lists.sizes)
+            parts.append(faces)
         elif found:
             raise FormatError(path, f"element {element} has no vertex_indices", COPY_AGAIN)
     if len(parts) == 1:
-        return parts[0]
-    return np.concatenate([np.empty((0, 3), np.int64), *parts])
-
-
-def whole_numbers(path: Path, values: Array) -> Array:
-    """(N,) int64. Raises FormatError where a text says something else than an integer."""
-    if values.ndim == 2 and values.shape[1] == 3 and values.dtype.kind in "iu":
-        # column by column is six times as fast as row by row
-        triangles = np.empty(values.shape, np.int64)
-        for k in range(3):
-            triangles[:, k] = values[:, k]
-        return triangles.ravel()
-    values = values.ravel()
-    with np.errstate(invalid="ignore"):
-        whole = values.astype(np.int64)
-    odd = np.flatnonzero(whole != values)
-    if odd.size:
-        raise FormatError(path, f"vertex index {values[odd[0]]} is no integer", COPY_AGAIN)
-    return whole
+        return parts[0], n_short
+    return np.concatenate([np.empty((0, 3), np.int64), *parts]), n_short
 
 
 def stacked(columns: Columns, names: tuple[str, str, str]) -> Array | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from pipeline.errors import FormatError
 from pipeline.formats.content import opened
 
 MAX_LIBRARY = 1 << 20
@@ -50,8 +51,11 @@ def material_images(path: Path, libraries: Iterable[str]) -> list[str]:
     library = next((file for file in tried if file is not None), None)
     if library is None:
         return []
-    with opened(library) as file:
-        lines = file.read(MAX_LIBRARY).decode("utf-8", errors="replace").splitlines()
+    try:
+        with opened(library) as file:
+            lines = file.read(MAX_LIBRARY).decode("utf-8", errors="replace").splitlines()
+    except FormatError:  # the scan is whole without its texture
+        return []
     rows = [row for row in (line.split(None, 1) for line in lines) if len(row) == 2]
     named = [value.strip() for key, value in rows if key.lower() == "map_kd"]
     # options such as "-s 1 1 1" may stand before the name

@@ -12,14 +12,25 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
 from pipeline.formats.content import COPY_AGAIN, floats_of_text, integers_of_text, read_bytes
-from pipeline.formats.mesh import checked_scan, fan_triangles, strip_triangles
+from pipeline.formats.foreign import not_this_format
+from pipeline.formats.mesh import (
+    bytes_after,
+    checked_scan,
+    fan_triangles,
+    strip_triangles,
+    whole_numbers,
+)
 from pipeline.types import Array, RawScan
 
-HEADER = re.compile(rb"# vtk DataFile Version \d\.\d[^\n]*\n[^\n]*\n\s*(ASCII|BINARY)\s")
+HEADER = re.compile(
+    rb"(?:\xef\xbb\xbf)?# vtk DataFile Version \d\.\d[^\n]*\n[^\n]*\n\s*(ASCII|BINARY)\s",
+    re.IGNORECASE,
+)
 WORD = re.compile(rb"\S+")
 BLANK = re.compile(rb"\s*")
+NUMBER = re.compile(r"[-+]?\.?\d")
 TYPES = {
     "char": ">i1",
     "unsigned_char": ">u1",
@@ -31,9 +42,10 @@ TYPES = {
     "unsigned_long": ">u8",
     "float": ">f4",
     "double": ">f8",
-    "vtkIdType": ">i4",
+    "vtkidtype": ">i4",
     "vtktypeint64": ">i8",
 }
+OFFSETS = re.compile(rb"\s*OFFSETS[ \t]+(\w+)[ \t\r]*\n", re.IGNORECASE)
 CELLS = ("VERTICES", "LINES", "POLYGONS", "TRIANGLE_STRIPS")
 ATTRIBUTES = ("POINT_DATA", "CELL_DATA")
 
@@ -41,13 +53,16 @@ ATTRIBUTES = ("POINT_DATA", "CELL_DATA")
 def read_vtk(path: Path) -> RawScan:
     """The points and triangles; lines and the values of points and cells are left out.
 
-    Raises FormatError for another data set than POLYDATA, a section this reader does not know, and
-    a file that ends inside one.
+    Keywords are in any case; ASCII values are one stream, whose lines mean nothing. Raises
+    FormatError for another data set than POLYDATA, a section this reader does not know, values
+    that no section announces, and a file that ends inside a section.
     """
     file = Cursor(path)
     if file.heading() != ["DATASET", "POLYDATA"]:
-        raise FormatError(path, "the data set is no POLYDATA", "export its surface as POLYDATA")
-    points, parts = None, [np.empty((0, 3), np.int64)]
+        fault, remedy = "the data set is no POLYDATA", "export its surface as POLYDATA"
+        raise FormatError(path, fault, remedy, Code.UNSUPPORTED)
+    points, parts, n_short = None, [np.empty((0, 3), np.int64)], 0
+    left_out: dict[str, int] = {}
     while (words := file.heading()) and words[0] not in ATTRIBUTES:
         match words:
             case ["POINTS", count, kind]:
@@ -55,22 +70,24 @@ def read_vtk(path: Path) -> RawScan:
             case [name, first, second] if name in CELLS:
                 corners, sizes = file.cells(file.number(first), file.number(second))
                 if name == "POLYGONS":
-                    parts.append(fan_triangles(path, corners, sizes))
+                    faces, n_short = fan_triangles(corners, sizes)
+                    parts.append(faces)
                 if name == "TRIANGLE_STRIPS":
                     # -1 would end a strip of PLY
                     refuse_negative(path, corners)
-                    parts.append(strip_triangles(path, corners, sizes))
+                    parts.append(strip_triangles(corners, sizes))
             case ["METADATA"]:
                 while file.line():
                     pass
             case ["FIELD", _, count]:
                 file.skip_arrays(file.number(count))
             case _:
-                fault = f"section {' '.join(words)[:40]!r} is not known"
-                raise FormatError(path, fault, COPY_AGAIN + ", or export it as PLY")
+                left_out |= file.rest(words, whole=points is not None and len(parts) > 1)
+                break
     if points is None:
         raise FormatError(path, "no POINTS", COPY_AGAIN)
-    return checked_scan(path, points, np.concatenate(parts))
+    left_out |= {"faces_degenerate": n_short} if n_short else {}
+    return checked_scan(path, points, np.concatenate(parts), left_out=left_out)
 
 
 class Cursor:
@@ -81,8 +98,9 @@ class Cursor:
         header = HEADER.match(self.data)
         if header is None:
             fault = f"starts with {self.data[:20]!r}, expected '# vtk DataFile Version'"
-            raise FormatError(path, fault, "export it as legacy VTK or PLY")
-        self.binary, self.at = header[1] == b"BINARY", header.end()
+            raise not_this_format(path, self.data, fault, "export it as legacy VTK or PLY")
+        self.binary, self.at = header[1].upper() == b"BINARY", header.end()
+        self.heading_at = self.at
 
     def line(self) -> list[str]:
         """The words up to the next line end."""
@@ -93,10 +111,23 @@ class Cursor:
         return words
 
     def heading(self) -> list[str]:
-        """The words of the next line that has any; none at the file's end."""
+        """The words of the next line that has any, in capitals; none at the file's end."""
         blank = BLANK.match(self.data, self.at)
-        self.at = blank.end() if blank else self.at
-        return self.line()
+        self.at = self.heading_at = blank.end() if blank else self.at
+        return [word.upper() for word in self.line()]
+
+    def rest(self, words: list[str], *, whole: bool) -> dict[str, int]:
+        """What is left out from a heading on that is not known.
+
+        Raises FormatError if it is more than a few bytes behind a whole mesh.
+        """
+        is_section = re.fullmatch(r"[A-Z_]{3,}", words[0])
+        if whole and not is_section and not NUMBER.match(words[0]):
+            return bytes_after(self.path, self.data, self.heading_at)
+        fault, remedy = f"section {' '.join(words)[:40]!r} is not known", COPY_AGAIN
+        if NUMBER.match(words[0]):
+            fault = f"more values than announced, the next is {words[0][:20]!r}"
+        raise FormatError(self.path, fault, remedy + ", or export it as PLY")
 
     def number(self, word: str) -> int:
         """A count. Raises FormatError where it is none, or more than the file can hold."""
@@ -106,9 +137,10 @@ class Cursor:
 
     def values(self, n: int, kind: str) -> Array:
         """(n,) numbers of the type `kind`."""
+        kind = kind.lower()
         if kind not in TYPES:
             fault = f"values of type {kind!r}, expected one of {', '.join(TYPES)}"
-            raise FormatError(self.path, fault, COPY_AGAIN)
+            raise FormatError(self.path, fault, COPY_AGAIN, Code.UNSUPPORTED)
         dtype, start = np.dtype(TYPES[kind]), self.at
         if self.binary:
             self.at += n * dtype.itemsize
@@ -127,7 +159,7 @@ class Cursor:
 
     def cells(self, first: int, second: int) -> tuple[Array, Array]:
         """The cells' corners one after another, and (N,) how many each has."""
-        following = re.compile(rb"\s*OFFSETS (\w+)\s*\n").match(self.data, self.at)
+        following = OFFSETS.match(self.data, self.at)
         if following is None:
             return separated(self.path, self.values(second, "int"), first)
         self.at = following.end()
@@ -135,8 +167,8 @@ class Cursor:
         words = self.heading()
         if len(words) != 2 or words[0] != "CONNECTIVITY":
             raise FormatError(self.path, f"{words} after OFFSETS", COPY_AGAIN)
-        corners = self.values(second, words[1]).astype(np.int64)
-        edges = offsets.astype(np.int64)
+        corners = whole_numbers(self.path, self.values(second, words[1]))
+        edges = whole_numbers(self.path, offsets)
         sizes = np.diff(edges)
         if len(edges) and (edges[0] != 0 or edges[-1] != second or (sizes < 0).any()):
             fault = f"offsets from {edges[0]} to {edges[-1]}, expected 0 … {second} in order"

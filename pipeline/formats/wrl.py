@@ -7,10 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, floats, integers, read_text
+from pipeline.errors import Code, FormatError
+from pipeline.formats.content import (
+    COPY_AGAIN,
+    decoded,
+    floats,
+    floats_of_text,
+    has_decimal_commas,
+    integers_of_text,
+    read_bytes,
+)
+from pipeline.formats.foreign import not_this_format
 from pipeline.formats.mesh import checked_scan, fan_triangles
 from pipeline.formats.texture import texture_beside
+from pipeline.formats.words import rows_of
 from pipeline.types import Array, RawScan
 
 # what starts with a letter is found many times as fast as what starts with \b
@@ -28,42 +38,72 @@ def read_wrl(path: Path) -> RawScan:
     Raises FormatError for another header (VRML 1 included), a list without end, several shapes,
     and a Transform that moves the shape, which this reader does not follow.
     """
-    text = read_text(path)
+    data = read_bytes(path)
+    text = decoded(path, data, "latin-1")
     if not text.startswith("#VRML V2.0"):
         fault = f"starts with {text[:10]!r}, expected '#VRML V2.0'"
-        raise FormatError(path, fault, "export it as VRML 2")
+        if text.startswith("#VRML"):
+            raise FormatError(path, fault, "export it as VRML 2", Code.UNSUPPORTED)
+        raise not_this_format(path, data, fault, "export it as VRML 2")
     images = IMAGE.findall(NUMBERS.sub("[]", text))
     text = re.sub(r"#.*", "", text)
     outline = NUMBERS.sub("[]", text)
     refuse_moved(path, outline)
-    vertices = floats(path, only_list(path, POINTS, text, "Coordinate point"), "points")
+    listed = only_list(path, POINTS, text, "Coordinate point")
+    refuse_decimal_commas(path, listed)
+    vertices = floats_of_text(path, listed.replace(b",", b" "), "points")
     if len(vertices) % 3:
         raise FormatError(path, f"{len(vertices)} coordinates, not a multiple of 3", COPY_AGAIN)
-    corners = integers(path, only_list(path, FACES, text, "coordIndex"), "coordIndex")
-    faces = triangles(path, corners)
+    indices = only_list(path, FACES, text, "coordIndex").replace(b",", b" ")
+    corners = integers_of_text(path, indices, "coordIndex")
+    refuse_longer_rows(path, listed, int(corners.max(initial=-1)))
+    faces, n_short = triangles(corners)
     if re.search(r"\bccw\s+FALSE\b", outline):
         faces = faces[:, ::-1]
-    return checked_scan(path, vertices.reshape(-1, 3), faces, None, texture_beside(path, images))
+    left_out = {"faces_degenerate": n_short} if n_short else {}
+    image = texture_beside(path, images)
+    return checked_scan(path, vertices.reshape(-1, 3), faces, None, image, left_out)
 
 
-def only_list(path: Path, pattern: re.Pattern[str], text: str, name: str) -> list[str]:
-    """The words of the one list `pattern` finds."""
+def only_list(path: Path, pattern: re.Pattern[str], text: str, name: str) -> bytes:
+    """The inside of the one list `pattern` finds."""
     found = pattern.findall(text)
-    if len(found) != 1:
-        remedy = COPY_AGAIN if not found else "export the shapes as one mesh"
-        raise FormatError(path, f"{len(found)} lists {name!r}, expected 1", remedy)
+    if len(found) > 1:
+        fault, remedy = f"{len(found)} lists {name!r}, expected 1", "export the shapes as one mesh"
+        raise FormatError(path, fault, remedy, Code.UNSUPPORTED)
+    if not found:
+        raise FormatError(path, f"0 lists {name!r}, expected 1", COPY_AGAIN)
     inside, closing = found[0]
     if not closing:
         raise FormatError(path, f"the list {name!r} has no end", "it is cut off: " + COPY_AGAIN)
-    return inside.replace(",", " ").split()
+    return inside.encode()
 
 
-def triangles(path: Path, corners: Array) -> Array:
-    """(F,3) of polygons that end in -1; the last may lack it."""
+def refuse_decimal_commas(path: Path, listed: bytes) -> None:
+    """Refuse `1,5 2,5 3,5`: six numbers as VRML has it, but likely three."""
+    plain = re.sub(rb",(?=\s|$)", b"", listed)
+    if has_decimal_commas(plain) and not re.search(rb"(?<!\S)[^\s,]+(?!\S)", plain):
+        fault = f"its points are as {plain.split(None, 1)[0].decode()!r}, maybe with decimal commas"
+        raise FormatError(path, fault, "export them with decimal points")
+
+
+def refuse_longer_rows(path: Path, listed: bytes, last: int) -> None:
+    """Refuse rows such as `x y z w`: VRML knows no rows, so that all points behind would shift.
+
+    As many rows as vertices up to the `last` that a face names are not the lines of a long list.
+    """
+    sizes = rows_of(listed.replace(b",", b" ")).sizes
+    if len(sizes) > max(last, 2) and sizes[0] > 3 and sizes[0] % 3 and (sizes == sizes[0]).all():
+        fault = f"points: row 0 has {sizes[0]} values, expected 3"
+        raise FormatError(path, fault, "export points of three coordinates")
+
+
+def triangles(corners: Array) -> tuple[Array, int]:
+    """(F,3) of polygons that end in -1, the last may lack it; and how many are no polygons."""
     if len(corners) and corners[-1] != -1:
         corners = np.append(corners, -1)
     ends = np.flatnonzero(corners == -1)
-    return fan_triangles(path, corners[corners != -1], np.diff(ends, prepend=-1) - 1)
+    return fan_triangles(corners[corners != -1], np.diff(ends, prepend=-1) - 1)
 
 
 def refuse_moved(path: Path, text: str) -> None:
@@ -74,4 +114,5 @@ def refuse_moved(path: Path, text: str) -> None:
         still = {"translation": numbers, "rotation": numbers[3:], "scale": numbers - 1}[name]
         if still.any():
             fault = f"the shape is moved by `{name} {values.strip()}`"
-            raise FormatError(path, fault, "export it with the Transform applied")
+            remedy = "export it with the Transform applied"
+            raise FormatError(path, fault, remedy, Code.UNSUPPORTED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from scipy.sparse import csr_array
@@ -65,6 +67,36 @@ def boundary_vertices(faces: Array, n_vertices: int) -> Array:
     flags = np.zeros(n_vertices, dtype=bool)
     flags[border // n_vertices] = flags[border % n_vertices] = True
     return flags
+
+
+class EdgeUses(NamedTuple):
+    """The edges of (F,3) triangles. Use 3 t + k is that of corners k and k + 1 of triangle t."""
+
+    use: Array
+    """(3F,) int64, sorted so that the uses of one edge follow each other."""
+    last: Array
+    """(E,) where the uses of each edge end in `use`."""
+    shared: Array
+    """(E,) how many triangles have the edge."""
+
+    def of_one(self) -> Array:
+        """(N,) the uses of edges that only one triangle has: the border."""
+        return np.asarray(self.use[self.last[self.shared == 1]])
+
+    def of_two(self) -> Array:
+        """(2,N) the two uses of each edge that exactly two triangles share."""
+        last = self.last[self.shared == 2]
+        return np.stack([self.use[last - 1], self.use[last]])
+
+
+def edge_uses(faces: Array) -> EdgeUses:
+    """(F,3) -> every edge with the triangles that have it, whichever way round."""
+    start, end = faces.ravel(), faces[:, [1, 2, 0]].ravel()
+    low = np.minimum(start, end)
+    edge = low * (faces.max(initial=0) + 1) + (start + end - low)
+    use = np.argsort(edge)
+    last = np.flatnonzero(np.diff(edge[use], append=-1))
+    return EdgeUses(use, last, np.diff(last, prepend=-1))
 
 
 def components(faces: Array, n_vertices: int) -> Array:

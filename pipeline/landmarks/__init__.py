@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
 from pipeline.landmarks.bnd import read_bnd
 from pipeline.landmarks.bndplus import read_bndplus
 from pipeline.landmarks.csv import read_csv
@@ -54,12 +54,11 @@ LANDMARK_READERS: Mapping[str, LandmarkReader] = MappingProxyType(
 
 def landmark_format_of(path: Path | str) -> str:
     """The format that the suffix names. Raises FormatError where it is none of LANDMARK_READERS."""
-    found = Path(path).suffix.lower().lstrip(".")
+    found = Path(Path(path).name.lower().removesuffix(".gz")).suffix.lstrip(".")
     if found not in LANDMARK_READERS:
         known = ", ".join(LANDMARK_READERS)
-        raise FormatError(
-            path, f"no landmark reader for this suffix, expected {known}", "convert it"
-        )
+        fault = f"no landmark reader for this suffix, expected {known}"
+        raise FormatError(path, fault, "convert it", Code.LANDMARKS_UNREADABLE)
     return found
 
 
@@ -67,8 +66,13 @@ def read_landmarks(path: Path | str, format: str) -> RawLandmarks:
     """The landmarks as the file states them. Raises FormatError for an unknown format as well."""
     if format not in LANDMARK_READERS:
         known = ", ".join(LANDMARK_READERS)
-        raise FormatError(path, f"unknown landmark format {format!r}", f"use one of {known}")
-    return LANDMARK_READERS[format](Path(path))
+        fault, remedy = f"unknown landmark format {format!r}", f"use one of {known}"
+        raise FormatError(path, fault, remedy, Code.LANDMARKS_UNREADABLE)
+    try:
+        return LANDMARK_READERS[format](Path(path))
+    except FormatError as error:
+        error.code = Code.LANDMARKS_UNREADABLE  # whatever is wrong with the file
+        raise
 
 
 NEAR_PIXELS = 5.0
@@ -78,7 +82,8 @@ by hand."""
 
 
 def resolve(raw: RawLandmarks, scan: RawScan, path: Path | str, scheme: str | None = None) -> Array:
-    """(L,3) float64 points in the scan's unit and axes; NaN rows are missing landmarks.
+    """(L,3) float64 points in the scan's unit and axes; NaN rows are missing landmarks, as are
+    indices of vertices that the scan's file does not place.
 
     They are in the order of `scheme`, else of the file. `path` is the landmark file, for the
     message. Pixels are lifted onto the nearest valid pixel of a range image, missing where there is
@@ -95,7 +100,8 @@ def _points(raw: RawLandmarks, scan: RawScan, path: Path) -> Array:
     if raw.points is not None:
         if np.isinf(raw.points).any():
             row = int(np.flatnonzero(np.isinf(raw.points).any(axis=1))[0])
-            raise FormatError(path, f"landmark {row} is infinite", "write nan for a missing one")
+            fault, remedy = f"landmark {row} is infinite", "write nan for a missing one"
+            raise FormatError(path, fault, remedy, Code.LANDMARKS_UNREADABLE)
         return raw.points.copy()
     if raw.pixels is not None:
         return _lifted(raw.pixels, scan, path)
@@ -108,8 +114,8 @@ def _points(raw: RawLandmarks, scan: RawScan, path: Path) -> Array:
             f" is landmark {outside[0]} with vertex {raw.indices[outside[0]]}"
         )
         remedy = "check that it belongs to this scan, and whether indices count from 0 or 1 (txt1)"
-        raise FormatError(path, fault, remedy)
-    points = scan.vertices[raw.indices].astype(np.float64)
+        raise FormatError(path, fault, remedy, Code.LANDMARKS_UNREADABLE)
+    points = scan.vertices[raw.indices]
     points[raw.indices == -1] = np.nan
     return points
 
@@ -118,7 +124,8 @@ def _lifted(pixels: Array, scan: RawScan, path: Path) -> Array:
     """(L,2) pixels -> (L,3) the scan's nearest valid points, NaN where it has none so near."""
     if scan.pixels is None:
         fault = "its landmarks are pixels of an image, but the scan is no range image"
-        raise FormatError(path, fault, "give landmarks as points or vertex indices")
+        remedy = "give landmarks as points or vertex indices"
+        raise FormatError(path, fault, remedy, Code.LANDMARKS_UNREADABLE)
     points = np.full((len(pixels), 3), np.nan)
     for i in np.flatnonzero(np.isfinite(pixels).all(axis=1)):
         distance = np.hypot(*(scan.pixels - pixels[i]).T)
@@ -126,7 +133,8 @@ def _lifted(pixels: Array, scan: RawScan, path: Path) -> Array:
             points[i] = scan.vertices[distance.argmin()]
     if np.isfinite(pixels).all(axis=1).any() and np.isnan(points).all():
         fault = f"landmarks in {_span(pixels)}, the range image in {_span(scan.pixels)}: none near"
-        raise FormatError(path, fault, "check that both are of one image; a photo has other pixels")
+        remedy = "check that both are of one image; a photo has other pixels"
+        raise FormatError(path, fault, remedy, Code.LANDMARKS_APART)
     return points
 
 

@@ -20,7 +20,14 @@ import numpy as np
 import torch
 
 from pipeline.geometry.rigid import umeyama
-from pipeline.landmarks.schemes import CONTOUR_68, SCHEMES, Scheme, named_scheme, to_68
+from pipeline.landmarks.schemes import (
+    CONTOUR_68,
+    OUTER_EYES_68,
+    SCHEMES,
+    Scheme,
+    named_scheme,
+    to_68,
+)
 from pipeline.types import Array
 
 CONTOUR = np.isin(np.arange(68), CONTOUR_68)
@@ -67,11 +74,11 @@ def check_order(scheme: str, points_mm: Array) -> list[str]:
     points that lie where no face has them. Says nothing where fewer than MIN_POINTS have a known
     place. Raises FacefoldError as `to_68` does.
     """
-    known = named_scheme(scheme)
     points = to_68(scheme, points_mm)
     inner = np.isfinite(points).all(axis=1) & ~CONTOUR
     if inner.sum() < MIN_POINTS:
         return []
+    known = named_scheme(scheme)
     if not _spread(points[inner]):
         return [f"all {inner.sum()} landmarks lie at one place"]
     fit, mirrored = fit_average(points), fit_average(points * [-1, 1, 1])
@@ -135,6 +142,12 @@ def average_face() -> tuple[Array, Array]:
     path = Path(__file__).with_name("average_face.csv")
     table = np.loadtxt(path, delimiter=",", skiprows=1, usecols=range(1, 7))
     return table[:, :3], table[:, 3:]
+
+
+def average_outer_eye_mm() -> float:
+    """Distance of the average face's outer eye corners."""
+    right, left = average_face()[0][list(OUTER_EYES_68)]
+    return float(np.linalg.norm(left - right))
 
 
 class _Aim(NamedTuple):

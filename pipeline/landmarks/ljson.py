@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, read_text
+from pipeline.formats.content import COPY_AGAIN
+from pipeline.landmarks.rows import landmark_text
 from pipeline.types import RawLandmarks
 
 
@@ -19,7 +20,7 @@ def read_ljson(path: Path) -> RawLandmarks:
     Raises FormatError for broken JSON, several groups, and points that are not 3D.
     """
     try:
-        document = json.loads(read_text(path))
+        document = json.loads(landmark_text(path))
     except (ValueError, RecursionError) as error:  # also for a number of thousands of digits
         raise FormatError(path, f"not whole JSON: {error}", COPY_AGAIN) from error
     group = only_group(path, document)

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, read_text
-from pipeline.landmarks.rows import number_table
+from pipeline.formats.content import COPY_AGAIN
+from pipeline.landmarks.rows import landmark_text, number_table
 from pipeline.types import RawLandmarks
 
 COUNT = re.compile(r"(\d{1,4}) landmarks:?")
@@ -39,7 +39,7 @@ def read_lm2(path: Path) -> RawLandmarks:
 
 def _counted_lines(path: Path) -> tuple[int, list[str]]:
     """The number of landmarks that the first line states, and the lines after it."""
-    lines = (line.partition("#")[0].strip() for line in read_text(path).splitlines())
+    lines = (line.partition("#")[0].strip() for line in landmark_text(path).splitlines())
     first, *rest = [line for line in lines if line] or [""]
     found = COUNT.fullmatch(first)
     if found is None or not int(found.group(1)):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, floats, read_bytes
+from pipeline.formats.content import COPY_AGAIN, floats
+from pipeline.landmarks.rows import landmark_bytes
 from pipeline.types import RawLandmarks
+
+UTF_16_STATED = re.compile(rb"<\?xml[^>]*utf-16[^>]*\?>", re.IGNORECASE)
+"""A declaration that is wrong once the text is read as UTF-8."""
 
 
 def read_pp(path: Path) -> RawLandmarks:
@@ -15,7 +20,7 @@ def read_pp(path: Path) -> RawLandmarks:
 
     Raises FormatError for broken XML, another document, and a point without coordinates.
     """
-    data = read_bytes(path)
+    data = UTF_16_STATED.sub(b"", landmark_bytes(path))
     if b"<!ENTITY" in data:  # of which a few stand for any amount of text, or for other files
         raise FormatError(path, "declares XML entities", "save it with MeshLab's point picking")
     try:

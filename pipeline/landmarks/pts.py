@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 
 from pipeline.errors import FormatError
-from pipeline.formats.content import COPY_AGAIN, read_text
-from pipeline.landmarks.rows import number_table
+from pipeline.formats.content import COPY_AGAIN
+from pipeline.landmarks.rows import landmark_text, number_table
 from pipeline.types import RawLandmarks
 
-LAYOUT = re.compile(r"\s*version:\s*\S+\s+n_points:\s*(\d{1,6})\s*\{([^{}]*)\}\s*")
+COMMENT = re.compile(r"(?m)(?<!\S)(#|//).*$")
+LAYOUT = re.compile(r"\s*version:\s*\S+\s+n_points:\s*(\d{1,6})\s*\{([^{}]*)\}\s*", re.IGNORECASE)
 
 
 def read_pts(path: Path) -> RawLandmarks:
@@ -18,7 +19,7 @@ def read_pts(path: Path) -> RawLandmarks:
 
     Raises FormatError for another layout and for another number of rows than stated.
     """
-    found = LAYOUT.fullmatch(read_text(path))
+    found = LAYOUT.fullmatch(without_comments(path))
     if found is None:
         fault = "expected version: 1, n_points: N and N rows between { and }"
         raise FormatError(path, fault, COPY_AGAIN)
@@ -29,3 +30,8 @@ def read_pts(path: Path) -> RawLandmarks:
     if len(rows[0]) == 3:
         return RawLandmarks(points=number_table(path, rows, 3, "x y z"))
     return RawLandmarks(pixels=number_table(path, rows, 2, "x y") - 1)
+
+
+def without_comments(path: Path) -> str:
+    """The file's text without what follows a `#` or `//`."""
+    return COMMENT.sub("", landmark_text(path))

@@ -6,15 +6,16 @@ from pathlib import Path
 
 from pipeline.errors import FormatError
 from pipeline.formats.content import integers
-from pipeline.landmarks.rows import number_table, word_rows
+from pipeline.landmarks.rows import is_number, number_table, word_rows
 from pipeline.types import RawLandmarks
 
 
 def read_txt(path: Path) -> RawLandmarks:
     """Points, or vertex indices that count from 0; -1 or a row of `nan` is missing.
 
-    One row of three values is a point. Where every row starts with a word that is no number, it is
-    the landmark's name. Raises FormatError for rows of another form.
+    One row of three values is a point. The number of points may stand before them. If every row
+    starts with a word that is no number, it is the landmark's name.
+    Raises FormatError for rows of another form.
     """
     return read_rows(path, first=0)
 
@@ -27,7 +28,9 @@ def read_txt1(path: Path) -> RawLandmarks:
 def read_rows(path: Path, first: int) -> RawLandmarks:
     rows = word_rows(path)
     names: tuple[str, ...] = ()
-    if all(len(row) > 1 and not _is_number(row[0]) for row in rows):
+    if rows[0] == [str(len(rows) - 1)] and all(len(row) > 2 for row in rows[1:]):
+        rows = rows[1:]
+    if all(len(row) > 1 and not is_number(row[0]) for row in rows):
         names = tuple(row[0] for row in rows)
         rows = [row[1:] for row in rows]
     one_a_row = all(len(row) == 1 for row in rows)
@@ -40,11 +43,3 @@ def read_rows(path: Path, first: int) -> RawLandmarks:
         raise FormatError(path, fault, "name the format txt (from 0) or txt1 (from 1)")
     indices[indices != -1] -= first
     return RawLandmarks(indices=indices, names=names)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

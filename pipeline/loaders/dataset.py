@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from torch.utils.data import Dataset
 
 from pipeline.errors import StoreError
-from pipeline.loaders.selection import select, shown, words
+from pipeline.loaders.checks import whole
+from pipeline.loaders.selection import as_lists, select, shown, words
 from pipeline.store.form import at
 from pipeline.store.packing import unpack_validity
 from pipeline.store.reader import Store, open_store
@@ -34,8 +36,9 @@ class FaceDataset(Dataset[Sample]):
     """Rows of a store, as samples of the fields asked for.
 
     `store` is the dataset's folder or URL, one version of it, or an open `Store`. `split` and
-    `where` ({column: value or list of values}, or a question such as "coverage > 0.6 and not
-    benchmark", see `pipeline.store.query`) choose the rows by the manifest. `fields` are stored
+    `where` ({column: value or list of values; None or "" is what is not known}, or a question such
+    as "coverage > 0.6 and not benchmark", see `pipeline.store.query`) choose the rows by the
+    manifest. `fields` are stored
     arrays (`vertices_mm` (5023,3) float32 …) and columns of the manifest: numbers and truth values
     become tensors, text stays str, `identity` and `source` become int64 codes into `.identities`
     and `.sources`, which are the same for every split of one version. `manifest.<column>` names a
@@ -61,24 +64,23 @@ class FaceDataset(Dataset[Sample]):
     def __init__(
         self,
         store: Path | str | Store,
-        split: str | None = None,
-        fields: Sequence[str] = ("vertices_mm", "shape", "identity"),
+        split: str | Sequence[str] | None = None,
+        fields: str | Sequence[str] = ("vertices_mm", "shape", "identity"),
         where: Mapping[str, Any] | str | None = None,
         unpack_validity: bool = True,
         *,
         units: Literal["mm", "m"] = "mm",
         points: int = 0,
     ) -> None:
-        self.store = store if isinstance(store, Store) else open_store(store)
-        self.fields = tuple(fields)
-        self.unpack_validity, self.units, self.points = unpack_validity, units, points
+        self.store = _opened(store)
+        self.fields = (fields,) if isinstance(fields, str) else tuple(fields)
+        self.unpack_validity, self.units = bool(unpack_validity), units
+        self.points = whole("points", points)
         self.n_vertices: int = self.store.model["n_vertices"]
-        self._asked = (self.store, split, self.fields, where, unpack_validity), units, points
         _check_fields(self.store, self.fields)
-        wanted, question = ({}, where) if isinstance(where, str) else (dict(where or {}), "")
-        if split is not None:
-            wanted["split"] = split
-        self.rows = select(self.store, wanted, question)
+        self.split, self.where = split, where if isinstance(where, str) else as_lists(where)
+        self._asked = (self.store, split, self.fields, self.where, unpack_validity), units, points
+        self.rows = select(self.store, split, self.where)
         stored = {name: self.store.fields.get(name) for name in self.fields}
         self._arrays = tuple(name for name, field in stored.items() if field and not field.group)
         self._points = tuple(name for name, field in stored.items() if field and field.group)
@@ -95,22 +97,43 @@ class FaceDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __repr__(self) -> str:
+        said = [f"split={self.split!r}"] * (self.split is not None)
+        said += [f"where={self.where!r}"] * bool(self.where)
+        said += [f"fields={self.fields!r}", f"units={self.units!r}"]
+        return f"FaceDataset({str(self.store.path)!r}, {', '.join(said)}; {len(self)} samples)"
+
     def __getitem__(self, index: int | slice | Sequence[int] | Array | torch.Tensor) -> Sample:
-        if isinstance(index, (int, np.integer)):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"sample {index}, expected 0 … {len(self) - 1}")
-            return self._one(int(index) % len(self))
-        if isinstance(index, slice):
-            index = np.arange(len(self))[index]
-        positions = np.asarray(index)
-        if positions.dtype == np.bool_:
-            positions = np.flatnonzero(positions)
-        return self.gather(positions.astype(np.int64, copy=False))
+        positions = self._positions(index)
+        return self.gather(positions) if positions.ndim else self._one(int(positions))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """The samples of a batch in one gather; DataLoader calls it where it is there."""
-        batch = self.gather(np.asarray(indices, np.int64))
+        batch = self.gather(self._positions(indices))
         return [{name: values[i] for name, values in batch.items()} for i in range(len(indices))]
+
+    def _positions(self, index: Any) -> Array:
+        """int64 in 0 … len - 1, () or (n,), of an index, several, a slice or a mask.
+
+        Raises IndexError for what is none of these, or out of range.
+        """
+        n = len(self)
+        found = np.arange(n)[index] if isinstance(index, slice) else np.asarray(index)
+        if found.dtype == np.bool_ and found.shape == (n,):
+            return np.flatnonzero(found)
+        if found.shape == (0,):
+            return np.zeros(0, np.int64)
+        if found.dtype.kind not in "iu" or found.ndim > 1:
+            raise IndexError(
+                f"index: got {found.dtype} {found.shape}, expected an integer, a list of them, a "
+                f"slice, or a mask ({n},)"
+            )
+        low, high = found.min(), found.max()
+        if not -n <= low <= high < n:
+            sample = f"sample {low}" if not found.ndim else f"samples {low} … {high}"
+            raise IndexError(f"{sample}, expected 0 … {n - 1}")
+        found = found.astype(np.int64)
+        return np.asarray(found % n) if low < 0 else found
 
     def __iter__(self) -> Iterator[Sample]:
         return (self._one(i) for i in range(len(self)))
@@ -216,7 +239,17 @@ class FaceDataset(Dataset[Sample]):
             )
 
 
+def _opened(store: Any) -> Store:
+    if isinstance(store, Store):
+        return store
+    if isinstance(store, (str, os.PathLike)):
+        return open_store(store if isinstance(store, str) else Path(store))
+    raise StoreError(f"store: got {store!r}, expected a folder, a URL or an open Store")
+
+
 def _check_fields(store: Store, names: Sequence[str]) -> None:
+    if not all(isinstance(name, str) for name in names):
+        raise StoreError(f"{store.path}: fields {tuple(names)!r}, expected names")
     known = {*store.fields, *store.column_names, *(PREFIX + name for name in store.column_names)}
     if unknown := [name for name in names if name not in known]:
         offered = ", ".join([*store.fields, *said_columns(store.column_names)])

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from multiprocessing.context import get_spawning_popen
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from pipeline.errors import FacefoldError
+from pipeline.loaders.checks import whole
 from pipeline.loaders.dataset import FaceDataset, Sample
-from pipeline.loaders.orders import Order, Shuffled
-from pipeline.loaders.reading import Reading
-from pipeline.loaders.ring import Ring
-from pipeline.loaders.transforms import Draw, Transform
-from pipeline.types import Array
+from pipeline.loaders.gathering import Gathering
+from pipeline.loaders.given import face_dataset, in_a_group, order_for, rank_and_world
+from pipeline.loaders.orders import Order
+from pipeline.loaders.progress import Progress
+from pipeline.loaders.state import checked_state, owner
+from pipeline.loaders.steps import Place, Steps
+from pipeline.loaders.trainers import check_accelerate
+from pipeline.loaders.transforms import Transform
 
-PLANNED = 4096
-"""Positions whose samples are looked up at once."""
+if TYPE_CHECKING:
+    from torch.utils.data._utils.worker import WorkerInfo
 
 
 class FaceLoader(IterableDataset[Sample]):
@@ -29,20 +32,27 @@ class FaceLoader(IterableDataset[Sample]):
     shuffled by `seed` where None. Step s of W ranks shows positions s·W·batch_size onwards, rank r
     the r-th part of them: with the product W·batch_size the same, so is what each step shows, also
     when W changes between a stop and a resume. What is left of an epoch behind the last whole step
-    is dropped, or, with `drop_last=False`, shared out in one smaller step.
+    is dropped, or, with `drop_last=False`, shared out in one smaller step. `rank` and `world` are
+    those of torch.distributed at the time they are needed, unless given.
 
-    One iteration is (the rest of) one epoch; the next one begins the next epoch. `state_dict` says
-    where the last batch that was handed out ends, whatever threads have read ahead. Used alone, or
-    inside `DataLoader(loader, batch_size=None, num_workers=…)`, whose workers take turns in the
-    same order (call `set_epoch` each epoch there: workers start from what this object says).
+    One iteration is (the rest of) one epoch, which ends with its last batch: the next iteration
+    begins the next epoch. `len` is the number of batches of the whole epoch, `remaining` of those
+    still to come. `state_dict` says where the last batch that was handed out ends, whatever
+    threads have read ahead.
+
+    In `DataLoader(loader, batch_size=None, num_workers=…)`, or StatefulDataLoader, worker
+    processes take turns in the same order. What they have read ahead cannot be given back, so each
+    iteration there begins an epoch, also after one that was left early, and only a
+    StatefulDataLoader has their state.
 
     `threads` read ahead by `ahead` batches each, where the caller or a slow disk leaves them time
     (`reading.Reading`); 0 gathers when asked. A batch keeps its memory as long as something refers
     to it, else the ring uses it again; `pin` makes it page-locked. `transform(batch, draw)` is
     called where the batch is read: see `pipeline.loaders.transforms`.
 
-    Raises FacefoldError for a batch size that parts an order's groups, ranks that are none, a state
-    of another order, and an epoch that has no whole step.
+    Raises FacefoldError for a parameter that cannot be, a batch size that parts an order's groups,
+    an order for another number of samples, an epoch that has no whole step, and where accelerate
+    would divide the batches among its processes once more.
     """
 
     def __init__(
@@ -60,161 +70,206 @@ class FaceLoader(IterableDataset[Sample]):
         pin: bool = False,
         transform: Transform | None = None,
     ) -> None:
-        self.dataset, self.batch_size = dataset, batch_size
-        self.order: Order = order or Shuffled(len(dataset), seed)
-        self.rank, self.world = _rank_and_world(rank, world)
-        self.drop_last, self.threads, self.ahead, self.pin = drop_last, threads, ahead, pin
-        self.transform = transform
-        self._rings: list[Ring] = []
-        self.set_epoch(0)
-        if batch_size < 1 or batch_size % self.order.group:
+        self.dataset, self.batch_size = face_dataset(dataset), whole("batch_size", batch_size, 1)
+        self.order: Order = order_for(len(dataset), order, whole("seed", seed))
+        self._given = rank, world
+        self.drop_last = bool(drop_last)
+        self._gathering = Gathering(
+            self.dataset, self.batch_size, threads, ahead, bool(pin), transform
+        )
+        if self.batch_size % self.order.group:
             raise FacefoldError(
                 f"batch_size {batch_size}: expected a multiple of the order's group of "
                 f"{self.order.group}"
             )
-        if threads < 0 or ahead < 1:
-            raise FacefoldError(f"threads {threads}, ahead {ahead}: expected ≥ 0 and ≥ 1")
-        if not self._starts(0, 0):
-            raise FacefoldError(
-                f"an epoch of {self.order.size(0)} samples has no step of {self.world} × "
-                f"{batch_size}; take smaller batches, or drop_last=False"
-            )
+        self._steps.check(0)
+        self._shared = Progress()
+        # in a worker process: where it is, and where a state says that it goes on
+        self._place: Place | None = None
+        self._loaded: Place | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_rings": []}
+        state = dict(self.__dict__)
+        if get_spawning_popen() is None:  # no process is being started: a copy of its own
+            return state | {"_shared": self._shared.at()}
+        if in_a_group():  # the new process will not be in it
+            state["_given"] = self._ranks
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self._shared, tuple):
+            self._shared = Progress(*self._shared)
+
+    def __repr__(self) -> str:
+        return (
+            f"FaceLoader({self.dataset!r}, batch_size={self.batch_size}, order={self.order!r}, "
+            f"rank={self.rank}, world={self.world}, epoch={self.epoch}, batches={len(self)})"
+        )
+
+    @property
+    def _ranks(self) -> tuple[int, int]:
+        return rank_and_world(*self._given)
+
+    @property
+    def _steps(self) -> Steps:
+        ranks = self._ranks
+        return Steps(self.order, len(self.dataset), self.batch_size, *ranks, self.drop_last)
+
+    @property
+    def rank(self) -> int:
+        """Of this process, 0 … world - 1."""
+        return self._ranks[0]
+
+    @property
+    def world(self) -> int:
+        """Number of ranks."""
+        return self._ranks[1]
 
     @property
     def stride(self) -> int:
         """Positions of one step of all ranks."""
-        return self.world * self.batch_size
+        return self._steps.stride
+
+    @property
+    def epoch(self) -> int:
+        """Of the next batch; with worker processes, of the next that they read."""
+        if self._place is not None:
+            return self._place.epoch
+        if self._progress.in_workers():
+            newest, read = self._progress.newest()
+            return newest + read
+        return self._progress.at()[0]
+
+    @property
+    def position(self) -> int:
+        """Where in the epoch the next step begins. Raises FacefoldError as `state_dict` does."""
+        return self._here().position
+
+    @property
+    def remaining(self) -> int:
+        """Batches of the epoch still to come. Raises FacefoldError as `state_dict` does."""
+        here = self._here()
+        return len(self._steps.starts(here.epoch, here.position))
 
     def __len__(self) -> int:
-        """Batches of the next iteration."""
-        return len(self._starts(self.epoch, self.position))
+        """Batches of the whole epoch."""
+        return len(self._steps.starts(self.epoch))
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch."""
-        self.epoch, self.position, self.own_steps_of = epoch, 0, 0
+        """Go to the start of an epoch; worker processes do with their next iteration."""
+        if get_worker_info() is not None:
+            raise FacefoldError("set_epoch in a worker process: call it where the DataLoader is")
+        check_accelerate(self, self.world)
+        self._progress.go(whole("epoch", epoch), 0)
 
-    def state_dict(self) -> dict[str, int]:
-        """Where the next batch begins; in a worker process, the next of its own."""
-        worker = get_worker_info()
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next batch begins, and of which version, selection and order.
+
+        In a worker process, the next of its own. Raises FacefoldError in the process whose
+        DataLoader has worker processes: they are ahead of what it has handed out.
+        """
+        worker, here = get_worker_info(), self._here()
         return {
-            "epoch": self.epoch,
-            "position": self.position,
-            "size": self.order.size(self.epoch),
+            **self._owner,
+            "epoch": here.epoch,
+            "position": here.position,
+            "stride": self.stride,
             "workers": worker.num_workers if worker else 0,
+            "turned": here.turned,
         }
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go where `state_dict` was taken, with other ranks, workers and batch sizes if wished."""
-        size = self.order.size(state["epoch"])
-        if state["size"] != size:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go where `state_dict` was taken, with another number of ranks if wished.
+
+        Raises FacefoldError for a state that is partial, of another version, selection or order,
+        or of another number of worker processes.
+        """
+        saved, worker, steps = checked_state(state, self._owner), get_worker_info(), self._steps
+        here = worker.num_workers if worker else 0
+        if saved["workers"] != here:
             raise FacefoldError(
-                f"a state of an epoch of {state['size']} samples, this one has {size}: resume with "
-                "the same store, selection and order"
+                f"a state with num_workers={saved['workers']}, here num_workers={here}: resume "
+                "with as many"
             )
-        self.epoch, self.position = state["epoch"], state["position"]
-        self.own_steps_of = state["workers"]
+        epoch, position = saved["epoch"], saved["position"]
+        if worker is None:
+            ended = not steps.starts(epoch, position)  # of smaller steps than those of this loader
+            self._progress.go(epoch + ended, 0 if ended else position)
+            return
+        if saved["stride"] != steps.stride:
+            raise FacefoldError(
+                f"a worker's state of steps of {saved['stride']} samples, here of {steps.stride}: "
+                "resume with ranks times batch_size the same"
+            )
+        self._loaded = Place(epoch, position, saved["turned"])
+
+    @cached_property
+    def _owner(self) -> dict[str, str]:
+        return owner(self.dataset, self.order)
+
+    @property
+    def _progress(self) -> Progress:
+        if get_worker_info() is None and not self._shared.is_ours():  # copied into this process
+            self._shared = Progress(*self._shared.at())
+        return self._shared
+
+    def _here(self) -> Place:
+        if self._place is not None:
+            return self._place
+        if get_worker_info() is None and self._progress.in_workers():
+            raise FacefoldError(
+                "worker processes read this loader, ahead of what their DataLoader has handed "
+                "out: take the state of a torchdata StatefulDataLoader, or use num_workers=0"
+            )
+        return Place(*self._progress.at())
 
     def __iter__(self) -> Iterator[Sample]:
-        epoch, start = self.epoch, self.position
         worker = get_worker_info()
-        turn, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        if self.own_steps_of:
-            if self.own_steps_of != workers:
-                raise FacefoldError(
-                    f"a worker's state of {self.own_steps_of} workers, here are {workers}: resume "
-                    "with as many, or from a state of this loader itself"
-                )
-            turn = 0
-        starts = self._starts(epoch, start)[turn::workers]
-        for first, batch in self._batches(epoch, starts):
-            # a worker's own next step; the others' are in between
-            self.position = first + workers * self.stride
-            if worker is None:
-                self.position = min(self.position, self.order.size(epoch))
+        if worker is None:
+            check_accelerate(self, self.world)
+            return self._iteration()
+        # a worker's place is asked for before its first batch
+        loaded, self._loaded = self._loaded, None
+        if loaded is None:
+            steps = self._steps
+            epoch, start = self._progress.begin(worker, lambda epoch: len(steps.starts(epoch)))
+            self._place = Place(epoch, start + worker.id * self.stride)
+        else:
+            self._progress.enter(worker, loaded.epoch, turned=loaded.turned)
+            self._place = loaded
+        return self._turns(worker, self._place, loaded is not None)
+
+    def _iteration(self) -> Iterator[Sample]:
+        progress, steps = self._progress, self._steps
+        if progress.in_workers():
+            progress.go(progress.newest()[0] + 1, 0)
+        epoch, position = progress.at()
+        steps.check(epoch)
+        starts = steps.starts(epoch, position)
+        if not starts:  # ranks have come since the state was loaded
+            progress.go(epoch + 1, 0)
+        for first, batch in self._gathering.batches(steps, epoch, starts):
+            following = steps.following(epoch, first)
+            progress.go(following.epoch, following.position)
             yield batch.pop()
-        self.set_epoch(epoch + 1)
 
-    def _starts(self, epoch: int, position: int) -> range:
-        """The first positions of an epoch's steps, from a position on."""
-        size = self.order.size(epoch)
-        return range(position, size - self.stride + 1 if self.drop_last else size, self.stride)
-
-    def _positions(self, epoch: int, first: int) -> Array:
-        """(B,) of this rank in the step that begins at `first`."""
-        held = min(self.stride, self.order.size(epoch) - first) // self.order.group
-        low, high = (held * r // self.world for r in (self.rank, self.rank + 1))
-        return np.arange(first + low * self.order.group, first + high * self.order.group)
-
-    def _batches(self, epoch: int, starts: range) -> Iterator[tuple[int, list[Sample]]]:
-        """First position and batch of each step.
-
-        The batch is in a list to be popped from, for no frame may hold it while the next is read:
-        the ring would have to lend one buffer more, and what does not fit the cache is gathered a
-        third more slowly.
-        """
-        # an iteration has its rings for itself, and leaves them to the next one, each to the same
-        # reader: the caller's has the fewest buffers
-        readers = range(self.threads + 1)
-        rings = [self._rings.pop(0) if self._rings else self._ring() for _ in readers]
-        draws = _Draws(self, epoch, starts)
-
-        def read(i: int, reader: int) -> Sample:
-            return self._batch(draws[i], rings[reader])
-
-        reading = Reading(read, len(starts), self.threads, self.ahead)
-        try:
-            for i, first in enumerate(starts):
-                yield first, [reading.batch(i)]
-        finally:
-            reading.close()
-            self._rings += rings
-
-    def _ring(self) -> Ring:
-        shapes = self.dataset.array_shapes()
-        if self.dataset.unpack_validity and not self.pin:
-            shapes.pop("validity", None)  # unpacking makes memory of its own: spare the copy
-        return Ring(shapes, self.batch_size, self.pin)
-
-    def _planned(self, epoch: int, starts: range) -> list[Draw]:
-        """This rank's samples of some steps; an order answers for many at once more cheaply."""
-        parts = [self._positions(epoch, first) for first in starts]
-        samples, ends = self.order.at(epoch, np.concatenate(parts)), np.cumsum([*map(len, parts)])
-        return [
-            Draw(epoch, part, samples[end - len(part) : end])
-            for part, end in zip(parts, ends.tolist(), strict=True)
-        ]
-
-    def _batch(self, draw: Draw, ring: Ring) -> Sample:
-        batch = self.dataset.gather(draw.samples, ring.lend(len(draw.samples)))
-        return batch if self.transform is None else self.transform(batch, draw)
-
-
-class _Draws:
-    """The draws of an epoch's steps by number, planned many at a time."""
-
-    def __init__(self, loader: FaceLoader, epoch: int, starts: range) -> None:
-        self.loader, self.epoch, self.starts = loader, epoch, starts
-        self.many = max(1, PLANNED // loader.batch_size)
-        self.plan = lru_cache(2)(self._plan)  # threads may be in the next one already
-
-    def __getitem__(self, i: int) -> Draw:
-        return self.plan(i // self.many)[i % self.many]
-
-    def _plan(self, part: int) -> list[Draw]:
-        return self.loader._planned(self.epoch, self.starts[part * self.many :][: self.many])
-
-
-def _rank_and_world(rank: int | None, world: int | None) -> tuple[int, int]:
-    """As given, else those of the process group where one is initialised, else one rank."""
-    if rank is None and world is None:
-        distributed = torch.distributed
-        if distributed.is_available() and distributed.is_initialized():
-            return distributed.get_rank(), distributed.get_world_size()
-        return 0, 1
-    rank, world = rank or 0, world or 1
-    if not 0 <= rank < world:
-        raise FacefoldError(f"rank {rank} of {world}: expected 0 … {world - 1}")
-    return rank, world
+    def _turns(self, worker: WorkerInfo, place: Place, resumed: bool) -> Iterator[Sample]:
+        """A worker's part of an epoch: every `num_workers`-th step from its place on."""
+        progress, steps = self._progress, self._steps
+        epochs = progress.epochs(worker)
+        if resumed and max(epochs) > place.epoch:  # another worker has had the last step
+            place = steps.next_epoch(place)
+        elif not resumed and len(epochs) > 1:
+            raise FacefoldError(
+                f"worker processes are in the epochs {sorted(epochs)}: a DataLoader was left "
+                "before all of them had started; call set_epoch, then begin again"
+            )
+        steps.check(place.epoch)
+        starts = steps.starts(place.epoch, place.position)[:: worker.num_workers]
+        progress.enter(worker, place.epoch, read=not starts, turned=place.turned)
+        for first, batch in self._gathering.batches(steps, place.epoch, starts):
+            self._place = steps.next_turn(place.epoch, first, worker.num_workers)
+            if first == starts[-1]:
+                progress.enter(worker, place.epoch, read=True, turned=place.turned)
+            yield batch.pop()

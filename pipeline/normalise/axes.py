@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
 from pipeline.geometry.rigid import umeyama
 from pipeline.landmarks.check import average_face
 from pipeline.registry.sections import Axes, Direction
@@ -74,7 +74,9 @@ def check_axes(scan_id: str, axes: Axes, marks_68: Array, limit_deg: float) -> N
     """FormatError where canonical (68,3) landmarks show a face turned further than the limit."""
     turn = face_turn(marks_68)
     if turn is not None and degrees_of(turn) > limit_deg:
-        raise FormatError(scan_id, *contradiction(axes, turn, limit_deg, "its landmarks show"))
+        fault, remedy = contradiction(axes, turn, limit_deg, "its landmarks show")
+        figures = {"turned_deg": round(degrees_of(turn), 1)}
+        raise FormatError(scan_id, fault, remedy, Code.AXES, figures)
 
 
 def contradiction(axes: Axes, turn: Array, limit_deg: float, witness: str) -> tuple[str, str]:
@@ -103,4 +105,4 @@ def check_side(scan_id: str, marks_68: Array, vertices: Array, normals: Array) -
     if near.any() and float((normals[near] @ turn[:, 2]).mean()) < MIN_FACING:
         fault = "its landmarks' left and right are swapped, or the scan is mirrored"
         remedy = "check the order of the landmarks, and the sign of each axis of the export"
-        raise FormatError(scan_id, fault, remedy)
+        raise FormatError(scan_id, fault, remedy, Code.LANDMARKS_ORDER)

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from pipeline.errors import FacefoldError, FormatError
+from pipeline.errors import Code, FacefoldError, FormatError
 from pipeline.formats import read_scan
 from pipeline.landmarks import read_landmarks, resolve
 from pipeline.landmarks.check import check_order
 from pipeline.landmarks.schemes import scheme_by_count, to_68
 from pipeline.normalise.axes import check_axes, check_side
 from pipeline.normalise.size import sizes_of
-from pipeline.normalise.surface import clean, cloud_normals, face_outwards, surface_normals
-from pipeline.registry import Axes, Limits, SourceRegistry
+from pipeline.normalise.surface import (
+    Cleaned,
+    clean,
+    cloud_normals,
+    face_outwards,
+    surface_normals,
+)
+from pipeline.registry import Axes, Limits
+from pipeline.registry.transforms import matrix_of
 from pipeline.types import Array, RawScan, Scan, ScanRecord
 from pipeline.units import find_unit
 
+if TYPE_CHECKING:  # its values are in a scan's key, and its checks need not be
+    from pipeline.registry import SourceRegistry
+
+FAR_MM = 2000.0
+"""A coordinate up to here is off by 0.00006 mm at most in float32."""
 LANDMARK_DISTANCE_MM = 25.0
 """Landmarks of one frame with their scan lie nearer than this to its vertices, half of them."""
 
@@ -34,9 +48,11 @@ def normalise(
     scheme: str | None = None,
     limits: Limits | None = None,
     scale: float = 1.0,
+    own: Array | None = None,
 ) -> Scan:
     """The scan in millimetres and canonical axes, cleaned; only the unit's factor and the source's
-    own `scale`, which brings raw coordinates into `unit`, change its size.
+    own rule, which brings raw coordinates into `unit`, change its size: `scale`, or a similarity
+    `own` (4,4), which moves and turns them as well.
 
     `axes` None means an unknown pose: the file's axes are kept and the scan is not `oriented`.
     landmarks (L,3) in the file's unit and axes, NaN rows missing, of `scheme` (else its count
@@ -45,16 +61,23 @@ def normalise(
     show a face turned away from `axes`.
     """
     limits = limits or Limits()
-    if not len(raw.vertices):
-        raise FormatError(scan_id, "no vertices", "leave the file out by scans.exclude")
+    if own is None:
+        own = np.diag([scale, scale, scale, 1.0])
+    else:
+        scale = float(np.cbrt(np.linalg.det(own[:3, :3])))
+    surface = _cleaned(scan_id, raw)
     marks_68 = None
     if landmarks is not None:
         scheme = scheme or scheme_by_count(len(landmarks)).name
         marks_68 = to_68(scheme, landmarks) * scale
-    found = find_unit(unit, sizes_of(raw.vertices * np.float64(scale), marks_68, limits))
+    found = find_unit(unit, sizes_of(unit, surface, scale, marks_68, limits))
     matrix = np.eye(4)
-    matrix[:3, :3] = scale * found.mm * (np.eye(3) if axes is None else axes.rotation())
-    vertices, faces = _surface(scan_id, raw, matrix)
+    matrix[:3, :3] = found.mm * (np.eye(3) if axes is None else axes.rotation())
+    matrix = matrix @ own
+    vertices, matrix = centred(transform(matrix, surface.vertices), matrix)
+    faces = surface.faces
+    if len(faces):
+        faces = face_outwards(vertices, faces, surface.edges)
     normals = surface_normals(vertices, faces) if len(faces) else cloud_normals(vertices)
     landmarks_mm = confidence = None
     if landmarks is not None and scheme is not None:
@@ -67,6 +90,7 @@ def normalise(
             check_side(scan_id, marks_mm, vertices, normals)
         if axes is not None:
             check_axes(scan_id, axes, marks_mm, limits.turn_deg)
+    left_out, share = _left_out(raw, surface)
     return Scan(
         scan_id=scan_id,
         vertices_mm=vertices,
@@ -75,12 +99,14 @@ def normalise(
         source_to_canonical=matrix,
         unit=found.unit,
         unit_factor_mm=found.mm,
-        unit_evidence=(f"file × {scale:g}, " if scale != 1 else "") + found.evidence,
+        unit_evidence=(f"file × {scale:g}, " if abs(scale - 1) > 1e-9 else "") + found.evidence,
         landmarks_mm=landmarks_mm,
         landmark_scheme=scheme,
         landmark_confidence=confidence,
         landmark_source=None if landmarks is None else "file",
         oriented=axes is not None,
+        left_out=left_out,
+        left_out_share=share,
     )
 
 
@@ -89,22 +115,61 @@ def transform(a_to_b: Array, points: Array) -> Array:
     return np.asarray(points, np.float64) @ a_to_b[:3, :3].T + a_to_b[:3, 3]
 
 
-def _surface(scan_id: str, raw: RawScan, matrix: Array) -> tuple[Array, Array]:
-    """Clean vertices (V,3) and outward triangles (F,3) in the frame `matrix` leads to."""
+def centred(vertices_mm: Array, matrix: Array) -> tuple[Array, Array]:
+    """Vertices (V,3) and the (4,4) matrix that led to them, moved to the origin if far from it.
+
+    By whole millimetres, so that the motion is exact, and only from beyond FAR_MM: nearer scans
+    lose nothing in float32 and keep the frame that their makers gave them.
+    """
+    if np.abs(vertices_mm).max() <= FAR_MM:
+        return vertices_mm, matrix
+    middle = np.round(np.median(vertices_mm, axis=0))
+    moved = matrix.copy()
+    moved[:3, 3] -= middle
+    return vertices_mm - middle, moved
+
+
+HARMLESS = {
+    *("faces_empty", "faces_repeated"),
+    *("vertices_repeated", "vertices_not_finite", "vertices_unused"),
+}
+"""What may go and nothing that was measured goes with it; holes of a range image are no numbers."""
+
+
+def _left_out(raw: RawScan, surface: Cleaned) -> tuple[dict[str, int], float]:
+    """What reading and cleaning left out, and the share of the triangles, or points, that is."""
+    found = Counter(raw.left_out) + Counter(surface.left_out)
+    of_faces = len(raw.faces) > 0
+    kind = "faces_" if of_faces else "vertices_"
+
+    def lost(some: Mapping[str, int]) -> int:
+        return sum(n for why, n in some.items() if why.startswith(kind) and why not in HARMLESS)
+
+    n_read = len(raw.faces) if of_faces else len(raw.vertices)
+    return dict(found), lost(found) / (n_read + lost(raw.left_out))
+
+
+def _cleaned(scan_id: str, raw: RawScan) -> Cleaned:
+    remedy = "leave the file out by scans.exclude"
+    if not len(raw.vertices):
+        raise FormatError(scan_id, "no vertices", remedy, Code.NO_SURFACE)
     surface = clean(raw.vertices, raw.faces)
-    vertices = transform(matrix, surface.vertices)
-    if not len(raw.faces):
-        return vertices, surface.faces
-    if not len(surface.faces):
+    if len(raw.faces) and not len(surface.faces):
         fault = f"none of its {len(raw.faces)} triangles has an area"
-        raise FormatError(scan_id, fault, "export the mesh again")
-    return vertices, face_outwards(vertices, surface.faces)
+        raise FormatError(scan_id, fault, "export the mesh again", Code.NO_SURFACE)
+    if not len(surface.vertices):
+        fault = f"none of its {len(raw.vertices)} points is finite"
+        raise FormatError(scan_id, fault, remedy, Code.NO_SURFACE)
+    return surface
 
 
 def _check_near(scan_id: str, landmarks_mm: Array, vertices_mm: Array) -> None:
     known = landmarks_mm[np.isfinite(landmarks_mm).all(axis=1)]
     if not len(known):
-        raise FormatError(scan_id, "all of its landmarks are missing", "remove the landmark file")
+        remedy = "remove the landmark file"
+        raise FormatError(
+            scan_id, "all of its landmarks are missing", remedy, Code.LANDMARKS_UNREADABLE
+        )
     tree = cKDTree(vertices_mm, leafsize=32, balanced_tree=False)  # built in half the time
     distance = float(np.median(tree.query(known)[0]))
     if distance > LANDMARK_DISTANCE_MM:
@@ -113,14 +178,16 @@ def _check_near(scan_id: str, landmarks_mm: Array, vertices_mm: Array) -> None:
             f"expected less than {LANDMARK_DISTANCE_MM:.0f}: check that the landmark file belongs "
             "to this scan, in the same unit and frame, and counts vertices from the right number"
         )
-        raise FormatError(scan_id, fault, remedy)
+        raise FormatError(
+            scan_id, fault, remedy, Code.LANDMARKS_APART, {"median_distance_mm": distance}
+        )
 
 
 def _check_order(scan_id: str, scheme: str, landmarks_mm: Array) -> None:
     faults = check_order(scheme, landmarks_mm)
     if faults:
         remedy = f"check that the file's landmarks are those of scheme {scheme}, in its order"
-        raise FormatError(scan_id, "; ".join(faults), remedy)
+        raise FormatError(scan_id, "; ".join(faults), remedy, Code.LANDMARKS_ORDER)
 
 
 def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
@@ -129,7 +196,9 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
     Raises a FacefoldError whose `stage` is `read`, `landmarks` or `normalise`.
     """
     points = scheme = None
+    registry = registry.under(record.rule)
     with in_stage("read"):
+        own = matrix_of(record.transform, record.path) if record.transform else None
         raw = read_scan(record.path, record.format, **registry.reader)
     if record.landmark_path is not None and registry.landmarks is not None:
         scheme = registry.landmarks.scheme
@@ -147,6 +216,7 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
             scheme=scheme,
             limits=registry.limits.of(record.expression),
             scale=record.scale,
+            own=own,
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pipeline.errors import ModelError
 from pipeline.flame.model import FlameModel
-from pipeline.quality.declared import likely_instead, wrong_axes
+from pipeline.quality.declared import gates_within, likely_instead, wrong_axes
 from pipeline.quality.gates import GATES, Gates, gates_from
 from pipeline.quality.measures import Measures, measure
 from pipeline.types import Quality, Registration, Scan, Verdict
@@ -20,6 +20,7 @@ __all__ = [
     "Measures",
     "assess",
     "gates_from",
+    "gates_within",
     "likely_instead",
     "measure",
     "wrong_axes",

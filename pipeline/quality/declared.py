@@ -15,11 +15,20 @@ from pipeline.errors import Code, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import umeyama
 from pipeline.normalise.axes import contradiction, degrees_of, likely_axes, said
+from pipeline.normalise.size import part_extents
+from pipeline.quality.gates import Gates
 from pipeline.registration.search import search
 from pipeline.registration.template import Template
 from pipeline.registry import Axes, Limits
 from pipeline.types import Array, Refusal, Registration, Scan
-from pipeline.units import UNITS, Size, extent, fitting_units
+from pipeline.units import UNITS, Size
+
+
+def gates_within(gates: Gates, limits: Limits) -> Gates:
+    """The gates of a source's scans: the size of a face is what the source says, if it says one."""
+    if "outer_eye_mm" not in limits.model_fields_set:
+        return gates
+    return replace(gates, outer_eye_mm=limits.outer_eye_mm)
 
 
 def wrong_axes(
@@ -49,9 +58,12 @@ def likely_instead(
     if scan.landmarks_mm is not None:
         return ""
     limits = limits or Limits()
-    size = Size("", extent(scan.vertices_mm) / scan.unit_factor_mm, *limits.extent_mm)
+    extents = [mm / scan.unit_factor_mm for mm in part_extents(scan.vertices_mm, scan.faces)]
+    sizes = [Size("", value, *limits.extent_mm) for value in extents]
     found = []
-    for unit in fitting_units([size]):
+    for unit in UNITS:
+        if not any(size.fits(unit) for size in sizes):
+            continue
         if unit == scan.unit and axes is None:
             continue  # that pose and size were searched
         turn = _found_turn(scan, template, UNITS[unit] / scan.unit_factor_mm)

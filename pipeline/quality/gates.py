@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -11,12 +10,9 @@ from typing import Any, Literal, NamedTuple
 from pipeline.errors import Code, RegistryError
 from pipeline.quality.measures import Measures
 from pipeline.types import Refusal
-from pipeline.units import OUTER_EYE_MM
+from pipeline.units import EYE_SLACK, OUTER_EYE_MM, outside
 
 Limits = tuple[float, float]
-EYE_SLACK = 0.1
-"""Without landmarks the registered eye corners lie a few millimetres along the lids from the true
-ones; a wrong unit or a scaled scan is further off than this share."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Gates:
     """Share of the face's triangles that are turned over."""
     outer_eye_mm: Limits = OUTER_EYE_MM
     """Smallest and largest distance of the outer eye corners; more than EYE_SLACK outside is
-    refused."""
+    refused. A source's own `limits` go before it."""
     bending_mm: Limits = (3.0, 6.0)
     """Median free-form displacement of the face less a rigid one; model with an identity basis."""
     template_bending_mm: Limits = (6.0, 10.0)
@@ -45,6 +41,8 @@ class Gates:
     """Correlation of nose, sockets and lips with the template's; less is worse."""
     normals_deg: Limits = (16.0, 19.5)
     """Median angle of the face's normals to those of the template laid onto it."""
+    left_out_share: Limits = (0.2, 1.0)
+    """Share of the file's surface or points that reading and cleaning left out."""
 
 
 def gates_from(thresholds: Mapping[str, Any]) -> Gates:
@@ -125,12 +123,10 @@ def flips(m: Measures, gates: Gates) -> Finding | None:
 
 
 def size(m: Measures, gates: Gates) -> Finding | None:
-    low, high = gates.outer_eye_mm
-    if low <= m.outer_eye_mm <= high or math.isnan(m.outer_eye_mm):
+    verdict = outside(m.outer_eye_mm, gates.outer_eye_mm, EYE_SLACK)
+    if not verdict:
         return None
-    verdict: Literal["review", "reject"] = "review"
-    if not low * (1 - EYE_SLACK) <= m.outer_eye_mm <= high * (1 + EYE_SLACK):
-        verdict = "reject"
+    low, high = gates.outer_eye_mm
     said = f"outer eye corners {m.outer_eye_mm:.1f} mm apart, limits {low:g}–{high:g}"
     return _finding(verdict, Code.SIZE, said, outer_eye_mm=m.outer_eye_mm)
 
@@ -156,6 +152,11 @@ def normals(m: Measures, gates: Gates) -> Finding | None:
     return _above(Code.NOT_A_FACE, m.normals_deg, gates.normals_deg, said)
 
 
+def clutter(m: Measures, gates: Gates) -> Finding | None:
+    said = f"{m.left_out_share:.2f} of the file was left out as damaged or as clutter"
+    return _above(Code.CLUTTER, m.left_out_share, gates.left_out_share, said)
+
+
 Gate = Callable[[Measures, Gates], Finding | None]
 
 GATES: Mapping[str, Gate] = MappingProxyType(
@@ -169,5 +170,6 @@ GATES: Mapping[str, Gate] = MappingProxyType(
         "plausible shape": plausible_shape,
         "relief": relief,
         "normals": normals,
+        "clutter": clutter,
     }
 )

@@ -49,6 +49,8 @@ class Measures:
     """Correlation of the face's relief with the template's, see `_relief`."""
     normals_deg: float
     """Median angle between normals of the face and of the template laid onto it."""
+    left_out_share: float = 0.0
+    """Of the file, see `Scan`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +121,7 @@ def measure(scan: Scan, registration: Registration, model: FlameModel) -> Measur
         shape_rms=float(np.sqrt((registration.shape[:n_shape] ** 2).mean())) if n_shape else 0.0,
         relief=_relief(model.template_mm, upright, used),
         normals_deg=_median(_turned_deg(upright, used, model)),
+        left_out_share=scan.left_out_share,
     )
 
 

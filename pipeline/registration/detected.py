@@ -37,7 +37,7 @@ def detected_landmarks(registration: Registration, model: FlameModel) -> tuple[A
 
     error = at_landmarks(registration.expected_error_mm.astype(np.float64))
     seen = at_landmarks(registration.validity.astype(np.float64)) >= 0.5
-    seen &= ~np.isin(embedding.indices_68, CONTOUR_68)
+    seen &= ~np.isin(embedding.indices_68, CONTOUR_68) & (embedding.indices_68 >= 0)
     found = embedding.indices_68[seen]
     points[found] = embedding.positions(registration.vertices_mm, model.faces)[seen]
     confidence[found] = (1 / (1 + np.square(error / CERTAIN_MM)))[seen]

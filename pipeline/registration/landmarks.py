@@ -1,4 +1,4 @@
-"""Landmarks of scan and template matched by their iBUG index."""
+"""Landmarks of scan and template matched by their iBUG index, or in order."""
 
 from __future__ import annotations
 
@@ -64,8 +64,11 @@ def landmark_targets(template: Template, scans: Sequence[Scan]) -> LandmarkTarge
     points = np.zeros((len(scans), len(keep), 3))
     confidence = np.zeros(points.shape[:2])
     for row, scan in enumerate(scans):
-        found, trust = landmarks_68(scan)
-        points[row], confidence[row] = np.nan_to_num(found[names]), trust[names]
+        if embedding.in_order:
+            found, trust = landmarks_in_order(scan, len(keep))
+        else:
+            found, trust = (values[names] for values in landmarks_68(scan))
+        points[row], confidence[row] = np.nan_to_num(found), trust
 
     def real(array: Array) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float64, device=template.device)
@@ -76,6 +79,15 @@ def landmark_targets(template: Template, scans: Sequence[Scan]) -> LandmarkTarge
         points=real(points),
         confidence=real(confidence),
     )
+
+
+def landmarks_in_order(scan: Scan, count: int) -> tuple[Array, Array]:
+    """The scan's landmarks (L,3) mm and their confidence (L,), none where they are not `count`."""
+    if scan.landmarks_mm is None or len(scan.landmarks_mm) != count:
+        return np.full((count, 3), np.nan), np.zeros(count)
+    missing = ~np.isfinite(scan.landmarks_mm).all(axis=1)
+    given = np.ones(count) if scan.landmark_confidence is None else scan.landmark_confidence
+    return scan.landmarks_mm, np.where(missing, 0.0, np.nan_to_num(given))
 
 
 def landmarks_68(scan: Scan) -> tuple[Array, Array]:

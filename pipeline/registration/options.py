@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from pipeline.errors import RegistrationError
+from pipeline.units import OUTER_EYE_MM
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class RegistrationOptions:
     """A vertex is valid where the scan's surface is at most this far away."""
     max_median_mm: float = 3.0
     """Failed where half of the face is further from the scan than this."""
+    outer_eye_mm: tuple[float, float] = OUTER_EYE_MM
+    """Distance of the outer eye corners that faces may have: where it is wider than adults', the
+    search for a pose tries smaller or larger faces as well. No face is ever scaled by it."""
 
     def __post_init__(self) -> None:
         least = {"model_iterations": 0, "residual_iterations": 1, "fine_iterations": 0, "modes": 0}
@@ -53,7 +57,7 @@ class RegistrationOptions:
                 raise RegistrationError(
                     f"registration option {name}: {getattr(self, name)}, expected ≥ {limit}"
                 )
-        for name in ("residual_noise_mm", "fine_wavelength_mm", "robust_mm"):
+        for name in ("residual_noise_mm", "fine_wavelength_mm", "robust_mm", "outer_eye_mm"):
             pair = tuple(float(x) for x in getattr(self, name))
             if len(pair) != 2 or min(pair) <= 0:
                 raise RegistrationError(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import RegistrationError
+from pipeline.errors import Code, FacefoldError, RegistrationError
 from pipeline.flame.lbs import pose_vertices
 from pipeline.flame.model import FlameModel
 from pipeline.registration.coefficients import (
@@ -32,15 +33,28 @@ from pipeline.registration.matches import ScanSurface, find_matches
 from pipeline.registration.methods import METHODS, Fitted, Task
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.search import search, settle
+from pipeline.registration.solvable import solvable
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registration.uncertainty import UNKNOWN_MM
 from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Array, Registration, Scan
 
 Status = Literal["converged", "iteration limit", "failed"]
+
+
+class Outcome(NamedTuple):
+    status: Status
+    reason: str = ""
+    code: Code | None = None
+    figures: Mapping[str, float] = MappingProxyType({})
+
+
 DEFAULT_OPTIONS = RegistrationOptions()
 MIN_VERTICES = 100
 MIN_LANDMARKS = 4
 """With fewer the pose is searched for instead."""
+MIN_DEPTH_MM = 1.0
+"""Root mean square distance of a scan's points to the plane that they lie closest to. A forehead
+alone has 1.5, a face 15."""
 
 
 def register(
@@ -139,42 +153,59 @@ def register_batch(
     options: RegistrationOptions,
 ) -> list[Registration]:
     """Registers scans as one batch of tensors; those without a start are set aside."""
-    surfaces, starts, faults = [], [], {}
+    started: dict[int, tuple[ScanSurface, Coefficients]] = {}
+    results: dict[int, Registration] = {}
     landmarks = landmark_targets(template, scans)
     for row, scan in enumerate(scans):
         try:
-            surface, start = start_of(template, scan, landmarks, row, given[row])
+            with solvable(scan.scan_id):
+                started[row] = start_of(template, scan, landmarks, row, given[row], options)
         except RegistrationError as fault:
-            faults[row] = str(fault)
-            continue
-        surfaces.append(surface)
-        starts.append(start)
-    rows = [row for row in range(len(scans)) if row not in faults]
-    results = {row: failed(template, scans[row].scan_id, why) for row, why in faults.items()}
-    if rows:
-        marks = landmarks.of(rows)
+            results[row] = failed(template, scan.scan_id, fault)
+
+    def fit(rows: list[int]) -> None:
+        surfaces, starts = zip(*(started[row] for row in rows), strict=True)
         # numbered anew: those of failed scans are gone
         left = torch.tensor([people[row] for row in rows], device=template.device)
         person = torch.unique(left, return_inverse=True)[1]
-        task = Task(template, surfaces, marks, concatenate(starts), person, options)
-        fitted = METHODS[options.method](task)
-        found = judge(template, [scans[r] for r in rows], surfaces, marks, person, fitted, options)
-        results.update(zip(rows, found, strict=True))
+        marks = landmarks.of(rows)
+        task = Task(template, list(surfaces), marks, concatenate(starts), person, options)
+        scan_id = scans[rows[0]].scan_id
+        try:
+            with solvable(scan_id):
+                found = judge(task, [scans[row] for row in rows], METHODS[options.method](task))
+            results.update(zip(rows, found, strict=True))
+        except RegistrationError as fault:
+            if len(rows) == 1:
+                results[rows[0]] = failed(template, scan_id, fault)
+            for row in rows if len(rows) > 1 else []:
+                fit([row])  # which of them it is shows alone
+
+    if started:
+        fit(list(started))
     return [results[row] for row in range(len(scans))]
 
 
 def start_of(
-    template: Template, scan: Scan, landmarks: LandmarkTargets, row: int, given: Array | None
+    template: Template,
+    scan: Scan,
+    landmarks: LandmarkTargets,
+    row: int,
+    given: Array | None,
+    options: RegistrationOptions,
 ) -> tuple[ScanSurface, Coefficients]:
     """The scan's search structure and the template placed on it: as given, by landmarks, by search.
 
-    Raises RegistrationError where the scan has too few vertices or neither start can be trusted.
+    Raises RegistrationError where the scan has too few vertices, no depth, or neither start can be
+    trusted.
     """
     if len(scan.vertices_mm) < MIN_VERTICES:
         raise RegistrationError(
             f"scan {scan.scan_id}: {len(scan.vertices_mm)} vertices, expected at least "
-            f"{MIN_VERTICES}; is this the whole scan?"
+            f"{MIN_VERTICES}; is this the whole scan?",
+            figures={"vertices": len(scan.vertices_mm)},
         )
+    check_depth(scan)
     surface = ScanSurface.of(scan, template.device)
     rest = rest_coefficients(template, 1)
     vertices = posed_vertices(template, rest)
@@ -183,8 +214,23 @@ def start_of(
     elif int((landmarks.confidence[row] > 0).sum()) >= MIN_LANDMARKS:
         motion = rigid_from_landmarks(vertices[0], landmarks, row, scan.scan_id)
     else:
-        motion = search(template, scan)
+        motion = search(template, scan, options.outer_eye_mm)
     return surface, place(template, rest, *(part[None].to(template.device) for part in motion))
+
+
+def check_depth(scan: Scan) -> None:
+    """Raises RegistrationError where the scan is a plane, a line or a point, not a face."""
+    points = scan.vertices_mm.astype(np.float64)
+    points -= points.mean(axis=0)
+    spread = np.sqrt(np.maximum(np.linalg.eigvalsh(points.T @ points / len(points)), 0.0))
+    if spread[0] < MIN_DEPTH_MM:
+        shape = "a plane" if spread[1] > MIN_DEPTH_MM else "a line"
+        raise RegistrationError(
+            f"scan {scan.scan_id}: it lies within {spread[0]:.2g} mm (rms) of {shape}, expected at "
+            f"least {MIN_DEPTH_MM:g}: no face; check that this is the whole scan",
+            Code.NOT_A_FACE,
+            {"depth_mm": float(spread[0])},
+        )
 
 
 def settled(template: Template, scan: Scan, start: Array) -> tuple[Tensor, Tensor]:
@@ -196,16 +242,9 @@ def settled(template: Template, scan: Scan, start: Array) -> tuple[Tensor, Tenso
         return torch.from_numpy(rotation), torch.from_numpy(translation)
 
 
-def judge(
-    template: Template,
-    scans: Sequence[Scan],
-    surfaces: list[ScanSurface],
-    landmarks: LandmarkTargets,
-    person: Tensor,
-    fitted: Fitted,
-    options: RegistrationOptions,
-) -> list[Registration]:
+def judge(task: Task, scans: Sequence[Scan], fitted: Fitted) -> list[Registration]:
     """Distances, validity and status of every result of a batch."""
+    template, surfaces, landmarks, _, person, options = task
     reach, cosine = options.robust_mm[1], options.min_normal_cosine
     matches = find_matches(fitted.vertices, surfaces, template, reach, cosine, on_triangles=True)
     posed = posed_as_stored(template, fitted.coefficients)
@@ -218,7 +257,9 @@ def judge(
         vertices = fitted.vertices[row].cpu().numpy()
         distance = matches.distance[row].cpu().numpy()
         valid = trusted[row].cpu().numpy()
-        status, reason = status_of(template, distance, valid, fitted.change_mm[row], options)
+        status, reason, code, figures = status_of(
+            template, distance, valid, fitted.change_mm[row], options
+        )
         results.append(
             Registration(
                 scan_id=scan.scan_id,
@@ -237,6 +278,8 @@ def judge(
                 iterations=fitted.iterations,
                 status=status,
                 reason=reason,
+                code=code,
+                figures=dict(figures),
                 landmark_error_mm=errors[row],
             )
         )
@@ -245,26 +288,29 @@ def judge(
 
 def status_of(
     template: Template, distance: Array, valid: Array, change: Tensor, options: RegistrationOptions
-) -> tuple[Status, str]:
+) -> Outcome:
     """Status and reason from the fit of the face."""
     face = template.face_region.cpu().numpy()
     coverage = float(valid[face].mean())
     if coverage < 0.1:
-        return "failed", f"the scan covers {coverage:.0%} of the face, expected at least 10 %"
+        reason = f"the scan covers {coverage:.0%} of the face, expected at least 10 %"
+        return Outcome("failed", reason, Code.COVERAGE, {"coverage": coverage})
     # where the scan ends the template goes on: only the better half tells how well it fits
     median = float(np.quantile(distance[face], 0.5 * min(1.0, coverage + 0.25)))
     if median > options.max_median_mm:
-        return "failed", (
+        reason = (
             f"the face lies {median:.1f} mm from the scan at the median, "
             f"expected at most {options.max_median_mm:g} mm"
         )
+        return Outcome("failed", reason, Code.SURFACE_DISTANCE, {"median_mm": median})
     moved = float(change.cpu().numpy()[face][valid[face]].mean())
     if moved > options.tolerance_mm:
-        return "iteration limit", (
+        reason = (
             f"the last iteration still moved the face by {moved:.2f} mm on average, "
             f"expected at most {options.tolerance_mm:g} mm"
         )
-    return "converged", ""
+        return Outcome("iteration limit", reason, figures={"moved_mm": moved})
+    return Outcome("converged")
 
 
 def neutral_vertices(template: Template, fitted: Fitted) -> Tensor:
@@ -290,7 +336,7 @@ def shared_by(person: Tensor, neutral: Tensor, valid: Tensor) -> Tensor:
     return (sum_by_person(weight * neutral, person) / sum_by_person(weight, person))[person]
 
 
-def failed(template: Template, scan_id: str, reason: str) -> Registration:
+def failed(template: Template, scan_id: str, fault: FacefoldError) -> Registration:
     """A result that is only a reason; its arrays hold the model at rest."""
     rest = template.model.template_mm
     n = len(rest)
@@ -310,7 +356,9 @@ def failed(template: Template, scan_id: str, reason: str) -> Registration:
         expected_error_mm=np.full(n, UNKNOWN_MM),
         iterations=0,
         status="failed",
-        reason=reason,
+        reason=str(fault),
+        code=fault.code,
+        figures=fault.figures,
     )
 
 

@@ -18,14 +18,16 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from pipeline.errors import RegistrationError
+from pipeline.errors import Code, RegistrationError
 from pipeline.geometry.features import ring_profiles, thin
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.geometry.rigid import rotation_matrices, umeyama
 from pipeline.registration.annealing import geometric
 from pipeline.registration.coefficients import posed_vertices, rest_coefficients
+from pipeline.registration.solvable import solvable
 from pipeline.registration.template import Template
 from pipeline.types import Array, Scan
+from pipeline.units import OUTER_EYE_MM
 
 SURFACE_CELL_MM, FEATURE_CELL_MM = 7.0, 10.0
 FACE_CELL_MM, CONTEXT_CELL_MM, CONTEXT_MM = 7.0, 10.0, 50.0
@@ -62,6 +64,8 @@ SHAPE_STEPS, SHAPE_REACH_MM = 10, (10.0, 4.0)
 FIRST_STIFFNESS = 100.0
 """Times the prior's precision at first: the pose comes before the shape, else a face absorbs a
 tilt."""
+SIZE_STEP = 0.85
+"""A face so much smaller or larger than the template is still found."""
 RELIEF_MM = 20.0
 JAW = 2
 """The joint of that name where a model has FLAME's."""
@@ -145,13 +149,44 @@ class Verdict:
     """Share of the face's relief where the scan has data."""
 
 
-def search(template: Template, scan: Scan) -> tuple[Tensor, Tensor]:
+def search(
+    template: Template, scan: Scan, outer_eye_mm: tuple[float, float] = OUTER_EYE_MM
+) -> tuple[Tensor, Tensor]:
     """Rotation (3,3) and translation (3,) of the template's face onto the scan.
 
-    The rigid motion that lies closest to the fitted face, where the scan has data. Raises
-    RegistrationError where no pose fits well or two different ones fit equally well.
+    The rigid motion that lies closest to the fitted face, where the scan has data. Where eye
+    corners may be nearer or farther apart than adults', smaller and larger faces are tried too, and
+    the middle of the template's face is laid onto that of the one found. Raises RegistrationError
+    where no pose fits well or two different ones fit equally well.
     """
     face = face_of(template)
+    first: RegistrationError | None = None
+    for size in face_sizes(outer_eye_mm):
+        resized = scan if size == 1 else replace(scan, vertices_mm=scan.vertices_mm / size)
+        try:
+            with solvable(scan.scan_id):
+                rotation, translation = _search(face, resized)
+        except RegistrationError as fault:
+            first = first or fault
+            continue
+        middle = rotation @ torch.from_numpy(face.centre)
+        return rotation, translation + (size - 1) * (middle + translation)
+    assert first is not None
+    raise first
+
+
+def face_sizes(outer_eye_mm: tuple[float, float]) -> list[float]:
+    """Sizes to try, relative to an adult's: 1 if it is among them, first, then smaller ones."""
+    low, high = (mm / usual for mm, usual in zip(outer_eye_mm, OUTER_EYE_MM, strict=True))
+    sizes: list[float] = []
+    size = high
+    while size >= low or not sizes:
+        sizes.append(size)
+        size *= SIZE_STEP
+    return sorted(sizes, key=lambda size: abs(np.log(size)))
+
+
+def _search(face: Face, scan: Scan) -> tuple[Tensor, Tensor]:
     vertices, normals = scan.vertices_mm.astype(np.float64), scan.normals.astype(np.float64)
     surface = Surface.of(*thin(vertices, normals, SURFACE_CELL_MM))
     rotations, translations = hypotheses(face, *thin(vertices, normals, FEATURE_CELL_MM))
@@ -160,7 +195,9 @@ def search(template: Template, scan: Scan) -> tuple[Tensor, Tensor]:
         rotations, translations = rotations[near], translations[near]
     if not len(rotations):
         raise RegistrationError(
-            f"scan {scan.scan_id}: no landmarks, and no part of it resembles a face; give landmarks"
+            f"scan {scan.scan_id}: no landmarks, and no part of it resembles a face; give "
+            "landmarks",
+            Code.NO_FACE,
         )
     for points, count in zip((60, 200), SHORTLIST[1:3], strict=True):
         score = scores(face, surface, rotations, translations, face.every(points))
@@ -183,7 +220,8 @@ def settle(
     rotations = rotation_matrices(torch.from_numpy(turns)).numpy() @ rotation
     # turned about the face, which stays where the start puts it
     translations = rotation @ face.centre + translation - rotations @ face.centre
-    return refined(scan.scan_id, face, surface, rotations, translations)
+    with solvable(scan.scan_id):
+        return refined(scan.scan_id, face, surface, rotations, translations)
 
 
 def refined(
@@ -439,7 +477,9 @@ def chosen(
         raise RegistrationError(
             f"scan {scan_id}: no landmarks, and no pose lays a face on it: the best agrees in "
             f"{found.agreement:.2f} of the {found.share:.2f} of the face that it could show, "
-            f"expected at least {MIN_AGREEMENT} of {MIN_SHARE}; give landmarks"
+            f"expected at least {MIN_AGREEMENT} of {MIN_SHARE}; give landmarks",
+            Code.NO_FACE,
+            {"agreement": found.agreement, "share": found.share},
         )
     places = rotations @ face.centre + translations
     shift = np.linalg.norm(places - places[best], axis=1)
@@ -447,6 +487,8 @@ def chosen(
     if other.any() and found.score - score[other].max() < MIN_LEAD:
         raise RegistrationError(
             f"scan {scan_id}: no landmarks, and two poses fit about equally (scores "
-            f"{found.score:.2f} and {score[other].max():.2f}); give landmarks"
+            f"{found.score:.2f} and {score[other].max():.2f}); give landmarks",
+            Code.POSE_OPEN,
+            {"score": found.score, "other_score": float(score[other].max())},
         )
     return best

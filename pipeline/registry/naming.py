@@ -7,6 +7,33 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from string import Formatter
+from typing import Any, NamedTuple
+
+from pipeline.errors import Code, FormatError
+
+NEXT = "next"
+_PLACE = re.compile(r"([A-Za-z_]\w*)(?:\+(\d+|next)|-(\d+))?")
+
+
+class Place(NamedTuple):
+    """What stands in the braces of a path template."""
+
+    name: str
+    """As written, with the shift."""
+    group: str
+    shift: int | None = 0
+    """Added to the group's number; None for the next number that is there."""
+    spec: str = ""
+    """Form of the number, as Python's: `04d`."""
+
+
+class _Number(int):
+    """Formats itself with as many digits as the name has, if no other form is given."""
+
+    width: int = 1
+
+    def __format__(self, spec: str) -> str:
+        return format(int(self), spec or f"0{self.width}d")
 
 
 @lru_cache(maxsize=1024)
@@ -55,13 +82,32 @@ def without_suffix(relative: str) -> str:
     return posixpath.splitext(stem)[0] if suffix.lower() == ".gz" else stem
 
 
-def placeholders(template: str) -> set[str]:
-    """Names in the braces of a path template; ValueError where it is malformed."""
+@lru_cache(maxsize=1024)
+def places(template: str) -> tuple[Place, ...]:
+    """What stands in the braces of a path template; ValueError where it is malformed."""
     try:
-        fields = list(Formatter().parse(template))
+        fields = [field for field in Formatter().parse(template) if field[1] is not None]
     except ValueError as error:
         raise ValueError(f"a path with {{name}} in braces ({error})") from error
-    return {name for _, name, _, _ in fields if name is not None}
+    return tuple(_place(name or "", spec or "", conversion) for _, name, spec, conversion in fields)
+
+
+def _place(name: str, spec: str, conversion: str | None) -> Place:
+    match = _PLACE.fullmatch(name)
+    if match is None or conversion:
+        raise ValueError("{name}, {name+1}, {name-1} or {name+next} in braces")
+    group, plus, minus = match.groups()
+    shift = None if plus == NEXT else int(plus or 0) - int(minus or 0)
+    if spec and not (plus or minus):
+        raise ValueError("a form such as 04d for shifted numbers alone: {name+1:04d}")
+    if spec and (shift is None or not re.fullmatch(r"0?\d?d", spec)):
+        raise ValueError("04d, or another number of digits, as the form of a number")
+    return Place(name, group, shift, spec)
+
+
+def placeholders(template: str) -> set[str]:
+    """Groups in the braces of a path template; ValueError where it is malformed."""
+    return {place.group for place in places(template)}
 
 
 def path_template(template: str) -> set[str]:
@@ -71,10 +117,34 @@ def path_template(template: str) -> set[str]:
     return placeholders(template)
 
 
-def fill(template: str, relative: str, groups: Mapping[str, str]) -> str:
-    """A path template with the groups, folder and stem of the scan at `relative`."""
+def fill(template: str, relative: str, groups: Mapping[str, str], following: str = "*") -> str:
+    """A path template with the groups, folder and stem of the scan at `relative`.
+
+    `following` stands for a number that is looked for, `{name+next}`. FormatError where a shifted
+    group is no number.
+    """
+    return posixpath.normpath(filled(template, relative, groups, following))
+
+
+def filled(template: str, relative: str, groups: Mapping[str, str], following: str = "*") -> str:
+    """`fill` of what is no path, such as a table's key."""
     folder, stem = posixpath.split(without_suffix(relative))
-    return posixpath.normpath(template.format(**{**groups, "stem": stem, "dir": folder or "."}))
+    values = {**groups, "stem": stem, "dir": folder or "."}
+    for place in places(template):
+        if place.shift is None:
+            values[place.name] = following
+        elif place.name != place.group:
+            values[place.name] = _shifted(place, values[place.group], template, relative)
+    return template.format(**values)
+
+
+def _shifted(place: Place, text: str, template: str, relative: str) -> Any:
+    if not text.isdecimal():
+        fault = f"{place.group} is {text!r} in its name, and {template} counts on from a number"
+        raise FormatError(relative, fault, "correct scans.name or the path", Code.COMPANION)
+    number = _Number(int(text) + (place.shift or 0))
+    number.width = len(text)
+    return number
 
 
 def any_glob(patterns: Iterable[str]) -> re.Pattern[str]:

@@ -13,9 +13,12 @@ def registry_schema() -> dict[str, Any]:
     schema = SourceRegistry.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "facefold source"
+    of_rules = schema["$defs"]["Rule"]["properties"]
     for field, word in WORDS.items():
-        choices = schema["properties"][field]["anyOf"]
-        choices[choices.index({"type": "null"})] = {"const": word}
+        of_rules[field].pop("default")
+        for properties in (schema["properties"], of_rules):
+            choices = properties[field]["anyOf"]
+            choices[choices.index({"type": "null"})] = {"const": word}
     return schema
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -21,11 +22,12 @@ from pydantic import (
 )
 from pydantic import Strict as StrictType
 
+from pipeline.formats import READERS
 from pipeline.landmarks import LANDMARK_READERS
 from pipeline.landmarks.schemes import SCHEMES
 from pipeline.registry.naming import glob_regex, name_regex, path_template
 from pipeline.types import Array
-from pipeline.units import EXTENT_MM, OUTER_EYE_MM
+from pipeline.units import EXTENT_MM, OUTER_EYE_MM, UNITS
 
 
 def one_of(value: str, known: Collection[str]) -> str:
@@ -55,6 +57,17 @@ def accepted_by(compile_: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def or_word(word: str) -> BeforeValidator:
+    """None where the value is this word; nothing at all is refused."""
+
+    def check(value: Any) -> Any:
+        if value is None:
+            raise ValueError(f"a value, or the word `{word}`")
+        return None if value == word else value
+
+    return BeforeValidator(check)
+
+
 def _filled_in(value: str) -> str:
     if value == "FILL":
         raise ValueError("a value in place of this placeholder")
@@ -76,6 +89,12 @@ LandmarkFormat = Annotated[
     str, known(LANDMARK_READERS), Field(json_schema_extra={"enum": sorted(LANDMARK_READERS)})
 ]
 Scheme = Annotated[str, known(SCHEMES), Field(json_schema_extra={"enum": sorted(SCHEMES)})]
+UNIT_NAMES = (*UNITS, "auto")
+Format = Annotated[str, known(READERS), Field(json_schema_extra={"enum": sorted(READERS)})]
+Unit = Annotated[str, known(UNIT_NAMES), Field(json_schema_extra={"enum": list(UNIT_NAMES)})]
+Neutral = tuple[Text, ...]
+SameAs = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*:.+$")]
+FirstItem = Literal[0, 1]
 Degrees = Annotated[Number, Field(gt=0, le=180)]
 Direction = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
 
@@ -103,7 +122,8 @@ class Scans(Section):
     )
     name: Annotated[str, accepted_by(name_regex)] = Field(
         description="Regular expression on the whole relative path, `/`-separated, with the group "
-        "(?P<subject>…) and, where names tell them, session, expression, frame and others."
+        "(?P<subject>…) and, where names tell them, session, expression, frame, the number within "
+        "a sequence, and others."
     )
     exclude: tuple[Exclusion, ...] = Field(default=(), description="Files left out on purpose.")
     companions: tuple[Glob, ...] = Field(
@@ -195,7 +215,7 @@ class Scale(Section):
         description="Where a scan's factor stands in the table: names and numbers of lists, "
         "`/`-separated, with the groups of scans.name in braces: `{subject}/{take}/0`.",
     )
-    first: Literal[0, 1] = Field(default=0, description="Number of the first item of a list.")
+    first: FirstItem = Field(default=0, description="Number of the first item of a list.")
 
     @model_validator(mode="after")
     def _one_rule(self) -> Scale:
@@ -207,10 +227,13 @@ class Scale(Section):
 
 
 class SubjectTable(Section):
-    """Demographics from files: a table of all subjects, or a text beside each scan."""
+    """What files say of people or scans: a table of all, or a text beside each scan."""
 
     file: PathTemplate = Field(
         description="As landmarks.file; `*` and `?` may stand in the name of a text."
+    )
+    else_file: tuple[PathTemplate, ...] = Field(
+        default=(), description="Looked for in this order where `file` is not there."
     )
     format: Literal["csv", "columns", "text"] = Field(
         description="`csv`: a row a subject, commas between; `columns`: the same, blanks between; "
@@ -220,16 +243,22 @@ class SubjectTable(Section):
         default=(), description="Names of a table's columns, where its first row does not say them."
     )
     subject: Text | None = Field(default=None, description="A table's column that names subjects.")
+    scan: Text | None = Field(
+        default=None, description="Or the one that names scans, by the stems of their files."
+    )
     fields: dict[str, Text] = Field(
         min_length=1,
-        description="What is kept under which name: {sex: gender} keeps `gender` as sex.",
+        description="What is kept under which name: {sex: gender} keeps `gender` as sex. The field "
+        "`expression` is a scan's, where scans.name has no such group.",
     )
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> SubjectTable:
-        if (self.format == "text") == (self.subject is not None):
-            raise ValueError("`subject` for a table of all subjects, and for no text")
-        named = {self.subject, *self.fields.values()}
+        if (self.format == "text") == bool(self.subject or self.scan) or (
+            self.subject and self.scan
+        ):
+            raise ValueError("`subject` for a table of all subjects or `scan`, and for no text")
+        named = {self.subject or self.scan, *self.fields.values()}
         if self.columns and (self.format == "text" or not named <= {*self.columns}):
             raise ValueError("`columns` of a table, with all that `subject` and `fields` name")
         if self.format == "columns" and not self.columns:
@@ -241,7 +270,7 @@ class Subjects(Section):
     case: Literal["keep", "upper", "lower"] = Field(
         default="keep", description="Case of the groups, where file names mix it."
     )
-    same_as: dict[str, Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*:.+$")]] = Field(
+    same_as: dict[str, SameAs] = Field(
         default={},
         description="Subject -> `source:subject`, the same person in another source. The subject "
         '"*" stands for all others: {"*": "other:{subject}"}.',

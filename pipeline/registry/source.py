@@ -3,50 +3,50 @@
 from __future__ import annotations
 
 import hashlib
-import posixpath
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool
+from pydantic import AfterValidator, Field, StrictBool
 
-from pipeline.formats import READERS, option_faults
-from pipeline.registry.naming import glob_regex, name_regex, placeholders, without_suffix
+from pipeline.registry.naming import glob_regex, name_regex, without_suffix
+from pipeline.registry.rules import Rule, value_regex
 from pipeline.registry.sections import (
     Axes,
+    Format,
     Landmarks,
     Licence,
     Limits,
+    Neutral,
     PathTemplate,
     Scale,
     Scans,
     Section,
     Subjects,
     Text,
-    known,
+    Unit,
     one_of,
+    or_word,
 )
-from pipeline.units import UNITS
+from pipeline.registry.transforms import Transform
+from pipeline.types import ExpressionClass
 
 WORDS = {"axes": "unknown", "landmarks": "none", "neutral": "all"}
 """Fields that must be stated, and the word that states there is nothing to say (None)."""
-PLACES = ("dir", "stem")
-"""What a path template may hold besides the groups of scans.name."""
-FREE_GROUPS = ("subject", "session", "expression", "frame")
-"""Groups with a meaning of their own; any other must be used somewhere in the file."""
+CLASSES = [c.value for c in ExpressionClass if c not in ("neutral", "unknown")]
+"""What `expressions` may map to: `neutral` says which are neutral, and the rest is unknown."""
 
 
-def _or(word: str) -> BeforeValidator:
-    def check(value: Any) -> Any:
-        if value is None:
-            raise ValueError(f"a value, or the word `{word}`")
-        return None if value == word else value
-
-    return BeforeValidator(check)
+def _mapped(value: str) -> str:
+    if value not in CLASSES:
+        said = "; `neutral` says which are neutral" if value == "neutral" else ""
+        raise ValueError(one_of(value, CLASSES) + said)
+    return value
 
 
-UNIT_NAMES = (*UNITS, "auto")
-Format = Annotated[str, known(READERS), Field(json_schema_extra={"enum": sorted(READERS)})]
-Unit = Annotated[str, known(UNIT_NAMES), Field(json_schema_extra={"enum": list(UNIT_NAMES)})]
+MappedClass = Annotated[
+    str, AfterValidator(_mapped), Field(json_schema_extra={"enum": list(CLASSES)})
+]
 
 
 class SourceRegistry(Section):
@@ -71,6 +71,9 @@ class SourceRegistry(Section):
         default=None,
         description="The factor that brings the files into `unit`, where that needs one.",
     )
+    transform: Transform | None = Field(
+        default=None, description="A similarity of each scan's own, where the files need one."
+    )
     scans: Scans = Field(description="Which files are scans, and what their names say.")
     format: Format = Field(description="The scans' reader.")
     reader: dict[str, StrictBool | int | float | str] = Field(
@@ -79,10 +82,10 @@ class SourceRegistry(Section):
     unit: Unit = Field(
         description="The scans' unit; `auto` measures it and refuses where two units fit."
     )
-    axes: Annotated[Axes | None, _or(WORDS["axes"])] = Field(
+    axes: Annotated[Axes | None, or_word(WORDS["axes"])] = Field(
         description="Which way the axes point, or `unknown`: then any pose is searched."
     )
-    landmarks: Annotated[Landmarks | None, _or(WORDS["landmarks"])] = Field(
+    landmarks: Annotated[Landmarks | None, or_word(WORDS["landmarks"])] = Field(
         description="The scans' landmark files, or `none`."
     )
     images: tuple[PathTemplate, ...] = Field(
@@ -90,8 +93,14 @@ class SourceRegistry(Section):
         description="A scan's images, as landmarks.file; `*` and `?` may stand for the rest.",
     )
     subjects: Subjects = Field(default=Subjects(), description="What is known of the people.")
-    neutral: Annotated[tuple[Text, ...] | None, _or(WORDS["neutral"])] = Field(
-        description="Values of the group expression that are neutral, or `all`."
+    neutral: Annotated[Neutral | None, or_word(WORDS["neutral"])] = Field(
+        description="Expressions that are neutral, by the group of scans.name or the field of "
+        "subjects.table called so, or `all`."
+    )
+    expressions: dict[str, MappedClass] = Field(
+        default={},
+        description="Glob on a scan's expression -> what it is in the vocabulary of all sources; "
+        "the first that fits counts, and what fits none is unknown.",
     )
     benchmark: Text | None = Field(
         default=None,
@@ -101,6 +110,10 @@ class SourceRegistry(Section):
         default={}, description="Overrides of registration options."
     )
     limits: Limits = Field(default=Limits(), description="When scans and builds are refused.")
+    rules: tuple[Rule, ...] = Field(
+        default=(),
+        description="What holds for some scans instead; the first rule that fits a scan counts.",
+    )
 
     def groups(self, relative: str) -> dict[str, str] | None:
         """The groups in a scan's relative path, absent ones empty; None where it does not fit."""
@@ -120,15 +133,61 @@ class SourceRegistry(Section):
     def is_neutral(self, expression: str) -> bool:
         return self.neutral is None or expression in self.neutral
 
+    def expression_class(self, expression: str) -> ExpressionClass:
+        """What the source's word is in the vocabulary of all sources."""
+        if self.is_neutral(expression):
+            return ExpressionClass.NEUTRAL
+        fits = (c for glob, c in self.expressions.items() if fnmatchcase(expression, glob))
+        return ExpressionClass(next(fits, ExpressionClass.UNKNOWN))
+
+    @property
+    def expression_by_table(self) -> bool:
+        """Whether a table, and not the scan's name, gives its expression."""
+        table = self.subjects.table
+        named = "expression" in name_regex(self.scans.name).groupindex
+        return not named and table is not None and "expression" in table.fields
+
+    def rule_of(self, groups: Mapping[str, str], relative: str) -> int | None:
+        """Number of the first rule that fits a scan, from 0."""
+        return next((i for i, rule in enumerate(self.rules) if rule.fits(groups, relative)), None)
+
+    def under(self, rule: int | None) -> SourceRegistry:
+        """The registry as it holds for the scans of a rule."""
+        if rule is None:
+            return self
+        said = self.rules[rule]
+        changes = {name: getattr(said, name) for name in said.changes - {"same_as"}}
+        if said.limits is not None:
+            stated = {name: getattr(said.limits, name) for name in said.limits.model_fields_set}
+            changes["limits"] = self.limits.model_copy(update=stated)
+        if said.same_as is not None:
+            others = {**self.subjects.same_as, "*": said.same_as}
+            changes["subjects"] = self.subjects.model_copy(update={"same_as": others})
+        return self.model_copy(update=changes)
+
     def same_as(self, subject: str) -> str | None:
         """`source:subject` of the same person in another source, where one is known."""
         known = self.subjects.same_as
         return known.get(subject, known.get("*", "").replace("{subject}", subject)) or None
 
+    def may_be_tested_on(self, subject: str) -> bool:
+        """Whether a benchmark may test on a subject, by the source or by any rule for it."""
+        return bool(self.benchmark) or any(
+            rule.benchmark and value_regex(rule.where.get("subject", ".*")).fullmatch(subject)
+            for rule in self.rules
+        )
+
     @property
     def is_metric(self) -> bool:
         """Whether scans have true size once read, so that training on size may see them."""
         return self.metric is not False
+
+    @property
+    def registering(self) -> dict[str, Any]:
+        """Options of registration that differ for this source; the size of its faces is one."""
+        if "outer_eye_mm" not in self.limits.model_fields_set:
+            return dict(self.registration)
+        return {"outer_eye_mm": self.limits.outer_eye_mm, **self.registration}
 
     def excluded_by(self, relative: str) -> str | None:
         """The reason of the first exclusion that takes the path."""
@@ -148,107 +207,3 @@ def excluded_by(scans: Scans, relative: str) -> str | None:
         if glob_regex(rule.pattern).fullmatch(relative):
             return rule.reason
     return None
-
-
-class Fault(NamedTuple):
-    field: str
-    got: str
-    expected: str
-
-
-def _unconfirmed(parts: Any) -> Iterator[Fault]:
-    verified, unconfirmed = parts.verified, parts.unconfirmed
-    if verified and unconfirmed:
-        yield Fault("unconfirmed", f"{len(unconfirmed)} items", "none where verified is true")
-    if not verified and not unconfirmed:
-        yield Fault("unconfirmed", "nothing", "what is not confirmed, as verified is false")
-
-
-def _path_templates(parts: Any) -> dict[str, str]:
-    """Field -> template, of all that a scan's groups fill in."""
-    templates = {f"images.{i}": text for i, text in enumerate(parts.images)}
-    if parts.landmarks is not None:
-        templates["landmarks.file"] = parts.landmarks.file
-    if parts.subjects.table is not None:
-        templates["subjects.table.file"] = parts.subjects.table.file
-    if parts.scale is not None and parts.scale.file is not None:
-        templates |= {"scale.file": parts.scale.file, "scale.key": parts.scale.key}
-    return templates
-
-
-def _templates(parts: Any) -> Iterator[Fault]:
-    allowed = {*PLACES, *name_regex(parts.scans.name).groupindex}
-    table = parts.subjects.table
-    wild = {f"images.{i}" for i in range(len(parts.images))}
-    wild |= {"subjects.table.file"} if table and table.format == "text" else set()
-    for field, text in _path_templates(parts).items():
-        for name in sorted(placeholders(text) - allowed):
-            yield Fault(field, f"{{{name}}}", one_of(name, sorted(allowed)))
-        if set("*?[") & set(posixpath.dirname(text) if field in wild else text):
-            yield Fault(field, text, "wildcards nowhere but in the name of an image or a text")
-
-
-def _group_use(parts: Any) -> Iterator[Fault]:
-    subjects = parts.subjects
-    groups = set(name_regex(parts.scans.name).groupindex)
-    told = groups | set(subjects.table.fields if subjects.table else ())
-    for name in sorted(set(subjects.metadata) - told):
-        yield Fault(f"subjects.metadata.{name}", name, one_of(name, sorted(told)))
-    templates = _path_templates(parts).values()
-    used = {*FREE_GROUPS, *subjects.metadata}.union(*(placeholders(text) for text in templates))
-    for name in sorted(groups - used):
-        what = f"{one_of(name, FREE_GROUPS)}, or a group that another field uses"
-        yield Fault("scans.name", f"(?P<{name}>…)", what)
-
-
-def _reader(parts: Any) -> Iterator[Fault]:
-    for fault in option_faults(parts.format, parts.reader):
-        yield Fault("reader", fault, f"the options of the reader of {parts.format}")
-
-
-def _scale(parts: Any) -> Iterator[Fault]:
-    if parts.metric is True and parts.scale is not None:
-        yield Fault("scale", "a factor", "none where metric is true: the unit is the only factor")
-    if parts.metric == "recoverable" and parts.scale is None:
-        yield Fault("scale", "nothing", "how true size is recovered; metric: false where it is not")
-
-
-def _neutral(parts: Any) -> Iterator[Fault]:
-    if parts.neutral and "expression" not in name_regex(parts.scans.name).groupindex:
-        yield Fault("neutral", str(list(parts.neutral)), "a group expression in scans.name")
-
-
-def _same_as(parts: Any) -> Iterator[Fault]:
-    for subject, other in parts.subjects.same_as.items():
-        if other.split(":")[0] == parts.id:
-            yield Fault(f"subjects.same_as.{subject}", other, "a subject of another source")
-
-
-def _examples(parts: Any) -> Iterator[Fault]:
-    scans = parts.scans
-    for path, wanted in scans.examples.items():
-        field = f"scans.examples.{path}"
-        if not any(glob_regex(glob).fullmatch(path) for glob in scans.include):
-            yield Fault(field, path, "a path that scans.include takes")
-        reason = excluded_by(scans, path)
-        if reason is not None:
-            yield Fault(field, path, f"a path that scans.exclude leaves in (it says: {reason})")
-        groups = scan_groups(scans, parts.subjects, path)
-        if groups is None:
-            yield Fault(field, path, "a path that scans.name fits")
-        elif not wanted.items() <= groups.items():
-            yield Fault(field, f"{groups} from scans.name", str(wanted))
-
-
-Check = Callable[[Any], Iterator[Fault]]
-CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
-    (("verified", "unconfirmed"), _unconfirmed),
-    (("scans", "landmarks", "images", "subjects", "scale"), _templates),
-    (("scans", "landmarks", "images", "subjects", "scale"), _group_use),
-    (("format", "reader"), _reader),
-    (("metric", "scale"), _scale),
-    (("scans", "neutral"), _neutral),
-    (("id", "subjects"), _same_as),
-    (("scans", "subjects"), _examples),
-)
-"""Checks across sections with the top-level fields they read, which must themselves be sound."""

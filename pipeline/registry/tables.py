@@ -1,4 +1,4 @@
-"""Tables that come with a source: factors that recover true size, and what is told of subjects."""
+"""Tables that come with a source: factors, matrices, and what is known of subjects and scans."""
 
 from __future__ import annotations
 
@@ -12,35 +12,48 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
 from pipeline.formats.content import floats, read_text
+from pipeline.registry.naming import filled
 from pipeline.registry.sections import Scale, SubjectTable
+from pipeline.types import Array
 
 SUFFIXES = (".json", ".npy", ".csv", ".txt")
 
 
-def scale_factor(scale: Scale | None, table: Path | None, groups: Mapping[str, str]) -> float:
+def scale_factor(
+    scale: Scale | None, table: Path | None, groups: Mapping[str, str], relative: str = ""
+) -> float:
     """What a scan's raw coordinates are multiplied by; 1 without a rule.
 
     `table` is the file that `scale.file` stands for, None where the source lacks it; `groups` are
-    those of the scan's name. Raises FormatError where no table or no positive number is there.
+    those of the scan's path, `relative`. FormatError where no table or no positive number is there.
     """
     if scale is None or scale.file is None or scale.key is None:
         return 1.0 if scale is None or scale.factor is None else scale.factor
-    steps = scale.key.format(**groups)
+    at = filled(scale.key, relative, groups)
     if table is None:
-        raise FormatError(Path(scale.file), "is not there", "add it: it holds the scans' factors")
-    found = _number_table(table, table.stat().st_mtime_ns)
-    for step in steps.split("/"):
-        try:
-            found = found[_position(step, scale.first) if isinstance(found, list) else step]
-        except (KeyError, IndexError, ValueError, TypeError) as error:
-            fault = f"holds nothing at {steps}, where the scan's factor should stand"
-            raise FormatError(table, fault, "add it, or exclude the scan") from error
+        fault, remedy = "is not there", "add it: it holds the scans' factors"
+        raise FormatError(Path(scale.file), fault, remedy, Code.COMPANION)
+    found = looked_up(table, at, scale.first, "factor")
     factor = _number(found)
     if not 0 < factor < np.inf:
-        raise FormatError(table, f"holds {found!r} at {steps}", "give a positive factor")
+        fault = f"holds {found!r} at {at}"
+        raise FormatError(table, fault, "give a positive factor", Code.COMPANION)
     return factor
+
+
+def looked_up(table: Path, at: str, first: int, what: str) -> Any:
+    """What stands in a table at a path of names and numbers; FormatError if nothing does."""
+    found = number_table(table)
+    for step in at.split("/"):
+        try:
+            found = found[_position(step, first) if isinstance(found, list) else step]
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            fault = f"holds nothing at {at}, where the scan's {what} should stand"
+            remedy = "add it, or exclude the scan"
+            raise FormatError(table, fault, remedy, Code.COMPANION) from error
+    return found
 
 
 def _position(step: str, first: int) -> int:
@@ -57,15 +70,35 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
+def number_table(path: Path) -> Any:
+    """Nested lists and mappings, whatever the file's format. FormatError: it cannot be read."""
+    try:
+        return _number_table(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        fault = f"cannot be opened: {error.strerror}"
+        raise FormatError(path, fault, "check the file", Code.COMPANION) from error
+
+
+def npy_array(path: Path) -> Array:
+    """The array, not yet read from the disk. FormatError where it is none of numbers."""
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, EOFError) as error:
+        raise FormatError(path, f"cannot be read: {error}", "copy it again") from error
+    except OSError as error:
+        fault = f"cannot be opened: {error.strerror or error}"
+        raise FormatError(path, fault, "check the file", Code.COMPANION) from error
+
+
 @lru_cache(maxsize=4)
 def _number_table(path: Path, changed: int) -> Any:
-    """Nested lists and mappings, whatever the file's format; read anew once the file `changed`."""
+    """Read anew once the file `changed`."""
     suffix = path.suffix.lower()
     try:
         if suffix == ".json":
             return json.loads(read_text(path))
         if suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False).tolist()
+            return npy_array(path).tolist()
     except (ValueError, RecursionError, EOFError) as error:
         raise FormatError(path, f"cannot be read: {error}", "copy it again") from error
     if suffix == ".csv":
@@ -78,9 +111,9 @@ def _number_table(path: Path, changed: int) -> Any:
 
 
 def subject_rows(table: SubjectTable, path: Path) -> dict[str, dict[str, str]]:
-    """Subject -> the table's fields under the registry's names; FormatError where it is unreadable.
+    """Subject, or stem of a scan -> the table's fields under the registry's names.
 
-    A text, which names no subject, gives its fields for "".
+    A text, which names neither, gives its fields for "". FormatError where it is unreadable.
     """
     if table.format == "text":
         text = read_text(path)
@@ -93,7 +126,7 @@ def subject_rows(table: SubjectTable, path: Path) -> dict[str, dict[str, str]]:
         rows = [words for line in read_text(path).splitlines() if (words := line.split())]
     columns = list(table.columns) or rows.pop(0) if rows else []
     found = [dict(zip(columns, row, strict=False)) for row in rows]
-    return {row.get(table.subject or "", ""): _fields(table, row) for row in found}
+    return {row.get(table.subject or table.scan or "", ""): _fields(table, row) for row in found}
 
 
 def _comma_rows(path: Path) -> list[list[str]]:

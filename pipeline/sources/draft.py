@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.catalogue.files import SYSTEM_FILES
+from pipeline.catalogue.classes import SYSTEM_FILES
 from pipeline.catalogue.tree import Entry, files_below
 from pipeline.errors import FacefoldError, FormatError
 from pipeline.formats import READERS, format_of, read_scan, reader_options

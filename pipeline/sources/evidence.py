@@ -20,7 +20,7 @@ from pipeline.landmarks.schemes import SCHEMES, Scheme, scheme_of, to_68
 from pipeline.normalise import normalise
 from pipeline.normalise.axes import CONVENTIONS
 from pipeline.normalise.scan import LANDMARK_DISTANCE_MM
-from pipeline.normalise.size import sizes_of
+from pipeline.normalise.size import mark_sizes
 from pipeline.registration.search import search
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Limits
@@ -182,7 +182,9 @@ def _far_from_scans(scans: Mapping[str, RawScan], marks: Mapping[str, Array]) ->
     for scan, points in marks.items():
         if (fit := on_average(points)) is not None:
             known = points[np.isfinite(points).all(axis=1)]
-            gap = cKDTree(scans[scan].vertices).query(known)[0]
+            vertices = scans[scan].vertices
+            there = np.isfinite(vertices).all(axis=1)
+            gap = cKDTree(vertices[there]).query(known)[0]
             distances.append(fit[1] * float(np.median(gap)))
     far = float(np.median(distances))
     if far <= LANDMARK_DISTANCE_MM:
@@ -192,11 +194,10 @@ def _far_from_scans(scans: Mapping[str, RawScan], marks: Mapping[str, Array]) ->
 
 def pose_of(sample: Sample) -> Pose | str:
     """Pose and unit of a face: by its landmarks, else by a search; or why neither tells."""
-    vertices = sample.raw.vertices
     if sample.marks_68 is not None:
         fit = on_average(sample.marks_68)
         try:
-            unit = find_unit("auto", sizes_of(vertices, sample.marks_68, Limits()))
+            unit = find_unit("auto", mark_sizes(sample.marks_68, Limits()))
         except FacefoldError as error:
             return str(error)
         return Pose(None if fit is None else fit[2], unit)

@@ -122,6 +122,7 @@ def to_front(scan: Scan, pose: Array | None) -> tuple[Array, str]:
 
 def as_in_file(registry: SourceRegistry, seen: Seen) -> tuple[Image.Image, list[str]]:
     """The picture of a scan that is refused, from whatever of it can be read."""
+    registry = registry.under(seen.record.rule)
     record, blank = seen.record, Image.new("RGB", (SIZE, SIZE), (225, 225, 225))
     try:
         raw = read_scan(record.path, record.format, **registry.reader)

@@ -36,7 +36,7 @@ class MappedField:
     def __init__(self, form: Form, name: str, paths: Sequence[str]) -> None:
         field = form.stored(name)
         self._rows_per_shard = form.shard_rows(name)
-        rows = _rows_held(form, name, paths)
+        self.held = rows = _rows_held(form, name, paths)
         if not field.group:  # the last chunk's padding is no row
             rows = [form.scans(shard) for shard in range(form.n_shards)]
         period = max(math.lcm(_HUGE_PAGE, field.row_bytes) // field.row_bytes, _COMMON_SLOT)

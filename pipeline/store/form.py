@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline import __version__
 from pipeline.errors import StoreError
+from pipeline.store.documents import is_sha256, shown, text, whole
 from pipeline.store.schema import (
     READABLE_FROM,
     ROWS_PER_CHUNK,
@@ -40,6 +41,8 @@ IN_STEPS: Mapping[str, str | None] = {
 }
 """Fields that may be stored so -> the field they are then relative to: heads lie anywhere."""
 MIDDLES = tuple(middle for middle in IN_STEPS.values() if middle)
+MOST, MOST_VERTICES = 1 << 40, 1 << 24
+"""Rows of a version, of a shard, and of a scan: larger numbers are no numbers of rows."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,16 @@ class Form:
     """Group of those fields -> the most rows a scan may have: each shard has room for them."""
     int16: bool = False
     """IN_STEPS are stored in steps of 5 µm."""
+    schema: int = field(default=SCHEMA_VERSION, compare=False)
+    """Of the version, which says how arrays are named."""
 
     def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise StoreError(f"{self.rows} rows, expected at least one; nothing to publish")
+        if self.rows == 0:
+            raise StoreError("0 rows, expected at least one; nothing to publish")
+        whole("rows", self.rows, 1, MOST)
+        whole("rows_per_shard", self.rows_per_shard, 0, MOST)
+        for group, most in self.per_scan.items():
+            whole(f"per_scan: {group}", most, 0, MOST)
         if self.rows_per_shard < 1 or self.rows_per_shard % ROWS_PER_CHUNK:
             raise StoreError(
                 f"rows_per_shard: got {self.rows_per_shard}, expected a multiple of "
@@ -100,13 +109,15 @@ class Form:
     def in_steps(self, name: str) -> bool:
         return self.int16 and name in IN_STEPS
 
+    def array(self, name: str) -> str:
+        """The array that holds the field. Lengths from a middle are not what the field's name says,
+        and lie under another one since schema 3."""
+        from_middle = self.in_steps(name) and IN_STEPS[name] and self.schema >= 3
+        return f"{name.removesuffix('_mm')}_from_middle_mm" if from_middle else name
+
     def shard_rows(self, name: str) -> int:
         """Rows of the field that a shard has room for."""
         return self.rows_per_shard * self.per_scan.get(self.fields[name].group, 1)
-
-    def length(self, name: str) -> int:
-        """Of the field's array."""
-        return self.n_shards * self.shard_rows(name) if self.fields[name].group else self.rows
 
     def chunk_rows(self, name: str) -> int:
         whole = CHUNK_ROWS[self.profile][self.fields[name].group]
@@ -129,31 +140,56 @@ class Form:
             "per_scan": dict(self.per_scan),
             "int16": self.int16,
             "model": asdict(self.model),
-            "units": {"length": "mm", "angle": "rad"},
-            "frame": "right-handed, +y up, +z out of the face, +x to the subject's left",
         }
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> Form:
-        """What `attributes` says. Raises StoreError where a newer facefold is needed to read it."""
+        """What `attributes` say. Raises StoreError where a newer facefold is needed to read it, and
+        for what no version says."""
         schema = attributes.get("facefold_schema")
-        if not isinstance(schema, int):
+        if isinstance(schema, bool) or not isinstance(schema, int):
             raise StoreError("a Zarr group, but not one facefold wrote")
         if schema > SCHEMA_VERSION:
+            readable_from = attributes.get("readable_from", "of a later version")
             raise StoreError(
                 f"schema version {schema}, read by facefold "
-                f"{attributes.get('readable_from', 'of a later version')} and later; this is "
+                f"{text('readable_from', readable_from)} and later; this is "
                 f"{__version__}, which reads up to {SCHEMA_VERSION}: install that one"
             )
+        whole("facefold_schema", schema, 1, SCHEMA_VERSION)
+        extras, per_scan = attributes.get("extras", []), attributes.get("per_scan", {})
+        int16, profile = attributes.get("int16", False), attributes.get("profile")
+        if not isinstance(extras, list) or not all(isinstance(name, str) for name in extras):
+            raise StoreError(f"extras: got {shown(extras)}, expected a list of names")
+        if not isinstance(per_scan, dict) or per_scan.keys() - GROUPS:
+            raise StoreError(f"per_scan: expected numbers of {' and '.join(sorted(GROUPS))}")
+        if not isinstance(int16, bool):
+            raise StoreError(f"int16: got {shown(int16)}, expected true or false")
         return cls(
-            rows=attributes["rows"],
-            model=ModelTag(**attributes["model"]),
-            rows_per_shard=attributes["rows_per_shard"],
-            profile=attributes["profile"],
-            extras=tuple(attributes.get("extras", ())),  # schema 1 had none
-            per_scan=attributes.get("per_scan", {}),
-            int16=attributes.get("int16", False),
+            rows=attributes.get("rows"),  # type: ignore[arg-type] # refused there
+            model=_model_of(attributes.get("model")),
+            rows_per_shard=attributes.get("rows_per_shard"),  # type: ignore[arg-type]
+            profile=text("profile", profile),
+            extras=tuple(extras),  # schema 1 had none
+            per_scan=per_scan,
+            int16=int16,
+            schema=schema,
         )
+
+
+GROUPS = frozenset({field.group for field in extra_fields().values()} - {""})
+
+
+def _model_of(found: Any) -> ModelTag:
+    if not isinstance(found, dict):
+        raise StoreError(f"model: got {shown(found)}, expected a JSON object")
+    digest, is_stand_in = found.get("digest"), found.get("is_stand_in")
+    if not is_sha256(digest):
+        raise StoreError(f"model: digest: got {shown(digest)}, expected a SHA-256")
+    if not isinstance(is_stand_in, bool):
+        raise StoreError(f"model: is_stand_in: got {shown(is_stand_in)}, expected true or false")
+    n_vertices = whole("model: n_vertices", found.get("n_vertices"), 1, MOST_VERTICES)
+    return ModelTag(text("model: name", found.get("name")), str(digest), is_stand_in, n_vertices)
 
 
 def at(group: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.store.documents import text
 from pipeline.store.form import Form
-from pipeline.store.layout import FILES, HEAD, VERSIONS, group_attributes
+from pipeline.store.layout import HEAD, VERSIONS
 from pipeline.store.objects import is_url
 from pipeline.store.reader import open_store
 from pipeline.store.schema import TABLES
@@ -59,8 +59,7 @@ def inspect_store(store: Path | str) -> dict[str, Any]:
     where there is no published store, or a file of it is missing or cut short.
     """
     opened = open_store(store)
-    listing = json.loads((opened.path / FILES).read_bytes())  # opening has checked it
-    attributes = group_attributes(opened.path)
+    listing, written_by = opened.listing, opened.attributes.get("written_by")
     figures = [name for name in opened.column_names if name in FIGURES]
     rows = opened.columns("identity", *CLASSES, *FACTS, *figures)
     coded = {name: _coded(rows[name]) for name in ("identity", *CLASSES)}
@@ -74,8 +73,8 @@ def inspect_store(store: Path | str) -> dict[str, Any]:
     return {
         "store": str(store if is_url(store) else opened.path),
         "version": listing["digest"][:16],
-        "schema_version": attributes["facefold_schema"],
-        "written_by": attributes.get("written_by"),
+        "schema_version": opened.form.schema,
+        "written_by": None if written_by is None else text("written_by", written_by),
         "profile": opened.form.profile,
         "model": opened.model,
         "rows": len(opened),

@@ -3,6 +3,7 @@
     STORE/HEAD                          name of the published version
     STORE/versions/<name>/zarr.json     the group; its attributes are the version's `Form`
     STORE/versions/<name>/<field>/zarr.json, c/<shard>/0/0
+    STORE/versions/<name>/faces, region, region_mask, scan_id: `description.py`
     STORE/versions/<name>/manifest.parquet, quarantine.parquet, excluded.parquet,
                           identities.parquet, provenance.json
     STORE/versions/<name>/files.json    size and SHA-256 of all of these; its digest names it
@@ -16,8 +17,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,12 +30,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import StoreError
-from pipeline.store.form import IN_STEPS, STEP_MM, Form
+from pipeline.store.documents import content_of, fault_of, parsed, shown
+from pipeline.store.form import Form
 from pipeline.types import Array
 
 FILES, RUN, HEAD, VERSIONS = "files.json", "run.json", "HEAD", "versions"
-MOST_NAME = 64
-"""Letters of a version's name; it has 16."""
 ABSENT = 2**64 - 1
 """Offset and length, in a shard's index, of a chunk that is not there."""
 ZSTD_LEVEL = 3
@@ -43,73 +43,20 @@ BLOCK = 1 << 21
 been written are gathered from the map a fifth more slowly."""
 
 
-def group_metadata(form: Form) -> dict[str, Any]:
-    """The group's `zarr.json`, which repeats its arrays'."""
-    return {
-        "zarr_format": 3,
-        "node_type": "group",
-        "attributes": form.attributes(),
-        # so that Zarr libraries need not list the folder, and do not wonder at the tables in it
-        "consolidated_metadata": {
-            "kind": "inline",
-            "must_understand": False,
-            "metadata": {name: array_metadata(form, name) for name in form.fields},
-        },
-    }
-
-
-def array_metadata(form: Form, name: str) -> dict[str, Any]:
-    """The array's `zarr.json`. Floats are filled with NaN, so that no reader takes a missing
-    shard for data."""
-    field = form.stored(name)
-    dtype = np.dtype(field.dtype)
-    endian = {"configuration": {"endian": "little"}} if dtype.itemsize > 1 else {}
-    packing = [
-        {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
-        {"name": "crc32c"},
-    ]
-    sharding = {
-        "chunk_shape": [form.chunk_rows(name), *field.shape],
-        "codecs": [{"name": "bytes", **endian}, *packing * (form.profile == "archive")],
-        "index_codecs": [
-            {"name": "bytes", "configuration": {"endian": "little"}},
-            {"name": "crc32c"},
-        ],
-        "index_location": "end",
-    }
-    relative = {"relative_to": IN_STEPS[name]} if IN_STEPS.get(name) else {}
-    steps = {"scale_factor": STEP_MM, "add_offset": 0.0, **relative} if form.in_steps(name) else {}
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": [form.length(name), *field.shape],
-        "data_type": dtype.name,
-        "chunk_grid": {
-            "name": "regular",
-            "configuration": {"chunk_shape": [form.shard_rows(name), *field.shape]},
-        },
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": "NaN" if dtype.kind == "f" else int(_fill(dtype)),
-        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        "attributes": {
-            "unit": field.unit,
-            "meaning": field.meaning,
-            "stage": field.stage,
-            **steps,
-        },
-        "dimension_names": [field.group or "scan", *field.dims],
-        "storage_transformers": [],
-    }
-
-
-def _fill(dtype: np.dtype[Any]) -> Any:
-    """NaN, the lowest of the steps, or 0: what stands where no chunk is."""
+def fill_value(dtype: np.dtype[Any]) -> Any:
+    """NaN, the lowest of the steps, or 0: what stands where no chunk is. With NaN, no reader takes
+    a missing shard for data."""
     return np.nan if dtype.kind == "f" else -32768 if dtype == np.int16 else 0
 
 
-def shard_path(field: str, shard: int, n_dims: int) -> str:
+def shard_path(array: str, shard: int, n_dims: int) -> str:
     """Where Zarr looks for a shard of an array whose rows have `n_dims` dimensions."""
-    return "/".join([field, "c", str(shard), *["0"] * n_dims])
+    return "/".join([array, "c", str(shard), *["0"] * n_dims])
+
+
+def path_of(form: Form, name: str, shard: int) -> str:
+    """A shard's file, within the version."""
+    return shard_path(form.array(name), shard, len(form.fields[name].shape))
 
 
 def shard_parts(form: Form, name: str, rows: Array) -> list[bytes | memoryview]:
@@ -120,7 +67,7 @@ def shard_parts(form: Form, name: str, rows: Array) -> list[bytes | memoryview]:
     rows, per_chunk = np.ascontiguousarray(rows), form.chunk_rows(name)
     n_chunks = -(-len(rows) // per_chunk)
     missing = n_chunks * per_chunk - len(rows)
-    padding = np.full((missing, *rows.shape[1:]), _fill(rows.dtype), rows.dtype)
+    padding = np.full((missing, *rows.shape[1:]), fill_value(rows.dtype), rows.dtype)
     if form.profile == "training":
         chunk_bytes = per_chunk * form.stored(name).row_bytes
         data: memoryview = rows.reshape(-1).view(np.uint8).data
@@ -160,47 +107,31 @@ def _zstd() -> pa.Codec:
 
 def unpacked(chunk: bytes, n_bytes: int, owner: str) -> bytes:
     """A chunk of the archive profile -> its `n_bytes`. Raises StoreError where it is damaged."""
-    content: bytes = _zstd().decompress(without_checksum(chunk, owner), n_bytes, asbytes=True)
+    packed = without_checksum(chunk, owner)
+    if unpacked_bytes(packed) != n_bytes:  # before so many are allocated
+        raise StoreError(f"{owner}: does not hold {n_bytes:,} bytes; verify the store")
+    try:
+        content: bytes = _zstd().decompress(packed, n_bytes, asbytes=True)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{owner}: damaged; verify the store, then restore it") from error
     return content
+
+
+def unpacked_bytes(frame: bytes) -> int:
+    """The content's size as a Zstandard frame says it (RFC 8878, 3.1.1.1); -1 where it does not."""
+    if frame[:4] != b"\x28\xb5\x2f\xfd" or len(frame) < 5:
+        return -1
+    flags = frame[4]
+    single, size_flag = flags >> 5 & 1, flags >> 6
+    start = 5 + (1 - single) + (0, 1, 2, 4)[flags & 3]
+    length = (single, 2, 4, 8)[size_flag]
+    size = int.from_bytes(frame[start : start + length], "little")
+    return size + 256 * (size_flag == 1) if length else -1
 
 
 def row_checksums(rows: Iterable[Array]) -> list[int]:
     """CRC-32C of the bytes of each scan's row, or rows."""
     return [int(google_crc32c.value(np.asarray(row).tobytes())) for row in rows]
-
-
-def as_json(document: Any) -> bytes:
-    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-
-
-def sealed(document: dict[str, Any]) -> bytes:
-    """JSON that holds the SHA-256 of its own content as "digest"."""
-    return as_json({**document, "digest": hashlib.sha256(as_json(document)).hexdigest()})
-
-
-def unsealed(path: Path) -> dict[str, Any]:
-    """The document `sealed` made. Raises StoreError where one bit of it differs."""
-    try:
-        return unsealed_content(path.read_bytes(), path)
-    except FileNotFoundError as error:
-        raise StoreError(f"{path}: missing; this is no published version of a store") from error
-
-
-def unsealed_content(content: bytes, owner: Path | str) -> dict[str, Any]:
-    """`unsealed` of a file that has been read."""
-    try:
-        document = json.loads(content)
-        digest = document.pop("digest")
-    except (ValueError, KeyError, AttributeError) as error:
-        raise StoreError(f"{owner}: damaged ({error}); restore it or publish again") from error
-    # all but the digest's line was sealed; writing the document anew would take 30 times as long
-    line = f' "digest": "{digest}"'.encode()
-    before, line_found, after = content.partition(line + b",\n")
-    if not line_found:  # the last of its lines
-        before, line_found, after = content.partition(b",\n" + line)
-    if not line_found or hashlib.sha256(before + after).hexdigest() != digest:
-        raise StoreError(f"{owner}: does not match its own digest; restore it or publish again")
-    return {**document, "digest": digest}
 
 
 class Sums:
@@ -296,21 +227,28 @@ def file_entry(path: Path) -> dict[str, Any]:
 
 def group_attributes(version: Path) -> dict[str, Any]:
     """The attributes of a version's or staging's group. Raises StoreError where unreadable."""
-    try:
-        return dict(json.loads((version / "zarr.json").read_bytes())["attributes"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{version / 'zarr.json'}: unreadable ({error})") from error
+    return attributes_in(content_of(version / "zarr.json"), version / "zarr.json")
+
+
+def attributes_in(content: bytes, owner: Path | str) -> dict[str, Any]:
+    """`group_attributes` of a file that has been read."""
+    attributes = parsed(content, owner).get("attributes")
+    if not isinstance(attributes, dict):
+        raise StoreError(f"{owner}: attributes: got {shown(attributes)}, expected a JSON object")
+    return attributes
 
 
 def form_of(version: Path) -> Form:
     """How a version's or staging's arrays lie. Raises StoreError where that cannot be read."""
-    attributes = group_attributes(version)
+    return form_in(group_attributes(version), version)
+
+
+def form_in(attributes: dict[str, Any], owner: Path | str) -> Form:
+    """What the attributes of a group say. Raises StoreError where they are of no version."""
     try:
         return Form.of(attributes)
     except StoreError as error:
-        raise StoreError(f"{version}: {error}") from error
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{version / 'zarr.json'}: unreadable ({error})") from error
+        raise StoreError(f"{owner}: {error}") from error
 
 
 def current_version(store: Path | str) -> Path:
@@ -319,19 +257,42 @@ def current_version(store: Path | str) -> Path:
     Raises StoreError where there is no store or nothing has been published.
     """
     store = Path(store)
-    try:
-        with (store / HEAD).open("rb") as file:
-            name = file.read(2 * MOST_NAME).decode("ascii").strip()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise StoreError(f"{store}: holds no published store (no {HEAD} file)") from error
-    except (ValueError, IsADirectoryError) as error:
-        raise StoreError(f"{store / HEAD}: damaged; name one of {VERSIONS}/ in it") from error
-    version = store / VERSIONS / name[:MOST_NAME]
-    if not name or "/" in name or len(name) > MOST_NAME or not version.is_dir():
+    if not is_there(store / HEAD):
+        raise StoreError(f"{store}: holds no published store (no {HEAD} file)")
+    name = version_name(store / HEAD, content_of(store / HEAD))
+    version = store / VERSIONS / name
+    if not version.is_dir():
         raise StoreError(
-            f"{store / HEAD}: names version {name[:MOST_NAME]!r}, which is not in {VERSIONS}/; "
+            f"{store / HEAD}: names version {name!r}, which is not in {VERSIONS}/; "
             "name one that is, or publish again"
         )
     if not (version / FILES).is_file():
         raise StoreError(f"{version / FILES}: missing; restore it, or publish again")
     return version
+
+
+def version_name(head: Path | str, content: bytes) -> str:
+    """What a HEAD says. Raises StoreError where that is no version's name."""
+    name = content[:1000].decode("ascii", "replace").strip()
+    if not re.fullmatch("[0-9a-f]{16}", name):
+        raise StoreError(
+            f"{head}: damaged, says {shown(name)}; name one of {VERSIONS}/ in it, or publish again"
+        )
+    return name
+
+
+def is_there(path: Path) -> bool:
+    """Raises StoreError for what cannot be a path: too long, or with a NUL."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{shown(str(path))}: unreadable ({fault_of(error)})") from error
+    return True
+
+
+def strangers(names: Iterable[str]) -> list[str]:
+    """Those names of a store's folder that belong to no store; hidden ones may be anybody's."""
+    ours = {HEAD, VERSIONS, "lost+found"}
+    return sorted(name for name in names if name not in ours and not name.startswith("."))

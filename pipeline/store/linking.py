@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline.errors import StoreError
 from pipeline.store.form import Form
-from pipeline.store.layout import FILES, form_of, shard_path, unsealed
+from pipeline.store.layout import form_of, path_of
+from pipeline.store.listing import listing_of
 from pipeline.store.tables import CHECKSUM, read_table
 from pipeline.store.writer import receipt_of
 from pipeline.types import ShardReceipt
@@ -29,7 +30,7 @@ def link_shards(
     before = Path(before)
     form = form_of(staging)
     try:
-        listing = unsealed(before / FILES)["files"]
+        files_before = listing_of(before)["files"]
         checksums = read_table(
             before / "manifest.parquet", [CHECKSUM + name for name in form.fields]
         )
@@ -37,7 +38,7 @@ def link_shards(
         return []
     receipts = []
     for shard in shards:
-        files = _files(form, shard, listing)
+        files = _files(form, shard, files_before)
         if files is None or not all(_linked(before, staging, *file) for file in files.items()):
             continue
         rows = checksums.slice(shard * form.rows_per_shard, form.scans(shard))
@@ -50,10 +51,11 @@ def link_shards(
 def _files(
     form: Form, shard: int, listing: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]] | None:
-    """Path -> what a receipt says of each file of the shard; None where one is not listed."""
-    told = ("field", "bytes", "crc32c", "sha256")
-    paths = [shard_path(name, shard, len(field.shape)) for name, field in form.fields.items()]
-    if not all(path in listing for path in paths):
+    """Path -> what a receipt says of each file of the shard; None where one is not listed, or was
+    written by a facefold that took no CRC-32C."""
+    told = {"field", "bytes", "crc32c", "sha256"}
+    paths = [path_of(form, name, shard) for name in form.fields]
+    if not all(told <= listing.get(path, {}).keys() for path in paths):
         return None
     return {path: {name: listing[path][name] for name in told} for path in paths}
 

@@ -6,6 +6,7 @@ exists before the folder does and goes after it, so a folder without one is aban
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -15,21 +16,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import StoreError
-from pipeline.store.layout import HEAD, VERSIONS, disk_faults_told
+from pipeline.store.documents import fault_of, shown
+from pipeline.store.layout import disk_faults_told, strangers
 
 STAGING, CLAIMS = ".staging-", ".claims"
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+"""What a file system answers that has no locks."""
 _owned: dict[Path, int] = {}
 """Stagings this process made, locked until they are published or the process ends."""
 
 
 def new_staging(store: Path) -> Path:
     """An empty staging folder, alive while this process is. The lock is held before it has its
-    name, so that no sweep takes it in between."""
+    name, so that no sweep takes it in between.
+
+    Raises StoreError where the folder cannot be made, or holds what belongs to no store.
+    """
     attempt = uuid.uuid4().hex
     staging = store / f"{STAGING}{attempt}"
+    _check_folder(store)
     with disk_faults_told(store):
-        store.mkdir(parents=True, exist_ok=True)
-        _refuse_foreign(store)
         unnamed = store / f".new-{attempt}"
         _owned[staging] = lock(unnamed, fcntl.LOCK_SH)
         unnamed.rename(_lock_of(staging))
@@ -37,15 +43,19 @@ def new_staging(store: Path) -> Path:
     return staging
 
 
-def _refuse_foreign(store: Path) -> None:
-    """Raises StoreError for a folder with files in it that nothing was ever published in: it is
-    likely another one than was meant."""
-    with os.scandir(store) as entries:
-        names = {entry.name for entry in entries}
-    foreign = sorted(name for name in names if not name.startswith("."))
-    if foreign and HEAD not in names and VERSIONS not in names:
+def _check_folder(store: Path) -> None:
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        foreign = strangers(path.name for path in store.iterdir())
+    except (OSError, ValueError) as error:
         raise StoreError(
-            f"{store}: is no store, and holds {foreign[0]}; name a new folder, or an empty one"
+            f"{shown(str(store))}: cannot hold a store ({fault_of(error)}); name another folder, "
+            "or make it writable"
+        ) from error
+    if foreign:
+        some = ", ".join(map(shown, foreign[:3])) + (" …" if len(foreign) > 3 else "")
+        raise StoreError(
+            f"{store}: holds what belongs to no store ({some}); name an empty folder or a new one"
         )
 
 
@@ -133,13 +143,30 @@ def _lock_of(staging: Path) -> Path:
 
 
 def lock(path: Path, kind: int, create: bool = True) -> int:
-    """A descriptor of the file that holds the lock (fcntl.LOCK_SH …) until it is closed."""
-    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
+    """A descriptor of the file that holds the lock (fcntl.LOCK_SH …) until it is closed.
+
+    Raises BlockingIOError where another holds it and LOCK_NB is asked for, and StoreError where the
+    file cannot be made, or its file system has no locks.
+    """
+    with disk_faults_told(path):
+        descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o666)
     try:
         fcntl.flock(descriptor, kind)
-    except BaseException as error:
+    except OSError as error:
         os.close(descriptor)
-        if isinstance(error, OSError):
-            error.filename = str(path)  # the system does not say it
+        if error.errno in NO_LOCKS:
+            raise no_locks(path, error) from error
+        error.filename = str(path)  # the system does not say it
+        raise
+    except BaseException:
+        os.close(descriptor)
         raise
     return descriptor
+
+
+def no_locks(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{path}: this file system has no file locks ({error.strerror}), without which two writers "
+        "would destroy each other's work; mount it with locks (NFS: v4, or a lock daemon), or "
+        "write to a local disk and copy the store here when it is complete"
+    )

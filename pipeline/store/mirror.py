@@ -8,7 +8,6 @@ machine starts anew: who is on another one, or finds the files after a power cut
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -16,15 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.store.documents import as_json, content_of, parsed
 from pipeline.store.flat import MappedField
 from pipeline.store.form import Form
-from pipeline.store.layout import FILES, as_json, form_of, shard_index, shard_path, write_file
+from pipeline.store.layout import FILES, form_of, path_of, shard_index, write_file
+from pipeline.store.listing import Files, check_shards
 from pipeline.store.locks import lock
 from pipeline.store.objects import Place, published_version
 from pipeline.store.pieces import CHANGING, Pieces, create, now, punch
@@ -68,7 +68,7 @@ def mirrored(
         making = lock(folder.with_suffix(".lock"), fcntl.LOCK_EX)
         try:
             if (folder / MIRROR).exists():
-                facts = json.loads((folder / MIRROR).read_bytes())
+                facts = parsed(content_of(folder / MIRROR), folder / MIRROR)
             else:
                 _sweep(cache, started)
                 fetch_small(version, content, folder)
@@ -89,6 +89,13 @@ def mirrored(
 
 def _default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "facefold"
+
+
+def is_mirror(folder: Path) -> bool:
+    """Whether this machine made it, since it started: a store that was copied here from elsewhere
+    is not read from wherever a file in it says."""
+    path = folder / MIRROR
+    return path.exists() and folder.name.endswith(f"-{_machine_start(folder)}")
 
 
 def _machine_start(cache: Path) -> str:
@@ -113,9 +120,10 @@ def _sweep(cache: Path, started: str) -> None:
             continue  # in use, or removed by another
 
 
-def _lay_out(folder: Path, files: dict[str, dict[str, Any]], piece_bytes: int) -> None:
+def _lay_out(folder: Path, files: Files, piece_bytes: int) -> None:
     """The shards as sparse files, which hold their indices alone, and no piece yet."""
     form = form_of(folder)
+    check_shards(form, files, folder / FILES)
     for path, entry in files.items():
         if "field" in entry:
             _lay_out_shard(folder / path, form, entry["field"], entry["bytes"])
@@ -157,7 +165,7 @@ class Mirrored:
         paths: Sequence[str],
         places: Array | None = None,
     ) -> None:
-        facts = json.loads((folder / MIRROR).read_bytes())
+        facts = parsed(content_of(folder / MIRROR), folder / MIRROR)
         self._folder, self._form, self._name = folder, form, name
         self._place = Place(facts["url"])
         if form.profile != "training":
@@ -166,6 +174,7 @@ class Mirrored:
                 "there; pull it, or push it in the training profile"
             )
         self._rows = MappedField(form, name, paths)
+        self.held = self._rows.held
         self._field, self._places = form.stored(name), places
         self._pieces = Pieces(folder, form, facts["piece_bytes"], facts["cache_bytes"])
         self._numbers = self._pieces.numbers[name]
@@ -234,7 +243,7 @@ class Mirrored:
         shard, scans, (first, stop) = self._extent(piece)
         row_bytes = self._field.row_bytes
         start = (first - shard * self._form.shard_rows(self._name)) * row_bytes
-        name = shard_path(self._name, shard, len(self._field.shape))
+        name = path_of(self._form, self._name, shard)
         content = self._place.read_range(name, start, (stop - first) * row_bytes)
         begins = self._begins(scans) - first
         bad = [

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipeline.errors import StoreError
-from pipeline.store.layout import FILES, HEAD, VERSIONS
+from pipeline.store.layout import FILES, HEAD, VERSIONS, version_name
 from pipeline.text import redacted
 
 if TYPE_CHECKING:
@@ -159,14 +159,6 @@ def published_version(place: Place) -> Place:
             return place
         raise StoreError(f"{place}: holds no published store (no {HEAD} object); {_MISSING}")
     return place / VERSIONS / version_name(f"{place}/{HEAD}", content)
-
-
-def version_name(head: str, content: bytes) -> str:
-    """What a HEAD object says. Raises StoreError where that is no version's name."""
-    name = content.decode("ascii", "replace").strip()
-    if not re.fullmatch("[0-9a-f]{16}", name):
-        raise StoreError(f"{head}: damaged, says {name[:40]!r}; name one of {VERSIONS}/ in it")
-    return name
 
 
 _MISSING = "look at the bucket and the prefix in the URL, or push the store there"

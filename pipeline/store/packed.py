@@ -11,16 +11,24 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.store.flat import MappedField
 from pipeline.store.form import STEP_MM, Form
-from pipeline.store.layout import unpacked, without_checksum
+from pipeline.store.layout import ABSENT, unpacked, unpacked_bytes, without_checksum
 from pipeline.types import Array
 
 CHUNKS_KEPT = 4
 """Unpacked chunks that a field keeps: neighbours are asked for after each other."""
+_FRAME_HEADER = 18
+"""Bytes of the longest there is."""
 
 
 class Rows(Protocol):
     """The rows of one field; those that are asked for must exist."""
+
+    @property
+    def held(self) -> Sequence[int]:
+        """Rows that each shard's file has, with the padding of its last chunk."""
+        ...
 
     def row(self, row: int) -> Array:
         """(*field.shape), perhaps the field's own memory."""
@@ -44,7 +52,13 @@ class PackedField:
     def __init__(self, form: Form, name: str, paths: Sequence[str]) -> None:
         self._field, self._paths = form.stored(name), paths
         self._shard_rows, self._chunk_rows = form.shard_rows(name), form.chunk_rows(name)
-        self._indices = [_index(path, form.index_bytes(name)) for path in paths]
+        chunk_bytes = self._chunk_rows * self._field.row_bytes
+        self._indices = [_index(path, form.index_bytes(name), chunk_bytes) for path in paths]
+        used = [np.flatnonzero(index[:, 0] != ABSENT) for index in self._indices]
+        self.held = [(int(some.max(initial=-1)) + 1) * self._chunk_rows for some in used]
+        for shard, (path, held) in enumerate(zip(paths, self.held, strict=True)):
+            if not self._field.group and held < form.scans(shard):
+                raise StoreError(f"{path}: its index: ends before the last row; verify the store")
         self._chunk = lru_cache(CHUNKS_KEPT)(self._unpack)
 
     def row(self, row: int) -> Array:
@@ -65,6 +79,8 @@ class PackedField:
     def _unpack(self, chunk: int) -> Array:
         shard, place = divmod(chunk, self._shard_rows // self._chunk_rows)
         start, length = map(int, self._indices[shard][place])
+        if start == ABSENT:
+            raise StoreError(f"{self._paths[shard]}: chunk {place}: absent; verify the store")
         try:
             with Path(self._paths[shard]).open("rb") as file:
                 file.seek(start)
@@ -81,12 +97,51 @@ def gone(error: FileNotFoundError) -> StoreError:
     return StoreError(f"{error.filename}: removed since the store was opened; open it again")
 
 
-def _index(path: str, n_bytes: int) -> Array:
-    """(chunks, 2) uint64: offset and length of each."""
+def _index(path: str, n_bytes: int, chunk_bytes: int) -> Array:
+    """(chunks, 2) uint64: offset and length of each. Raises StoreError for one outside the
+    file, and where the first is not `chunk_bytes` long when it is unpacked."""
     with Path(path).open("rb") as file:
-        file.seek(-n_bytes, os.SEEK_END)
+        data = file.seek(-n_bytes, os.SEEK_END)
         content = without_checksum(file.read(), f"{path}: its index")
-    return np.frombuffer(content, "<u8").reshape(-1, 2)
+        index = np.frombuffer(content, "<u8").reshape(-1, 2)
+        start, length = index[index[:, 0] != ABSENT].T
+        if (start > data).any() or (length > data - start).any():
+            raise StoreError(f"{path}: its index: names bytes outside the file; verify the store")
+        if len(start):
+            file.seek(int(start[0]))
+            if unpacked_bytes(file.read(_FRAME_HEADER)) != chunk_bytes:
+                raise StoreError(f"{path}: its chunks are not {chunk_bytes:,} bytes long")
+    return index
+
+
+def check_places(
+    owner: Path | str,
+    form: Form,
+    name: str,
+    held: Sequence[int],
+    scans: Array,
+    places: Array,
+) -> None:
+    """Raise StoreError where `places` (n,2), first row and number of rows of `scans` (n,) in the
+    field `name`, are not among the rows that each shard has (`Rows.held`)."""
+    first, count = places.T
+    shard = scans // form.rows_per_shard
+    start = shard * form.shard_rows(name)
+    most = form.per_scan[form.fields[name].group]
+    bad = (count < 0) | (count > most)
+    last = start + np.asarray(held)[shard] - np.where(bad, 0, count)
+    bad |= (first < start) | (first > last)
+    if bad.any():
+        raise StoreError(
+            f"{owner}: scan {scans[bad][0]} is said to have the rows {places[bad][0].tolist()} "
+            f"(first, number) of {name}, which are not in its shard; verify the store"
+        )
+
+
+def stored_rows(form: Form, name: str, paths: Sequence[str]) -> MappedField | PackedField:
+    """The rows of a field as they are stored in these files, one a shard."""
+    kind = MappedField if form.profile == "training" else PackedField
+    return kind(form, name, paths)
 
 
 class InSteps:
@@ -94,6 +149,7 @@ class InSteps:
 
     def __init__(self, steps: Rows, middles: Rows | None) -> None:
         self._steps, self._middles = steps, middles
+        self.held = steps.held
 
     def row(self, row: int) -> Array:
         return self.take(np.array([row]))[0]

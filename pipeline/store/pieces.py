@@ -23,7 +23,8 @@ import numpy as np
 
 from pipeline.errors import StoreError
 from pipeline.store.form import Form
-from pipeline.store.layout import shard_path
+from pipeline.store.layout import path_of
+from pipeline.store.locks import NO_LOCKS, no_locks
 
 ENTRIES, LOCKS = "pieces", "pieces.lock"
 ENTRY = np.dtype([(name, "<u8") for name in ("filled", "used", "start", "end")])
@@ -83,8 +84,9 @@ class Pieces:
         with _removal_told(self._folder):
             descriptor = os.open(self._folder / LOCKS, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            for piece in sorted(pieces):  # in one order, so that nobody waits in a circle
-                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, _range(fcntl.F_WRLCK, piece, 1))
+            with _locks_told(self._folder):
+                for piece in sorted(pieces):  # in one order, so that nobody waits in a circle
+                    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLKW, _range(fcntl.F_WRLCK, piece, 1))
             yield
         finally:
             # closing alone would leave them to a process that was forked meanwhile
@@ -167,7 +169,7 @@ class Pieces:
         name = [name for name, field in self.numbers.items() if field.first <= piece][-1]
         field = self.numbers[name]
         shard = (piece - field.first) // field.per_shard
-        path = self._folder / shard_path(name, shard, len(self._form.fields[name].shape))
+        path = self._folder / path_of(self._form, name, shard)
         first = field.first + shard * field.per_shard
         n_bytes = path.stat().st_size - self._form.index_bytes(name)
         return _Shard(path, first, first + field.per_shard, n_bytes)
@@ -196,6 +198,16 @@ def _removal_told(folder: Path) -> Iterator[None]:
         raise StoreError(
             f"{folder}: removed while it was read; open the store again by its URL"
         ) from error
+
+
+@contextmanager
+def _locks_told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise no_locks(folder, error) from error
 
 
 def punch(descriptor: int, start: int, end: int) -> None:

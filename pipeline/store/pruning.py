@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import StoreError
-from pipeline.store.layout import VERSIONS, current_version, sync_folder
+from pipeline.store.layout import VERSIONS, current_version, disk_faults_told, sync_folder
 from pipeline.store.locks import publishing, sweep
 from pipeline.store.versions import Version, bytes_freed, list_versions
 
@@ -40,7 +40,7 @@ def prune(store: Path | str, keep: int, dry_run: bool = False) -> Pruned:
     if keep < 0:
         raise StoreError(f"keep: got {keep}, expected 0 or more versions")
     current_version(store)  # first of all: a folder that is no store stays as it is
-    with publishing(store):
+    with disk_faults_told(store), publishing(store):
         others = [version for version in list_versions(store) if not version.is_current]
         old = tuple(others[keep:])
         unfinished = sorted(store.glob(f"{PRUNED}*"))

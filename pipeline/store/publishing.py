@@ -8,26 +8,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import StoreError
-from pipeline.store.form import Form
+from pipeline.store.description import Held, described
+from pipeline.store.documents import as_json, sealed, unsealed
+from pipeline.store.form import Form, at
 from pipeline.store.layout import (
     FILES,
     HEAD,
     RUN,
     VERSIONS,
-    as_json,
     disk_faults_told,
     file_entry,
     form_of,
-    sealed,
+    group_attributes,
+    path_of,
     sync_folder,
-    unsealed,
     write_file,
 )
 from pipeline.store.locks import alive, publishing, release, sweep
+from pipeline.store.packed import stored_rows
 from pipeline.store.tables import Rows, identity_rows, manifest_table, table, write_table
+from pipeline.store.topology import read_topology
 from pipeline.store.verification import faults_of_version
 from pipeline.types import ShardReceipt
 
@@ -69,12 +73,15 @@ def publish(
         _remove_scaffolding(staging)
         for name, content in tables.items():
             write_table(content, staging / f"{name}.parquet")
+        small = _description(staging, form, rows["scan_id"].to_pylist())
+        for path, content in small.items():
+            write_file(staging / path, content)
         facts = dict(provenance or {})
         run = facts.pop("run", {})
         write_file(staging / "provenance.json", as_json(facts))
         published = datetime.now(UTC).isoformat()
         write_file(staging / RUN, sealed({"published": published, "run": run}))
-        write_file(staging / FILES, sealed({"files": _files(staging, receipts)}))
+        write_file(staging / FILES, sealed({"files": _files(staging, receipts, small)}))
         old = {path for shard in linked for path in receipts[shard].files}
         return put_in_place(store, staging, quick=True, unread=old)
 
@@ -118,7 +125,21 @@ def _complete(staging: Path, receipts: Sequence[ShardReceipt], form: Form) -> li
     return ordered
 
 
-def _files(staging: Path, receipts: Sequence[ShardReceipt]) -> dict[str, dict[str, Any]]:
+def _description(staging: Path, form: Form, scan_ids: Sequence[str]) -> dict[str, bytes]:
+    """The version's metadata, now that it is known what the rows are, and how many points they
+    have."""
+    lengths, used = {}, {}
+    for group in form.per_scan:
+        paths = [f"{staging}/{path_of(form, at(group), k)}" for k in range(form.n_shards)]
+        first, count = stored_rows(form, at(group), paths).take(np.arange(form.rows)).T
+        lengths[group], used[group] = int(first[-1] + count[-1]), int(count.sum())
+    topology = read_topology(staging, group_attributes(staging), form.model.n_vertices)
+    return described(form, topology, Held(scan_ids, lengths, used))
+
+
+def _files(
+    staging: Path, receipts: Sequence[ShardReceipt], small: Collection[str]
+) -> dict[str, dict[str, Any]]:
     """Every file of the version: shards as their receipts say, the rest as it lies there."""
     files = {
         path: {key: file[key] for key in ("bytes", "sha256", "crc32c", "field")}
@@ -126,11 +147,9 @@ def _files(staging: Path, receipts: Sequence[ShardReceipt]) -> dict[str, dict[st
         for receipt in receipts
         for path, file in receipt.files.items()
     }
-    fields = {file["field"] for file in files.values()}
-    small = [*staging.glob("*.parquet"), staging / "provenance.json", staging / "zarr.json"]
-    for path in small + [staging / field / "zarr.json" for field in fields]:
-        name = path.relative_to(staging).as_posix()
-        files[name] = file_entry(path)
+    tables = [path.name for path in staging.glob("*.parquet")]
+    for name in [*small, *tables, "provenance.json"]:
+        files[name] = file_entry(staging / name)
     return files
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -15,11 +14,20 @@ import pyarrow as pa
 from pipeline.errors import StoreError
 from pipeline.store.flat import MappedField
 from pipeline.store.form import IN_STEPS, at
-from pipeline.store.layout import FILES, current_version, form_of, shard_path, unsealed
-from pipeline.store.mirror import CACHE_BYTES, MIRROR, Mirrored, mirrored
+from pipeline.store.layout import (
+    FILES,
+    current_version,
+    form_in,
+    group_attributes,
+    is_there,
+    path_of,
+)
+from pipeline.store.listing import check_shards, check_sizes, fields_held, listing_of
+from pipeline.store.mirror import CACHE_BYTES, Mirrored, is_mirror, mirrored
 from pipeline.store.objects import is_url
-from pipeline.store.packed import InSteps, PackedField, Rows, gone
-from pipeline.store.tables import column_names, read_table, said_columns
+from pipeline.store.packed import InSteps, Rows, check_places, gone, stored_rows
+from pipeline.store.tables import RENAMED, check_table, read_table, said_columns, schema_of
+from pipeline.store.topology import Topology, read_topology
 from pipeline.types import Array
 
 
@@ -32,8 +40,16 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.form = form_of(path)
-        _check_sizes(path)
+        self.attributes = group_attributes(path)
+        self.form = form_in(self.attributes, path)
+        self.listing = listing_of(path)
+        self.version = str(self.listing["digest"][:16])
+        """Sixteen hexadecimal digits of what it holds, which name it wherever it lies."""
+        check_shards(self.form, self.listing["files"], path / FILES)
+        check_sizes(path, self.listing["files"])
+        self._schema = schema_of(path / "manifest.parquet", self.form.rows)
+        held = fields_held(self.form, self.listing["files"])
+        check_table("manifest", self._schema, path / "manifest.parquet", held)
         self.n_rows = self.form.rows
         self.fields = self.form.fields
         self._rows: dict[str, Rows] = {}
@@ -54,19 +70,37 @@ class Store:
         return asdict(self.form.model)
 
     @cached_property
+    def topology(self) -> Topology | None:
+        """The template's triangles and regions; None in stores of schema 1 and 2."""
+        return read_topology(self.path, self.attributes, self.form.model.n_vertices)
+
+    @property
+    def faces(self) -> Array:
+        """(F,3) int32, the template's triangles. Raises StoreError where the store has none."""
+        if self.topology is None:
+            raise StoreError(
+                f"{self.path}: of schema {self.form.schema}, which holds no triangles; "
+                "take those of the model it was made with"
+            )
+        return self.topology.faces
+
+    @cached_property
     def manifest(self) -> pa.Table:
         """One row a scan, in the arrays' order. Raises StoreError where unreadable."""
-        manifest = read_table(self.path / "manifest.parquet")
+        return self._read_manifest(None)
+
+    def _read_manifest(self, columns: Sequence[str] | None) -> pa.Table:
+        manifest = read_table(self.path / "manifest.parquet", columns)
         if len(manifest) != self.n_rows:
             raise StoreError(
                 f"{self.path}: the manifest has {len(manifest)} rows, the arrays {self.n_rows}"
             )
         return manifest
 
-    @cached_property
+    @property
     def column_names(self) -> tuple[str, ...]:
         """Of the manifest, which is not read for it."""
-        return column_names(self.path / "manifest.parquet")
+        return tuple(RENAMED.get(name, name) for name in self._schema.names)
 
     def columns(self, *names: str) -> pa.Table:
         """Columns of the manifest, each read once and only when asked for.
@@ -81,13 +115,18 @@ class Store:
             )
         missing = [name for name in names if name not in self._columns]
         if missing:
-            table = read_table(self.path / "manifest.parquet", missing)
+            table = self._read_manifest(missing)
             self._columns |= dict(zip(missing, table.columns, strict=True))
         return pa.table({name: self._columns[name] for name in names})
 
     def table(self, name: str) -> pa.Table:
-        """manifest, quarantine, excluded or identities."""
-        return self.manifest if name == "manifest" else read_table(self.path / f"{name}.parquet")
+        """manifest, quarantine, excluded or identities. Raises StoreError where it is damaged."""
+        if name == "manifest":
+            return self.manifest
+        path = self.path / f"{name}.parquet"
+        table = read_table(path)
+        check_table(name, table.schema, path)
+        return table
 
     def map(self, *names: str) -> None:
         """Map fields now, so that damage to their shards' indices shows before the first read."""
@@ -141,7 +180,9 @@ class Store:
                 f"{self.path}: {name!r} is no field of several rows a scan; "
                 f"it has {', '.join(grouped) or 'none'}"
             )
-        return self._field(at(group)).take(index)
+        places = self._field(at(group)).take(index)
+        check_places(self.path, self.form, name, self._field(name).held, index, places)
+        return places
 
     def read(self, name: str, rows: slice | Sequence[int] | Array) -> Array:
         """A copy of the rows (n, *field.shape), in the order asked for; a bool array is a mask.
@@ -198,9 +239,8 @@ class Store:
         if name not in self._rows:
             if name not in self.fields:
                 raise StoreError(f"{self.path}: no field {name!r}; it has {', '.join(self.fields)}")
-            n_dims = len(self.fields[name].shape)
             shards = range(self.form.n_shards)  # of which there may be thousands: no Paths
-            paths = [f"{self.path}/{shard_path(name, shard, n_dims)}" for shard in shards]
+            paths = [f"{self.path}/{path_of(self.form, name, shard)}" for shard in shards]
             try:
                 rows = self._opened(name, paths)
             except FileNotFoundError as error:
@@ -212,12 +252,16 @@ class Store:
         return self._rows[name]
 
     def _opened(self, name: str, paths: Sequence[str]) -> Rows:
-        if (self.path / MIRROR).exists():
+        if is_mirror(self.path):
             group = self.fields[name].group
-            places = self._field(at(group)).take(np.arange(self.n_rows)) if group else None
-            return Mirrored(self.path, self.form, name, paths, places)
-        kind = MappedField if self.form.profile == "training" else PackedField
-        return kind(self.form, name, paths)
+            if not group:
+                return Mirrored(self.path, self.form, name, paths)
+            index = np.arange(self.n_rows)
+            places = self._field(at(group)).take(index)
+            rows = Mirrored(self.path, self.form, name, paths, places)
+            check_places(self.path, self.form, name, rows.held, index, places)
+            return rows
+        return stored_rows(self.form, name, paths)
 
 
 def open_store(
@@ -228,24 +272,12 @@ def open_store(
     `path` may be a URL such as s3://bucket/prefix: rows are then fetched when they are first asked
     for, and kept in `cache`, up to `cache_bytes` (`mirror.mirrored`).
 
-    Every file of the version must exist with its size before anything is read. Raises StoreError
-    naming the file where one is missing or cut short, where there is no store, where it is of
-    a newer schema, or where its arrays are not in the layout this reader maps.
+    What the version says of itself is checked first, and every file of it must exist with its size:
+    nothing is allocated for what is not there. Raises StoreError naming the file where one is
+    missing or cut short or contradicts the others, where there is no store, where it is of a newer
+    schema, or where its arrays are not in the layout this reader maps.
     """
     if is_url(path):
         return Store(mirrored(str(path), cache, cache_bytes))
     path = Path(path).absolute()
-    return Store(path if (path / FILES).exists() else current_version(path))
-
-
-def _check_sizes(version: Path) -> None:
-    for name, entry in unsealed(version / FILES)["files"].items():
-        try:
-            size = os.stat(f"{version}/{name}").st_size  # noqa: PTH116 (a Path costs five of it)
-        except OSError as error:
-            raise StoreError(f"{version / name}: missing; restore it or publish again") from error
-        if size != entry["bytes"]:
-            raise StoreError(
-                f"{version / name}: {size} bytes, expected {entry['bytes']}; "
-                "restore it or publish again"
-            )
+    return Store(path if is_there(path / FILES) else current_version(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,11 +86,9 @@ def _landmarks_68(scan: Scan) -> tuple[Array, Array]:
 
 
 def _registered_landmarks(vertices_mm: Array, model: FlameModel) -> Array:
-    landmarks = np.full((68, 3), np.nan)
-    if model.landmarks is not None:
-        positions = model.landmarks.positions(vertices_mm, model.faces)
-        landmarks[model.landmarks.indices_68] = positions
-    return landmarks
+    if model.landmarks is None:
+        return np.full((68, 3), np.nan)
+    return model.landmarks.positions_68(vertices_mm, model.faces)
 
 
 def stack_rows(rows: Sequence[Mapping[str, Array]]) -> dict[str, Array | list[Array]]:
@@ -115,6 +114,8 @@ def manifest_row(
         "session": record.session,
         "expression": record.expression,
         "neutral": record.neutral,
+        "expression_class": record.expression_class,
+        "frame": record.frame,
         "content_hash": record.content_hash,
         "verdict": quality.verdict,
         "reasons": "; ".join(quality.reasons),
@@ -133,5 +134,7 @@ def manifest_row(
         "unit": scan.unit,
         "unit_evidence": scan.unit_evidence,
         "landmark_source": scan.landmark_source,
+        "left_out": json.dumps(dict(scan.left_out), sort_keys=True),
+        "left_out_share": scan.left_out_share,
         **more,
     }

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE
+from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, ExpressionClass
 
 if TYPE_CHECKING:
     from pipeline.flame.model import FlameModel
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when an older reader would misread a store; a reader refuses a higher one."""
-READABLE_FROM = "0.2.0"
+READABLE_FROM = "0.3.0"
 """The first facefold that reads this schema."""
 
 N_VERTICES = 5023
@@ -42,6 +42,7 @@ class Field:
     """Of one row."""
     dims: tuple[str, ...]
     unit: str
+    """As UDUNITS write it; "1" = a number without one."""
     meaning: str
     stage: str
     """The stage that produces it."""
@@ -64,10 +65,11 @@ def fields(n_vertices: int = N_VERTICES) -> dict[str, Field]:
               "the template registered to the scan, canonical frame", "register"),
         Field("neutral_mm", "<f4", (v, 3), ("vertex", "xyz"), "mm",
               "the same head with expression and pose removed, identity detail kept", "register"),
-        Field("shape", "<f4", (N_SHAPE,), ("shape_component",), "standard deviation",
-              "identity coefficients, zero beyond the model's own", "register"),
-        Field("expression", "<f4", (N_EXPRESSION,), ("expression_component",),
-              "standard deviation", "expression coefficients", "register"),
+        Field("shape", "<f4", (N_SHAPE,), ("shape_component",), "1",
+              "identity coefficients in standard deviations, zero beyond the model's own",
+              "register"),
+        Field("expression", "<f4", (N_EXPRESSION,), ("expression_component",), "1",
+              "expression coefficients in standard deviations", "register"),
         Field("pose", "<f4", (N_POSE,), ("pose_value",), "rad",
               "axis-angle of global, neck, jaw, left eye, right eye", "register"),
         Field("translation_mm", "<f4", (3,), ("xyz",), "mm", "the model's translation",
@@ -78,7 +80,7 @@ def fields(n_vertices: int = N_VERTICES) -> dict[str, Field]:
               "unsigned distance of each vertex to its match on the scan", "register"),
         Field("weight", "<f4", (v,), ("vertex",), "1",
               "weight in [0, 1] of each vertex's last correspondence", "register"),
-        Field("validity", "|u1", (bits,), ("validity_byte",), "bit",
+        Field("validity", "|u1", (bits,), ("validity_byte",), "1",
               "the scan has data at vertex 8j+k: bit k, lowest first, of byte j", "register"),
         Field("expected_error_mm", "<f4", (v,), ("vertex",), "mm",
               "mean length of the error to expect of each vertex of vertices_mm", "register"),
@@ -118,7 +120,8 @@ def extra_fields() -> dict[str, Field]:
               "first row and number of rows of the scan in the fields of its views", "views"),
         Field("images", "|u1", (224, 224, 3), ("image_row", "image_column", "rgb"), "1",
               "photo or render of the scan, cropped to the face", "views", group="view"),
-        Field("aligned_images", "|u1", (112, 112, 3), ("image_row", "image_column", "rgb"), "1",
+        Field("aligned_images", "|u1", (112, 112, 3),
+              ("aligned_row", "aligned_column", "rgb"), "1",
               "the face aligned to ArcFace's five points", "views", group="view"),
         Field("camera_matrix_px", "<f4", (3, 3), ("row_of_3", "column_of_3"), "px",
               "camera frame to pixels of images", "views", group="view"),
@@ -128,7 +131,7 @@ def extra_fields() -> dict[str, Field]:
         Field("landmarks_px", "<f4", (68, 2), ("landmark", "column_and_row"), "px",
               "landmarks in images, iBUG-68 order; NaN where absent", "views", optional=True,
               group="view"),
-        Field("parts", "|u1", (8, 224, 28), ("part", "image_row", "column_byte"), "bit",
+        Field("parts", "|u1", (8, 224, 28), ("part", "image_row", "column_byte"), "1",
               "part seen at column 8j+k of images: bit k, lowest first, of byte j; left eye, right "
               "eye, left brow, right brow, upper lip, lower lip, nose, skin", "views",
               group="view"),
@@ -147,6 +150,11 @@ class Column:
     meaning: str
     required: bool = False
 
+    @property
+    def unit(self) -> str:
+        """As its name says it; "" = none."""
+        return "mm" if self.name.endswith("_mm") else ""
+
 
 NON_METRIC = "_non_metric"
 """Ends the split of rows without true size, so that nothing that asks for "train" sees them."""
@@ -163,6 +171,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("session", "string", "as the source names it"),
         Column("expression", "string", "as the source names it", True),
         Column("neutral", "bool", "the source counts the expression as neutral"),
+        Column(
+            "expression_class",
+            "string",
+            "the expression in one vocabulary for all sources, neutral exactly where `neutral`: "
+            + ", ".join(ExpressionClass),
+        ),
+        Column("frame", "int64", "number within a sequence, as file names count; or null"),
         Column("verdict", "string", "accept or review", True),
         Column("reasons", "string", "why the verdict is not accept, joined by '; '"),
         Column("reason_codes", "string", "kinds of these reasons, joined by ';'"),
@@ -180,6 +195,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("unit", "string", "of the file"),
         Column("unit_evidence", "string", "where the unit comes from"),
         Column("landmark_source", "string", "file; detected: the registered template's; or null"),
+        Column("left_out", "string", "JSON: reason and number of what was left out of the file"),
+        Column("left_out_share", "double", "of the file's triangles, or points, lost so"),
         Column("licence", "string", "of the source"),
         Column("commercial", "bool", "the licence allows commercial use"),
         Column("redistribution", "bool", "the licence allows redistribution"),
@@ -189,7 +206,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("age", "double", "years, as the source says"),
         Column("ancestry", "string", "as the source says"),
         Column("content_hash", "string", "SHA-256 of the scan's files"),
-        Column("images", "string", "JSON: path in the source, bytes and SHA-256 of each image"),
+        Column(
+            "image_files", "string", "JSON: path in the source, bytes and SHA-256 of each photo"
+        ),
         Column("result_key", "string", "the ledger's key of the result"),
     ),
     "quarantine": (

@@ -36,7 +36,7 @@ def subset(store: Path | str, where: str, out: Path | str, **form: Any) -> Path:
     if not len(rows):
         raise StoreError(f"{source.path}: no row fits {shortened(where)!r}; ask for less")
     wanted = replace(source.form, rows=len(rows), **form)
-    staging = stage(Path(out), wanted)
+    staging = stage(Path(out), wanted, source.topology)
     with removed_on_fault(staging):
         receipts = [
             write_shard(

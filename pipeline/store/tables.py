@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
+from pipeline.store.documents import fault_of, shown
 from pipeline.store.layout import write_file
 from pipeline.store.schema import NON_METRIC, TABLES
 from pipeline.types import Array, ShardReceipt
@@ -20,10 +21,20 @@ from pipeline.types import Array, ShardReceipt
 CHECKSUM = "crc32c_"
 """Begins the names of the columns that hold the checksums of a field's rows."""
 CLASSES = frozenset(
-    {"source", "split", "session", "expression", "verdict", "status", "unit"}
+    {"source", "split", "session", "expression", "expression_class", "verdict", "status", "unit"}
     | {"landmark_source", "licence", "benchmark", "sex", "ancestry"}
 )
 """Text columns of the manifest with far fewer values than rows."""
+RENAMED = {"images": "image_files"}
+"""Columns of the manifest that schemas before 3 named otherwise: their name then, and now."""
+SINCE_SCHEMA_1 = {
+    "manifest": ("scan_id", "source", "subject", "identity", "split", "expression", "verdict"),
+    "quarantine": ("source", "scan_id", "path", "stage", "reason"),
+    "excluded": ("source", "path", "reason"),
+    "identities": ("identity", "split", "scans", "sources"),
+}
+"""Columns that the tables of every store have."""
+PLACES = {"shard": "number of the row's shard in each array", "row": "index into each array"}
 Rows = Sequence[Any]
 """Mappings column -> value, or dataclasses with the columns as fields."""
 
@@ -165,27 +176,91 @@ def _record(row: Any) -> dict[str, Any]:
 
 
 def write_table(rows: pa.Table, path: Path) -> None:
-    """Parquet without timestamps, so that equal rows give equal bytes."""
+    """Parquet whose columns carry their meaning and unit, without timestamps: equal rows give equal
+    bytes."""
     sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd", write_statistics=True)
+    described = pa.Table.from_arrays(rows.columns, schema=_with_meanings(path.stem, rows.schema))
+    pq.write_table(described, sink, compression="zstd", write_statistics=True)
     write_file(path, memoryview(sink.getvalue()))
+
+
+def _with_meanings(name: str, schema: pa.Schema) -> pa.Schema:
+    known = {column.name: column for column in TABLES[name]}
+    meanings = {column.name: column.meaning for column in TABLES[name]} | PLACES
+    described = []
+    for field in schema:
+        of = field.name.removeprefix(CHECKSUM)
+        meaning = f"CRC-32C of the bytes of the scan's row, or rows, of {of} as they are stored"
+        meaning = meaning if of != field.name else meanings.get(field.name, "")
+        unit = known[field.name].unit if field.name in known else ""
+        facts = {"long_name": meaning, "units": unit}
+        described.append(field.with_metadata({k: v for k, v in facts.items() if v}))
+    return pa.schema(described)
+
+
+def check_table(
+    name: str, schema: pa.Schema, owner: Path | str, fields: Iterable[str] = ()
+) -> None:
+    """Raise StoreError unless the columns that every such table has are there, and those known are
+    of their types; the manifest also has the checksums of `fields`."""
+    types = {column.name: pa.type_for_alias(column.type) for column in TABLES[name]}
+    needed = list(SINCE_SCHEMA_1[name])
+    if name == "manifest":
+        types |= {"shard": pa.int32(), "row": pa.int64()}
+        types |= {CHECKSUM + field: pa.uint32() for field in fields}
+        needed += ["shard", "row", *(CHECKSUM + field for field in fields)]
+    remedy = "restore it or publish again"
+    held = set(schema.names)
+    if len(held) < len(schema):
+        raise StoreError(f"{owner}: has two columns of one name; {remedy}")
+    if missing := [column for column in needed if column not in held]:
+        raise StoreError(f"{owner}: has no column {missing[0]!r}; {remedy}")
+    for field in schema:
+        wanted = types.get(field.name, field.type)
+        if field.type != wanted:
+            kind = shown(str(field.type))
+            raise StoreError(
+                f"{owner}: column {field.name!r}: got {kind}, expected {wanted}; {remedy}"
+            )
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """All columns as they are, or some, of which CLASSES are dictionary arrays.
 
-    Raises StoreError where the file is missing or damaged.
+    Those of older schemas have the names of this one. Raises StoreError where the file is missing
+    or damaged.
     """
     classes = [name for name in columns or () if name in CLASSES]
     try:
-        return pq.read_table(path, columns=columns, read_dictionary=classes or None)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: unreadable ({error}); run a verification") from error
+        held = _held_names(path, columns)
+        table = pq.read_table(path, columns=held, read_dictionary=classes or None)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: unreadable ({fault_of(error)}); run a verification") from error
+    table = table.rename_columns([RENAMED.get(name, name) for name in table.column_names])
+    if missing := [name for name in columns or () if name not in table.column_names]:
+        raise StoreError(f"{path}: has no column {missing[0]!r}; run a verification")
+    return table
 
 
-def column_names(path: Path) -> tuple[str, ...]:
-    """Raises StoreError where the file is missing or damaged."""
+def _held_names(path: Path, columns: Sequence[str] | None) -> list[str] | None:
+    """The columns by the names that the file has for them."""
+    if columns is None or not set(columns) & set(RENAMED.values()):
+        return None if columns is None else list(columns)
+    then = {RENAMED.get(name, name): name for name in pq.read_schema(path).names}
+    return [then.get(name, name) for name in columns]
+
+
+def schema_of(path: Path, rows: int) -> pa.Schema:
+    """Of the manifest, of which nothing more is read. Raises StoreError where the file is damaged,
+    or has another number of rows."""
     try:
-        return tuple(pq.read_schema(path).names)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: unreadable ({error}); run a verification") from error
+        file = pq.ParquetFile(path, memory_map=True)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: unreadable ({fault_of(error)}); run a verification") from error
+    with file:
+        if file.metadata.num_rows != rows:
+            raise StoreError(
+                f"{path}: holds {file.metadata.num_rows:,} rows, the arrays {rows:,}; "
+                "restore it or publish again"
+            )
+        return file.schema_arrow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,18 +16,20 @@ from pipeline.store.layout import (
     RUN,
     VERSIONS,
     Sums,
+    attributes_in,
     current_version,
     disk_faults_told,
     file_digest,
     file_entry,
+    form_in,
     form_of,
-    unsealed,
-    unsealed_content,
+    version_name,
     write_file,
     write_parts,
 )
+from pipeline.store.listing import check_shards, listing_in, listing_of
 from pipeline.store.locks import new_staging, publishing, removed_on_fault
-from pipeline.store.objects import Place, Seen, published_version, version_name
+from pipeline.store.objects import Place, Seen, published_version
 from pipeline.store.publishing import move_head, put_in_place
 from pipeline.store.verification import FILES_AT_ONCE, content_digest, faults_of_version
 from pipeline.store.writer import check_model
@@ -53,7 +54,7 @@ def push(store: Path | str, url: str) -> str:
     old = place / VERSIONS / before if before not in ("", version.name) else None
     if old is not None:
         _same_model(old, form_of(version))
-    listing = unsealed(version / FILES)["files"]
+    listing = listing_of(version)["files"]
     there = target.sizes()
     if foreign := sorted(there.keys() - listing.keys() - {FILES, RUN}):
         raise StoreError(
@@ -79,7 +80,7 @@ def _in_common(old: Place, listing: Mapping[str, Mapping[str, Any]]) -> frozense
     came there."""
     content, sizes = old.look(FILES)[0], old.sizes()
     try:
-        known = unsealed_content(content or b"", f"{old}/{FILES}")["files"]
+        known = listing_in(content or b"", f"{old}/{FILES}")["files"]
     except StoreError:  # damaged: nothing is taken from it
         return frozenset()
     return frozenset(
@@ -131,14 +132,10 @@ def _publish(place: Place, name: str, before: str, seen: Seen) -> None:
 
 
 def _same_model(version: Place, form: Form) -> None:
-    try:
-        model = json.loads(version.read("zarr.json"))["attributes"]["model"]
-        same, name = model["digest"] == form.model.digest, model["name"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{version}/zarr.json: unreadable ({error}); verify {version}") from error
-    if not same:
+    there = form_in(attributes_in(version.read("zarr.json"), f"{version}/zarr.json"), str(version))
+    if there.model.digest != form.model.digest:
         raise StoreError(
-            f"{version}: made with the model {name!r}, the store to push with "
+            f"{version}: made with the model {there.model.name!r}, the store to push with "
             f"{form.model.name!r}; choose another URL"
         )
 
@@ -161,7 +158,9 @@ def pull(url: str, out: Path | str) -> Path:
     staging = new_staging(out)
     with removed_on_fault(staging), disk_faults_told(staging):
         fetch_small(source, content, staging)
-        check_model(out, form_of(staging).model)
+        form = form_of(staging)
+        check_shards(form, listing["files"], f"{source}/{FILES}")
+        check_model(out, form.model)
         shards = {name: entry for name, entry in listing["files"].items() if "field" in entry}
         with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
             list(pool.map(partial(_received, source, staging), shards, shards.values()))
@@ -170,13 +169,10 @@ def pull(url: str, out: Path | str) -> Path:
 
 def listed(version: Place, content: bytes) -> dict[str, Any]:
     """What a version's `files.json` says. Raises StoreError where it is damaged or another's."""
-    listing = unsealed_content(content, f"{version}/{FILES}")
+    listing = listing_in(content, f"{version}/{FILES}")
     name = PurePosixPath(version.url).name
     if PurePosixPath(version.url).parent.name == VERSIONS and listing["digest"][:16] != name:
         raise StoreError(f"{version}/{FILES}: is that of another version; push this one again")
-    for file in listing["files"]:
-        if file.startswith("/") or ".." in PurePosixPath(file).parts:
-            raise StoreError(f"{version}/{FILES}: names {file!r}, which is outside the version")
     return listing
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Collection, Iterable, Iterator
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -16,10 +16,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
-from pipeline.store.form import Form
-from pipeline.store.layout import FILES, HEAD, RUN, VERSIONS, current_version, unsealed_content
+from pipeline.store.documents import LARGEST, fault_of, parsed, unsealed_content
+from pipeline.store.form import Form, at
+from pipeline.store.layout import (
+    FILES,
+    RUN,
+    VERSIONS,
+    attributes_in,
+    current_version,
+    form_in,
+    is_there,
+    path_of,
+    strangers,
+)
+from pipeline.store.listing import check_shards, fields_held, listing_in
 from pipeline.store.objects import Place, is_url, published_version
-from pipeline.store.tables import CHECKSUM
+from pipeline.store.packed import check_places, stored_rows
+from pipeline.store.schema import TABLES
+from pipeline.store.tables import CHECKSUM, SINCE_SCHEMA_1, check_table
 
 FILES_AT_ONCE = 4
 
@@ -44,11 +58,14 @@ class Folder:
         return str(self.path)
 
     def sizes(self) -> dict[str, int]:
-        return {
-            path.relative_to(self.path).as_posix(): path.lstat().st_size
-            for path in self.path.rglob("*")
-            if not path.is_dir()
-        }
+        """Of all that is no folder; -1 of what is no file either: a link, a pipe."""
+        sizes = {}
+        for path in self.path.rglob("*"):
+            status = path.lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                size = status.st_size if stat.S_ISREG(status.st_mode) else -1
+                sizes[path.relative_to(self.path).as_posix()] = size
+        return sizes
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
@@ -67,6 +84,11 @@ def verify(store: Path | str) -> list[str]:
     read at all.
     """
     place: Place | Folder = Place(str(store)) if is_url(store) else Folder(Path(store))
+    try:
+        if isinstance(place, Folder) and not is_there(place.path):
+            return [f"{store}: there is no such folder"]
+    except StoreError as error:
+        return [str(error)]
     names = place.sizes()
     if FILES in names:
         return _faults(place)
@@ -78,9 +100,8 @@ def verify(store: Path | str) -> list[str]:
         )
     except StoreError as error:
         return [str(error)]
-    roots = {name.partition("/")[0] for name in names} - {HEAD, VERSIONS}
-    strangers = sorted(root for root in roots if not root.startswith("."))
-    return [f"{name}: does not belong to the store" for name in strangers] + _faults(version)
+    foreign = strangers({name.partition("/")[0] for name in names})
+    return [f"{name}: does not belong to the store" for name in foreign] + _faults(version)
 
 
 def faults_of_version(
@@ -98,8 +119,10 @@ def _faults(version: Files, quick: bool = False, unread: Collection[str] = ()) -
     sizes = version.sizes()
     if FILES not in sizes:
         return [f"{version}/{FILES}: missing; this is no published version of a store"]
+    if large := [f for f in (FILES, RUN) if not 0 <= sizes.get(f, 0) <= LARGEST]:
+        return [f"{large[0]}: is no regular file of at most {LARGEST:,} bytes"]
     try:
-        listing = unsealed_content(version.read(FILES), f"{version}/{FILES}")
+        listing = listing_in(version.read(FILES), f"{version}/{FILES}")
     except StoreError as error:
         return [str(error)]
     faults = []
@@ -118,8 +141,64 @@ def _faults(version: Files, quick: bool = False, unread: Collection[str] = ()) -
             unsealed_content(version.read(RUN), f"{version}/{RUN}")
     except StoreError as error:
         faults.append(str(error))
-    strangers = sizes.keys() - files.keys() - {FILES, RUN}
-    return faults + [f"{name}: does not belong to the version" for name in sorted(strangers)]
+    foreign = sizes.keys() - files.keys() - {FILES, RUN}
+    faults += [f"{name}: does not belong to the version" for name in sorted(foreign)]
+    return faults or ([] if quick else _contradictions(version, files))
+
+
+def _contradictions(version: Files, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Where files that are as they were listed say what cannot be: whoever lists them can seal
+    anything."""
+    try:
+        form = form_in(attributes_in(version.read("zarr.json"), "zarr.json"), "zarr.json")
+        check_shards(form, files, FILES)
+        parsed(version.read("provenance.json"), "provenance.json")
+        for name in TABLES:
+            table = _table(version, f"{name}.parquet")
+            fields = fields_held(form, files) if name == "manifest" else ()
+            check_table(name, table.schema, f"{name}.parquet", fields)
+            for column in SINCE_SCHEMA_1[name]:
+                if table[column].null_count:
+                    raise StoreError(f"{name}.parquet: column {column!r} has empty places")
+            if name == "manifest":
+                _check_order(table, form)
+        if isinstance(version, Folder):
+            _check_rows(version.path, form, fields_held(form, files))
+    except (OSError, StoreError) as error:
+        return [str(error)]
+    return []
+
+
+def _table(version: Files, name: str) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(version.read(name)))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StoreError(f"{name}: unreadable ({fault_of(error)})") from error
+
+
+def _check_order(manifest: pa.Table, form: Form) -> None:
+    """Raise StoreError unless row i of the manifest is that of the arrays."""
+    rows = np.arange(form.rows) if len(manifest) == form.rows else np.zeros(0)
+    for column, wanted in (("row", rows), ("shard", rows // form.rows_per_shard)):
+        if not np.array_equal(manifest[column].to_numpy(), wanted):
+            raise StoreError(
+                f"manifest.parquet: {len(manifest):,} rows, of which {column!r} is not that of the "
+                f"{form.rows:,} rows of the arrays"
+            )
+    if len(manifest["scan_id"].unique()) < form.rows:
+        raise StoreError("manifest.parquet: a scan_id comes twice")
+
+
+def _check_rows(version: Path, form: Form, names: Iterable[str]) -> None:
+    """Raise StoreError unless each shard's index is one, and scans have the rows that they name."""
+    rows, scans = {}, np.arange(form.rows)
+    for name in names:
+        paths = [f"{version}/{path_of(form, name, shard)}" for shard in range(form.n_shards)]
+        rows[name] = stored_rows(form, name, paths)
+    for name in rows:
+        if group := form.fields[name].group:
+            places = rows[at(group)].take(scans)
+            check_places(version, form, name, rows[name].held, scans, places)
 
 
 def _faults_of_file(
@@ -132,6 +211,8 @@ def _faults_of_file(
 ) -> list[str]:
     if name not in sizes:
         return [f"{name}: missing"]
+    if sizes[name] < 0:
+        return [f"{name}: is no regular file"]
     if sizes[name] != entry["bytes"]:
         return [f"{name}: {sizes[name]} bytes, expected {entry['bytes']}"]
     if name in unread:
@@ -168,7 +249,7 @@ def _damaged_rows(version: Files, name: str, entry: dict[str, Any]) -> str:
     if "field" not in entry:
         return ""
     try:
-        form = Form.of(json.loads(version.read("zarr.json"))["attributes"])
+        form = form_in(attributes_in(version.read("zarr.json"), "zarr.json"), "zarr.json")
         field = form.stored(entry["field"])
         if form.profile != "training" or field.group:
             return ""

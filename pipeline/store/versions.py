@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,7 +12,9 @@ from itertools import chain
 from pathlib import Path
 
 from pipeline.errors import StoreError
-from pipeline.store.layout import FILES, RUN, VERSIONS, current_version, unsealed
+from pipeline.store.documents import content_of, unsealed
+from pipeline.store.layout import FILES, RUN, VERSIONS, current_version
+from pipeline.store.listing import listing_in
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,18 @@ def _published(version: Path) -> datetime:
     version's own files was written, which a copy of the folder may change."""
     written = (version / FILES).stat().st_mtime
     try:
-        return datetime.fromisoformat(unsealed(version / RUN)["published"])
-    except (StoreError, KeyError, ValueError):
+        noted = datetime.fromisoformat(unsealed(version / RUN)["published"])
+    except (StoreError, KeyError, ValueError, TypeError):
         return datetime.fromtimestamp(written, UTC)
+    return noted if noted.tzinfo else noted.replace(tzinfo=UTC)
 
 
 def _bytes(version: Path) -> int:
     """As listed, for there may be many thousand files; counted where the listing is damaged."""
-    content = (version / FILES).read_bytes()
     try:
-        listed = sum(entry["bytes"] for entry in json.loads(content)["files"].values())
-    except (ValueError, KeyError, TypeError, AttributeError):
+        content = content_of(version / FILES)
+        listed = sum(e["bytes"] for e in listing_in(content, version / FILES)["files"].values())
+    except StoreError:
         return bytes_below(version)
     run = version / RUN
     return len(content) + listed + (run.stat().st_size if run.exists() else 0)

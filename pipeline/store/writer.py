@@ -11,31 +11,31 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.store.description import described
 from pipeline.store.form import IN_STEPS, Form, at, in_steps, middles_mm
 from pipeline.store.layout import (
     HEAD,
     VERSIONS,
     Sums,
-    array_metadata,
-    as_json,
     current_version,
     form_of,
-    group_attributes,
-    group_metadata,
+    is_there,
+    path_of,
     row_checksums,
     shard_parts,
-    shard_path,
     write_file,
     write_parts,
 )
-from pipeline.store.locks import claimed, new_staging, sweep
-from pipeline.store.schema import ROWS_PER_SHARD, ModelTag
+from pipeline.store.locks import claimed, new_staging, removed_on_fault, sweep
+from pipeline.store.schema import ROWS_PER_SHARD, SCHEMA_VERSION, ModelTag
+from pipeline.store.topology import Topology
 from pipeline.types import Array, ShardReceipt
 
 Values: TypeAlias = "Array | Sequence[Array]"
@@ -50,6 +50,7 @@ def create_staging(
     n_rows: int,
     model: ModelTag,
     rows_per_shard: int = ROWS_PER_SHARD,
+    topology: Topology | None = None,
     **form: Any,
 ) -> Path:
     """A new staging folder inside `store` with all metadata and no shard yet.
@@ -57,40 +58,42 @@ def create_staging(
     The calling process must live until `publish`: what a dead process leaves is swept by the next
     call. Several stagings may exist at once; each is published whole or not at all.
 
-    rows_per_shard is a multiple of 16; `form` gives `profile`, `extras`, `per_scan`, `int16` of the
+    rows_per_shard is a multiple of 16; `topology` (`Topology.of(model)`) is stored for those who
+    read the version without facefold; `form` gives `profile`, `extras`, `per_scan`, `int16` of the
     store's `Form`.
-    Raises StoreError for wrong numbers, or where the store was made with another model.
+    Raises StoreError for wrong numbers, where the store was made with another model, and where the
+    folder holds what belongs to no store.
     """
     try:
         wanted = Form(n_rows, model, rows_per_shard, **form)
     except StoreError as error:
         raise StoreError(f"{store}: {error}") from error
-    return stage(Path(store), wanted)
+    return stage(Path(store), wanted, topology)
 
 
-def stage(store: Path, form: Form) -> Path:
+def stage(store: Path, form: Form, topology: Topology | None = None) -> Path:
     """`create_staging` of a form that is made already."""
     check_model(store, form.model)
     sweep(store)
     staging = new_staging(store)
-    for name in form.fields:
-        write_file(staging / name / "zarr.json", as_json(array_metadata(form, name)))
-    write_file(staging / "zarr.json", as_json(group_metadata(form)))
+    with removed_on_fault(staging):
+        for path, content in described(replace(form, schema=SCHEMA_VERSION), topology).items():
+            write_file(staging / path, content)
     return staging
 
 
 def check_model(store: Path | str, model: ModelTag) -> None:
     """Raises StoreError where `store` is published and was made with another model."""
     store = Path(store)
-    if not (store / HEAD).exists():
+    if not is_there(store / HEAD):
         return
     try:
         versions = [current_version(store)]
     except StoreError:  # a damaged HEAD, which publishing mends: the versions are as good a witness
         versions = list((store / VERSIONS).glob("*"))
     for version in versions[:1]:
-        published = group_attributes(version)["model"]
-        _same_model(store, published["digest"], model.digest, published["name"])
+        published = form_of(version).model
+        _same_model(store, published.digest, model.digest, published.name)
 
 
 def write_shard(
@@ -122,10 +125,7 @@ def write_shard(
         with ThreadPoolExecutor(LANES) as pool:
             written = pool.map(lambda name: _write_field(staging, shard, form, name, rows), names)
             by_name = dict(zip(names, written, strict=True))
-        files = {
-            shard_path(name, shard, len(field.shape)): by_name[name]
-            for name, field in form.fields.items()
-        }
+        files = {path_of(form, name, shard): by_name[name] for name in form.fields}
         receipt = receipt_of(staging, shard, form, files)
         write_file(earlier, json.dumps(vars(receipt)).encode())
     return receipt
@@ -161,7 +161,7 @@ def _write_field(
     by_scan = _stored(form, name, rows)
     grouped = bool(form.fields[name].group)
     parts = shard_parts(form, name, np.concatenate(by_scan) if grouped else np.asarray(by_scan))
-    path, sums = shard_path(name, shard, len(form.fields[name].shape)), Sums()
+    path, sums = path_of(form, name, shard), Sums()
     write_parts(staging / path, sums.passing(parts))
     return {"field": name, **sums.taken(), "row_crc32c": row_checksums(by_scan)}
 

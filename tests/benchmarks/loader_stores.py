@@ -17,14 +17,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.store import ModelTag, create_staging, fields, open_store, publish, write_shard
+from pipeline.store.documents import as_json, sealed
 from pipeline.store.form import Form
 from pipeline.store.layout import (
     FILES,
     HEAD,
     VERSIONS,
-    as_json,
     form_of,
-    sealed,
     shard_index,
     shard_path,
     write_file,

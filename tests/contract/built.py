@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.catalogue import Catalogue
+from pipeline.registration import RegistrationOptions
 from pipeline.registry import SourceRegistry, registries_dir
 from pipeline.types import ScanRecord
 from tests.miniatures import Miniature
@@ -13,6 +14,10 @@ from tests.miniatures.build import SYNTHETIC
 
 SHIPPED = {file.stem for file in registries_dir().glob("*.yaml")}
 IDS = sorted(SHIPPED - {id for id in SHIPPED if id.startswith(SYNTHETIC)})
+QUICK = RegistrationOptions(
+    model_iterations=12, residual_iterations=4, fine_iterations=3, tolerance_mm=1.0
+)
+"""Right to a millimetre or two, which tells a wrong frame or unit from the right one."""
 
 
 class Built(NamedTuple):

@@ -12,10 +12,10 @@ from pipeline.errors import FacefoldError
 from pipeline.geometry.closest import SurfaceIndex
 from pipeline.landmarks.schemes import to_68
 from pipeline.normalise import read_record
-from pipeline.registration import RegistrationOptions, register
+from pipeline.registration import register
 from pipeline.synthetic.sources import KINDS
 from pipeline.types import Array, Registration, Scan
-from tests.contract.built import IDS, SHIPPED, Built
+from tests.contract.built import IDS, QUICK, SHIPPED, Built
 from tests.miniatures import covered
 from tests.miniatures.heads import model
 
@@ -29,7 +29,7 @@ SURFACE_MM = 2.0
 def registered(built: dict[str, Built]) -> dict[str, tuple[Scan, Registration]]:
     """The whole scan of each miniature, all as one batch."""
     scans = {id: read_record(b.records[b.miniature.whole], b.registry) for id, b in built.items()}
-    results = register(list(scans.values()), model(), RegistrationOptions(), "cpu")
+    results = register(list(scans.values()), model(), QUICK, "cpu")
     return {id: (scan, result) for (id, scan), result in zip(scans.items(), results, strict=True)}
 
 
@@ -65,10 +65,17 @@ def test_names_say_who_and_what(id: str, built: dict[str, Built]) -> None:
         told = (record.subject, record.session, record.expression, record.neutral)
         wanted = (expected.subject, expected.session, expected.expression, expected.neutral)
         assert told == wanted, path
+        known = (record.expression_class, record.frame)
+        assert known == (expected.expression_class, expected.frame), path
+        if expected.images is not None:
+            assert tuple(map(built[id].relative, record.image_paths)) == expected.images, path
         landmarks = record.landmark_path and built[id].relative(record.landmark_path)
         assert landmarks == expected.landmarks, path
     assert found.subjects == miniature.subjects
     assert len(found.subjects) > 1, "add a second person"
+    # a word of `neutral` or `expressions` that nobody has would be a slip in silence
+    words = [said for said in found.unused if said.startswith("neutral")]
+    assert not words, "add a scan of each neutral expression"
 
 
 @every_registry

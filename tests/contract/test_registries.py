@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,12 @@ def test_paths_that_follow_from_a_scan_count_as_companions(file: Path) -> None:
         groups = registry.groups(path)
         assert groups is not None
         for template in templates:
-            assert any_path(template).fullmatch(fill(template, path, groups).replace("*", "x"))
+            assert any_path(template).fullmatch(example(fill(template, path, groups)))
+
+
+def example(pattern: str) -> str:
+    """A name that the wildcards of a path stand for."""
+    return re.sub(r"\[(.)[^]]*\]", r"\1", pattern.replace("*", "x"))
 
 
 @every_registry
@@ -95,6 +101,7 @@ def test_benchmarks_keep_their_people() -> None:
         "now": "now",
         "realy": "realy",
         "headspace": "realy",
+        "famos": "now",
     }
 
 
@@ -103,7 +110,9 @@ def test_sizes_that_are_not_true_are_known() -> None:
     rescaled = {id for id, registry in registries.items() if not registry.is_metric}
     assert rescaled == {"facescape_tu", "facescape_mv", "faceverse"}
     scaled = {id for id, registry in registries.items() if registry.scale is not None}
-    assert scaled == {"facescape_mv", "nphm", "realy"}
+    assert scaled == {"realy"}
+    moved = {id for id, registry in registries.items() if registry.transform is not None}
+    assert moved == {"facescape_mv", "nphm"}
 
 
 def test_people_of_two_sources_are_one() -> None:

@@ -17,13 +17,14 @@ from pipeline.landmarks import read_landmarks, resolve
 from pipeline.normalise import normalise, read_record
 from pipeline.normalise.axes import CONVENTIONS, degrees_of
 from pipeline.quality import Gates
-from pipeline.registration import RegistrationOptions, register
+from pipeline.registration import register
 from pipeline.registration.template import prepare_template
 from pipeline.registry import Axes, SourceRegistry
+from pipeline.registry.transforms import matrix_of
 from pipeline.stages import judged
 from pipeline.types import Array, RawScan, Refusal, Scan, ScanRecord
 from pipeline.units import UNITS
-from tests.contract.built import IDS, Built
+from tests.contract.built import IDS, QUICK, Built
 from tests.miniatures.heads import model
 
 every_registry = pytest.mark.parametrize("id", IDS)
@@ -46,6 +47,11 @@ class Loaded(NamedTuple):
     points: Array | None
 
     @property
+    def own(self) -> Array | None:
+        """(4,4) the scan's own transform."""
+        return matrix_of(self.record.transform, self.record.path) if self.record.transform else None
+
+    @property
     def right(self) -> str:
         """The unit it has."""
         return self.normalised().unit
@@ -59,6 +65,7 @@ class Loaded(NamedTuple):
             "scheme": self.registry.landmarks and self.registry.landmarks.scheme,
             "limits": self.registry.limits.of(self.record.expression),
             "scale": self.record.scale,
+            "own": self.own,
         }
         return normalise(self.raw, **{**given, **changes})
 
@@ -70,8 +77,8 @@ class Loaded(NamedTuple):
             return Refusal.of(error).stage, str(error)
         if self.points is not None:
             return "", "landmarks should have decided"
-        template = prepare_template(model(), "cpu", RegistrationOptions().modes)
-        registration = register([scan], model())[0]
+        template = prepare_template(model(), "cpu", QUICK.modes)
+        registration = register([scan], model(), QUICK)[0]
         axes, limits = changes.get("axes", self.registry.axes), self.registry.limits
         refusal, _ = judged(scan, registration, template, Gates(), axes, limits)
         return ("", "") if refusal is None else (refusal.stage, refusal.reason)
@@ -149,10 +156,11 @@ def test_mirrored_scans_are_refused_by_their_landmarks(id: str, scans: dict[str,
 
 @every_registry
 def test_only_the_unit_and_the_rule_scale(id: str, scans: dict[str, Loaded]) -> None:
-    record, registry = scans[id].record, scans[id].registry
+    record, registry, own = scans[id].record, scans[id].registry, scans[id].own
     scan = read_record(record, registry)
     linear = scan.source_to_canonical[:3, :3]
-    size = record.scale * UNITS[scan.unit]
+    rule = record.scale if own is None else float(np.cbrt(np.linalg.det(own[:3, :3])))
+    size = rule * UNITS[scan.unit]
     np.testing.assert_allclose(linear @ linear.T, size**2 * np.eye(3), rtol=1e-9, atol=1e-9)
-    assert (record.scale != 1) == scan.unit_evidence.startswith(f"file × {record.scale:g}, ")
-    assert registry.scale is not None or record.scale == 1
+    assert (rule != 1) == scan.unit_evidence.startswith(f"file × {rule:g}, ")
+    assert rule == 1 or registry.scale is not None or registry.transform is not None

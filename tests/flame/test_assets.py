@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 from ball import sphere
+from scipy.spatial import cKDTree
 
 from pipeline.errors import FormatError, ModelError
 from pipeline.flame.assets import MODEL_VARIABLE, STAND_IN, load_model
 from pipeline.flame.embedding import read_embedding
+from pipeline.flame.stand_in import stand_in
 from pipeline.types import Array
 
 
@@ -177,7 +179,15 @@ def test_the_stand_in_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert model.landmarks is not None
 
 
-SEVEN = [100, 120, 140, 160, 180, 200, 220]
+def nearest_vertices(indices_68: list[int]) -> list[int]:
+    """Vertices of the stand-in at its landmarks."""
+    model = stand_in()
+    assert model.landmarks is not None
+    points = model.landmarks.positions(model.template_mm, model.faces)[indices_68]
+    return cKDTree(model.template_mm).query(points)[1].tolist()
+
+
+SEVEN = nearest_vertices([36, 39, 42, 45, 33, 48, 54])
 
 
 def vertex_lists(folder: Path) -> list[Path]:
@@ -189,27 +199,41 @@ def vertex_lists(folder: Path) -> list[Path]:
 
 
 def test_vertex_lists_are_embeddings(tmp_path: Path) -> None:
-    vertices, faces = sphere()
+    """Seven vertices that lie as the scheme's points do are those; any others are paired in order,
+    even if a scheme has as many."""
+    model = stand_in()
+    vertices, faces = model.template_mm, model.faces
     for path in vertex_lists(tmp_path):
-        embedding = read_embedding(path, faces)
+        embedding = read_embedding(path, faces, vertices)
+        assert not embedding.in_order
         np.testing.assert_array_equal(embedding.indices_68, [36, 39, 42, 45, 33, 48, 54])
         np.testing.assert_allclose(embedding.positions(vertices, faces), vertices[SEVEN])
+    for number in (4, 5, 6, 7, 8, 22):
+        own = np.arange(number) * 100 + 7
+        np.save(tmp_path / "own.npy", own)
+        embedding = read_embedding(tmp_path / "own.npy", faces, vertices)
+        assert embedding.in_order and len(embedding.indices_68) == number
+        np.testing.assert_allclose(embedding.positions(vertices, faces), vertices[own])
+        assert np.isnan(embedding.positions_68(vertices, faces)).all()
 
 
 def test_absent_landmarks_are_left_out(tmp_path: Path) -> None:
-    vertices, faces = sphere()
-    np.save(tmp_path / "e.npy", np.array([100, -1, 140, 160, 180, -1, 220]))
-    embedding = read_embedding(tmp_path / "e.npy", faces)
+    model = stand_in()
+    some = [SEVEN[0], -1, *SEVEN[2:5], -1, SEVEN[6]]
+    np.save(tmp_path / "e.npy", np.array(some))
+    embedding = read_embedding(tmp_path / "e.npy", model.faces, model.template_mm)
     np.testing.assert_array_equal(embedding.indices_68, [36, 42, 45, 33, 54])
+    there = [v for v in some if v >= 0]
     np.testing.assert_allclose(
-        embedding.positions(vertices, faces), vertices[[100, 140, 160, 180, 220]]
+        embedding.positions(model.template_mm, model.faces), model.template_mm[there]
     )
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("1 2 3 4 5", "no landmark scheme has 5 points"),
+        ("1 2 3", "3 vertices of 3 landmarks, in no scheme's order; expected at least 4"),
+        ("1 2 3 -1 5", "4 vertices of 5 landmarks.* and a vertex for each"),
         ("1 2 3 4 5 6 x", "expected one vertex index a line"),
         ("1 2 3 4 5 6 9999999", r"vertices \[9999999\] are in no triangle"),
         ({"a": 1}, r"holds \['a'\], expected a landmark embedding"),
@@ -221,14 +245,14 @@ def test_absent_landmarks_are_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_embeddings(tmp_path: Path, content: Any, message: str) -> None:
-    _, faces = sphere()
+    vertices, faces = sphere()
     path = tmp_path / ("e.txt" if isinstance(content, str) else "e.npy")
     if isinstance(content, str):
         path.write_text(content)
     else:
         np.save(path, content, allow_pickle=True)
     with pytest.raises(ModelError, match=message):
-        read_embedding(path, faces)
+        read_embedding(path, faces, vertices)
 
 
 def test_flame_ict(shared_data: Path) -> None:
@@ -251,7 +275,8 @@ def test_flame_template_finds_what_lies_beside_it(shared_data: Path) -> None:
     assert 88 < outer_eyes < 95
     assert len(model.regions["face"]) == 1787
     assert len(model.regions["left_ear"]) == 588
-    by_pickle = read_embedding(shared_data / "flame" / "flame_static_embedding.pkl", model.faces)
+    static = shared_data / "flame" / "flame_static_embedding.pkl"
+    by_pickle = read_embedding(static, model.faces, model.template_mm)
     np.testing.assert_allclose(
         by_pickle.positions(model.template_mm, model.faces), at[17:], atol=10
     )

@@ -8,8 +8,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import pytest
 from filelock import FileLock
@@ -47,21 +50,24 @@ def facefold(
     return Run(done.returncode, done.stdout, done.stderr)
 
 
+def facefold_in_process(*arguments: object) -> Run:
+    """The command in this process, which spares imports; it may use neither Prefect nor Dask."""
+    out, err = StringIO(), StringIO()
+    with (
+        patch.object(sys, "argv", ["facefold", *map(str, arguments)]),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as end,
+    ):
+        main()
+    return Run(int(end.value.code or 0), out.getvalue(), err.getvalue())
+
+
 @pytest.fixture
-def facefold_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Run]:
-    """The command in this process, which spares its imports, and in `tmp_path`; it may use neither
-    Prefect nor Dask."""
+def facefold_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """`facefold_in_process` in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Run:
-        monkeypatch.setattr(sys, "argv", ["facefold", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return Run(int(end.value.code or 0), *capsys.readouterr())
-
-    return run
+    return facefold_in_process
 
 
 class Demo(NamedTuple):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import stages
+from pipeline.errors import RegistrationError
 from pipeline.registration.register import failed
 from pipeline.registration.template import prepare_template
 from pipeline.types import Registration, Scan
@@ -44,7 +45,7 @@ def register(scans: Sequence[Scan], model: Any, options: Any, device: str) -> li
         if fate:
             ENDS[fate]()
         time.sleep(0.05)
-    return [failed(template, scan.scan_id, "fine") for scan in scans]
+    return [failed(template, scan.scan_id, RegistrationError("fine")) for scan in scans]
 
 
 stages.register = register  # type: ignore[assignment]

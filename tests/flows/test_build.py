@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.flows.conftest import Demo, Run, facefold
+from tests.flows.conftest import Demo, Run, facefold, facefold_in_process
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_changed_scan_is_recomputed_alone_and_a_removed_one_leaves(
     assert (scan_id, "read") in [(row["scan_id"], row["stage"]) for row in again["quarantine"]]
     assert Path(again["store"]).name != Path(demo.summary["store"]).name
     old = copy / "unified.zarr" / "versions" / Path(demo.summary["store"]).name
-    assert facefold("verify", old, "--json").json["faults"] == []
+    assert facefold_in_process("verify", old, "--json").json["faults"] == []
 
 
 def test_all_faults_of_a_build_file_at_once(
@@ -83,7 +83,7 @@ def test_a_store_refuses_rows_of_another_model(copy: Path, shared_data: Path) ->
     config["model"] = str(shared_data / "flame_ict" / "flame_ict.npz")
     config["embedding"] = str(shared_data / "flame" / "landmark_embedding.npy")
     (copy / "build.yaml").write_text(yaml.safe_dump(config))
-    run = facefold("build", copy / "build.yaml")
+    run = facefold_in_process("build", copy / "build.yaml")
     assert run.status == 2
     assert "made with the model 'stand-in'" in run.stderr
     assert "scans registered" not in run.stderr  # told before any work

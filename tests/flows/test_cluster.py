@@ -317,8 +317,8 @@ def test_what_a_cluster_lacks_is_told(
     with machines.worker(1):
         run("no worker of the cluster has the resource GPU", "cuda")
         with monkeypatch.context() as other:
-            other.setattr(flows.batches, "code", lambda: "of another version")
-            run("has another facefold: install")
+            other.setattr(flows.batches, "all_code", lambda: "of another version")
+            run("has another facefold, or another minor version of numpy, scipy, torch")
         with monkeypatch.context() as other:
             other.setattr(flows.batches, "share", lambda folder, name, _: folder / name)
             shared = re.escape(f"{fresh.config.work}/shared/")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline.store import open_store
-from tests.flows.conftest import Demo, facefold
+from tests.flows.conftest import Demo, facefold_in_process
 
 
 def test_every_file_is_accounted_for(demo: Demo) -> None:
@@ -61,5 +61,5 @@ def test_pictures_are_drawn(demo: Demo) -> None:
 
 def test_inspect_and_verify(demo: Demo) -> None:
     store = demo.folder / "unified.zarr"
-    assert facefold("inspect", store, "--json").json["rows"] == demo.summary["kept"]
-    assert facefold("verify", store, "--json").json["faults"] == []
+    assert facefold_in_process("inspect", store, "--json").json["rows"] == demo.summary["kept"]
+    assert facefold_in_process("verify", store, "--json").json["faults"] == []

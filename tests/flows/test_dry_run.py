@@ -12,7 +12,7 @@ import pytest
 from flows.dry_run import dry_run
 from pipeline.config import load_build
 from pipeline.errors import FacefoldError
-from tests.flows.conftest import Demo, facefold
+from tests.flows.conftest import Demo, facefold_in_process
 
 
 @pytest.fixture
@@ -102,13 +102,13 @@ def test_another_model_is_refused_before_anything_is_hashed(
 
 
 def test_the_report_shows_every_source_whole(demo: Demo, copy: Path) -> None:
-    run = facefold("build", copy, "seed=1", "--dry-run")
+    run = facefold_in_process("build", copy, "seed=1", "--dry-run")
     assert run.status == 0, run.stderr
     for row in demo.summary["sources"]:
         assert row["source"] in run.stdout
     assert "0 scans to compute" in run.stdout and "nothing to do" not in run.stdout
     kept = demo.summary["kept"]
     assert f"writes 0.0 kB of store (0 of {kept} rows)" in run.stdout  # other splits: the tables
-    wrong = facefold("build", copy, "workerz=4", "seed=x", "--dry-run")
+    wrong = facefold_in_process("build", copy, "workerz=4", "seed=x", "--dry-run")
     assert wrong.status == 2
     assert "did you mean workers?" in wrong.stderr and "seed: got" in wrong.stderr

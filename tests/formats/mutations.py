@@ -702,7 +702,8 @@ def outcome(target: Target, folder: Path, seed: int) -> Outcome:
 def leak(found: Any, folder: Path) -> str:
     """What an accepted scan or registry says about files outside of its folder."""
     if isinstance(found, SourceRegistry):
-        parts = (found.landmarks, found.subjects.table, found.scale)
+        steps = found.transform.steps if found.transform else ()
+        parts = (found.landmarks, found.subjects.table, found.scale, *steps)
         templates = [*found.images, *(part.file or "" for part in parts if part is not None)]
         out = [t for t in templates if t.startswith("/") or ".." in re.split(r"[/\\]", t)]
         return f"template {out[0]}" if out else ""

@@ -295,5 +295,5 @@ def expected(form: str) -> tuple[np.ndarray, np.ndarray]:
         depth = distances(vertices) / 100
         x = (column - CAMERA["cx"]) / CAMERA["fx"] * depth
         y = (row - CAMERA["cy"]) / CAMERA["fy"] * depth
-        vertices = np.stack([x, -y, -depth], axis=-1).reshape(-1, 3).astype(np.float32)
+        vertices = np.stack([x, -y, -depth], axis=-1).reshape(-1, 3)
     return vertices, faces[:0] if form in POINT_CLOUDS else faces

@@ -62,15 +62,14 @@ def test_triangles_face_the_camera(tmp_path: Path, mirrored: bool) -> None:
 
 
 def test_all_pixels_invalid(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="holds no vertices"):
+    with pytest.raises(FormatError, match="none of its 30 pixels has a reading"):
         read(tmp_path, surface()[0], np.zeros((ROWS, COLUMNS), bool))
 
 
-def test_not_an_archive(tmp_path: Path) -> None:
+def test_an_archive_that_a_browser_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "scan.abs.gz"
     path.write_bytes(abs_text(surface()[0], np.ones((ROWS, COLUMNS), bool)))
-    with pytest.raises(FormatError, match="not a gzip archive"):
-        read_abs(path)
+    np.testing.assert_array_equal(read_abs(path).vertices, surface()[0])
 
 
 def test_an_archive_that_would_fill_the_memory(tmp_path: Path) -> None:

@@ -55,10 +55,11 @@ def test_the_photo_is_the_texture(tmp_path: Path) -> None:
     ("content", "fault"),
     [
         (b"\1\0", "2 bytes, too short"),
-        (bnt(*surface()) + b"\0", "1228 bytes, expected 1227 for 6 rows · 5 columns"),
+        (bnt(*surface())[:-1], "1226 bytes, expected 1227 for 6 rows · 5 columns"),
+        (bnt(*surface()) + b"1" * 99, "99 bytes behind byte 1227"),
         (b"\0\0" + bnt(*surface())[2:], "0 rows · 5 columns"),
         (bnt(*surface())[:23] + struct.pack("<I", 149) + bnt(*surface())[27:], "149 values"),
-        (bnt(*surface(), np.zeros(N, bool)), "holds no vertices"),
+        (bnt(*surface(), np.zeros(N, bool)), "none of its 30 pixels has a reading"),
     ],
 )
 def test_bad_files(tmp_path: Path, content: bytes, fault: str) -> None:

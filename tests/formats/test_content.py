@@ -32,7 +32,9 @@ def test_numbers_of_a_text_are_those_that_python_reads() -> None:
     assert len(floats_of_text(PATH, b"", "x")) == len(integers_of_text(PATH, b" \n", "x")) == 0
 
 
-@pytest.mark.parametrize("word", ["1-2", "1,5", "x", "1.2.3", "--1", "1e", "0x10", "é"])
+@pytest.mark.parametrize(
+    "word", ["1-2", "1,2,3", "1,", ",5", "x", "1.2.3", "--1", "1e", "0x10", "é"]
+)
 def test_words_that_are_no_numbers_are_quoted(word: str) -> None:
     text = f"5 6 {word} 7".encode("latin-1")
     for parse in (floats_of_text, integers_of_text):

@@ -114,12 +114,13 @@ def test_no_texture_where_no_image_exists(tmp_path: Path) -> None:
     ("text", "fault"),
     [
         (SQUARE, "no faces"),
-        (SQUARE + "f 1 2\n", "face 0 has 2 corners"),
+        (SQUARE + "f 1 2\n", "all 1 faces have fewer than three corners"),
         (SQUARE + "f 0 1 2\n", "vertex 0, but OBJ counts from 1"),
         (SQUARE + "f 1 2 x\n", "faces: .*'x'"),
         (SQUARE + "f 1 2 3.5\n", "faces: .*'3.5'"),
-        (SQUARE + "v 1 2\nf 1 2 3\n", "vertex 4 has 2 coordinates"),
-        (SQUARE + "v 1 2 3,5\nf 1 2 3\n", "vertices: .*'3,5'"),
+        (SQUARE + "v 1 2\nf 1 2 3\n", "vertices: row 4 has 2 values, expected 3"),
+        (SQUARE + "v 1 2 3;5\nf 1 2 3\n", "vertices: .*'3;5'"),
+        (SQUARE + "v 1.5 2 3,5\nf 1 2 3\n", "vertices: .*'3,5'"),
         (SQUARE + "f 1 2 -9\n", "1 of 1 triangles"),
         (SQUARE + "f 1-2 3\n", "faces: .*'1-2'|2 corners of faces hold 3"),
         (SQUARE + "f 1-2 /3 4\n", "starts with '/'"),
@@ -142,7 +143,7 @@ def reference(path: Path) -> tuple[np.ndarray, np.ndarray]:
     rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
     vertices = [[float(word) for word in row[1:4]] for row in rows if row[0] == "v"]
     faces = [[int(word.split("/")[0]) - 1 for word in row[1:]] for row in rows if row[0] == "f"]
-    return np.array(vertices, np.float32), np.array(faces)
+    return np.array(vertices), np.array(faces)
 
 
 @pytest.mark.parametrize(

@@ -43,14 +43,14 @@ def test_vertex_colours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("OFF BINARY\n", "counts: .*BINARY"),
+        ("OFF BINARY\n", "binary OFF"),
         ("4OFF\n1 0 0\n1 1 1 1\n", "starts with '4OFF', expected one of OFF, COFF"),
         ("OFF\n", "no row `vertices faces edges`"),
         ("OFF\n-1 0 0\n", "no row `vertices faces edges`"),
-        ("OFF\n2 0 0\n1 2 3\n1 2\n", "vertex 1 has 2 values"),
-        ("OFF\n1 1 0\n1 2 3\n3 0 0\n", "face 0 has 2 corners, expected 3"),
-        ("OFF\n1 1 0\n1 2 3\n2 0 0\n", "face 0 has 2 corners, expected at least 3"),
-        ("COFF\n1 0 0\n1 2 3\n", "vertex 0 has 3 values, expected at least 6"),
+        ("OFF\n2 0 0\n1 2 3\n1 2\n", "vertices: row 1 has 2 values, expected 3"),
+        ("OFF\n1 1 0\n1 2 3\n3 0 0\n", "corners of faces: row 0 has 2 values, expected 3"),
+        ("OFF\n1 1 0\n1 2 3\n2 0 0\n", "all 1 faces have fewer than three corners"),
+        ("COFF\n1 0 0\n1 2 3\n", "vertices: row 0 has 3 values, expected 6"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, fault: str) -> None:

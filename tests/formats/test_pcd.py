@@ -132,12 +132,13 @@ def test_pixels_without_a_reading(tmp_path: Path) -> None:
     assert scan.pixels is not None and [2, 2] not in scan.pixels.tolist()
 
 
-def test_a_cloud_in_a_row_may_not_lack_points(tmp_path: Path) -> None:
+def test_a_point_that_a_cloud_in_a_row_lacks_keeps_its_place(tmp_path: Path) -> None:
     vertices = VERTICES.copy()
     vertices[12] = np.nan
     head = pcd_head(N, "binary", width=N)
-    with pytest.raises(FormatError, match="1 of 30 vertices are not finite"):
-        read_pcd(written(tmp_path, head + vertices.tobytes()))
+    scan = read_pcd(written(tmp_path, head + vertices.tobytes()))
+    np.testing.assert_array_equal(scan.vertices, vertices)
+    assert scan.left_out == {"vertices_not_finite": 1}
 
 
 def test_triangles_face_the_viewpoint(tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ WHOLE = scan_writers.pcd(VERTICES, FACES)
         (WHOLE.replace(b"WIDTH 5", b"WIDTH -5"), "WIDTH is .*-5"),
         (WHOLE.replace(b"0 0 1000 1 0 0 0", b"0 0 1000"), "VIEWPOINT of 3 values"),
         (WHOLE[:-1], "359 bytes of data, expected 360"),
-        (scan_writers.pcd_ascii(VERTICES, FACES) + b"1\n", "91 values, expected 30 points · 3"),
+        (scan_writers.pcd_ascii(VERTICES, FACES) + b"1\n" * 5, "35 rows, expected 30"),
         (scan_writers.pcd_ascii(VERTICES, FACES).replace(b"20.0", b"2O.0", 1), "data: .*2O.0"),
         (pcd_head(N, "binary_compressed") + struct.pack("<II", 9, 360) + b"\0a", "2 compressed"),
         (

@@ -184,8 +184,8 @@ def test_colours_as_fractions_and_the_texture_comment(tmp_path: Path) -> None:
         (ascii_ply("element vertex many\n", ""), "'element vertex many' is not PLY"),
         (ascii_ply("element vertex 1\nproperty real x\n", "1"), "'property real x' is not PLY"),
         (ascii_ply("element vertex 1\nproperty float x\n", "1"), "no element vertex with x, y, z"),
-        (ascii_ply(VERTICES, SQUARE[:-4]), "ends inside element vertex, expected 4"),
-        (ascii_ply(VERTICES, SQUARE.replace("1 1", "1 one")), "body: .*one"),
+        (ascii_ply(VERTICES, SQUARE[:-4]), "element vertex: row 3 has 1 values, expected 3"),
+        (ascii_ply(VERTICES, SQUARE.replace("1 1", "1 one")), "element vertex: .*one"),
         (
             ascii_ply(VERTICES + "element face 1\nproperty list uchar int corners\n", SQUARE + "0"),
             "element face has no vertex_indices",
@@ -195,7 +195,7 @@ def test_colours_as_fractions_and_the_texture_comment(tmp_path: Path) -> None:
                 VERTICES + "element face 1\nproperty list uchar int vertex_indices\n",
                 SQUARE + "2 0 1",
             ),
-            "face 0 has 2 corners",
+            "all 1 faces have fewer than three corners",
         ),
         *(
             (

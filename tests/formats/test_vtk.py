@@ -83,7 +83,7 @@ def test_points_only(tmp_path: Path) -> None:
         (ascii_vtk(POINTS + "POLYGONS 1 4\n4 0 1 2\n"), "1 cells in 4 values, expected 1"),
         (ascii_vtk(POINTS + "POLYGONS 2 4\n3 0 1 2\n"), "1 cells in 4 values, expected 2"),
         (ascii_vtk(POINTS + "POLYGONS 1 4\n3 0 1 2.5\n"), "values: .*2.5"),
-        (ascii_vtk(POINTS + "POLYGONS 1 3\n2 0 1\n"), "face 0 has 2 corners"),
+        (ascii_vtk(POINTS + "POLYGONS 1 3\n2 0 1\n"), "all 1 faces have fewer than three corners"),
         (ascii_vtk(POINTS + "TRIANGLE_STRIPS 1 4\n3 0 -1 2\n"), "strip names vertex -1"),
         (ascii_vtk(POINTS + "VOXELS 1 4\n3 0 1 2\n"), "section 'VOXELS 1 4'"),
         (

@@ -75,9 +75,7 @@ def test_colours(tmp_path: Path, text: str) -> None:
 def test_a_cloud_as_numpy_saves_it(tmp_path: Path) -> None:
     points = np.random.default_rng(0).normal(size=(500, 3))
     np.savetxt(tmp_path / "scan.xyz", points)
-    np.testing.assert_array_equal(
-        read_xyz(tmp_path / "scan.xyz").vertices, points.astype(np.float32)
-    )
+    np.testing.assert_array_equal(read_xyz(tmp_path / "scan.xyz").vertices, points)
 
 
 @pytest.mark.parametrize(
@@ -87,10 +85,10 @@ def test_a_cloud_as_numpy_saves_it(tmp_path: Path) -> None:
         ("1 2\n4 5\n", "row 0 has 2 values, expected 3"),
         ("x y z\n1 2 3 4\n", "row 0 has 4 values, expected 3"),
         ("1 2 3\n4 5 six\n", "points: .*six"),
-        ("1 2 3\n4 5 nan\n", "1 of 2 vertices are not finite"),
+        ("1 2 nan\n4 5 nan\n", "2 of 2 vertices are not finite"),
         ("1 2 3\n4 5 6", "ends inside a row.*end the last line with a newline"),
         ("a b c\n1 2 3\n", "first row is 'a b c', expected numbers"),
-        ("3\ncomment\nC 1 2 3\n", "row 2 has 4 values, expected 3"),
+        ("3\ncomment\nC 1 2 3\n", "row 0 has 1 values, expected 3"),
         ("x y z\n", "no points"),
     ],
 )
@@ -99,6 +97,47 @@ def test_bad_rows(tmp_path: Path, text: str, fault: str) -> None:
         xyz(tmp_path, text)
 
 
-def test_a_decimal_comma(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"points: .*1,5"):
-        csv(tmp_path, "x;y;z\n1,5;2;3\n")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 2,5 -3\n4 5 6\n7 8 9e2\n",
+        "1,0 2,5 -3,0\n4,0 5,0 6,0\n7,0 8,0 900,0\n",
+        "x;y;z\n1;2,5;-3\n4;5;6\n7;8;900\n",
+        "1,000\t2,500\t-3,000\n4,000\t5,000\t6,000\n7,000\t8,000\t900,000\n",
+    ],
+)
+def test_decimal_commas(tmp_path: Path, text: str) -> None:
+    assert xyz(tmp_path, text).vertices.tolist() == POINTS
+    assert csv(tmp_path, text).vertices.tolist() == POINTS
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("1,5,2,5,3,5\n1,25,2,75,3,500\n", "rows as '1,5,2,5,3,5', maybe with decimal commas"),
+        ("x,y,z\n1,5,2,5,3,5\n", "row 0 has 6 values, expected 3"),
+        ("1,234 20 30\n4 5 6\n", "points: .*1,234"),
+    ],
+)
+def test_commas_that_may_be_decimal_or_not(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(FormatError, match=fault):
+        csv(tmp_path, text)
+
+
+@pytest.mark.parametrize("head", ["3\n", "\n 3 \r\n", "# points\n3\n", "//X Y Z\n"])
+def test_a_count_and_comments_before_the_points(tmp_path: Path, head: str) -> None:
+    text = head + "1 2.5 -3 # nose\n4 5 6\n// right\n7 8 900\n"
+    assert xyz(tmp_path, text).vertices.tolist() == POINTS
+
+
+def test_another_count_than_rows(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="3 rows, but the first row states 4 points"):
+        xyz(tmp_path, "4\n1 2 3\n4 5 6\n7 8 9\n")
+
+
+def test_a_last_row_without_its_newline(tmp_path: Path) -> None:
+    whole = "1.00 2.50 -3.00\n4.00 5.00 6.00\n7.00 8.00 900.00"
+    assert xyz(tmp_path, whole).vertices.tolist() == POINTS
+    for cut in (whole[:-1], whole[:-3]):
+        with pytest.raises(FormatError, match="ends inside a row"):
+            xyz(tmp_path, cut)

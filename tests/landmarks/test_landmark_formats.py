@@ -91,7 +91,7 @@ def test_npy_of_indices_and_other_shapes(tmp_path: Path) -> None:
     np.save(path, np.array([4, -1], np.int32))
     raw = read_landmarks(path, "npy")
     assert raw.indices is not None and raw.indices.tolist() == [4, -1]
-    for array in (np.zeros((3, 2)), np.zeros(3), np.zeros((0, 3)), np.zeros((1, 5, 3))):
+    for array in (np.zeros((3, 2)), np.zeros(3), np.zeros((0, 3)), np.zeros((2, 5, 3))):
         np.save(path, array)
         with pytest.raises(FormatError, match=r"expected numbers \(L, 3\) or integers \(L,\)"):
             read_landmarks(path, "npy")

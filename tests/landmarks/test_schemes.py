@@ -30,7 +30,7 @@ def test_each_point_is_named_once(name: str) -> None:
     known = indices[indices >= 0]
     assert indices.min() >= -1 and indices.max() < 68
     assert len(set(known.tolist())) == len(known)
-    if name not in ("frgc4", "h3ds6"):  # centres of the eyes, which are no iBUG points
+    if name not in ("frgc4", "h3ds6"):  # centres of the eyes, inner corners
         assert set(OUTER_EYES_68) <= set(known.tolist()), "the size gate needs the outer eyes"
     assert len(SCHEMES[name].groups) in (0, len(indices))
     assert len(set(SCHEMES[name].point_names)) == len(indices)

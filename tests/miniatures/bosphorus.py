@@ -28,6 +28,7 @@ def build(writing: Writing) -> None:
             subject=subject,
             expression=code,
             neutral=code == "N_N",
+            expression_class={"E_HAPPY": "smile", "LFAU_26": "open_mouth"}.get(code, ""),
             landmarks=f"{stem}.lm3" if i != 3 else None,
         )
         writing.companion(f"{stem}.png", files.photo)

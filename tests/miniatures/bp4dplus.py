@@ -1,8 +1,6 @@
-"""BP4D+: frames of tasks with 83 landmarks in BP4D's order, each with its material and photo."""
+"""BP4D+: frames of tasks from 0000, 83 landmarks of each elsewhere and from 0001, photos beside."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from pipeline.synthetic.expressions import BU83
 from tests.miniatures import files
@@ -19,13 +17,14 @@ NEAREST = (*BU83[16:36], *BU83[:16], *BU83[36:])
 
 
 def build(writing: Writing) -> None:
-    # the axes are stated nowhere: these faces look along +x
-    writing.canonical_to_file = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
     for stem, (expression, person) in FRAMES.items():
         subject, task, frame = stem.split("/")
         seen = head(person, expression)
         at = f"2D+3D/{stem}"
+        # frame 0012's own landmarks are missing; those of 0011, which are there, are none of it
         marked = frame != "0012"
+        number = int(frame) + marked
+        landmarks = f"3DFeatures/{subject}_{task}_{number:04d}.bndplus"
         writing.scan(
             f"{at}.obj",
             seen,
@@ -33,13 +32,15 @@ def build(writing: Writing) -> None:
             subject=subject,
             expression=task,
             neutral=False,
-            landmarks=f"{at}.bndplus" if marked else None,
+            landmarks=landmarks if marked else None,
+            frame=int(frame),
         )
         writing.companion(f"{at}.mtl", files.material(f"{frame}.jpg"))
         writing.companion(f"{at}.jpg", files.photo)
-        if marked:
-            points = writing.to_file(scheme_points(seen.landmarks_mm, "bp4d83", NEAREST))
-            writing.companion(f"{at}.bndplus", files.rows("%.4f,%.4f,%.4f", points))
+        points = writing.to_file(scheme_points(seen.landmarks_mm, "bp4d83", NEAREST))
+        points += 0.0 if marked else 500.0
+        writing.companion(landmarks, files.rows("%.4f,%.4f,%.4f", points))
+        writing.companion(f"3DFeatures/{task}/{subject}_{task}.mat", files.data(b"MATLAB"))
     writing.subjects["F001"] = {"sex": "female"}
     writing.subjects["M002"] = {"sex": "male"}
     writing.quarantine("2D+3D/F001/T1/351.obj", "does not fit")

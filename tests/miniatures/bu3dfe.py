@@ -33,6 +33,7 @@ def build(writing: Writing) -> None:
             subject=subject,
             expression=code,
             neutral=code == "NE00",
+            expression_class={"HA04": "smile", "SU03": "surprise"}.get(code, ""),
             landmarks=f"{at}_F3D.bnd" if marked else None,
         )
         if marked:

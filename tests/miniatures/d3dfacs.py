@@ -17,7 +17,7 @@ FRAMES = {
 def build(writing: Writing) -> None:
     writing.unit_mm = 1000.0
     for stem, expression in FRAMES.items():
-        subject, unit, _ = stem.split("/")
+        subject, unit, name = stem.split("/")
         seen = head(10 + (subject == "Joe"), expression, "template")
         writing.scan(
             f"{stem}.ply",
@@ -26,6 +26,7 @@ def build(writing: Writing) -> None:
             subject=PSEUDONYMS[subject],
             expression=unit,
             neutral=False,
+            frame=int(name[-3:]),
         )
         writing.subjects[PSEUDONYMS[subject]] = {}
     writing.quarantine("Anna/12/4+5_001.ply", "does not fit")

@@ -20,6 +20,7 @@ def build(writing: Writing) -> None:
     factors: dict[str, dict[str, list[object]]] = {}
     for i, ((subject, stem), (expression, factor)) in enumerate(SCANS.items()):
         number, name = stem.split("_", 1)
+        # true once scaled, and then turned and moved: canonical axes, wherever the head is
         seen = head(40 + (subject == "122"), expression, "whole")
         turn = Rotation.from_euler("xyz", [120.0 * i + 70.0, 40.0 * i, 25.0], degrees=True)
         shift = np.array([0.5, -0.2, 3.0])
@@ -32,6 +33,7 @@ def build(writing: Writing) -> None:
             expression=name,
             neutral=name == "neutral",
             vertices_file=turn.apply(seen.truth_mm) / factor + shift,
+            expression_class="" if name == "neutral" else name,
         )
         back = turn.as_matrix().T
         moved = np.column_stack([back, -factor * back @ shift]).tolist()
@@ -39,6 +41,9 @@ def build(writing: Writing) -> None:
         writing.companion(f"{at}/0.jpg", files.photo)
         writing.companion(f"{at}/params.json", files.table({"0_valid": True}))
         writing.subjects[subject] = {}
-    writing.companion("Rt_scale_dict.json", files.table(factors))
     writing.quarantine("122/3_mouth_stretch.ply", "holds nothing at 122/3/0")
+    writing.companion("122/4_anger/0.jpg", files.photo)
+    factors["122"]["4"] = [8.0, np.diag([1.0, -1.0, 1.0, 0.0])[:3].tolist()]
+    writing.quarantine("122/4_anger.ply", "rigid: got [[1.0, 0.0, 0.0, 0.0], [0.0, -1.0")
+    writing.companion("Rt_scale_dict.json", files.table(factors))
     writing.quarantine("122/cameras.xml", "no rule explains")

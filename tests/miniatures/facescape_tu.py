@@ -33,6 +33,7 @@ def build(writing: Writing) -> None:
             expression=name,
             neutral=name == "neutral",
             landmarks="landmark_indices.txt",
+            expression_class="" if name == "neutral" else name,
         )
         writing.companion(f"{at}.obj.mtl", files.material(f"{stem}.jpg"))
         writing.companion(f"{at}.jpg", files.photo)
@@ -46,7 +47,7 @@ def build(writing: Writing) -> None:
     indices[embedding.indices_68, 0] = model().faces[embedding.triangles, corner]
     writing.companion("landmark_indices.txt", files.rows("%d", indices))
     rows = "".join(f"{i} {sex} {age} 11111\n" for i, (sex, age, _) in PEOPLE.items())
-    writing.companion("info_list_v1.txt", files.text(rows))
+    writing.companion("info_list_v2.txt", files.text(rows))
     writing.companion("publishable_list_v1.txt", files.text("1, 360\n"))
     writing.quarantine("1/models_reg/neutral.obj", "does not fit")
     writing.quarantine("1/README.pdf", "no rule explains")

@@ -30,6 +30,10 @@ class ExpectedScan:
     """Whose truth, in canonical mm; None for a scan that is no surface to register."""
     vertices_file: Array | None
     """(V,3) float64, the template's vertices of `head` in the file's unit and axes."""
+    expression_class: str
+    frame: int | None
+    images: tuple[str, ...] | None
+    """None: any."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +92,29 @@ class Writing:
         neutral: bool = True,
         landmarks: str | None = None,
         vertices_file: Array | None = None,
+        expression_class: str = "",
+        frame: int | None = None,
+        images: tuple[str, ...] | None = None,
     ) -> None:
         """A scan file that `write` writes; `vertices_file` where it is not `to_file` of the truth.
 
-        Writing the landmark file is another call.
+        Without `expression_class` it is neutral or unknown. Writing the landmark file is another
+        call.
         """
         self._put(path, write)
         if head is not None and vertices_file is None:
             vertices_file = self.to_file(head.truth_mm)
         self.scans[path] = ExpectedScan(
-            subject, session, expression, neutral, landmarks, head, vertices_file
+            subject,
+            session,
+            expression,
+            neutral,
+            landmarks,
+            head,
+            vertices_file,
+            expression_class or ("neutral" if neutral else "unknown"),
+            frame,
+            images,
         )
 
     def companion(self, path: str, write: Write = BELONGS) -> None:

@@ -11,13 +11,13 @@ from tests.miniatures.heads import head
 SCENES = ("1b2a8613401e42a8", "444ea0dc5e85ee0b", "aa0aff60ec46c1e6")
 NAMES = {
     "nose_tip": 30,
-    "right_eye": 37,
-    "left_eye": 44,
+    "right_eye": 39,
+    "left_eye": 42,
     "nose_base": 33,
     "left_lips": 54,
     "right_lips": 48,
 }
-"""iBUG points of the landmarks; the eyes' are only near them."""
+"""iBUG points of the landmarks, of the eyes the inner corners."""
 
 
 def build(writing: Writing) -> None:

@@ -9,9 +9,10 @@ from tests.miniatures.folder import Writing
 from tests.miniatures.heads import head, scheme_points
 
 SCANS = {
-    "00012/140316113024": "F",
-    "00012/140316114500": "F",
-    "00377/140402101112": "M",
+    "00012/140316113024": ("female", "neutral"),
+    "00012/140316114500": ("female", "neutral"),
+    "00377/140402101112": ("male", "smile"),
+    "01400/140512101112": ("transgender", ""),
 }
 BASE = "headspaceOnline/subjects"
 
@@ -22,7 +23,7 @@ def build(writing: Writing) -> None:
     about_x = np.array([[1.0, 0.0, 0.0], [0.0, h, -h], [0.0, h, h]])
     about_y = np.array([[h, 0.0, h], [0.0, 1.0, 0.0], [-h, 0.0, h]])
     writing.canonical_to_file = about_x @ about_y
-    for i, (stem, gender) in enumerate(SCANS.items()):
+    for i, (stem, (gender, word)) in enumerate(SCANS.items()):
         subject, capture = stem.split("/")
         seen = head(18 + (subject == "00377"), kind="whole")
         vertices, faces = writing.surface(seen)
@@ -34,8 +35,14 @@ def build(writing: Writing) -> None:
             files.textured_obj(vertices, faces, f"{capture}.mtl" if i else "..\\scan.mtl"),
             subject=subject,
             session=capture,
+            expression=word,
+            neutral=word == "neutral",
             landmarks=landmarks,
         )
+        photos = f"headspacePngTka/subjects/{subject}/{capture}"
+        for name in ("1A.png", "1C.png", "calib_1A.tka"):
+            write = files.photo if name.endswith("png") else files.text("%TKA\n")
+            writing.companion(f"{photos}/{name}", write)
         if landmarks:
             points = writing.to_file(scheme_points(seen.landmarks_mm, "headspace68"))
             near = files.nearest(vertices, points)[:, None] + 1
@@ -43,18 +50,23 @@ def build(writing: Writing) -> None:
         writing.companion(f"{at}.mtl", files.material(f"{capture}.bmp"))
         writing.companion(f"{at}.bmp", files.photo)
         if i != 1:
-            lines = (f"id:{subject}", f"gender:{gender}", f"age:{30 + i}", "beard:none")
-            lines += ("declaredethnicGroup:White British", "expression:neutral")
+            lines = (f"id:{subject}", f"gender:{gender}", f"age:{'' if i == 3 else 30 + i}")
+            lines += ("declaredethnicGroup:White British", "beardDescriptor:none")
+            lines += ("moustacheDescriptor:none", "spectaclesFlag:0", "underChinHoleFlag:1")
+            lines += ("qualityDescriptor:none", *([f"expression:{word}"] if word else []))
             told = files.text("\n".join(lines) + "\n")
-            writing.companion(f"{BASE}/{subject}/{subject}_person.txt", told)
+            # as users have it, or as the makers call it
+            name = "subject.txt" if i == 3 else f"subject_person_{subject}.txt"
+            writing.companion(f"{BASE}/{subject}/{name}", told)
         writing.subjects[subject] = {
-            "sex": {"F": "female", "M": "male"}[gender],
-            "age": "32" if subject == "00377" else "30",
+            "sex": gender,
+            "age": {"00012": "30", "00377": "32"}.get(subject, ""),
             "ancestry": "White British",
             "beard": "none",
-            "spectacles": "",
-            "expression": "neutral",
-            "quality": "",
+            "moustache": "none",
+            "spectacles": "no",
+            "under_chin_hole": "yes",
+            "quality": "none",
         }
     writing.quarantine(f"{BASE}/00012/notes.doc", "no rule explains")
     writing.quarantine(f"{BASE}/00012/final.obj", "does not fit")

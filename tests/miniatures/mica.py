@@ -7,8 +7,10 @@ from tests.miniatures.folder import Writing
 from tests.miniatures.heads import head
 
 STEMS = {
-    "F1001/F1001_N": ("neutral", 60, "N"),
-    "M1002/M1002_NH": ("neutral", 61, "NH"),
+    "F1004/f1004b_N": ("neutral", 60, "f1004b_N"),
+    "F0001/F0001_NE00WH_RAW": ("neutral", 61, "NE00WH_RAW"),
+    "02463/02463d546": ("neutral", 60, "02463d546"),
+    "Tester_1/pose_0": ("neutral", 61, "pose_0"),
     "lab_anna/anna_neutral": ("neutral", 62, "neutral"),
     "lab_anna/anna_smile": ("smile", 62, "smile"),
 }
@@ -25,7 +27,7 @@ def build(writing: Writing) -> None:
             files.obj(*writing.surface(seen)),
             subject=subject,
             expression=told,
-            neutral=told == "neutral",
+            neutral=told != "smile",  # each of the released ones
         )
         writing.companion(f"FLAME_parameters/{stem}.npz")
         writing.subjects[subject] = {}

@@ -21,6 +21,7 @@ def build(writing: Writing) -> None:
             subject=subject,
             expression="natural_head_rotation",
             landmarks=landmarks,
+            frame=1,
         )
         points = writing.to_file(scheme_points(seen.landmarks_mm, "fg7"))
         writing.companion(landmarks, files.picked_points(points))
@@ -34,6 +35,7 @@ def build(writing: Writing) -> None:
         subject=lost,
         expression="natural_head_rotation",
         landmarks=f"scans_lmks_onlypp/{lost}/{name}_picked_points.pp",
+        frame=1,
     )
     writing.refused[f"scans/{lost}/{name}.obj"] = "No such file"
     writing.subjects[lost] = {}

@@ -9,7 +9,7 @@ from tests.miniatures.heads import head
 PEOPLE = ("FaceTalk_170725_00137_TA", "FaceTalk_170904_03276_TA")
 
 
-def sequences(writing: Writing, *names: str) -> None:
+def sequences(writing: Writing, *names: str, kind: str = "") -> None:
     """Two frames of each sequence of two people, who are those of CoMA and VOCASET alike."""
     writing.unit_mm = 1000.0
     for i, subject in enumerate(PEOPLE):
@@ -23,5 +23,7 @@ def sequences(writing: Writing, *names: str) -> None:
                     subject=subject,
                     expression=name,
                     neutral=False,
+                    expression_class=kind,
+                    frame=int(frame),
                 )
         writing.subjects[subject] = {}

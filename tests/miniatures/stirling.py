@@ -39,6 +39,7 @@ def build(writing: Writing) -> None:
             points = writing.to_file(scheme_points(seen.landmarks_mm, "fg7"))
             writing.companion(landmarks, files.lnd(points))
         writing.subjects[subject] = {"sex": {"F": "female", "M": "male"}[sex]}
+    writing.companion("Subset_2D_FG2018/HQ/F1001_001.jpg", files.photo)
     writing.quarantine("scans/F/F1001_smile.obj", "does not fit")
     writing.quarantine("scans/readme.txt", "no rule explains")
     writing.exclude("scans/M/Thumbs.db", "operating system")

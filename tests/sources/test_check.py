@@ -152,6 +152,21 @@ def test_a_report_says_what_a_scan_shows(root: Path, tmp_path: Path) -> None:
     assert told == "unknown is declared; the landmarks show about {up: +z, forward: -y}"
 
 
+def test_what_fits_no_scan_of_the_folder_is_reported(tmp_path: Path) -> None:
+    """A slip or a part that was not delivered: no fault, yet nothing to pass over in silence."""
+    (tmp_path / "root").mkdir()
+    trimesh.creation.icosphere(radius=10).export(tmp_path / "root" / "anna_rest.ply")
+    scans = {"include": ["*.ply"], "name": r"(?P<subject>[a-z]+)_(?P<expression>[a-z]+)\.ply"}
+    rule = {"where": {"subject": "ana"}, "unit": "mm", "reason": "its file is"}
+    told = {"scans": scans, "neutral": ["neutral"], "rules": [rule], "landmarks": "none"}
+    report = check_folder(registry_of(tmp_path, **told), tmp_path / "root", samples=0)
+    assert report["unused"] == [
+        "rules.0 (subject ana) fits no scan that no earlier rule fits",
+        "neutral: no scan has the expression 'neutral'",
+    ]
+    assert report["faults"] == []
+
+
 def test_a_check_of_a_wrong_folder(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.obj").write_text("")

@@ -13,8 +13,8 @@ from random_store import TAG, make_store, part, random_manifest, random_points, 
 
 from pipeline.errors import StoreError
 from pipeline.store import link_shards, open_store, prune, publish, verify, write_shard
+from pipeline.store.documents import unsealed
 from pipeline.store.form import Form
-from pipeline.store.layout import unsealed
 from pipeline.store.versions import list_versions
 from pipeline.store.writer import stage
 from pipeline.types import ShardReceipt

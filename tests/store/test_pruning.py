@@ -17,7 +17,7 @@ from random_store import N_VERTICES, make_store, random_rows, stage
 
 from pipeline.errors import StoreError
 from pipeline.store import current_version, open_store, prune, subset, verify
-from pipeline.store.layout import sealed
+from pipeline.store.documents import sealed
 from pipeline.store.versions import bytes_below, list_versions
 
 

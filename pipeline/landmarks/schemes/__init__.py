@@ -38,6 +38,9 @@ CONTOUR_68 = tuple(range(17))
 USUAL = ("ibug68", "ibug51", "fg7", "bu83")
 """What a file of so many landmarks holds where nothing says which scheme it is of."""
 
+OWN = "own"
+"""In place of a scheme's name: points of the user's own template, paired with its in order."""
+
 SIDES = re.compile("left|right", re.IGNORECASE)
 
 
@@ -139,6 +142,8 @@ def in_order(scheme_name: str, names: Sequence[str], points: Array) -> Array:
     scheme does not have are left out. Raises FacefoldError for an unknown scheme, for a name that
     occurs twice, and where the scheme has none of the names.
     """
+    if scheme_name == OWN:
+        return points
     scheme = named_scheme(scheme_name)
     if not scheme.by_name or not names:
         return points
@@ -154,10 +159,12 @@ def in_order(scheme_name: str, names: Sequence[str], points: Array) -> Array:
 
 
 def to_68(scheme_name: str, points: Array) -> Array:
-    """(68,3) iBUG points of a scheme's (L,3) points; NaN rows where the scheme has none.
+    """(68,3) iBUG points of a scheme's (L,3) points; NaN rows where the scheme has none, as OWN.
 
     Raises FacefoldError for an unknown scheme and for points of another count than the scheme's.
     """
+    if scheme_name == OWN:
+        return np.full((68, 3), np.nan, np.result_type(points.dtype, np.float32))
     scheme = named_scheme(scheme_name)
     if points.shape != (len(scheme), 3):
         raise FacefoldError(

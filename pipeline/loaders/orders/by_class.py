@@ -1,108 +1,24 @@
-"""In which order an epoch shows the samples: functions of (seed, epoch, position), nothing else.
-
-Any rank, worker or resumed run that asks for the same positions gets the same samples, so an order
-needs no state but a position. Every order answers `size(epoch)` and `at(epoch, positions)`;
-`group` positions in a row belong together and are never parted between batches.
-"""
+"""Orders by what samples have in common: a source, a person, an expression."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from pipeline.errors import FacefoldError
+from pipeline.loaders.checks import class_codes, number, whole
+from pipeline.loaders.orders.protocol import Exact
 from pipeline.loaders.shuffle import draws, permuted
 from pipeline.types import Array
 
 
-class Order(Protocol):
-    """What a loader asks of an order."""
-
-    @property
-    def group(self) -> int:
-        """A batch holds a multiple of so many samples."""
-        ...
-
-    def size(self, epoch: int) -> int:
-        """Positions of an epoch."""
-        ...
-
-    def at(self, epoch: int, positions: Array) -> Array:
-        """(N,) int64 in 0 … size(epoch) - 1 -> (N,) samples of the dataset."""
-        ...
-
-
-@dataclass(frozen=True)
-class InOrder:
-    """As the dataset has them, once each."""
-
-    n: int
-    group = 1
-
-    def size(self, epoch: int) -> int:
-        return self.n
-
-    def at(self, epoch: int, positions: Array) -> Array:
-        return np.asarray(positions, np.int64)
-
-
-@dataclass(frozen=True)
-class Shuffled:
-    """All samples, once each."""
-
-    n: int
-    seed: int = 0
-    group = 1
-
-    def size(self, epoch: int) -> int:
-        return self.n
-
-    def at(self, epoch: int, positions: Array) -> Array:
-        return permuted(positions, self.n, (self.seed, epoch))
-
-
-@dataclass(frozen=True)
-class BlockShuffled:
-    """All samples, once each, read in blocks of neighbours: for cold disks and object stores.
-
-    Blocks of `block` rows are shuffled; samples are shuffled among `blocks` blocks at a time.
-    """
-
-    n: int
-    seed: int = 0
-    block: int = 64
-    blocks: int = 64
-    group = 1
-
-    def size(self, epoch: int) -> int:
-        return self.n
-
-    def at(self, epoch: int, positions: Array) -> Array:
-        positions = np.asarray(positions, np.int64)
-        whole = self.n // self.block
-        # the rows that fill no block: others each epoch, for all rows are shifted round
-        shift = int(draws((self.seed, epoch, 1), np.zeros(1))[0] % np.uint64(self.n))
-        result = positions.copy()
-        window = positions // (self.block * self.blocks)
-        for one in np.unique(window):
-            first = int(one) * self.blocks
-            held = min(self.blocks, whole - first)
-            here = (window == one) & (positions < whole * self.block)
-            if held <= 0 or not here.any():
-                continue
-            within = positions[here] - first * self.block
-            within = permuted(within, held * self.block, (self.seed, epoch, 2, int(one)))
-            block = permuted(first + within // self.block, whole, (self.seed, epoch, 3))
-            result[here] = block * self.block + within % self.block
-        return (result + shift) % self.n
-
-
-@dataclass(frozen=True, eq=False)
-class Mixed:
+@dataclass(frozen=True, eq=False, repr=False)
+class Mixed(Exact):
     """Classes of samples in given shares, each class shuffled, and begun again when through.
 
     `codes` (n,) is each sample's class, `shares` what a class gets of the `length` samples of an
@@ -117,6 +33,10 @@ class Mixed:
     ROUND = 4096
 
     def __post_init__(self) -> None:
+        class_codes("codes", self.codes)
+        whole("length", self.length, 1), whole("seed", self.seed)
+        for share in self.shares.values():
+            number("shares", share, -math.inf)
         empty = [c for c, rows in zip(self.shares, self._members, strict=True) if not len(rows)]
         if empty or min(self.shares.values(), default=0) <= 0:
             raise FacefoldError(
@@ -153,6 +73,10 @@ class Mixed:
                 result[here] = rows[permuted(left[here], len(rows), key)]
         return result
 
+    @property
+    def n(self) -> int:
+        return len(self.codes)
+
     @cached_property
     def _members(self) -> list[Array]:
         return [np.flatnonzero(self.codes == code) for code in self.shares]
@@ -168,22 +92,23 @@ class Mixed:
 
 
 class _Groups:
-    """Samples sorted by a key: `rows` (n,), and of each group its start and size in them."""
+    """Known samples sorted by a key: `rows` (n,), and each group's start and size in them."""
 
     def __init__(self, codes: Array) -> None:
-        self.rows = np.argsort(codes, kind="stable")
+        known = np.flatnonzero(codes >= 0)
+        self.rows = known[np.argsort(codes[known], kind="stable")]
         ordered = codes[self.rows]
-        self.start = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        self.size = np.diff(np.r_[self.start, len(codes)])
+        self.start = np.flatnonzero(np.diff(ordered, prepend=-1))
+        self.size = np.diff(np.r_[self.start, len(ordered)])
 
 
-@dataclass(frozen=True, eq=False)
-class Identities:
+@dataclass(frozen=True, eq=False, repr=False)
+class Identities(Exact):
     """P identities times K scans: K of one person's scans in a row, each person once an epoch.
 
-    `codes` (n,) is each sample's identity. A batch of P·K holds P different people, and further
-    epochs show a person's other scans. People of fewer than `k` scans are left out
-    (`fewer="drop"`), or their scans are repeated (`fewer="repeat"`).
+    `codes` (n,) is each sample's identity, negative if unknown: those are left out. A batch of P·K
+    holds P different people, and further epochs show a person's other scans. People of fewer than
+    `k` scans are left out (`fewer="drop"`), or their scans are repeated (`fewer="repeat"`).
     """
 
     codes: Array
@@ -192,15 +117,23 @@ class Identities:
     fewer: Literal["drop", "repeat"] = "drop"
 
     def __post_init__(self) -> None:
-        if self.k < 1 or not len(self._people):
+        class_codes("codes", self.codes)
+        whole("k", self.k, 1), whole("seed", self.seed)
+        if self.fewer not in ("drop", "repeat"):
+            raise FacefoldError(f'fewer: got {self.fewer!r}, expected "drop" or "repeat"')
+        if not len(self._people):
             raise FacefoldError(
-                f"k {self.k}: expected at least 1 and an identity of so many scans; the largest "
+                f"k {self.k}: expected an identity of so many scans; the largest "
                 f'has {self._groups.size.max(initial=0)}; ask for fewer, or say fewer="repeat"'
             )
 
     @property
     def group(self) -> int:
         return self.k
+
+    @property
+    def n(self) -> int:
+        return len(self.codes)
 
     def size(self, epoch: int) -> int:
         return len(self._people) * self.k
@@ -235,12 +168,13 @@ def _coprime(drawn: Array, sizes: Array) -> Array:
     return steps
 
 
-@dataclass(frozen=True, eq=False)
-class Pairs:
+@dataclass(frozen=True, eq=False, repr=False)
+class Pairs(Exact):
     """Two scans of one person in a row that differ in `differ`: every sample leads once an epoch.
 
     `same` (n,) and `differ` (n,) are codes: of the identity, or of identity and session; of the
-    expression, or of the frame. Samples without such a partner do not lead.
+    expression, or of the frame. A negative code is unknown: what is not known does not differ, and
+    is left out. Samples without a partner do not lead.
     """
 
     same: Array
@@ -249,8 +183,22 @@ class Pairs:
     group = 2
 
     def __post_init__(self) -> None:
+        class_codes("same", self.same), class_codes("differ", self.differ)
+        whole("seed", self.seed)
+        if len(self.same) != len(self.differ):
+            raise FacefoldError(
+                f"same has {len(self.same)} codes, differ {len(self.differ)}: expected one a sample"
+            )
         if not len(self._leaders):
-            raise FacefoldError("no two samples of a person differ in what was asked for")
+            unknown = int((self.differ < 0).sum())
+            raise FacefoldError(
+                "no two samples of a person differ, as far as is known, in what was asked for; of "
+                f"{len(self.differ)} samples {unknown} are unknown"
+            )
+
+    @property
+    def n(self) -> int:
+        return len(self.same)
 
     def size(self, epoch: int) -> int:
         return 2 * len(self._leaders)
@@ -266,14 +214,15 @@ class Pairs:
 
     @cached_property
     def _rows(self) -> Array:
-        return np.lexsort([self.differ, self.same])
+        known = np.flatnonzero((self.same >= 0) & (self.differ >= 0))
+        return known[np.lexsort([self.differ[known], self.same[known]])]
 
     @cached_property
     def _runs(self) -> tuple[Array, Array, Array, Array]:
         """For each place in `_rows`: its person's start and size, its run's end and length."""
-        same, differ = self.same[self._rows], self.differ[self._rows]
-        new_person = np.flatnonzero(np.r_[True, same[1:] != same[:-1]])
-        new_run = np.flatnonzero(np.r_[True, (same[1:] != same[:-1]) | (differ[1:] != differ[:-1])])
+        same, differ = (codes[self._rows].astype(np.int64) for codes in (self.same, self.differ))
+        new_person = np.flatnonzero(np.diff(same, prepend=-1))
+        new_run = np.flatnonzero(np.diff(same, prepend=-1) | np.diff(differ, prepend=-1))
         sizes, runs = np.diff(np.r_[new_person, len(same)]), np.diff(np.r_[new_run, len(same)])
         return (
             np.repeat(new_person, sizes),
@@ -286,29 +235,3 @@ class Pairs:
     def _leaders(self) -> Array:
         _, size, _, run = self._runs
         return np.flatnonzero(size > run)
-
-
-@dataclass(frozen=True, eq=False)
-class Curriculum:
-    """The best samples first: epoch e shuffles the best share of them, all from `epochs` on.
-
-    `scores` (n,), the less the better, such as `scan_to_mesh_median_mm`; NaN comes last. The share
-    grows evenly from `first`.
-    """
-
-    scores: Array
-    first: float = 0.3
-    epochs: int = 10
-    seed: int = 0
-    group = 1
-
-    def size(self, epoch: int) -> int:
-        share = self.first + (1 - self.first) * min(1.0, epoch / max(self.epochs, 1))
-        return max(1, round(share * len(self.scores)))
-
-    def at(self, epoch: int, positions: Array) -> Array:
-        return self._best[permuted(positions, self.size(epoch), (self.seed, epoch))]
-
-    @cached_property
-    def _best(self) -> Array:
-        return np.argsort(self.scores, kind="stable")
