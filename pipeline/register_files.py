@@ -321,7 +321,7 @@ def to_scan_frame(vertices_mm: Array, scan: Scan) -> Array:
     return np.asarray((vertices_mm - matrix[:3, 3]) @ turn)
 
 
-def write_ply(path: Path, vertices_mm: Array, faces: Array) -> None:
+def write_ply(path: Path | str, vertices_mm: Array, faces: Array) -> None:
     """Binary PLY of (V,3), (F,3); coordinates beyond FAR_MM, which single precision rounds, are
     doubles."""
     far = np.abs(vertices_mm).max(initial=0.0) > FAR_MM
@@ -333,4 +333,4 @@ def write_ply(path: Path, vertices_mm: Array, faces: Array) -> None:
     rows = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
     rows["count"], rows["corners"] = 3, faces
     points = np.asarray(vertices_mm, "<f8" if far else "<f4")
-    path.write_bytes(header.encode() + points.tobytes() + rows.tobytes())
+    Path(path).write_bytes(header.encode() + points.tobytes() + rows.tobytes())
