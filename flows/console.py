@@ -50,9 +50,12 @@ def logged() -> bool:
     return bool(_logs)
 
 
-def plain(text: str, console: Console = out) -> None:
-    """A line as it is: file names and reasons may hold what rich takes for markup."""
-    console.print(printable(text), highlight=False, markup=False, emoji=False, soft_wrap=True)
+def plain(text: str, console: Console | None = None) -> None:
+    """A line as it is, on stdout where no console is named: file names and reasons may hold what
+    rich takes for markup."""
+    (console or out).print(
+        printable(text), highlight=False, markup=False, emoji=False, soft_wrap=True
+    )
 
 
 def heading(text: str) -> None:

@@ -87,7 +87,7 @@ def catalogue(
     root: Path | str,
     *,
     hashes: bool = True,
-    hash_cache: Path | None = None,
+    hash_cache: Path | str | None = None,
 ) -> Catalogue:
     """Every file under `root` in the class that `registry` gives it, in an order that repeats.
 
@@ -112,7 +112,8 @@ def catalogue(
     faults |= refused
     subjects = subjects_of(registry, ((s.subject, s.scan_id, s.path) for s in scans), tables)
     faults |= {path: (Code.COMPANION, fault) for path, fault in tables.unreadable.items()}
-    digests = _digests(root, entries, scans, hash_cache) if hashes else {}
+    cache = None if hash_cache is None else Path(hash_cache)
+    digests = _digests(root, entries, scans, cache) if hashes else {}
     faults |= _unread(scans, digests)
     scans = sorted((s for s in scans if s.path not in faults), key=attrgetter("scan_id"))
     records = tuple(_records(registry, root, scans, digests))
