@@ -138,7 +138,7 @@ HARMLESS = {
 
 def _left_out(raw: RawScan, surface: Cleaned) -> tuple[dict[str, int], float]:
     """What reading and cleaning left out, and the share of the triangles, or points, that is."""
-    found = Counter(raw.left_out) + Counter(surface.left_out)
+    found = Counter(raw.left_out) | Counter(surface.left_out)  # NaN rows are in both
     of_faces = len(raw.faces) > 0
     kind = "faces_" if of_faces else "vertices_"
 
