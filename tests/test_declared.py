@@ -15,7 +15,7 @@ from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Axes, Limits
 from pipeline.stages import judged
-from pipeline.types import Array, Scan
+from pipeline.types import Array, Refusal, Scan
 from tests.registration.model_scans import make_scan, without_landmarks
 
 UPRIGHT = Axes(up="+y", forward="+z")
@@ -47,9 +47,9 @@ def declared(scan: Scan, unit: str, factor_mm: float, size: float, rotation: Arr
     )
 
 
-def refusal(scan: Scan, template: Template, axes: Axes | None) -> tuple[str, str]:
+def refusal(scan: Scan, template: Template, axes: Axes | None) -> Refusal | None:
     registration = register([scan], template.model)[0]
-    return judged(scan, registration, template, Gates(), axes, Limits())[:2]
+    return judged(scan, registration, template, Gates(), axes, Limits())[0]
 
 
 def test_centimetres_and_inches_are_told_apart_by_the_face(face: Scan, template: Template) -> None:
