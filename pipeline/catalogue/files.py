@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.catalogue.classes import NO_RULE, Classes, Fault, classify
-from pipeline.catalogue.companions import Companions, of_later_scans
+from pipeline.catalogue.companions import Companions, of_later_scans, parts_of
 from pipeline.catalogue.digests import Digest, Digests, file_digests
 from pipeline.catalogue.people import SubjectTables, subjects_of
 from pipeline.catalogue.transforms import steps_of
@@ -79,7 +79,7 @@ class _Scan(NamedTuple):
     scale: float
     transform: tuple[TransformStep, ...]
     own: tuple[str, ...]
-    """Files of the transform that are the scan's alone."""
+    """Files of the transform, and of the geometry, that are the scan's alone."""
 
 
 def catalogue(
@@ -206,7 +206,7 @@ def _scan(
         tuple(images),
         scale,
         transform,
-        own,
+        own + parts_of(registry.format, root, path),
     )
 
 
@@ -262,7 +262,7 @@ def _unread(scans: Iterable[_Scan], digests: Digests) -> dict[str, Fault]:
             fault = f"its landmark file {scan.landmarks} cannot be opened: {error.strerror}"
             unread.setdefault(scan.path, (Code.LANDMARKS_UNREADABLE, fault))
         for path in {*scan.own} & failed.keys():
-            fault = f"its transform's file {path} cannot be opened: {failed[path].strerror}"
+            fault = f"{path}, which is a part of it, cannot be opened: {failed[path].strerror}"
             unread.setdefault(scan.path, (Code.COMPANION, fault))
     return unread
 
@@ -282,7 +282,8 @@ def _records(
     """With content hashes, and the images that can be opened; all images where nothing was hashed.
 
     A content hash is SHA-256 over the digests of the scan, of its landmark file where there is one,
-    and over its own transform: the digests of files, the values of tables.
+    of other files that its geometry is read from, and over its own transform: the digests of files,
+    the values of tables.
     """
     ruled = {None: registry} | {i: registry.under(i) for i in range(len(registry.rules))}
     kinds: dict[tuple[int | None, str], ExpressionClass] = {}
