@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -73,7 +73,7 @@ class FaceDataset(Dataset[Sample]):
         points: int = 0,
     ) -> None:
         self.store = _opened(store)
-        self.fields = (fields,) if isinstance(fields, str) else tuple(fields)
+        self.fields = _names(self.store, fields)
         self.unpack_validity, self.units = bool(unpack_validity), units
         self.points = whole("points", points)
         self.n_vertices: int = self.store.model["n_vertices"]
@@ -247,9 +247,16 @@ def _opened(store: Any) -> Store:
     raise StoreError(f"store: got {store!r}, expected a folder, a URL or an open Store")
 
 
+def _names(store: Store, fields: Any) -> tuple[str, ...]:
+    if isinstance(fields, str):
+        return (fields,)
+    given = tuple(fields) if isinstance(fields, Iterable) else (fields,)
+    if all(isinstance(name, str) for name in given):
+        return given
+    raise StoreError(f"{store.path}: fields: got {fields!r}, expected a name or a list of names")
+
+
 def _check_fields(store: Store, names: Sequence[str]) -> None:
-    if not all(isinstance(name, str) for name in names):
-        raise StoreError(f"{store.path}: fields {tuple(names)!r}, expected names")
     known = {*store.fields, *store.column_names, *(PREFIX + name for name in store.column_names)}
     if unknown := [name for name in names if name not in known]:
         offered = ", ".join([*store.fields, *said_columns(store.column_names)])

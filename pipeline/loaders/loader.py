@@ -160,7 +160,7 @@ class FaceLoader(IterableDataset[Sample]):
         """Go to the start of an epoch; worker processes do with their next iteration."""
         if get_worker_info() is not None:
             raise FacefoldError("set_epoch in a worker process: call it where the DataLoader is")
-        check_accelerate(self, self.world)
+        check_accelerate(self)
         self._progress.go(whole("epoch", epoch), 0)
 
     def state_dict(self) -> dict[str, Any]:
@@ -227,7 +227,7 @@ class FaceLoader(IterableDataset[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         worker = get_worker_info()
         if worker is None:
-            check_accelerate(self, self.world)
+            check_accelerate(self)
             return self._iteration()
         # a worker's place is asked for before its first batch
         loaded, self._loaded = self._loaded, None
@@ -257,18 +257,16 @@ class FaceLoader(IterableDataset[Sample]):
     def _turns(self, worker: WorkerInfo, place: Place, resumed: bool) -> Iterator[Sample]:
         """A worker's part of an epoch: every `num_workers`-th step from its place on."""
         progress, steps = self._progress, self._steps
-        epochs = progress.epochs(worker)
-        if resumed and max(epochs) > place.epoch:  # another worker has had the last step
-            place = steps.next_epoch(place)
-        elif not resumed and len(epochs) > 1:
-            raise FacefoldError(
-                f"worker processes are in the epochs {sorted(epochs)}: a DataLoader was left "
-                "before all of them had started; call set_epoch, then begin again"
-            )
+        if resumed and max(progress.epochs(worker)) > place.epoch:
+            place = steps.next_epoch(place)  # another worker has had the last step
+            progress.enter(worker, place.epoch, turned=True)
+        progress.check(worker, place.epoch)
         steps.check(place.epoch)
         starts = steps.starts(place.epoch, place.position)[:: worker.num_workers]
-        progress.enter(worker, place.epoch, read=not starts, turned=place.turned)
+        if not starts:
+            progress.enter(worker, place.epoch, read=True, turned=place.turned)
         for first, batch in self._gathering.batches(steps, place.epoch, starts):
+            progress.check(worker, place.epoch)
             self._place = steps.next_turn(place.epoch, first, worker.num_workers)
             if first == starts[-1]:
                 progress.enter(worker, place.epoch, read=True, turned=place.turned)

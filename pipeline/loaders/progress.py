@@ -78,7 +78,7 @@ class Progress:
         `batches` gives the length of an epoch. Raises FacefoldError in a worker of another process
         than the one that made the loader.
         """
-        self._check(worker)
+        self._check_made_here(worker)
         entries = self._entries.copy()
         first, position = self.at()
         own = int(_epochs(entries[worker.id])) if entries[worker.id] else first - 1
@@ -102,11 +102,24 @@ class Progress:
         flags = READ * read | TURNED * turned
         self._entries[worker.id] = _token(worker) << EPOCH_BITS | (epoch + 1) << 2 | flags
 
+    def check(self, worker: WorkerInfo, epoch: int) -> None:
+        """Raises FacefoldError in a worker that is no longer in the epoch that it should be in."""
+        if not self._entries[worker.id] and (told := self.at()[0]) != epoch:
+            raise FacefoldError(
+                f"set_epoch({told}) while worker processes read epoch {epoch}: call it before the "
+                "DataLoader is iterated over, or asked for its state"
+            )
+        if (other := max(self.epochs(worker), default=epoch)) > epoch:
+            raise FacefoldError(
+                f"worker processes are in the epochs {epoch} and {other}: a DataLoader was left "
+                "before all of them had started; call set_epoch, then begin again"
+            )
+
     def epochs(self, worker: WorkerInfo) -> set[int]:
         """The epochs that the workers of a worker's iteration are in."""
         return set(_of(self._entries.copy(), worker).tolist())
 
-    def _check(self, worker: WorkerInfo) -> None:
+    def _check_made_here(self, worker: WorkerInfo) -> None:
         parent = parent_process()
         if parent is None or parent.pid != self.owner:
             raise FacefoldError(

@@ -7,34 +7,23 @@ from typing import Any
 
 from pipeline.errors import FacefoldError
 
-REMEDY = (
-    "FaceLoader gives each process its own part: make it after the Accelerator, iterate over it "
-    "as it is, and leave it out of accelerator.prepare()"
-)
 
-
-def check_accelerate(loader: Any, world: int) -> None:
+def check_accelerate(loader: Any) -> None:
     """Raises FacefoldError if accelerate is about to divide the loader's batches once more.
 
-    Of a prepared DataLoader accelerate reads in the first process alone, whose part it hands
-    round, or keeps every n-th batch of each process' own part: most samples would never be shown.
+    Of a prepared DataLoader it hands round what the first process reads, which is that process'
+    part alone, or keeps every n-th batch of each process' own part: the rest is never shown.
     """
     if (state := sys.modules.get("accelerate.state")) is None:
         return
     active = state.GradientState().active_dataloader
     inside = getattr(active, "dataset", None)
-    if getattr(inside, "dataset", None) is loader:
-        raise FacefoldError(f"accelerate divides this loader's batches once more; {REMEDY}")
-    dispatches = inside is loader and type(active).__name__ == "DataLoaderDispatcher"
-    if not dispatches or active.state.num_processes == 1:
-        return
-    if world > 1:
+    hands_round = type(active).__name__ == "DataLoaderDispatcher" and inside is loader
+    if getattr(inside, "dataset", None) is loader or (
+        hands_round and active.state.num_processes > 1
+    ):
         raise FacefoldError(
-            f"accelerate hands round what its first process reads, here one part of {world}; "
-            f"{REMEDY}. Or let it hand round all of it: FaceLoader(…, rank=0, world=1)"
-        )
-    if active.use_stateful_dataloader:
-        raise FacefoldError(
-            "accelerate reads ahead when it hands batches round: a state that it saves is not "
-            f"where training stopped; {REMEDY}, and save its own state_dict()"
+            "accelerate would divide this loader's batches among the processes once more, and most "
+            "samples would never be shown: leave it out of accelerator.prepare() and iterate over "
+            "it, or over its DataLoader, as it is"
         )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.errors import FacefoldError
 from pipeline.geometry.rigid import rotation_matrices
+from pipeline.loaders.checks import number, whole
 from pipeline.loaders.dataset import Sample
 from pipeline.loaders.shuffle import draws
 from pipeline.types import Array
@@ -129,6 +130,9 @@ class RandomRotation:
     max_degrees: float = 30.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        number("max_degrees", self.max_degrees, 0, 180), whole("seed", self.seed)
+
     def __call__(self, batch: Sample, draw: Draw) -> Sample:
         height, round_axis, share = (self._uniform(draw, i) for i in range(3))
         height = 2 * height - 1
@@ -156,6 +160,9 @@ class SomePoints:
 
     n: int
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole("n", self.n, 1), whole("seed", self.seed)
 
     def __call__(self, batch: Sample, draw: Draw) -> Sample:
         fields = [name for name in batch if _stem(name) in ("points", "normals")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from collections.abc import Iterable
 from itertools import chain
@@ -12,7 +14,6 @@ import pytest
 import torch
 from torch import multiprocessing
 from torch.utils.data import DataLoader
-from torchdata.stateful_dataloader import StatefulDataLoader
 
 from pipeline.errors import FacefoldError
 from pipeline.loaders import Draw, FaceDataset, FaceLoader, Identities, Mixed, Pairs, Shuffled
@@ -83,48 +84,58 @@ def test_a_resumed_run_goes_on_with_other_ranks(
     for rank in range(world):
         loader = FaceLoader(dataset, 4 // world, seed=1, rank=rank, world=world, threads=threads)
         loader.load_state_dict(state)
-        assert len(loader) == 7
+        assert (len(loader), loader.remaining) == (10, 7)
         ranks.append(shown(loader))
-        assert loader.state_dict() == {"epoch": 1, "position": 0, "size": 40, "workers": 0}
+        assert (loader.epoch, loader.position, loader.remaining) == (1, 0, 10)
     assert [joined(parts) for parts in zip(*ranks, strict=True)] == whole[3:]
 
 
 @pytest.mark.parametrize("drop_last", [True, False])
-def test_a_loader_s_length_is_what_it_shows(dataset: FaceDataset, drop_last: bool) -> None:
+def test_what_remains_is_what_is_shown(dataset: FaceDataset, drop_last: bool) -> None:
     """Also resumed between two of its own steps, by a run of smaller ones."""
-    for position in (0, 8, 12, 36, 40):
-        loader = FaceLoader(dataset, 8, drop_last=drop_last)
-        loader.load_state_dict({"epoch": 0, "position": position, "size": 40, "workers": 0})
-        announced = len(loader)
-        assert announced == len(shown(loader))
-
-
-def test_a_state_of_another_selection(dataset: FaceDataset, store: Path) -> None:
     state = FaceLoader(dataset, 4).state_dict()
-    with pytest.raises(FacefoldError, match="an epoch of 40 samples, this one has 32"):
-        FaceLoader(FaceDataset(store, "train"), 4).load_state_dict(state)
+    for position, epoch in ((0, 0), (8, 0), (12, 0), (36, int(drop_last)), (40, 1)):
+        loader = FaceLoader(dataset, 8, drop_last=drop_last)
+        loader.load_state_dict(state | {"position": position})
+        assert (len(loader), loader.epoch) == (5, epoch)
+        announced = loader.remaining
+        assert announced == len(shown(loader)) > 0
+
+
+def test_an_epoch_ends_with_its_last_batch(dataset: FaceDataset) -> None:
+    """Whoever counts batches by `len` never asks for one too many."""
+    loader, alone = FaceLoader(dataset, 5, seed=1), FaceLoader(dataset, 5, seed=1)
+    for epoch in range(3):
+        batches = [
+            batch["row"].tolist() for _, batch in zip(range(len(loader)), loader, strict=False)
+        ]
+        assert (batches, loader.epoch, len(loader)) == (shown(alone), epoch + 1, 8)
+
+
+def test_an_epoch_left_early_is_gone_on_with(dataset: FaceDataset) -> None:
+    loader = FaceLoader(dataset, 5)
+    first = [rows_of(dataset, batch) for _, batch in zip(range(3), loader, strict=False)]
+    assert first + shown(loader) == shown(FaceLoader(dataset, 5))
+
+
+def test_copies_go_their_own_way(dataset: FaceDataset) -> None:
+    loader = FaceLoader(dataset, 5, seed=1)
+    next(iter(loader))
+    for copied in (copy.copy(loader), copy.deepcopy(loader), pickle.loads(pickle.dumps(loader))):
+        rest = shown(copied)
+        assert len(rest) == 7 and (loader.epoch, loader.remaining) == (0, 7)
 
 
 @pytest.mark.parametrize("start", ["fork", "forkserver", "spawn"])
 def test_workers_of_a_data_loader(dataset: FaceDataset, start: str) -> None:
-    loader = FaceLoader(dataset, 4, seed=2)
-    loader.set_epoch(1)
+    loader, alone = FaceLoader(dataset, 4, seed=2), FaceLoader(dataset, 4, seed=2)
+    for one in (loader, alone):
+        one.set_epoch(1)
     workers = DataLoader(loader, batch_size=None, num_workers=2, multiprocessing_context=start)
-    assert [batch["row"].tolist() for batch in workers] == shown(loader)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_stateful_data_loader_resumes(dataset: FaceDataset, workers: int) -> None:
-    whole = shown(FaceLoader(dataset, 4, seed=3))
-    first = StatefulDataLoader(FaceLoader(dataset, 4, seed=3), batch_size=None, num_workers=workers)
-    batches = iter(first)
-    seen = [next(batches)["row"].tolist() for _ in range(5)]
-    state = first.state_dict()
-    second = StatefulDataLoader(
-        FaceLoader(dataset, 4, seed=3), batch_size=None, num_workers=workers
-    )
-    second.load_state_dict(state)
-    assert seen + [batch["row"].tolist() for batch in second] == whole
+    for epoch in (1, 2):
+        assert loader.epoch == epoch
+        assert [batch["row"].tolist() for batch in workers] == shown(alone)
+    assert shown(loader) == shown(alone)  # and without workers
 
 
 def rank_of_a_group(rank: int, world: int, dataset: FaceDataset, folder: Path, stop: int) -> None:
@@ -249,7 +260,7 @@ def test_what_cannot_be(dataset: FaceDataset) -> None:
         FaceLoader(dataset, 5, Identities(dataset.column("identity"), 2))
     with pytest.raises(FacefoldError, match="no step of 2 × 40"):
         FaceLoader(dataset, 40, world=2)
-    with pytest.raises(FacefoldError, match="threads 1, ahead 0"):
+    with pytest.raises(FacefoldError, match="ahead: got 0, expected an integer ≥ 1"):
         FaceLoader(dataset, 4, ahead=0)
     with pytest.raises(FacefoldError, match="rank 2 of 2"):
         FaceLoader(dataset, 4, rank=2, world=2)
