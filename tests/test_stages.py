@@ -154,7 +154,7 @@ def test_a_registered_scans_arrays_are_a_row_of_the_store(
     schema = fields(len(model.template_mm))
     assert {name: (a.shape, a.dtype.str) for name, a in row.items()} == {
         name: (tuple(field.shape), np.dtype(field.dtype).str) for name, field in schema.items()
-    } | {"points_mm": ((11085, 3), "<f4"), "normals": ((11085, 3), "<f2")}
+    } | {"points_mm": ((11607, 3), "<f4"), "normals": ((11607, 3), "<f2")}
     assert row["unit_factor_mm"] == 1000.0
     truth = load_truth(sources, *GOOD.split(":"))
     error = accuracy(row["vertices_mm"], truth, model, row["source_to_canonical"])
