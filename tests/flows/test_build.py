@@ -83,7 +83,7 @@ def test_a_store_refuses_rows_of_another_model(copy: Path, shared_data: Path) ->
     config["model"] = str(shared_data / "flame_ict" / "flame_ict.npz")
     config["embedding"] = str(shared_data / "flame" / "landmark_embedding.npy")
     (copy / "build.yaml").write_text(yaml.safe_dump(config))
-    run = facefold_in_process("build", copy / "build.yaml")
+    run = facefold("build", copy / "build.yaml")
     assert run.status == 2
     assert "made with the model 'stand-in'" in run.stderr
     assert "scans registered" not in run.stderr  # told before any work
