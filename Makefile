@@ -13,7 +13,8 @@ demo: $(VENV)/.installed
 # installed uncompiled, as most modules are never imported: compiled where they are
 test test-all check: export PYTHONDONTWRITEBYTECODE =
 
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# tests/scheduling.py says which process runs what
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --no-loadscope-reorder
 
 test: $(VENV)/.installed-test
 	$(PYTEST) -m "not slow"

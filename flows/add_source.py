@@ -10,8 +10,9 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.artifacts import escaped, table_rows
-from flows.console import note, note_model
+from flows.console import logged, note, note_model
 from flows.pictures import save_trial
+from flows.run_log import run_log
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.registry import SourceRegistry, load_registry
@@ -39,12 +40,15 @@ def add_source(
     """
     torch_device(device)  # a GPU that is not there is told before any work
     source, face = load_registry(registry), load_model(model, embedding)
-    note_model(face)
-    note(f"checking {root}")
-    report = check(source, root, out / f"{source.id}_check.png", sample)
-    note(f"registering {len(report['samples'])} scans")
-    tried = register_sample(source, root, face, sample, device)
-    verdict, reasons = readiness(source, report, tried)
+    with run_log():
+        note_model(face)
+        note(f"checking {root}")
+        report = check(source, root, out / f"{source.id}_check.png", sample)
+        note(f"registering {len(report['samples'])} scans")
+        tried = register_sample(source, root, face, sample, device)
+        verdict, reasons = readiness(source, report, tried)
+        if logged():
+            note("; ".join([f"{source.id}: {verdict}", *reasons]))
     rows = sample_rows(tried)
     told = "\n\n".join(map(escaped, [f"{source.id}: {verdict}", *reasons]))
     create_table_artifact(table_rows(rows), key="add-source", description=told)

@@ -24,7 +24,7 @@ from prefect.artifacts import (
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
-from flows.console import cell, duration, note, size_text
+from flows.console import cell, duration, size_text, warn
 from flows.progress import Watch, meaning_of
 from pipeline.text import printable
 
@@ -92,7 +92,7 @@ def publish_artifacts(
     thread.join(PATIENCE_S)
     if faults or thread.is_alive():
         why = f"{type(faults[0]).__name__}: {faults[0]}" if faults else "no answer in time"
-        note(f"artifacts are missing in Prefect: {why}")
+        warn(f"artifacts are missing in Prefect: {why}")
 
 
 def in_flow_run(work: Callable[[], None]) -> threading.Thread:

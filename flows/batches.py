@@ -19,8 +19,8 @@ from queue import Empty, SimpleQueue
 from distributed import Client, Future, KilledWorker
 from distributed.comm import CommClosedError
 
-from flows.cluster import GPU, Workers, present
-from flows.console import note
+from flows.cluster import GPU, Workers, present, worker_line
+from flows.console import warn
 from flows.progress import Watch
 from flows.worker import (
     Batch,
@@ -170,12 +170,12 @@ def _wait_for_workers(client: Client) -> Workers:
         if time.monotonic() > until:
             raise FacefoldError(
                 f"{_address(client)}: no worker for {NOBODY_S:g} s; start some, such as "
-                f"`dask worker {_address(client)} --nthreads 1`, then build again"
+                f"`{worker_line(_address(client))}`, then build again"
             )
         if not told:
             told = True
-            note(
-                f"waiting for workers: `dask worker {_address(client)} --nthreads 1` starts one; "
+            warn(
+                f"waiting for workers: `{worker_line(_address(client))}` starts one; "
                 f"the build ends after {NOBODY_S:g} s without any"
             )
         time.sleep(0.5)

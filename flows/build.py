@@ -21,6 +21,7 @@ from flows.cluster import workers
 from flows.console import note
 from flows.planning import Planned, judge_build, only_build, plan_build, summary_of
 from flows.progress import SourceCount, Watch, watch
+from flows.run_log import log_summary, run_log
 from flows.stopping import stopped_at_once
 from flows.time_report import time_report
 from flows.worker import write_rows
@@ -53,7 +54,7 @@ def build(
     """
     loaded = load_build(config, overrides)
     full = full_disk_named(loaded.work, loaded.store_folder)
-    with full, only_build(loaded.work), watched() as seen:
+    with full, run_log(), only_build(loaded.work), watched() as seen:
         planned = step("plan", lambda: plan_build(loaded, dask, retry, seen))
         return carry_out(planned, seen)
 
@@ -106,6 +107,7 @@ def carry_out(planned: Planned, seen: Watch) -> dict[str, Any]:
         time_report(report)
     summary = summary_of(planned, judged.quarantine, place, report)
     publish_artifacts(summary, report)
+    log_summary(summary, report)
     return summary
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +57,8 @@ def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
 
     Raises FacefoldError where no scheduler answers.
     """
+    # Prefect's logging shows all that Dask has to tell, where a worker of its runs the build
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     if address is None:
         settings = {
             # a server process imports all that workers need once; they are forks of it
@@ -98,21 +100,25 @@ def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
         yield client
 
 
-def _local(config: BuildConfig) -> SpecCluster:
-    """So many processes of one thread, and one more for each GPU."""
-    gpus = 0 if config.device == "cpu" else torch.cuda.device_count()
-    memory = config.worker_memory_gb and int(config.worker_memory_gb * 1e9)
-    # keys of this cluster alone, in memory: who connects without them is refused
-    security = Security.temporary()
-    loopback = {
+def loopback() -> dict[str, Any]:
+    """What scheduler and workers of a local cluster listen on, with keys that they alone have."""
+    return {
         "host": "127.0.0.1",
         "protocol": "tls",
-        "security": security,
+        "security": Security.temporary(),
         "dashboard": False,
-        # asked for without a dashboard too, and without it all networks may ask
+        # without a dashboard Dask listens there too, and by default on all addresses
         "dashboard_address": "127.0.0.1:0",
     }
-    options: dict[str, Any] = loopback | {
+
+
+def local_workers(
+    config: BuildConfig, gpus: int, listening: Mapping[str, Any]
+) -> dict[int, dict[str, Any]]:
+    """Options of so many processes of one thread, and of one more for each GPU."""
+    memory = config.worker_memory_gb and int(config.worker_memory_gb * 1e9)
+    options: dict[str, Any] = {
+        **listening,
         "nthreads": 1,
         "memory_limit": memory or psutil.virtual_memory().total // (config.workers + gpus),
         "local_directory": str(config.work / "dask"),
@@ -122,13 +128,28 @@ def _local(config: BuildConfig) -> SpecCluster:
     for i in range(gpus):
         env = {"CUDA_VISIBLE_DEVICES": str(i)}
         specs[config.workers + i] = options | {"env": env, "resources": {GPU: 1}}
+    return specs
+
+
+def _local(config: BuildConfig) -> SpecCluster:
+    gpus = 0 if config.device == "cpu" else torch.cuda.device_count()
+    listening = loopback()
+    specs = local_workers(config, gpus, listening)
     with no_interrupts():  # workers end with the build, without a word of their own
         return SpecCluster(
             workers={i: {"cls": Nanny, "options": spec} for i, spec in specs.items()},
-            scheduler={"cls": Scheduler, "options": loopback | {"port": 0}},
-            security=security,
+            scheduler={"cls": Scheduler, "options": listening | {"port": 0}},
+            security=listening["security"],
             silence_logs=logging.ERROR,
         )
+
+
+def worker_line(address: str) -> str:
+    """The command that starts a worker which listens on one address of its machine alone."""
+    return (
+        f"dask worker {address} --nthreads 1 --host ADDRESS_OF_ITS_MACHINE --no-dashboard "
+        "--dashboard-address 127.0.0.1:0"
+    )
 
 
 def present(client: Client) -> Workers:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +21,41 @@ err = Console(stderr=True)
 out = Console()
 
 
-def note(text: str) -> None:
-    """A line of progress."""
-    plain(text, err)
+_logs: list[logging.Logger | logging.LoggerAdapter] = []
 
 
-def plain(text: str, console: Console = out) -> None:
-    """A line as it is: file names and reasons may hold what rich takes for markup."""
-    console.print(printable(text), highlight=False, markup=False, emoji=False, soft_wrap=True)
+def note(text: str, level: int = logging.INFO) -> None:
+    """A line on stderr, or in the log of the run (`flows.run_log`)."""
+    if _logs:
+        _logs[-1].log(level, printable(text))
+    else:
+        plain(text, err)
+
+
+def warn(text: str) -> None:
+    note(text, logging.WARNING)
+
+
+@contextmanager
+def notes_in(log: logging.Logger | logging.LoggerAdapter) -> Iterator[None]:
+    """Within the block, notes go to `log`."""
+    _logs.append(log)
+    try:
+        yield
+    finally:
+        _logs.pop()
+
+
+def logged() -> bool:
+    return bool(_logs)
+
+
+def plain(text: str, console: Console | None = None) -> None:
+    """A line as it is, on stdout where no console is named: file names and reasons may hold what
+    rich takes for markup."""
+    (console or out).print(
+        printable(text), highlight=False, markup=False, emoji=False, soft_wrap=True
+    )
 
 
 def heading(text: str) -> None:
@@ -34,7 +63,10 @@ def heading(text: str) -> None:
 
 
 def note_model(model: FlameModel) -> None:
-    note(f"model: {model.name}{', not FLAME: for trying facefold out' * model.is_stand_in}")
+    if model.is_stand_in:
+        warn(f"model: {model.name}, not FLAME: for trying facefold out")
+    else:
+        note(f"model: {model.name}")
 
 
 def duration(seconds: float) -> str:

@@ -52,6 +52,8 @@ def dry_run(config: BuildConfig, retry: bool = False) -> dict[str, Any]:
             "read_bytes": expected.read_bytes,
             "kept_bytes": expected.kept_bytes,
             "result_bytes": expected.result_bytes,
+            "shared_bytes": expected.shared_bytes,
+            "state_bytes": expected.state_bytes,
             "rows": expected.rows,
             "written_rows": expected.written_rows,
             "store_bytes": expected.store_bytes,
@@ -108,6 +110,8 @@ def dry_run_report(told: Mapping[str, Any]) -> None:
         ("reads {} of scans", expected["read_bytes"]),
         ("writes {} of clean scans", expected["kept_bytes"]),
         ("writes {} of results", expected["result_bytes"]),
+        ("holds {} of model and recipes for workers while they register", expected["shared_bytes"]),
+        ("keeps {} of ledger and Prefect's state", expected["state_bytes"]),
     )
     for words, n_bytes in amounts:
         if n_bytes:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import socket
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from pipeline.errors import FacefoldError
 from pipeline.estimate import STATE_BYTES, check_room
@@ -59,7 +62,8 @@ def use_local_prefect(home: Path) -> None:
 
 
 def reach(url: str) -> None:
-    """FacefoldError where nothing listens: Prefect would try for minutes, then show a traceback."""
+    """FacefoldError if nothing listens there, or who listens asks for a secret that is missing:
+    Prefect would try for minutes, or show a traceback."""
     parts = urlsplit(url)
     try:
         address = (parts.hostname or "", parts.port or PORTS[parts.scheme])
@@ -69,3 +73,23 @@ def reach(url: str) -> None:
             f"PREFECT_API_URL is {url}, where no server answers ({error}); start it with "
             "`prefect server start`, correct the address (http://HOST:4200/api), or unset it"
         ) from error
+    if not os.environ.get("PREFECT_API_KEY") and refuses(url):
+        raise FacefoldError(
+            f"PREFECT_API_URL is {url}, where the server refuses this command's secret; set "
+            "PREFECT_API_AUTH_STRING to the server's own (docs/how_to/prefect_server.md)"
+        )
+
+
+def refuses(url: str) -> bool:
+    """Whether the server there wants another PREFECT_API_AUTH_STRING."""
+    secret = base64.b64encode(os.environ.get("PREFECT_API_AUTH_STRING", "").encode()).decode()
+    question = Request(f"{url.rstrip('/')}/admin/version")
+    if secret:
+        question.add_header("Authorization", f"Basic {secret}")
+    try:
+        urlopen(question, timeout=10).close()
+    except HTTPError as error:
+        return error.code == 401
+    except OSError:  # Prefect may still reach it, as by certificates of its own
+        return False
+    return False

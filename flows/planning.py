@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.console import note, note_model
+from flows.console import note, note_model, warn
 from flows.progress import Watch
 from pipeline.assembly import (
     Outcomes,
@@ -62,6 +63,11 @@ class Judged:
 def only_build(work: Path) -> Iterator[None]:
     """One build at a time in a work folder. Raises FacefoldError where another goes on."""
     work.mkdir(parents=True, exist_ok=True)
+    if work.stat().st_mode & stat.S_IWOTH:
+        warn(
+            f"{work}: every user of this machine can write there, and workers unpickle what lies "
+            f"in it: chmod o-w {work}"
+        )
     try:
         descriptor = lock(work / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

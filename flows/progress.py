@@ -15,7 +15,7 @@ import psutil
 from rich.console import Console
 from rich.live import Live
 
-from flows.console import duration, err, figure, plain
+from flows.console import duration, err, figure, logged, note, plain, warn
 from flows.pace import Pace
 from pipeline.errors import Code
 
@@ -60,8 +60,9 @@ class Watch:
         say: Callable[[str], None] = lambda line: None,
         plain: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
-        """`say` gets retries as lines, and all progress as well where it is `plain`."""
+        """`warn`, or else `say`, gets retries as lines; `say` all progress where it is `plain`."""
         # lines are said outside of it: a live view takes it while it holds the terminal
         self.lock = threading.RLock()
         self.sources: dict[str, SourceTally] = {}
@@ -74,6 +75,7 @@ class Watch:
         self.retries: list[str] = []
         self.alive = self.memory = self.busiest = self.peak_memory = self.peak_busiest = 0
         self.clock, self._say, self._plain = clock, say, plain
+        self._warn = warn or say
         self.began = clock()
         self.phases: dict[str, float] = {}
         """Seconds that each phase took, of those that are over."""
@@ -128,7 +130,7 @@ class Watch:
     def retried(self, scan_id: str, reason: str) -> None:
         with self.lock:
             self.retries.append(scan_id)
-        self._say(f"tried again alone: {scan_id}: {reason}")
+        self._warn(f"tried again alone: {scan_id}: {reason}")
 
     def workers(self, alive: int, memory_bytes: int, busiest_bytes: int) -> None:
         with self.lock:
@@ -276,6 +278,8 @@ def watch(
 
     if quiet:
         yield Watch(sources)
+    elif logged():
+        yield Watch(sources, note, plain=True, warn=warn)
     elif not console.file.isatty() or console.is_dumb_terminal:
         seen = Watch(sources, say, plain=True)
         try:

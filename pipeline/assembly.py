@@ -331,7 +331,7 @@ def published_as(config: BuildConfig, digest: str) -> Path | None:
 
 
 def shard_arrays(
-    work: Path, keys: Sequence[str], points_per_scan: int = 0
+    work: Path | str, keys: Sequence[str], points_per_scan: int = 0
 ) -> dict[str, Array | list[Array]]:
     """The arrays of the results with these keys below a build's work folder, stacked in order, as
     `write_shard` takes them."""

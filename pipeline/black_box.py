@@ -23,12 +23,13 @@ FRAME = re.compile(r'File "(.+)", line (\d+) in (\S+)')
 
 
 @contextmanager
-def recorded(box: Path, seconds: float, memory_bytes: int | None = None) -> Iterator[None]:
+def recorded(box: Path | str, seconds: float, memory_bytes: int | None = None) -> Iterator[None]:
     """The block ends within `seconds`, or its process does, leaving the `box` with the reason.
 
     Memory beyond `memory_bytes` of private data (RLIMIT_DATA) is refused: numpy raises MemoryError,
     torch a RuntimeError. One block at a time in a process. An exception leaves no box.
     """
+    box = Path(box)
     box.parent.mkdir(parents=True, exist_ok=True)
     before, most = resource.getrlimit(resource.RLIMIT_DATA)
     with box.open("w") as file:
@@ -46,8 +47,9 @@ def recorded(box: Path, seconds: float, memory_bytes: int | None = None) -> Iter
             box.unlink(missing_ok=True)
 
 
-def refusal_of(box: Path, seconds: float) -> Refusal | None:
+def refusal_of(box: Path | str, seconds: float) -> Refusal | None:
     """Why the process that left this box ended; None if there is no box."""
+    box = Path(box)
     try:
         told = box.read_text(errors="replace")
     except FileNotFoundError:

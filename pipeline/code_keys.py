@@ -42,7 +42,10 @@ BY_NAME = frozenset(
         "pipeline.assembly",
         "pipeline.errors",
         "pipeline.normalise.axes",
+        "pipeline.normalise.size",
         "pipeline.registry.sections",
+        "pipeline.registry.tables",
+        "pipeline.registry.transforms",
         "pipeline.stage_files",
         "pipeline.stages",
         "pipeline.store.layout",
@@ -145,13 +148,14 @@ def _digest(
 
 
 def closure(
-    root: Path, uses: Iterable[Use], without: str = ""
+    root: Path | str, uses: Iterable[Use], without: str = ""
 ) -> dict[Use, tuple[str, frozenset[str]]]:
     """All that `uses` depend on -> the digest of its syntax and the libraries it imports; modules
     below `without` are left out.
 
     Raises FileNotFoundError for a module that does not exist.
     """
+    root = Path(root)
     counted: dict[Use, tuple[str, frozenset[str]]] = {}
     todo, seen = list(uses), set(DECLARED)
     while todo:
@@ -187,8 +191,8 @@ def _module(root: Path, name: str) -> tuple[Module, bool]:
     return parsed(path.read_bytes()), path.name == "__init__.py"
 
 
-def path_of(root: Path, module: str) -> Path:
-    bare = root.joinpath(*module.split(".")[1:])
+def path_of(root: Path | str, module: str) -> Path:
+    bare = Path(root).joinpath(*module.split(".")[1:])
     package = bare / "__init__.py"
     return package if package.exists() else bare.with_suffix(".py")
 

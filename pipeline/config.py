@@ -195,7 +195,7 @@ def load_build(path: Path | str, overrides: Sequence[str] = ()) -> BuildConfig:
     path = Path(path)
     data, faults = _overridden(read_yaml(path), overrides)
     config, told = _validated(data)
-    config = _absolute(config, real(path).parent)
+    config = _absolute(config, _real(path).parent)
     faulty = {fault.partition(":")[0].partition(".")[0] for fault in told}
     told += [fault for fault in _faults(config) if fault.partition(":")[0] not in faulty]
     faults += [f"{_origin(fault, path, overrides)}: {fault}" for fault in told]
@@ -270,7 +270,7 @@ def _origin(fault: str, path: Path, overrides: Sequence[str]) -> str:
     return f"override {shortened(redacted(by[-1]))}" if by else str(path)
 
 
-def real(path: Path) -> Path:
+def _real(path: Path) -> Path:
     """The path without links, as far as they lead somewhere."""
     return Path(os.path.realpath(path))
 
@@ -351,7 +351,7 @@ def _place_faults(config: BuildConfig) -> Iterator[str]:
     written = {"store": config.store_folder, "work": config.work}
     if config.store_url is not None:
         del written["store"]
-    elif real(config.work).is_relative_to(real(config.store_folder)):
+    elif _real(config.work).is_relative_to(_real(config.store_folder)):
         yield f"work: got {config.work}, expected a folder outside of the store"
     for field, folder in written.items():
         there = next(place for place in (folder, *folder.parents) if os.access(place, os.F_OK))
@@ -361,7 +361,7 @@ def _place_faults(config: BuildConfig) -> Iterator[str]:
             what = "which may not be written" if there.is_dir() else "which is a file"
             yield f"{field}: got {folder} in {there}, {what}; expected a folder that may be written"
         for i, entry in enumerate(config.sources):
-            own, root = real(folder), real(entry.root)
+            own, root = _real(folder), _real(entry.root)
             if own.is_relative_to(root) or root.is_relative_to(own):
                 yield (
                     f"{field}: got {folder}, expected a folder apart from sources.{i}.root "

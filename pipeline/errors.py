@@ -244,7 +244,7 @@ class MachineError(FacefoldError):
     """A machine lacks what the work needs: a folder, a file, the same facefold."""
 
 
-def database_error(path: Path, what: str, error: Exception, remedy: str) -> FacefoldError:
+def database_error(path: Path | str, what: str, error: Exception, remedy: str) -> FacefoldError:
     """Of a SQLite database that cannot be used: `remedy` is for one that is damaged, and not for a
     disk that is full, read-only or failing."""
     if getattr(error, "sqlite_errorname", "").startswith(DISK_FAULTS_OF_SQLITE):

@@ -169,7 +169,7 @@ def check_space(
     """
     expected = estimate(plan, config, model, history)
     if faults := faults_of_space(spaces(config, expected)):
-        raise FacefoldError("\n".join(faults))
+        raise FacefoldError("; ".join(faults))
     return expected
 
 
@@ -192,15 +192,15 @@ def faults_of_space(found: Sequence[Space]) -> list[str]:
     return faults
 
 
-def check_room(folder: Path, n_bytes: int, what: str) -> None:
+def check_room(folder: Path | str, n_bytes: int, what: str) -> None:
     """Raises FacefoldError if the file system of `folder` has no room for `what`."""
     at = mount_of(folder)
     if faults := faults_of_space([Space(at, shutil.disk_usage(at).free, {what: n_bytes})]):
-        raise FacefoldError("\n".join(faults))
+        raise FacefoldError("; ".join(faults))
 
 
 @contextmanager
-def full_disk_named(*folders: Path) -> Iterator[None]:
+def full_disk_named(*folders: Path | str) -> Iterator[None]:
     """Whatever breaks the block while a disk of these folders is full is a FacefoldError that names
     the disk: databases, servers and libraries fail on it in ways of their own."""
     try:
@@ -232,8 +232,9 @@ def size(n_bytes: float) -> str:
     return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
 
 
-def mount_of(folder: Path) -> Path:
+def mount_of(folder: Path | str) -> Path:
     """Where the file system begins that holds `folder`, or will hold it."""
+    folder = Path(folder)
     place = folder.resolve()
     while not os.access(place, os.F_OK):
         place = place.parent

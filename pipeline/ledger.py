@@ -77,11 +77,12 @@ class Result:
 
 
 @contextmanager
-def open_ledger(path: Path) -> Iterator[sqlite3.Connection]:
+def open_ledger(path: Path | str) -> Iterator[sqlite3.Connection]:
     """The ledger at `path`, made where it is missing; closed at the end of the block.
 
     Raises FacefoldError where the file is no ledger or is damaged.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         ledger = sqlite3.connect(path, timeout=60)

@@ -59,8 +59,8 @@ class Request:
 
 
 def register_files(
-    paths: Sequence[Path],
-    out: Path,
+    paths: Sequence[Path | str],
+    out: Path | str,
     model: FlameModel,
     *,
     unit: str = "auto",
@@ -82,6 +82,7 @@ def register_files(
     for a wrong call: files of one stem, scans that their own meshes would overwrite, a landmark
     pattern that names one file for several scans, an unknown scheme, axes or limits that are none.
     """
+    out = Path(out)
     declared = Declared(unit, scheme, axes_from(axes), limits_from(outer_eye_mm, extent_mm), scale)
     requests = checked_requests(paths, out, landmarks, declared)
     options = options or RegistrationOptions()
@@ -104,15 +105,17 @@ def register_files(
     return reports
 
 
-def stem_of(path: Path) -> str:
+def stem_of(path: Path | str) -> str:
     """The file's name without its suffix; `.abs.gz` goes as a whole, as in registries."""
+    path = Path(path)
     return without_suffix(path.name)
 
 
 def checked_requests(
-    paths: Sequence[Path], out: Path, landmarks: str | None, declared: Declared
+    paths: Sequence[Path | str], out: Path | str, landmarks: str | None, declared: Declared
 ) -> list[Request]:
     """One request a path, or RegistrationError with what is wrong with the call."""
+    out = Path(out)
     if not (math.isfinite(declared.scale) and declared.scale > 0):
         raise RegistrationError(f"scale {declared.scale}: expected a positive factor")
     stems = Counter(map(stem_of, paths))
@@ -136,7 +139,7 @@ def checked_requests(
         )
     return [
         Request(path, _landmark_path(path, landmarks) if landmarks else None, declared)
-        for path in paths
+        for path in map(Path, paths)
     ]
 
 
@@ -318,7 +321,7 @@ def to_scan_frame(vertices_mm: Array, scan: Scan) -> Array:
     return np.asarray((vertices_mm - matrix[:3, 3]) @ turn)
 
 
-def write_ply(path: Path, vertices_mm: Array, faces: Array) -> None:
+def write_ply(path: Path | str, vertices_mm: Array, faces: Array) -> None:
     """Binary PLY of (V,3), (F,3); coordinates beyond FAR_MM, which single precision rounds, are
     doubles."""
     far = np.abs(vertices_mm).max(initial=0.0) > FAR_MM
@@ -330,4 +333,4 @@ def write_ply(path: Path, vertices_mm: Array, faces: Array) -> None:
     rows = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
     rows["count"], rows["corners"] = 3, faces
     points = np.asarray(vertices_mm, "<f8" if far else "<f4")
-    path.write_bytes(header.encode() + points.tobytes() + rows.tobytes())
+    Path(path).write_bytes(header.encode() + points.tobytes() + rows.tobytes())

@@ -46,24 +46,26 @@ REGISTRATION_FACTS = (
 _DAMAGED = (OSError, StoreError, ValueError, KeyError, TypeError)
 
 
-def scan_path(work: Path, key: str) -> Path:
+def scan_path(work: Path | str, key: str) -> Path:
     """Where a clean scan lies: a folder for each first byte keeps folders small."""
     return Path(f"{work}/scans/{key[:2]}/{key}{SUFFIX}")
 
 
-def result_path(work: Path, key: str) -> Path:
+def result_path(work: Path | str, key: str) -> Path:
     """Where a registered scan's arrays lie."""
     return Path(f"{work}/results/{key[:2]}/{key}{SUFFIX}")
 
 
-def save_scan(path: Path, scan: Scan) -> None:
+def save_scan(path: Path | str, scan: Scan) -> None:
+    path = Path(path)
     arrays = {name: getattr(scan, name) for name in SCAN_ARRAYS}
     arrays["faces"] = scan.faces.astype(np.uint32)
     _save(path, arrays, {name: getattr(scan, name) for name in SCAN_FACTS})
 
 
-def load_scan(path: Path) -> Scan | None:
+def load_scan(path: Path | str) -> Scan | None:
     """What `save_scan` wrote, equal in every bit; None where it is missing or damaged."""
+    path = Path(path)
     try:
         arrays, facts = _load(path)
         return Scan(**arrays, **facts)  # type: ignore[arg-type]
@@ -71,17 +73,19 @@ def load_scan(path: Path) -> Scan | None:
         return None
 
 
-def save_result(path: Path, row: Mapping[str, Array], registration: Registration) -> None:
+def save_result(path: Path | str, row: Mapping[str, Array], registration: Registration) -> None:
     """A registration's `row_fields` and `point_fields`; one that failed has none."""
+    path = Path(path)
     facts = {name: getattr(registration, name) for name in REGISTRATION_FACTS}
     _save(path, row, facts, lasting=True)
 
 
-def load_registration(path: Path, template: Template) -> Registration | None:
+def load_registration(path: Path | str, template: Template) -> Registration | None:
     """The registration that `save_result` was given; None where it is missing or damaged.
 
     A registration's arrays are the row's own, bit for bit: they have one dtype.
     """
+    path = Path(path)
     try:
         stored, facts = _load(path)
         facts["code"] = facts["code"] and Code(facts["code"])
@@ -95,11 +99,12 @@ def load_registration(path: Path, template: Template) -> Registration | None:
         return None
 
 
-def load_row(path: Path) -> dict[str, Array]:
+def load_row(path: Path | str) -> dict[str, Array]:
     """The row of arrays that `save_result` was given, by field.
 
     Raises FileNotFoundError where it is missing, StoreError where it is damaged.
     """
+    path = Path(path)
     return _load(path)[0]
 
 

@@ -50,12 +50,17 @@ class Tried:
 
 
 def try_scans(
-    registry: SourceRegistry, root: Path, model: FlameModel, samples: int, device: str = "auto"
+    registry: SourceRegistry,
+    root: Path | str,
+    model: FlameModel,
+    samples: int,
+    device: str = "auto",
 ) -> list[Tried]:
     """Reads, registers and judges so many scans, spread evenly over the folder, as a build would.
 
     They are the scans that `pipeline.sources.check_folder` looks at. Refusal is data.
     """
+    root = Path(root)
     done: dict[str, Tried] = {}
     scans: list[Scan] = []
     found = catalogue(registry, root, hashes=False)
@@ -135,8 +140,9 @@ def sample_rows(tried: Sequence[Tried]) -> list[dict[str, Any]]:
     ]
 
 
-def build_lines(registry: str, root: Path) -> str:
+def build_lines(registry: str, root: Path | str) -> str:
     """What to paste below `sources:` of a build file in any folder."""
+    root = Path(root)
     path = str(Path(registry).resolve()) if registry.endswith((".yaml", ".yml")) else registry
     return yaml.safe_dump(
         [{"registry": path, "root": str(root.resolve())}],

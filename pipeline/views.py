@@ -123,8 +123,11 @@ def distance_colours(distance_mm: Array, limit_mm: float = 2.0) -> Array:
     return colours.astype(np.uint8)
 
 
-def save_grid(rows: Sequence[Sequence[Array]], path: Path, captions: Sequence[str] = ()) -> None:
+def save_grid(
+    rows: Sequence[Sequence[Array]], path: Path | str, captions: Sequence[str] = ()
+) -> None:
     """Rows of pictures, all of one size, as one PNG; `captions` are two lines above each column."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
     head = 32 if captions else 0

@@ -21,6 +21,14 @@ HEAD = """\
 Every field of `facefold build`'s YAML file, made from the code by `make schema`;
 [Rebuild the unified dataset](../how_to/rebuild.md) shows one at work. Relative paths are relative
 to the file. Any field can be replaced on the command line: `facefold build build.yaml workers=4`.
+
+`~`, `${VAR}` and `$VAR` in `store`, `registry`, `root`, `model`, `embedding` and `work` are
+expanded as a shell does it; a variable that is not set is a fault, and `$$` is a dollar.
+
+A value means one thing or is refused: no text or truth value stands for a number, and what YAML 1.1
+and 1.2 read differently (`010`, `5:00`, `1_000`, `1e3`, `yes`, `2024-01-01`), `.inf`, `.nan`, tags
+and aliases are faults that say what to write. The same holds for registries and for values on the
+command line.
 """
 
 

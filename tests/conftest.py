@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # before torch is imported anywhere: its threads stand in each other's way on a small machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,6 +15,16 @@ import pytest
 from s3_server import make_bucket, s3_server, surroundings
 
 from pipeline.store import push
+from tests.scheduling import ByFile, in_order
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [items[place] for place in in_order([item.nodeid for item in items])]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -177,6 +177,36 @@ def hashes(found: Catalogue) -> dict[str, str]:
     return {record.scan_id: record.content_hash for record in found.records}
 
 
+@pytest.mark.parametrize(
+    ("format", "part", "other"),
+    [("bs", "shape_0.obj", "shape_1.obj"), ("gltf", "a.bin", "b.bin"), ("gltf", "mesh.bin", "")],
+)
+def test_hashes_follow_files_that_hold_some_of_the_geometry(
+    tmp_path: Path, format: str, part: str, other: str
+) -> None:
+    """The faces of FaceWarehouse's shapes, the buffers of glTF."""
+    scans = {
+        "include": [f"**/*.{format}"],
+        "name": rf"(?P<subject>\w+)/(?P<expression>a|b)\.{format}",
+        "companions": ["**/*.bin", "**/*.obj"],
+    }
+    source = registry(
+        tmp_path, format=format, scans=scans, landmarks="none", images=[], subjects={}
+    )
+    root, before = tmp_path / "root", {}
+    for name in (f"F01/a.{format}", f"M02/a.{format}", *(f"F01/{n}" for n in (part, other) if n)):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    before = hashes(catalogue(source, root))
+    assert len(before) == 2
+    if other:
+        (root / "F01" / other).write_bytes(b"of another scan")
+        assert hashes(catalogue(source, root)) == before
+    (root / "F01" / part).write_bytes(b"exported again")
+    after = hashes(catalogue(source, root))
+    assert {name for name in before if after[name] != before[name]} == {"lab:F01/a"}
+
+
 def rewrite(path: Path, content: bytes, seconds: int) -> None:
     """New content with a time of change that many seconds after the old one."""
     before = path.stat().st_mtime_ns

@@ -375,6 +375,10 @@ def noted(ran: set[Use]) -> Iterator[None]:
         sys.setprofile(None)
 
 
+UNDER = Use("pipeline.registry.source", "SourceRegistry")
+"""Gives the values of a rule, which a key covers."""
+
+
 def uncounted(ran: set[Use], name: str) -> set[Use]:
     counted = closure_of(name)
     return {
@@ -383,6 +387,7 @@ def uncounted(ran: set[Use], name: str) -> set[Use]:
         if use not in counted
         and Use(use.module) not in counted
         and use.module not in OUTSIDE
+        and use != UNDER
         and use.name != "<module>"
     }
 

@@ -14,16 +14,17 @@ import trimesh
 import yaml
 
 from pipeline.catalogue import catalogue
-from pipeline.errors import FacefoldError, FormatError, UnitError
+from pipeline.errors import Code, FacefoldError, FormatError, UnitError
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
-from pipeline.landmarks.schemes import scheme_of, to_68
+from pipeline.landmarks.schemes import OWN, scheme_of, to_68
 from pipeline.normalise import clean, normalise, read_record
 from pipeline.normalise.axes import check_axes
 from pipeline.registry import Axes, Limits, SourceRegistry, load_registry
 from pipeline.registry.sections import Direction
 from pipeline.types import Array, RawScan, Refusal
 from pipeline.units import UNITS
+from tests.normalise.pieces import grid, joined
 
 UPRIGHT = Axes(up="+y", forward="+z")
 
@@ -300,16 +301,99 @@ def test_cleaning_removes_what_is_no_surface() -> None:
         ]
     )
     cleaned = clean(dirty, bad)
-    assert cleaned.removed == {
-        "repeated vertices": 0,
-        "empty or repeated triangles": 4 + 3 + 2,
-        "islands": 2,
-        "triangles on islands": 2 * len(crumb.faces),
-        "unused vertices": 2 * m + 1,
+    assert cleaned.left_out == {
+        "faces_empty": 2,
+        "faces_repeated": 4 + 3,
+        "faces_clutter": 2 * len(crumb.faces),
+        "vertices_unused": 2 * m + 1,
     }
     assert len(cleaned.vertices) == n + len(ear.vertices)
     assert len(cleaned.faces) == len(faces) + len(ear.faces)
     np.testing.assert_array_equal(cleaned.vertices[cleaned.faces[: len(faces)]], vertices[faces])
+
+
+@pytest.mark.parametrize("offset", [(6500, 9500, 240), (665187, 5648349, 241), (0, 0, -3)])
+@pytest.mark.parametrize("axes", [UPRIGHT, None, Axes(up="+z", forward="-y")])
+def test_world_coordinates_lose_nothing(offset: tuple[float, float, float], axes: Axes) -> None:
+    """Of surveys, in metres: each vertex and landmark lies where it does without the offset."""
+    vertices, faces = head()
+    to_file = (UPRIGHT if axes is None else axes).rotation() / 1000
+    marks, moved = seven(vertices), np.array(offset)
+    raw = RawScan(vertices @ to_file + moved, faces)
+    given = {"scan_id": "a", "unit": "m", "axes": axes, "landmarks": marks @ to_file + moved}
+    scan = normalise(raw, **given)
+    assert np.abs(scan.vertices_mm).max() < 200, "centred"
+    matrix = scan.source_to_canonical
+    back = (scan.vertices_mm - matrix[:3, 3]) @ matrix[:3, :3] / 1000**2
+    assert np.abs(back - raw.vertices).max() * 1000 < 0.001
+    assert scan.landmarks_mm is not None
+    apart = scan.vertices_mm[:7] - scan.landmarks_mm
+    np.testing.assert_allclose(
+        np.linalg.norm(apart, axis=1), np.linalg.norm(vertices[:7] - marks, axis=1), atol=1e-3
+    )
+    shift = matrix[:3, 3]
+    np.testing.assert_array_equal(shift, np.round(shift))
+
+
+def test_scans_near_the_origin_keep_their_frame() -> None:
+    vertices, faces = head()
+    for offset in (0.0, 700.0, -1500.0):
+        scan = normalise(RawScan(vertices + offset, faces), scan_id="a", unit="mm", axes=None)
+        np.testing.assert_array_equal(scan.source_to_canonical, np.eye(4))
+        np.testing.assert_array_equal(scan.vertices_mm, np.float32(vertices + offset))
+
+
+@pytest.mark.parametrize("points", [2, 60, 200], ids=["coarse", "as the face", "dense"])
+@pytest.mark.parametrize("unit", ["mm", "auto"])
+def test_a_table_larger_than_any_face_does_not_hide_the_unit(points: int, unit: str) -> None:
+    vertices, faces = head()
+    table, flat = grid(points, 900 / (points - 1))
+    scene = joined((vertices, faces), (table - (450, 450, 130), flat))
+    scan = normalise(RawScan(*scene), scan_id="a", unit=unit, axes=None)
+    assert scan.unit == "mm"
+    assert re.search(r"largest extent (of )?2\d\d mm", scan.unit_evidence)
+    assert scan.left_out_share == 0
+
+
+def test_what_is_too_large_as_a_whole_and_in_parts_names_the_clutter() -> None:
+    vertices, faces = head()
+    for scene in ((4 * vertices, faces), joined((4 * vertices, faces), (vertices * 6, faces))):
+        with pytest.raises(UnitError) as caught:
+            normalise(RawScan(*scene), scan_id="a", unit="mm", axes=None)
+        assert "crop what is none" in str(caught.value) and "landmark" not in str(caught.value)
+        assert caught.value.code == Code.SIZE and caught.value.figures["extent_mm"] > 800
+    assert "in 2 large parts, with unit mm" in str(caught.value)
+    # a face in another unit stays a wrong unit, however it is cut
+    eye = trimesh.creation.icosphere(radius=12)
+    scene = joined((vertices, faces), (eye.vertices + np.array((0, 0, 110)), eye.faces))
+    with pytest.raises(UnitError, match="likely in mm"):
+        normalise(RawScan(*scene), scan_id="a", unit="cm", axes=None)
+
+
+def test_a_sources_limits_widen_what_landmarks_may_say() -> None:
+    vertices, faces = head()
+    for factor in (0.45, 0.6, 0.72):
+        raw, marks = RawScan(factor * vertices, faces), factor * seven(vertices)
+        given = {"scan_id": "a", "unit": "mm", "axes": None, "landmarks": marks}
+        with pytest.raises(UnitError, match=r"times an average adult's; widen") as caught:
+            normalise(raw, **given)
+        assert caught.value.figures == {"outer_eye_mm": pytest.approx(90 * factor)}
+        limits = Limits(outer_eye_mm=(90 * factor - 3, 105.0))
+        assert normalise(raw, **given, limits=limits).unit == "mm"
+
+
+def test_landmarks_of_no_scheme_are_only_to_lie_on_the_scan() -> None:
+    vertices, faces = head()
+    marks = seven(vertices)[[4, 0, 6, 2, 1]]
+    given = {"scan_id": "a", "unit": "mm", "axes": UPRIGHT, "scheme": OWN}
+    scan = normalise(RawScan(vertices, faces), landmarks=marks, **given)
+    assert scan.landmark_scheme == OWN and scan.landmarks_mm is not None
+    np.testing.assert_allclose(scan.landmarks_mm, marks, atol=1e-4)
+    assert scan.unit_evidence.startswith("declared mm: largest extent")
+    with pytest.raises(FormatError) as caught:
+        normalise(RawScan(vertices, faces), landmarks=marks + np.array((0, 0, 300)), **given)
+    assert caught.value.code == Code.LANDMARKS_APART
+    assert caught.value.figures["median_distance_mm"] > 200
 
 
 def test_a_triangle_soup_becomes_one_surface() -> None:

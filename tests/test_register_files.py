@@ -25,7 +25,7 @@ from pipeline.registration import RegistrationOptions
 from pipeline.registry import Axes
 from pipeline.synthetic import accuracy, load_truth, write_sources
 from pipeline.types import Array, RawScan
-from tests.flows.conftest import facefold, facefold_in_process
+from tests.flows.conftest import facefold_in_process
 
 PATTERN = "{stem}_lmk.npy"
 RIGID = RegistrationOptions(method="rigid", model_iterations=2, modes=1)
@@ -299,7 +299,7 @@ def test_a_gpu_that_is_not_there_is_a_wrong_call(model: FlameModel, tmp_path: Pa
 def test_the_command_registers_a_scan(scans: Scans, model: FlameModel, tmp_path: Path) -> None:
     # the landmark file is one for one scan, found beside it
     arguments = ("--unit", "m", "--landmarks", "metres_lmk.npy", "--scheme", "ibug51", "--json")
-    done = facefold("register", scans.path("metres"), "--out", tmp_path, *arguments)
+    done = facefold_in_process("register", scans.path("metres"), "--out", tmp_path, *arguments)
     [report] = done.json
     assert report == strict_json(tmp_path / "metres.json")
     mesh = read_scan(Path(report["mesh"]), "ply")

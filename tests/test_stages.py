@@ -14,13 +14,14 @@ import torch
 import trimesh
 
 from pipeline.catalogue import catalogue
-from pipeline.errors import RegistrationError, StoreError
+from pipeline.errors import Code, RegistrationError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.ledger import Result, open_ledger, record, recorded
 from pipeline.normalise import read_record
 from pipeline.quality import Gates
 from pipeline.registration import RegistrationOptions, register
+from pipeline.registration.register import failed
 from pipeline.registration.template import prepare_template
 from pipeline.registry import SourceRegistry, load_registry
 from pipeline.stage_files import (
@@ -28,6 +29,7 @@ from pipeline.stage_files import (
     load_row,
     load_scan,
     result_path,
+    save_result,
     save_scan,
     scan_path,
 )
@@ -189,6 +191,19 @@ def test_clean_scans_and_registrations_come_back_from_their_files_bit_for_bit(
                 assert getattr(its, name).dtype == value.dtype
             else:
                 assert getattr(its, name) == value, name
+
+
+def test_a_failed_registration_comes_back_with_code_and_figures(
+    model: FlameModel, tmp_path: Path
+) -> None:
+    template = prepare_template(model, "cpu", QUICK.modes)
+    fault = RegistrationError("no pose", Code.NO_FACE, {"agreement": 0.27})
+    made = failed(template, "s:1", fault)
+    save_result(tmp_path / "a", {}, made)
+    found = load_registration(tmp_path / "a", template)
+    assert found is not None
+    assert (found.status, found.reason, found.code) == ("failed", "no pose", Code.NO_FACE)
+    assert found.figures == {"agreement": 0.27} and isinstance(found.code, Code)
 
 
 def test_what_is_there_is_not_made_again(

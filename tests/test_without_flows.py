@@ -38,7 +38,10 @@ registry = load_registry(source.id)
 records = catalogue(registry, source.root).records
 works = [Work(r, Keys("aa", "bb", "cc")) for r in records if r.path.name not in
          {{Path(b).name for b in source.broken}}][:1]
-recipe = Recipe(registry, RegistrationOptions(), Gates(), out)
+options = RegistrationOptions(
+    model_iterations=12, residual_iterations=4, fine_iterations=3, tolerance_mm=1.0
+)
+recipe = Recipe(registry, options, Gates(), out)
 [results] = process(works, recipe, model)
 assert results[-1].kept, results
 staging = create_staging(out / "s.zarr", 1, ModelTag.of(model), rows_per_shard=16)

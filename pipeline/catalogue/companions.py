@@ -9,11 +9,31 @@ import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.registry.naming import fill, places
 
 _HERE = "\0"
 """Marks the number that is looked for; no name holds it."""
+
+
+PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"bs": ("shape_0.obj",), "gltf": ("{stem}.bin", "*.bin")}
+)
+"""Format -> patterns of files in a scan's folder that hold some of its geometry; the first that is
+there counts."""
+
+
+def parts_of(format: str, root: Path, path: str) -> tuple[str, ...]:
+    """Files beside a scan that its reader takes geometry from, relative to the root."""
+    folder, name = posixpath.split(path)
+    stem = glob.escape(posixpath.splitext(name)[0])
+    for pattern in PARTS.get(format, ()):
+        found = sorted((root / folder).glob(pattern.format(stem=stem)))
+        if found:
+            return tuple(posixpath.join(folder, file.name) for file in found)
+    return ()
 
 
 class Companions:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.catalogue.classes import NO_RULE, Classes, Fault, classify
-from pipeline.catalogue.companions import Companions, of_later_scans
+from pipeline.catalogue.companions import Companions, of_later_scans, parts_of
 from pipeline.catalogue.digests import Digest, Digests, file_digests
 from pipeline.catalogue.people import SubjectTables, subjects_of
 from pipeline.catalogue.transforms import steps_of
@@ -79,7 +79,7 @@ class _Scan(NamedTuple):
     scale: float
     transform: tuple[TransformStep, ...]
     own: tuple[str, ...]
-    """Files of the transform that are the scan's alone."""
+    """Files of the transform, and of the geometry, that are the scan's alone."""
 
 
 def catalogue(
@@ -87,7 +87,7 @@ def catalogue(
     root: Path | str,
     *,
     hashes: bool = True,
-    hash_cache: Path | None = None,
+    hash_cache: Path | str | None = None,
 ) -> Catalogue:
     """Every file under `root` in the class that `registry` gives it, in an order that repeats.
 
@@ -112,7 +112,8 @@ def catalogue(
     faults |= refused
     subjects = subjects_of(registry, ((s.subject, s.scan_id, s.path) for s in scans), tables)
     faults |= {path: (Code.COMPANION, fault) for path, fault in tables.unreadable.items()}
-    digests = _digests(root, entries, scans, hash_cache) if hashes else {}
+    cache = None if hash_cache is None else Path(hash_cache)
+    digests = _digests(root, entries, scans, cache) if hashes else {}
     faults |= _unread(scans, digests)
     scans = sorted((s for s in scans if s.path not in faults), key=attrgetter("scan_id"))
     records = tuple(_records(registry, root, scans, digests))
@@ -205,7 +206,7 @@ def _scan(
         tuple(images),
         scale,
         transform,
-        own,
+        own + parts_of(registry.format, root, path),
     )
 
 
@@ -261,7 +262,7 @@ def _unread(scans: Iterable[_Scan], digests: Digests) -> dict[str, Fault]:
             fault = f"its landmark file {scan.landmarks} cannot be opened: {error.strerror}"
             unread.setdefault(scan.path, (Code.LANDMARKS_UNREADABLE, fault))
         for path in {*scan.own} & failed.keys():
-            fault = f"its transform's file {path} cannot be opened: {failed[path].strerror}"
+            fault = f"{path}, which is a part of it, cannot be opened: {failed[path].strerror}"
             unread.setdefault(scan.path, (Code.COMPANION, fault))
     return unread
 
@@ -281,7 +282,8 @@ def _records(
     """With content hashes, and the images that can be opened; all images where nothing was hashed.
 
     A content hash is SHA-256 over the digests of the scan, of its landmark file where there is one,
-    and over its own transform: the digests of files, the values of tables.
+    of other files that its geometry is read from, and over its own transform: the digests of files,
+    the values of tables.
     """
     ruled = {None: registry} | {i: registry.under(i) for i in range(len(registry.rules))}
     kinds: dict[tuple[int | None, str], ExpressionClass] = {}

@@ -36,15 +36,17 @@ Reader = Callable[..., RawScan]
 
 
 # glTF's document is a pydantic model, which registration on a bare machine must do without
-def read_glb(path: Path) -> RawScan:
+def read_glb(path: Path | str) -> RawScan:
     """See `pipeline.formats.gltf`."""
+    path = Path(path)
     from pipeline.formats import gltf
 
     return gltf.read_glb(path)
 
 
-def read_gltf(path: Path) -> RawScan:
+def read_gltf(path: Path | str) -> RawScan:
     """See `pipeline.formats.gltf`."""
+    path = Path(path)
     from pipeline.formats import gltf
 
     return gltf.read_gltf(path)
@@ -76,7 +78,7 @@ READERS: Mapping[str, Reader] = MappingProxyType(
 """Format name, which is also the file's suffix, to its reader."""
 
 
-def format_of(path: Path) -> str:
+def format_of(path: Path | str) -> str:
     """The format that the suffix names. Raises FormatError where it is none of READERS."""
     name = Path(path).name.lower()
     name = name if name.endswith(".abs.gz") else name.removesuffix(".gz")
@@ -131,7 +133,7 @@ def readable(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
-def read_scan(path: Path, format: str, **options: Any) -> RawScan:
+def read_scan(path: Path | str, format: str, **options: Any) -> RawScan:
     """The scan in the file's unit and axes; `options` are the reader's (`reader_options`).
 
     Raises FormatError for an unknown format and for wrong options as well.

@@ -34,7 +34,6 @@ def read_bnt(path: Path) -> RawScan:
     if len(data) < HEAD.size:
         raise FormatError(path, f"{len(data)} bytes, too short for a header", COPY_AGAIN)
     rows, columns, background, length = HEAD.unpack_from(data)
-    refuse_size(path, rows, columns)
     start = HEAD.size + length + 4
     expected = start + 8 * 5 * rows * columns
     if len(data) < expected:
@@ -42,6 +41,7 @@ def read_bnt(path: Path) -> RawScan:
         if foreign(data):
             raise not_this_format(path, data, fault)
         raise FormatError(path, fault, "the file is cut off or no .bnt: " + COPY_AGAIN)
+    refuse_size(path, rows, columns)
     left_out = bytes_after(path, data, expected)
     announced = int.from_bytes(data[start - 4 : start], "little")
     if announced != 5 * rows * columns:

@@ -22,7 +22,7 @@ from pipeline.types import Array
 
 COPY_AGAIN = "copy it again from its source"
 GZIP = b"\x1f\x8b\x08"
-GZIP_SPARE = 1 << 22
+GZIP_SPARE = 1 << 21
 """Of a text, whose words take several times its size."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 OTHER_NAN = re.compile(
@@ -51,14 +51,15 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise FormatError(path, "the file is empty (0 bytes)", COPY_AGAIN, Code.UNREADABLE)
-            stream: BinaryIO = file
-            if file.read(len(GZIP)) == GZIP:
-                file.seek(0)
-                stream = io.BytesIO(unzipped(path, file.read()))
-            stream.seek(0)
-            refuse_stand_in(path, stream.read(HEAD))
-            stream.seek(0)
-            yield stream
+            # what is read through `file` before all of it would cost another copy
+            head = os.pread(file.fileno(), HEAD, 0)
+            if not head.startswith(GZIP):
+                refuse_stand_in(path, head)
+                yield file
+                return
+            content = unzipped(path, file.read())
+            refuse_stand_in(path, content[:HEAD])
+            yield io.BytesIO(content)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         fault = f"cannot be read: {reason}"

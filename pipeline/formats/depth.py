@@ -24,6 +24,8 @@ from pipeline.types import Array, RawScan
 GREY = {"L": np.uint8, "I;16": np.uint16, "I": np.int32}
 SATURATED = 65535
 START, END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+WRONG = Code.NOT_THIS_FORMAT
+"""The registry says of the image what it is not."""
 NAME_THE_CAMERA = "give fx, fy, cx and cy in pixels, or pixel_size for parallel rays"
 
 
@@ -118,7 +120,7 @@ def read_depth_npz(
     if "intrinsics" in found:
         if any(value is not None for value in given):
             fault = "the file has intrinsics and the options name a camera as well"
-            raise FormatError(path, fault, "leave fx, fy, cx, cy and pixel_size out")
+            raise FormatError(path, fault, "leave fx, fy, cx, cy and pixel_size out", WRONG)
         given = (*of_matrix(path, found["intrinsics"]), None)
     camera = checked_camera(path, *given)
     return depth_scan(path, depth, (depth != 0) & np.isfinite(depth), camera, step)
@@ -147,13 +149,14 @@ def checked_camera(
     known = {name: value for name, value in given.items() if value is not None}
     for name, value in known.items():
         if not math.isfinite(value) or (name not in ("cx", "cy") and value <= 0):
-            raise FormatError(path, f"{name} is {value}, expected a length", NAME_THE_CAMERA)
+            fault = f"{name} is {value}, expected a length"
+            raise FormatError(path, fault, NAME_THE_CAMERA, WRONG)
     if known.keys() == {"fx", "fy", "cx", "cy"}:
         return Pinhole(**known)
     if known.keys() == {"pixel_size"}:
         return ParallelRays(**known)
     fault = f"the camera is given by {', '.join(known) or 'nothing'}"
-    raise FormatError(path, fault, NAME_THE_CAMERA)
+    raise FormatError(path, fault, NAME_THE_CAMERA, WRONG)
 
 
 def depth_scan(path: Path, values: Array, valid: Array, camera: Camera, step: float) -> RawScan:
@@ -161,7 +164,7 @@ def depth_scan(path: Path, values: Array, valid: Array, camera: Camera, step: fl
     parallel = isinstance(camera, ParallelRays)
     if not math.isfinite(step) or step == 0 or (step < 0 and not parallel):
         fault = f"step is {step}, expected the distance that a value of 1 means"
-        raise FormatError(path, fault, "give a positive one; negative only with pixel_size")
+        raise FormatError(path, fault, "give a positive one; negative only with pixel_size", WRONG)
     if not parallel and (values[valid] < 0).any():
         fault = f"depths from {values[valid].min()}, expected distances before the camera"
         raise FormatError(path, fault, "save no reading as 0")

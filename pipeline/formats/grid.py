@@ -45,7 +45,8 @@ def grid_scan(
     of the surface; valid (R,C); colours (R,C,3) uint8; `bottom_up`: row 0 is not the top one.
     A valid pixel that is not finite is a hole. Raises FormatError if no pixel is left.
     """
-    holes = valid & ~(np.abs(points) <= MAX_SINGLE).all(axis=-1)
+    with np.errstate(invalid="ignore"):  # of signalling NaNs
+        holes = valid & ~(np.abs(points) <= MAX_SINGLE).all(axis=-1)
     left_out = {"vertices_not_finite": int(holes.sum())} if holes.any() else {}
     if not (valid & ~holes).any():
         fault = f"none of its {valid.size} pixels has a reading"

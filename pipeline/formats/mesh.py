@@ -110,7 +110,8 @@ def checked_scan(
     if not len(vertices):
         remedy = "leave it out or copy it again"
         raise FormatError(path, "holds no vertices", remedy, Code.NO_SURFACE)
-    vertices = np.ascontiguousarray(vertices, np.float64)
+    with np.errstate(invalid="ignore"):  # of signalling NaNs, as damaged files hold them
+        vertices = np.ascontiguousarray(vertices, np.float64)
     faces = np.ascontiguousarray(faces, np.int64).reshape(-1, 3)
     if not len(faces) and known.get("faces_degenerate"):
         fault = f"all {known['faces_degenerate']} faces have fewer than three corners"
@@ -131,7 +132,8 @@ def checked_scan(
 
 def within_single(vertices: Array) -> bool:
     """Whether all values are finite in single precision."""
-    return bool(vertices.min() >= -MAX_SINGLE and vertices.max() <= MAX_SINGLE)
+    with np.errstate(invalid="ignore"):
+        return bool(vertices.min() >= -MAX_SINGLE and vertices.max() <= MAX_SINGLE)
 
 
 def without_missing(

@@ -70,9 +70,8 @@ def read_pcd(path: Path) -> RawScan:
     refuse_size(path, header.height, header.width)
     shape = (header.height, header.width, 3)
     valid = np.isfinite(points).all(axis=1)
-    side = (
-        1.0 if (points[valid, 2].astype(np.float64) <= header.viewpoint_z).mean() >= 0.5 else -1.0
-    )
+    before = np.count_nonzero(points[valid, 2].astype(np.float64) <= header.viewpoint_z)
+    side = 1.0 if 2 * before >= np.count_nonzero(valid) else -1.0
     shades = None if colours is None else colours.reshape(shape)
     scan = grid_scan(
         path, points.reshape(shape), valid.reshape(shape[:2]), shades, camera_side=side

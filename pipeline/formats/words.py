@@ -50,6 +50,12 @@ class Words:
         places = range(int(self.first[i]), int(self.first[i + 1]))
         return [self.letters[self.starts[k] : self.ends[k]].tobytes() for k in places]
 
+    def places(self, word: bytes) -> Array:
+        """The numbers of the words that are `word`."""
+        alike = np.flatnonzero(self.ends - self.starts == len(word))
+        letters = self.letters[self.starts[alike][:, None] + np.arange(len(word))]
+        return alike[(letters == np.frombuffer(word, np.uint8)).all(axis=1)]
+
     def leading(self, needed: Array) -> bytes:
         """The text with only the first words of each row, needed (R,) of them."""
         if (self.sizes == needed).all():

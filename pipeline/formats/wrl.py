@@ -39,14 +39,14 @@ def read_wrl(path: Path) -> RawScan:
     and a Transform that moves the shape, which this reader does not follow.
     """
     data = read_bytes(path)
-    text = decoded(path, data, "latin-1")
+    text = decoded(path, data, "latin-1").replace("\r\n", "\n").replace("\r", "\n")
     if not text.startswith("#VRML V2.0"):
         fault = f"starts with {text[:10]!r}, expected '#VRML V2.0'"
         if text.startswith("#VRML"):
             raise FormatError(path, fault, "export it as VRML 2", Code.UNSUPPORTED)
         raise not_this_format(path, data, fault, "export it as VRML 2")
     images = IMAGE.findall(NUMBERS.sub("[]", text))
-    text = re.sub(r"#.*", "", text)
+    text = re.sub(r"#(?<!1\.#).*", "", text)  # but not 1.#IND
     outline = NUMBERS.sub("[]", text)
     refuse_moved(path, outline)
     listed = only_list(path, POINTS, text, "Coordinate point")

@@ -25,7 +25,10 @@ NUMBER = re.compile(
 )
 DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?(e[-+]?\d+)?", re.IGNORECASE)
 SLASHES = re.compile(rb"\n[ \t]*//[^\n]*")
-EMPTY_CELL = re.compile(rb"(?<=[,;\t\n])[ ]*(?=[,;\t])|(?<=[,;\t])[ ]*(?=\n)")
+EMPTY_CELLS = {
+    mark: re.compile(rb"(?<=[\n%b]) *(?=%b)" % (mark, mark)) for mark in (b";", b"\t", b",")
+}
+NOTE = re.compile(r"(?<=\S)\s+(#|//).*")
 COLOURS = (("r", "g", "b"), ("red", "green", "blue"))
 END_OF_LINE = "end the last line with a newline if it is whole"
 ROWS_COMPARED = 1000
@@ -62,7 +65,7 @@ def read_xyz(path: Path) -> RawScan:
 def without_header(text: bytes) -> tuple[list[str], bytes]:
     """The columns' names in lower case, none if the first row is a point's; and the other rows."""
     first, _, rest = text.lstrip().partition(b"\n")
-    line = first.decode("utf-8", errors="replace")
+    line = NOTE.sub("", first.decode("utf-8", errors="replace"))
     words = [word.strip(' "') for word in line.lstrip("#/ ").split(separator_of(line))]
     names = [word.lower() for word in words]
     if line.startswith(("#", "//")):
@@ -79,7 +82,7 @@ def separator_of(line: str) -> str | None:
     decimal = len(words) > 2 and all(map(DECIMAL_COMMA.fullmatch, words))
     if (decimal and ";" not in line) or all(map(NUMBER.fullmatch, words)):
         return None
-    return next((mark for mark in ";\t," if mark in line), None)
+    return next((mark for mark in ";\t," if mark in line.strip()), None)
 
 
 def between_blanks(text: bytes) -> tuple[str | None, bytes]:
@@ -90,8 +93,9 @@ def between_blanks(text: bytes) -> tuple[str | None, bytes]:
     separator = separator_of(next(lines, b"").decode("utf-8", errors="replace"))
     if separator is None:
         return None, text
-    text = EMPTY_CELL.sub(b"nan", text) if separator != "\t" else text
-    return separator, text.replace(separator.encode(), b" ").replace(b'"', b"")
+    mark = separator.encode()
+    text = EMPTY_CELLS[mark].sub(b"nan", text)
+    return separator, text.replace(mark, b" ").replace(b'"', b"")
 
 
 def without_count(path: Path, rows: Words) -> Words:

@@ -52,7 +52,7 @@ LANDMARK_READERS: Mapping[str, LandmarkReader] = MappingProxyType(
 """Format name to its reader. All but txt1 (indices that count from 1) are the file's suffix."""
 
 
-def landmark_format_of(path: Path) -> str:
+def landmark_format_of(path: Path | str) -> str:
     """The format that the suffix names. Raises FormatError where it is none of LANDMARK_READERS."""
     found = Path(Path(path).name.lower().removesuffix(".gz")).suffix.lstrip(".")
     if found not in LANDMARK_READERS:
@@ -62,7 +62,7 @@ def landmark_format_of(path: Path) -> str:
     return found
 
 
-def read_landmarks(path: Path, format: str) -> RawLandmarks:
+def read_landmarks(path: Path | str, format: str) -> RawLandmarks:
     """The landmarks as the file states them. Raises FormatError for an unknown format as well."""
     if format not in LANDMARK_READERS:
         known = ", ".join(LANDMARK_READERS)
@@ -81,7 +81,7 @@ about half a millimetre to a millimetre a pixel: nearer than this the point is a
 by hand."""
 
 
-def resolve(raw: RawLandmarks, scan: RawScan, path: Path, scheme: str | None = None) -> Array:
+def resolve(raw: RawLandmarks, scan: RawScan, path: Path | str, scheme: str | None = None) -> Array:
     """(L,3) float64 points in the scan's unit and axes; NaN rows are missing landmarks, as are
     indices of vertices that the scan's file does not place.
 
@@ -91,7 +91,7 @@ def resolve(raw: RawLandmarks, scan: RawScan, path: Path, scheme: str | None = N
     that the scan does not have, and pixels where the scan is no range image or none is near it;
     FacefoldError for names that are not the scheme's (`in_order`).
     """
-    points = _points(raw, scan, path)
+    points = _points(raw, scan, Path(path))
     return points if scheme is None else in_order(scheme, raw.names, points)
 
 

@@ -14,8 +14,8 @@ def read_txt(path: Path) -> RawLandmarks:
     """Points, or vertex indices that count from 0; -1 or a row of `nan` is missing.
 
     One row of three values is a point. The number of points may stand before them. If every row
-    starts with a word that is no number, it is the landmark's name.
-    Raises FormatError for rows of another form.
+    starts with a word that is no number, it is the landmark's name. Raises FormatError for rows of
+    another form.
     """
     return read_rows(path, first=0)
 

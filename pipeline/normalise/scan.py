@@ -138,15 +138,17 @@ HARMLESS = {
 
 def _left_out(raw: RawScan, surface: Cleaned) -> tuple[dict[str, int], float]:
     """What reading and cleaning left out, and the share of the triangles, or points, that is."""
-    found = Counter(raw.left_out) + Counter(surface.left_out)
+    # points that are not finite are counted by both
+    found = Counter(raw.left_out) | Counter(surface.left_out)
     of_faces = len(raw.faces) > 0
     kind = "faces_" if of_faces else "vertices_"
 
     def lost(some: Mapping[str, int]) -> int:
         return sum(n for why, n in some.items() if why.startswith(kind) and why not in HARMLESS)
 
-    n_read = len(raw.faces) if of_faces else len(raw.vertices)
-    return dict(found), lost(found) / (n_read + lost(raw.left_out))
+    # reading takes triangles out, but leaves points their numbers
+    n_stated = len(raw.faces) + lost(raw.left_out) if of_faces else len(raw.vertices)
+    return dict(found), lost(found) / n_stated
 
 
 def _cleaned(scan_id: str, raw: RawScan) -> Cleaned:

@@ -76,6 +76,8 @@ def registry_faults(file: Path) -> list[str]:
 
 
 def _file_of(path_or_id: Path | str) -> Path:
+    if "://" in str(path_or_id):
+        raise RegistryError([f"{redacted(str(path_or_id))}: got a URL, expected an id or a file"])
     path = Path(path_or_id)
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path

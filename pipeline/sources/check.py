@@ -33,7 +33,10 @@ OTHER_SIZES = (0.85, 0.72, 1.18, 0.61, 0.52, 0.44)
 
 
 def check_folder(
-    registry: SourceRegistry, root: Path | str, sheet: Path | None = None, samples: int = SAMPLES
+    registry: SourceRegistry,
+    root: Path | str,
+    sheet: Path | str | None = None,
+    samples: int = SAMPLES,
 ) -> dict[str, Any]:
     """What a registry makes of a folder, JSON-ready, with a contact sheet written to `sheet`.
 
@@ -51,7 +54,7 @@ def check_folder(
     report = report_of(found, seen)
     if sheet is None:
         return report
-    contact_sheet(registry, seen, poses, sheet)
+    contact_sheet(registry, seen, poses, Path(sheet))
     return report | {"sheet": str(sheet)}
 
 

@@ -49,12 +49,13 @@ class Scans:
     """Other scan format -> number of its files."""
 
 
-def draft_source(root: Path, samples: int = 6) -> Draft:
+def draft_source(root: Path | str, samples: int = 6) -> Draft:
     """What a look at a folder tells of a source: names of all files, and a few scans read.
 
     Nothing is asked of the names but that scans share a format; what cannot be told is FILL.
     FacefoldError where `root` is no folder or holds no scan of a known format.
     """
+    root = Path(root)
     if not root.is_dir():
         raise FacefoldError(f"{root}: got no such folder, expected one that holds scans")
     entries = files_below(root)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoreError
+from pipeline.text import printable, shortened
 
 LARGEST = 64 << 20
 """Bytes of a document: the listing of some 200,000 files."""
@@ -20,11 +21,12 @@ def as_json(document: Any) -> bytes:
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
-def parsed(content: bytes, owner: Path | str) -> dict[str, Any]:
-    """A JSON object. Raises StoreError for all else, for numbers that are not finite and for a key
-    that comes twice, of which readers might see different ones."""
+def parsed(content: bytes, owner: Path | str, keys_once: bool = True) -> dict[str, Any]:
+    """A JSON object. Raises StoreError for all else, for numbers that are not finite and, unless
+    the caller looks at the keys, for one that comes twice, of which readers might see either."""
+    hook = _once if keys_once else None
     try:
-        document = json.loads(content, object_pairs_hook=_once, parse_constant=_refused)
+        document = json.loads(content, object_pairs_hook=hook, parse_constant=_refused)
     except (ValueError, RecursionError) as error:
         raise StoreError(
             f"{owner}: damaged ({fault_of(error)}); restore it or publish again"
@@ -72,9 +74,9 @@ def unsealed(path: Path) -> dict[str, Any]:
     return unsealed_content(content_of(path), path)
 
 
-def unsealed_content(content: bytes, owner: Path | str) -> dict[str, Any]:
+def unsealed_content(content: bytes, owner: Path | str, keys_once: bool = True) -> dict[str, Any]:
     """`unsealed` of a file that has been read."""
-    document = parsed(content, owner)
+    document = parsed(content, owner, keys_once)
     digest = document.get("digest")
     if not is_sha256(digest):
         raise StoreError(
@@ -114,8 +116,7 @@ def text(name: str, value: Any) -> str:
 def fault_of(error: BaseException) -> str:
     """What an error says, in one line and short: libraries quote what they could not read."""
     said = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-    line = "".join(letter if letter.isprintable() else "�" for letter in said[:200])
-    return line or type(error).__name__
+    return printable(shortened(said, 200)) or type(error).__name__
 
 
 def shown(value: Any) -> str:

@@ -16,7 +16,9 @@ from pipeline.store.writer import receipt_of
 from pipeline.types import ShardReceipt
 
 
-def link_shards(staging: Path, before: Path, shards: Collection[int]) -> list[ShardReceipt]:
+def link_shards(
+    staging: Path | str, before: Path | str, shards: Collection[int]
+) -> list[ShardReceipt]:
     """Puts `shards` of the version `before` into the staging as they are; returns their receipts.
 
     The caller knows that they hold the wanted rows, and that both have one form but for the number
@@ -24,6 +26,8 @@ def link_shards(staging: Path, before: Path, shards: Collection[int]) -> list[Sh
     whose files are not all there in full size, or which the file system cannot link, is left out:
     it has to be written.
     """
+    staging = Path(staging)
+    before = Path(before)
     form = form_of(staging)
     try:
         files_before = listing_of(before)["files"]

@@ -20,8 +20,8 @@ Files: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Path within the version -> bytes, sha256, and of a shard its field, number and crc32c."""
 TABLES_AND_METADATA = ("zarr.json", "provenance.json", *(f"{name}.parquet" for name in TABLES))
 """Files that every version has."""
-_PATH = re.compile(r"[A-Za-z0-9_]+(\.[a-z]+)?(/[A-Za-z0-9_]+(\.[a-z]+)?){0,9}")
-_MOST_BYTES, _MOST_SHARDS = 1 << 62, 1 << 32
+_PATH = re.compile(r"(?!.{200})\w+(\.[a-z]+)?(/\w+(\.[a-z]+)?){0,9}", re.ASCII)
+_MOST = {"bytes": 1 << 62, "shard": 1 << 40, "crc32c": (1 << 32) - 1}
 
 
 def listing_of(version: Path) -> dict[str, Any]:
@@ -32,47 +32,61 @@ def listing_of(version: Path) -> dict[str, Any]:
 
 def listing_in(content: bytes, owner: Path | str) -> dict[str, Any]:
     """`listing_of` of a file that has been read."""
-    listing = unsealed_content(content, owner)
+    listing = unsealed_content(content, owner, keys_once=False)
     files = listing.get("files")
     if not isinstance(files, dict):
         raise StoreError(f"{owner}: files: got {shown(files)}, expected a JSON object")
-    for name, entry in files.items():
-        if not _PATH.fullmatch(name) or len(name) > 200:
-            raise StoreError(
-                f"{owner}: names {shown(name)}, which is no file of a version; publish again"
-            )
-        if not _is_entry(entry):
-            _check_entry(f"{owner}: {name}", entry)
+    if not _are_entries(files):
+        for name, entry in files.items():
+            _check_entry(str(owner), name, entry)
+    # names and values hold none of these signs, so that a key which comes twice is one too many
+    if content.count(b'": ') != len(listing) + len(files) + sum(map(len, files.values())):
+        raise StoreError(f"{owner}: lists a file twice, or says what no listing does")
     if missing := [name for name in TABLES_AND_METADATA if name not in files]:
         raise StoreError(f"{owner}: does not list {missing[0]}; publish again")
     return listing
 
 
-def _is_entry(entry: Any) -> bool:
-    """What nearly all are, as quickly as can be: there may be thousands."""
+def _are_entries(files: Mapping[str, Any]) -> bool:
+    """`_check_entry` of all of them at once, of which there may be thousands."""
+    entries = list(files.values())
+    if any(type(entry) is not dict for entry in entries):
+        return False
+    columns = {
+        "bytes": [entry.get("bytes") for entry in entries],
+        "shard": [entry.get("shard", 0) for entry in entries],
+        "crc32c": [entry.get("crc32c", 0) for entry in entries],
+    }
+    for name, numbers in columns.items():
+        if any(type(number) is not int for number in numbers):
+            return False
+        if numbers and not 0 <= min(numbers) <= max(numbers) <= _MOST[name]:
+            return False
+    fields = [entry.get("field", "") for entry in entries]
+    digests = [entry.get("sha256") for entry in entries]
     return (
-        type(entry) is dict
-        and type(entry.get("bytes")) is int
-        and 0 <= entry["bytes"] <= _MOST_BYTES
-        and is_sha256(entry.get("sha256"))
-        and type(entry.get("field", "")) is str
-        and type(entry.get("shard", 0)) is int
-        and type(entry.get("crc32c", 0)) is int
-        and 0 <= entry.get("crc32c", 0) < 1 << 32
+        all(map(_PATH.fullmatch, files))
+        and all(type(field) is str for field in fields)
+        and all(map(is_sha256, digests))
     )
 
 
-def _check_entry(owner: str, entry: Any) -> None:
+def _check_entry(owner: str, name: str, entry: Any) -> None:
     """Raises StoreError with what is wrong."""
+    if not _PATH.fullmatch(name):
+        raise StoreError(
+            f"{owner}: names {shown(name)}, which is no file of a version; publish again"
+        )
+    owner = f"{owner}: {name}"
     if not isinstance(entry, dict):
         raise StoreError(f"{owner}: got {shown(entry)}, expected a JSON object")
-    whole(f"{owner}: bytes", entry.get("bytes"), 0, _MOST_BYTES)
-    if not is_sha256(entry.get("sha256")):
-        raise StoreError(f"{owner}: sha256: got {shown(entry.get('sha256'))}, expected a SHA-256")
     if not isinstance(entry.get("field", ""), str):
         raise StoreError(f"{owner}: field: got {shown(entry['field'])}, expected a name")
-    whole(f"{owner}: shard", entry.get("shard", 0), 0, _MOST_SHARDS)
-    whole(f"{owner}: crc32c", entry.get("crc32c", 0), 0, (1 << 32) - 1)
+    if not is_sha256(entry.get("sha256")):
+        raise StoreError(f"{owner}: sha256: got {shown(entry.get('sha256'))}, expected a SHA-256")
+    whole(f"{owner}: bytes", entry.get("bytes"), 0, _MOST["bytes"])
+    for number in ("shard", "crc32c"):
+        whole(f"{owner}: {number}", entry.get(number, 0), 0, _MOST[number])
 
 
 def check_shards(form: Form, files: Files, owner: Path | str) -> None:
@@ -86,18 +100,35 @@ def check_shards(form: Form, files: Files, owner: Path | str) -> None:
             "restore it or publish again"
         )
     for name, field in held.items():
-        least, chunk = form.index_bytes(name), form.chunk_rows(name) * form.stored(name).row_bytes
-        array, rest = form.array(name), "/0" * len(field.shape)
+        array, rest, fits = form.array(name), "/0" * len(field.shape), _sizes(form, name)
+        last = form.n_shards - 1
         for shard in range(form.n_shards):
-            path = f"{array}/c/{shard}{rest}"  # of which there may be thousands
+            path = f"{array}/c/{shard}{rest}"
             entry = files.get(path, {})
             if entry.get("field") != name or entry.get("shard") != shard:
                 raise StoreError(f"{owner}: does not list {path} as shard {shard} of {name}")
-            if not _fits(form, name, shard, entry["bytes"] - least, chunk):
+            if entry["bytes"] not in fits[shard == last]:
                 raise StoreError(
                     f"{owner}: {path}: {entry['bytes']:,} bytes cannot be {form.scans(shard):,} "
                     f"scans of {name}; restore it or publish again"
                 )
+
+
+def _sizes(form: Form, name: str) -> tuple[range, range]:
+    """What a shard's bytes can be, and what those of the last one can."""
+    index, per_chunk = form.index_bytes(name), form.chunk_rows(name)
+    chunk = per_chunk * form.stored(name).row_bytes
+    if form.profile == "archive":  # compressed: the index says how long
+        anything = range(index, _MOST["bytes"])
+        return anything, anything
+    if form.fields[name].group:
+        room = range(index, index + form.shard_rows(name) // per_chunk * chunk + 1, chunk)
+        return room, room
+    whole_shard, last = (
+        index + -(-scans // per_chunk) * chunk
+        for scans in (form.rows_per_shard, form.scans(form.n_shards - 1))
+    )
+    return range(whole_shard, whole_shard + 1), range(last, last + 1)
 
 
 def fields_held(form: Form, files: Files) -> dict[str, Field]:
@@ -106,17 +137,6 @@ def fields_held(form: Form, files: Files) -> dict[str, Field]:
         return form.fields
     listed = {entry.get("field") for entry in files.values()}
     return {name: field for name, field in form.fields.items() if name in listed}
-
-
-def _fits(form: Form, name: str, shard: int, data: int, chunk: int) -> bool:
-    """`data` bytes of chunks can be the shard's rows."""
-    if form.profile == "archive":  # compressed: the index says how long
-        return data >= 0
-    if form.fields[name].group:
-        return 0 <= data <= form.shard_rows(name) * (chunk // form.chunk_rows(name)) and (
-            data % chunk == 0
-        )
-    return data == -(-form.scans(shard) // form.chunk_rows(name)) * chunk
 
 
 def check_sizes(version: Path, files: Files) -> None:

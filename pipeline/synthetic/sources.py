@@ -53,7 +53,7 @@ def good_counts(scans: int) -> dict[str, int]:
 
 
 def write_sources(
-    out: Path,
+    out: Path | str,
     scans: int = 60,
     seed: int = 0,
     model: FlameModel | None = None,
@@ -67,6 +67,7 @@ def write_sources(
     it is written. Raises ValueError for fewer than MIN_SCANS scans, and for a model without
     landmarks.
     """
+    out = Path(out)
     if model is None:
         from pipeline.flame.stand_in import stand_in
 

@@ -44,8 +44,9 @@ def save_truth(out: Path, source: str, stem: str, truth: Truth) -> None:
     np.savez(path, **{part.name: getattr(truth, part.name) for part in fields(truth)})
 
 
-def load_truth(out: Path, source: str, stem: str) -> Truth:
+def load_truth(out: Path | str, source: str, stem: str) -> Truth:
     """Raises FileNotFoundError for a scan that has none: one that was broken on purpose."""
+    out = Path(out)
     with np.load(truth_path(out, source, stem)) as stored:
         parts = {part.name: stored[part.name] for part in fields(Truth)}
     return Truth(**parts | {"identity": str(parts["identity"])})

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.store import ModelTag, create_staging, fields, open_store, publish, write_shard
+from pipeline.store.description import Held, described
 from pipeline.store.documents import as_json, sealed
 from pipeline.store.form import Form
 from pipeline.store.layout import (
@@ -28,8 +29,8 @@ from pipeline.store.layout import (
     shard_path,
     write_file,
 )
-from pipeline.store.schema import TABLES
-from pipeline.store.tables import CHECKSUM, write_table
+from pipeline.store.schema import ROWS_PER_SHARD, TABLES
+from pipeline.store.tables import CHECKSUM, table, write_table
 from pipeline.types import Array
 
 NAMES = ("vertices_mm", "shape", "expression", "pose", "translation_mm", "validity")
@@ -128,14 +129,18 @@ def sparse_store(store: Path, n: int) -> Path:
             size = _write_sparse_shard(staging / path, form, name, form.scans(shard))
             digest = random.bytes(32).hex()
             files[path] = {"bytes": size, "sha256": digest, "field": name, "shard": shard}
-    write_table(_long_manifest(n, random), staging / "manifest.parquet")
-    write_file(staging / "provenance.json", as_json({}))
-    small = [*staging.glob("*.parquet"), *staging.glob("*.json"), *staging.glob("*/zarr.json")]
-    for file in small:
-        name = file.relative_to(staging).as_posix()
-        files[name] = {"bytes": file.stat().st_size, "sha256": "0" * 64}
+    manifest = _long_manifest(n, random)
+    for table_name in TABLES:
+        rows = manifest if table_name == "manifest" else table(table_name, [])
+        write_table(rows, staging / f"{table_name}.parquet")
+    small = described(form, None, Held(manifest["scan_id"].to_pylist(), {}, {}))
+    small["provenance.json"] = as_json({})
+    for path, content in small.items():
+        write_file(staging / path, content)
+    for name in [*small, *(f"{table_name}.parquet" for table_name in TABLES)]:
+        files[name] = {"bytes": (staging / name).stat().st_size, "sha256": "0" * 64}
     write_file(staging / FILES, sealed({"files": files}))
-    version = store / VERSIONS / "sparse"
+    version = store / VERSIONS / f"{n:016x}"
     version.parent.mkdir()
     staging.rename(version)
     (store / HEAD).write_text(version.name)
@@ -170,7 +175,8 @@ def _long_manifest(n: int, random: np.random.Generator) -> pa.Table:
         column.name: pa.array(words[column.name] if column.name in words else kinds[column.type]())
         for column in TABLES["manifest"]
     }
-    columns |= {"row": pa.array(numbers)}
+    shards = numbers // ROWS_PER_SHARD
+    columns |= {"row": pa.array(numbers), "shard": pa.array(shards, pa.int32())}
     for name in fields():
         columns[CHECKSUM + name] = pa.array(random.integers(0, 2**32, n, np.uint32))
     return pa.table(columns)

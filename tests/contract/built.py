@@ -15,7 +15,7 @@ from tests.miniatures.build import SYNTHETIC
 SHIPPED = {file.stem for file in registries_dir().glob("*.yaml")}
 IDS = sorted(SHIPPED - {id for id in SHIPPED if id.startswith(SYNTHETIC)})
 QUICK = RegistrationOptions(
-    model_iterations=12, residual_iterations=4, fine_iterations=3, tolerance_mm=1.0
+    model_iterations=6, residual_iterations=2, fine_iterations=2, tolerance_mm=5.0
 )
 """Right to a millimetre or two, which tells a wrong frame or unit from the right one."""
 

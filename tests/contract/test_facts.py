@@ -114,3 +114,34 @@ def test_every_registration_of_mica_is_neutral_and_no_export_is_by_that() -> Non
         assert ruled(registry, f"registrations/{stem}.obj").neutral is None
     for stem in ("florence_44/x_smile", "synth_ply_s01/smile", "stirling_F1001/scans_F_F1001_N"):
         assert ruled(registry, f"registrations/{stem}.obj").neutral == ("neutral",)
+
+
+FACESCAPE = """neutral smile mouth_stretch anger jaw_left jaw_right jaw_forward mouth_left
+mouth_right dimpler chin_raiser lip_puckerer lip_funneler sadness lip_roll grin cheek_blowing
+eye_closed brow_raiser brow_lower"""
+
+
+def test_words_of_expressions_have_classes() -> None:
+    for id in ("facescape_mv", "facescape_tu"):
+        registry = load_registry(id)
+        kinds = {word: registry.expression_class(word).value for word in FACESCAPE.split()}
+        assert len(kinds) == 20 and "unknown" not in kinds.values()
+        assert (kinds["neutral"], kinds["grin"], kinds["lip_roll"]) == ("neutral", "smile", "lips")
+        assert (kinds["lip_funneler"], kinds["jaw_forward"]) == ("pucker", "jaw")
+        assert registry.expression_class("yawn") == "unknown"
+    for id, words in {
+        "bu3dfe": {"NE00": "neutral", "HA01": "smile", "SU04": "surprise", "SA02": "sadness"},
+        "bosphorus": {"N_N": "neutral", "E_HAPPY": "smile", "LFAU_27": "open_mouth"}
+        | {"LFAU_12": "smile", "LFAU_12L": "lips", "UFAU_43": "eyes_closed", "YR_R10": "unknown"},
+        "synth_ply": {"neutral": "neutral", "smile": "smile", "open": "open_mouth"},
+        "synth_expressions": {"NE": "neutral", "SU": "surprise", "HA": "smile"},
+        "vocaset": {"sentence01": "speech", "": "unknown"},
+        "headspace": {"neutral": "neutral", "": "unknown"},
+        "frgc": {"BlankStare": "neutral", "Happiness": "smile", "": "unknown"},
+        # frames of a sequence show its expression only in part
+        "bu4dfe": {"Happy": "unknown"},
+        "famos": {"anger": "unknown"},
+        "coma": {"bareteeth": "unknown"},
+    }.items():
+        registry = load_registry(id)
+        assert {word: registry.expression_class(word).value for word in words} == words, id

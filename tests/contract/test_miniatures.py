@@ -14,23 +14,16 @@ from pipeline.landmarks.schemes import to_68
 from pipeline.normalise import read_record
 from pipeline.registration import register
 from pipeline.synthetic.sources import KINDS
-from pipeline.types import Array, Registration, Scan
+from pipeline.types import Array, Scan
 from tests.contract.built import IDS, QUICK, SHIPPED, Built
 from tests.miniatures import covered
 from tests.miniatures.heads import model
 
 every_registry = pytest.mark.parametrize("id", IDS)
 
+WITH_AND_WITHOUT_LANDMARKS = ("bosphorus", "coma", "nphm")
 SURFACE_MM = 2.0
 """Registered face vertices lie this near to the true surface, on average."""
-
-
-@pytest.fixture(scope="module")
-def registered(built: dict[str, Built]) -> dict[str, tuple[Scan, Registration]]:
-    """The whole scan of each miniature, all as one batch."""
-    scans = {id: read_record(b.records[b.miniature.whole], b.registry) for id, b in built.items()}
-    results = register(list(scans.values()), model(), QUICK, "cpu")
-    return {id: (scan, result) for (id, scan), result in zip(scans.items(), results, strict=True)}
 
 
 def test_every_registry_has_a_miniature() -> None:
@@ -106,13 +99,19 @@ def test_scans_have_their_true_size_and_frame(id: str, built: dict[str, Built]) 
             assert np.nanmedian(error) < 3.0, path
 
 
-@every_registry
-def test_scans_register_to_the_truth(
-    id: str, built: dict[str, Built], registered: dict[str, tuple[Scan, Registration]]
-) -> None:
-    expected = built[id].miniature.scans[built[id].miniature.whole]
+@pytest.mark.parametrize(
+    "id",
+    [
+        pytest.param(id, marks=() if id in WITH_AND_WITHOUT_LANDMARKS else pytest.mark.slow)
+        for id in IDS
+    ],
+)
+def test_scans_register_to_the_truth(id: str, built: dict[str, Built]) -> None:
+    miniature, registry, _ = built[id]
+    expected = miniature.scans[miniature.whole]
     assert expected.head is not None and expected.vertices_file is not None
-    scan, registration = registered[id]
+    scan = read_record(built[id].records[miniature.whole], registry)
+    [registration] = register([scan], model(), QUICK, "cpu")
     assert registration.status != "failed", registration.reason
     truth = in_scan_frame(expected.vertices_file, scan)
     face = np.zeros(len(truth), dtype=bool)

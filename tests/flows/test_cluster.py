@@ -238,6 +238,7 @@ def contents(store: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_workers_come_and_go_and_the_store_is_that_of_local_processes(
     machines: Machines, local: tuple[Build, Path], tmp_path: Path
 ) -> None:

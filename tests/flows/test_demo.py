@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
+import xarray as xr
+import zarr
 
 from pipeline.store import open_store
 from tests.flows.conftest import Demo, facefold_in_process
@@ -34,7 +35,6 @@ def test_registrations_are_near_the_truth(demo: Demo) -> None:
 
 
 def test_the_store_is_plain_zarr_and_parquet(demo: Demo) -> None:
-    zarr = pytest.importorskip("zarr")
     group = zarr.open_group(demo.summary["store"], mode="r")
     manifest = pd.read_parquet(Path(demo.summary["store"]) / "manifest.parquet")
     assert group["vertices_mm"].shape == (demo.summary["kept"], 5023, 3)
@@ -42,6 +42,12 @@ def test_the_store_is_plain_zarr_and_parquet(demo: Demo) -> None:
     assert group.attrs["model"]["is_stand_in"] is True
     ours = open_store(demo.summary["store"]).read("vertices_mm", np.arange(len(manifest)))
     np.testing.assert_array_equal(group["vertices_mm"][:], ours)
+    opened = xr.open_zarr(demo.summary["store"])
+    np.testing.assert_array_equal(opened["vertices_mm"], ours)
+    assert opened["scan_id"].values.tolist() == manifest["scan_id"].tolist()
+    assert opened["faces"].shape == (9976, 3) and {"face", "eyeballs"} <= {*opened["region"].values}
+    # as many points as the scans have, not as many as shards have room for
+    assert opened.sizes["point"] == opened["points_at"].values[:, 1].sum()
 
 
 def test_no_identity_in_two_splits_and_shared_people_are_one(demo: Demo) -> None:

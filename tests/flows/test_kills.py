@@ -14,6 +14,8 @@ from tests.flows.kills import BATCH, Build, Site, hand_cluster, kill, published
 
 WORKERS = 2
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:

@@ -17,7 +17,10 @@ import pytest
 from distributed import Client, Security
 from distributed.comm import CommClosedError
 
+from flows.cluster import local_workers, loopback
+from flows.planning import only_build
 from tests.flows.kills import Build, Site
+from tests.small_build import build_of, write_source
 
 WORKERS = 2
 LOOPBACK = ("127.0.0.1", "::1")
@@ -73,6 +76,31 @@ def test_nothing_listens_beyond_loopback(running: Running) -> None:
     commands = [" ".join(process.cmdline()) for process in running.processes]
     for part, least in (("flows.cli build", 1), ("uvicorn", 1), ("forkserver", 1 + WORKERS)):
         assert sum(part in command for command in commands) >= least
+
+
+def test_local_gpu_workers_listen_as_the_others_do(tmp_path: Path) -> None:
+    write_source(tmp_path, "lab", "p1_neutral.obj")
+    config = build_of(tmp_path, "lab", workers=2)
+    specs = local_workers(config, 1, loopback())
+    assert [spec.get("resources") for spec in specs.values()] == [None, None, {"GPU": 1}]
+    for spec in specs.values():
+        assert (spec["host"], spec["protocol"]) == ("127.0.0.1", "tls")
+        assert spec["dashboard_address"] == "127.0.0.1:0" and spec["security"].require_encryption
+
+
+def test_a_work_folder_that_everybody_can_write_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_source(tmp_path, "lab", "p1_neutral.obj")
+    config = build_of(tmp_path, "lab")
+    said = []
+    for mode in (0o755, 0o777):
+        config.work.mkdir(exist_ok=True)
+        config.work.chmod(mode)
+        with only_build(config.work):
+            pass
+        said.append("every user of this machine can write there" in capsys.readouterr().err)
+    assert said == [False, True]
 
 
 def test_other_users_of_the_machine_are_refused(running: Running) -> None:

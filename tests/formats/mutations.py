@@ -39,6 +39,7 @@ import test_pcd
 
 from pipeline.errors import FormatError, RegistryError
 from pipeline.formats import READERS, read_scan
+from pipeline.formats.content import GZIP_SPARE
 from pipeline.landmarks import LANDMARK_READERS, read_landmarks
 from pipeline.registry import SourceRegistry, load_registry, registries_dir
 
@@ -200,6 +201,9 @@ def mutated(target: Target, seed: int) -> dict[str, bytes]:
         content = rng.choice(STRANGERS)
     elif kind < 0.6 and (packing := packing_of(whole)) is not None:
         content = packing(rng, whole)
+    elif kind < 0.75:
+        content = rng.choice(HABITS)(rng, whole)
+        content = spoilt(rng, content) if rng.random() < 0.5 else content
     else:
         content = spoilt(rng, whole)
     if rng.random() < 0.05:
@@ -351,11 +355,87 @@ STRANGERS = [
     ),
     *(b"OFF", b"glTF" + bytes(64), b"\x93NUMPY" + bytes(64), b"%PDF-1.7", b"\x7fELF" + bytes(99)),
     *(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+        b"<!DOCTYPE html>\n<html><body>log in</body></html>",
+        b"\x1f\x8b\x08",
+        b"\xff\xfe",
+        b"\xfe\xff\xd8",
+    ),
+    *(
         b"PK\x05\x06" + bytes(18),
         b"MATLAB 5.0 MAT-file" + bytes(300),
         b"# vtk DataFile Version 5.1\n",
     ),
 ]
+
+
+# what other programs, locales and people do to a file
+
+
+def packed(rng: Random, content: bytes) -> bytes:
+    data = gzip.compress(content, 1)
+    return data + rng.randbytes(9) if rng.random() < 0.2 else data
+
+
+def in_utf_16(rng: Random, content: bytes) -> bytes:
+    encoding = rng.choice(("utf-16", "utf-16-le", "utf-16-be"))
+    return content.decode("latin-1").encode(encoding)
+
+
+def other_line_ends(rng: Random, content: bytes) -> bytes:
+    return content.replace(b"\n", rng.choice((b"\r\n", b"\r", b"\n\n", b" \t\n")))
+
+
+def at_line_ends(rng: Random, content: bytes) -> bytes:
+    """Every line, or some, with more at its end."""
+    lines, share = content.split(b"\n"), rng.choice((0.02, 0.5, 1.0))
+    more = rng.choice((b" 0.5", b" # note", b"\\", b" 1 2 3", b" nan", b" //", b" 3 0 1 2", b","))
+    return b"\n".join(line + more if rng.random() < share else line for line in lines)
+
+
+def at_line_starts(rng: Random, content: bytes) -> bytes:
+    lines = content.split(b"\n")
+    more = rng.choice((b"# ", b"\t", b"30\n", b"# head\\\n", b"mtllib C:\\a\\\n", b"\xef\xbb\xbf"))
+    i = rng.randrange(len(lines)) if rng.random() < 0.5 else 0
+    return b"\n".join([*lines[:i], more + lines[i], *lines[i + 1 :]])
+
+
+def other_decimals(rng: Random, content: bytes) -> bytes:
+    old, new = rng.choice(((b".", b","), (b" ", b";"), (b" ", b"\t"), (b",", b";"), (b"3", b"3,1")))
+    return content.replace(old, new)
+
+
+def missing_values(rng: Random, content: bytes) -> bytes:
+    words = (b"nan", b"-1.#IND", b"nan(ind)", b"1.#QNAN0", b"inf", b"1e39", b"NaN")
+    found = list(re.finditer(rb"-?\d+\.\d+", content[:20_000]))[:: rng.choice((1, 3, 40))]
+    for match in reversed(found):
+        content = content[: match.start()] + rng.choice(words) + content[match.end() :]
+    return content
+
+
+def shorter_faces(rng: Random, content: bytes) -> bytes:
+    content = re.sub(rb"\n3 (\d+ \d+) \d+", rb"\n2 \1", content, count=rng.choice((0, 1, 5)))
+    return re.sub(rb"\nf (\S+ \S+) \S+", rb"\nf \1", content, count=rng.choice((0, 1, 5)))
+
+
+def longer(rng: Random, content: bytes) -> bytes:
+    return content + rng.choice((b"\0", b"x", b"\n" * 9, b"1 2 3\n", bytes(99), rng.randbytes(40)))
+
+
+HABITS: tuple[Callable[[Random, bytes], bytes], ...] = (
+    packed,
+    in_utf_16,
+    other_line_ends,
+    at_line_ends,
+    at_line_ends,
+    at_line_starts,
+    other_decimals,
+    missing_values,
+    shorter_faces,
+    longer,
+    lambda rng, content: content.upper(),
+    lambda rng, content: content.rstrip(b"\n"),
+)
 
 
 # packed formats, spoilt inside
@@ -625,6 +705,12 @@ def json_numbers(whole: bytes) -> bytes:
     return json.dumps({"version": 3, "groups": {"LJSON": group}}).encode()
 
 
+@cache
+def packed_text(line: bytes) -> Callable[[bytes], bytes]:
+    """The whole and a line again and again, just below what gzip data may unpack to."""
+    return lambda whole: gzip.compress(whole + line * ((GZIP_SPARE - len(whole)) // len(line)), 9)
+
+
 BOMBS: tuple[Callable[[bytes], bytes], ...] = (
     deep(b"[", b"]", 50_000),
     deep(b'{"a":', b"}", 50_000),
@@ -637,6 +723,16 @@ BOMBS: tuple[Callable[[bytes], bytes], ...] = (
     many_digits,
     wide,
     openings,
+    lambda whole: gzip.compress(bytes(64 << 20), 9),
+    packed_text(b"\n"),
+    packed_text(b"1 "),
+    packed_text(b"1\n"),
+    packed_text(b"v 1 2 3\n"),
+    packed_text(b"f 1 2 3\\\n"),
+    packed_text(b"#\\\n"),
+    packed_text(b"1,2 "),
+    packed_text(b"vertex 1 1 1 "),
+    packed_text(b"x "),
 )
 """For every format."""
 OWN_BOMBS: dict[str, tuple[Callable[[bytes], bytes], ...]] = {

@@ -10,6 +10,7 @@ import scan_writers
 
 from pipeline.errors import FormatError
 from pipeline.formats.obj import read_obj
+from pipeline.formats.ply import read_ply
 
 SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"
 
@@ -163,3 +164,67 @@ def test_real_scans(
     np.testing.assert_array_equal(scan.vertices, vertices)
     np.testing.assert_array_equal(scan.faces, faces)
     assert scan.texture_path == (path.with_name(texture) if texture else None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["# head\\", "mtllib C:\\scans\\", "usemtl C:\\skin\\", "o face\\", "g a b\\", "  # x\\"],
+)
+def test_only_rows_of_numbers_go_on(shared_data: Path, tmp_path: Path, line: str) -> None:
+    james = (shared_data / "scans" / "james" / "james.obj").read_text()
+    first = james.index("\nv ") + 1
+    path = tmp_path / "james.obj"
+    path.write_text(james[:first] + line + "\n" + james[first:])
+    scan, plain = read_obj(path), read_obj(shared_data / "scans" / "james" / "james.obj")
+    assert len(scan.vertices) == 6_393
+    np.testing.assert_array_equal(scan.vertices, plain.vertices)
+    np.testing.assert_array_equal(scan.faces, plain.faces)
+
+
+def test_rows_of_numbers_go_on_over_several_lines(tmp_path: Path) -> None:
+    text = "v 0 \\\r\n 0\\\r\n0\nv 1 0 0\nv 1 1 0\n# f 1 2\\\nv 0 1 0\nf 1\\\n2 \\\n3 4 # quad \\\n"
+    scan = read_obj(written(tmp_path, text + "f 1 2 3\n"))
+    assert scan.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]
+    assert scan.faces.tolist() == [[0, 1, 2], [0, 2, 3], [0, 1, 2]]
+
+
+def test_notes_behind_rows_and_faces_of_two_corners(tmp_path: Path) -> None:
+    scan = read_obj(written(tmp_path, SQUARE + "f 1 2 3 # note\nf 1 2\nf 3 4 1\n"))
+    assert scan.faces.tolist() == [[0, 1, 2], [2, 3, 0]]
+    assert scan.left_out == {"faces_degenerate": 1}
+
+
+def test_a_file_that_ends_in_a_face_of_two_corners_is_cut_off(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="cut off: it ends without a newline"):
+        read_obj(written(tmp_path, SQUARE + "f 1 2 3\nf 1 3 4\nf 1 2"))
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_a_material_library_that_is_none_leaves_the_scan_whole(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "skin.mtl").write_bytes(content)
+    scan = read_obj(written(tmp_path, "mtllib skin.mtl\n" + SQUARE + "f 1 2 3\n"))
+    assert len(scan.faces) == 1 and scan.texture_path is None
+
+
+@pytest.mark.parametrize(
+    "shift", [(665187.0, 5648349.0, 241.0), (6500.0, 9500.0, 240.0)], ids=["UTM", "site"]
+)
+def test_world_coordinates_keep_their_digits(
+    shared_data: Path, tmp_path: Path, shift: tuple[float, float, float]
+) -> None:
+    """Metres with micrometres behind the point, as in the file, in OBJ and ASCII PLY."""
+    local = read_obj(shared_data / "scans" / "flame_fitting" / "scan.obj")
+    vertices, faces = local.vertices[:1000], local.faces[(local.faces < 1000).all(axis=1)]
+    far = vertices + shift
+    rows = [f"{x:.6f} {y:.6f} {z:.6f}" for x, y, z in far.tolist()]
+    (tmp_path / "far.obj").write_text(
+        "".join(f"v {row}\n" for row in rows)
+        + "".join(f"f {a} {b} {c}\n" for a, b, c in (faces + 1).tolist())
+    )
+    head = scan_writers.ply_header("ascii", len(rows), 0).decode()
+    (tmp_path / "far.ply").write_text(head + "\n".join(rows) + "\n")
+    for scan in (read_obj(tmp_path / "far.obj"), read_ply(tmp_path / "far.ply")):
+        assert scan.vertices.dtype == np.float64
+        assert 1000 * np.abs(scan.vertices - shift - vertices).max() < 0.001  # mm

@@ -180,3 +180,9 @@ WHOLE = scan_writers.pcd(VERTICES, FACES)
 def test_bad_files(tmp_path: Path, content: bytes, fault: str) -> None:
     with pytest.raises(FormatError, match=fault):
         read_pcd(written(tmp_path, content))
+
+
+def test_a_range_image_without_a_reading(tmp_path: Path) -> None:
+    content = pcd_head(N, "ascii") + b"nan nan nan\n" * N
+    with pytest.raises(FormatError, match="none of its 30 pixels has a reading"):
+        read_pcd(written(tmp_path, content))

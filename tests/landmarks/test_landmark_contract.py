@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import FormatError
+from pipeline.errors import Code, FormatError
 from pipeline.landmarks import LANDMARK_READERS, landmark_format_of, read_landmarks
 from pipeline.types import RawLandmarks
 
@@ -114,6 +116,7 @@ def refused(path: Path, form: str, content: bytes | None) -> str:
         path.write_bytes(content)
     with pytest.raises(FormatError) as caught:
         read_landmarks(path, form)
+    assert caught.value.code is Code.LANDMARKS_UNREADABLE
     assert str(path) in str(caught.value) and len(caught.value.remedy) > 5
     return caught.value.fault
 
@@ -161,6 +164,47 @@ def test_words_that_are_no_numbers(form: str, path: Path) -> None:
     number = repr(float(points_for(form)[3, 1])).encode()
     assert number in content
     refused(path, form, content.replace(number, b"12,x", 1))
+
+
+def test_gzip_data_and_utf_16(form: str, path: Path) -> None:
+    content = WRITERS[form](points_for(form))
+    path.write_bytes(content)
+    plain = read_landmarks(path, form)
+    others = [gzip.compress(content)] + (
+        [] if form == "npy" else [content.decode().encode("utf-16")]
+    )
+    for other in others:
+        path.write_bytes(other)
+        found = read_landmarks(path, form)
+        np.testing.assert_array_equal(
+            found.pixels if form in FLAT else found.points,
+            plain.pixels if form in FLAT else plain.points,
+        )
+
+
+def test_stand_ins_for_the_file(form: str, path: Path) -> None:
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(FormatError, match="git lfs pull") as caught:
+        read_landmarks(path, form)
+    assert caught.value.code is Code.LANDMARKS_UNREADABLE
+    path.write_bytes(b"<!doctype html><html></html>")
+    with pytest.raises(FormatError, match=r"a web page.*download it again"):
+        read_landmarks(path, form)
+
+
+def test_more_values_in_each_row(form: str, path: Path) -> None:
+    if form in ("npy", "pp", "ljson", "pts"):
+        pytest.skip("has no rows, or rows of three values mean points")
+    content = WRITERS[form](points_for(form))
+    content = re.sub(rb"(?m)^(.*\d\.\d+)$", rb"\1 0.5", content)
+    assert "expected" in refused(path, form, content) or form == "csv"
+
+
+def test_a_text_larger_than_any_landmarks(form: str, path: Path) -> None:
+    if form == "npy":
+        pytest.skip("its header states its size")
+    content = WRITERS[form](points_for(form)) + b"\n" * (1 << 20)
+    assert "expected 1048576 at most" in refused(path, form, content)
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x00\x00", b"<html></html>", b"# nothing\n"])

@@ -270,3 +270,77 @@ def test_pixels_of_no_image_or_of_another(tmp_path: Path) -> None:
     fault = r"columns 700 … 750 and rows 900 … 950, the range image in columns 0 … 29 and rows 0"
     with pytest.raises(FormatError, match=fault):
         resolve(raw, range_image(), Path("a.pts"))
+
+
+POINTS = [[1.5, 2.5, -3.5], [4, 5, 6], [7, 8.25, 9]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", "1,5 2,5 -3,5\n4 5 6\n7 8,25 9\n"),
+        ("a.txt", "1,5;2,5;-3,5\n4,0;5,0;6,0\n7,0;8,25;9,0\n"),
+        ("a.txt", "3\n1.5 2.5 -3.5\n4 5 6\n7 8.25 9\n"),
+        ("a.txt", "\ufeff1.5\t2.5\t-3.5 # nose\r\n4 5 6\r\n\r\n7, 8.25, 9"),
+        ("a.csv", "1.5,2.5,-3.5\n4,5,6\n7,8.25,9"),
+        ("a.csv", "1,5;2,5;-3,5\r\n4;5;6\r\n7;8,25;9\r\n"),
+        ("a.csv", "x;y;z\n1,5;2,5;-3,5\n4;5;6\n7;8,25;9\n"),
+        ("a.csv", "#X,Y,Z\n1.5,2.5,-3.5\n# chin\n4,5,6\n7,8.25,9\n"),
+        ("a.pts", "VERSION: 1\nn_points: 3\n{\n1,5 2,5 -3,5 # nose\n4 5 6\n7 8,25 9\n}\n"),
+    ],
+)
+def test_habits_of_locales_and_spreadsheets(tmp_path: Path, name: str, text: str) -> None:
+    raw = read_landmarks(written(tmp_path, name, text), name[2:])
+    assert raw.points is not None and raw.points.tolist() == POINTS
+
+
+def test_csv_without_a_header_of_names_and_points(tmp_path: Path) -> None:
+    raw = read_landmarks(written(tmp_path, "a.csv", "nose,1,2,3\nchin,,,\n"), "csv")
+    np.testing.assert_array_equal(raw.points, [[1, 2, 3], [np.nan] * 3])
+    assert raw.names == ("nose", "chin")
+
+
+@pytest.mark.parametrize("text", ["1,5,2,5,3,5\n1,5,2,5,3,5\n", "1,2\n3,4\n", "a,b,c\n1,2,3\n"])
+def test_csv_without_a_header_that_may_mean_anything(tmp_path: Path, text: str) -> None:
+    with pytest.raises(FormatError, match=r"header .* give it a header"):
+        read_landmarks(written(tmp_path, "a.csv", text), "csv")
+
+
+@pytest.mark.parametrize("shape", [(1, 51, 3), (51, 1, 3), (1, 1, 51, 3)])
+def test_npy_of_a_batch_of_one(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    points = np.random.default_rng(0).normal(size=(51, 3))
+    np.save(tmp_path / "a.npy", points.reshape(shape))
+    np.testing.assert_array_equal(read_landmarks(tmp_path / "a.npy", "npy").points, points)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (5, 1)])
+def test_npy_of_indices_in_a_row_or_column(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "a.npy", np.arange(5).reshape(shape))
+    raw = read_landmarks(tmp_path / "a.npy", "npy")
+    assert raw.indices is not None and raw.indices.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_pp_in_utf_16_that_says_so(tmp_path: Path) -> None:
+    text = (
+        '<?xml version="1.0" encoding="UTF-16"?><PickedPoints>'
+        "<point x='1,5' y='2' z='3' name='Nasenspitze &#228; ä'/></PickedPoints>"
+    )
+    (tmp_path / "a.pp").write_bytes(text.encode("utf-16"))
+    raw = read_landmarks(tmp_path / "a.pp", "pp")
+    assert raw.points is not None and raw.points.tolist() == [[1.5, 2, 3]]
+    assert raw.names == ("Nasenspitze ä ä",)
+
+
+def test_an_index_of_a_vertex_without_place_is_a_missing_landmark() -> None:
+    vertices = np.arange(30.0).reshape(10, 3)
+    vertices[4] = np.nan
+    scan = RawScan(vertices, np.array([[0, 1, 2]]))
+    points = resolve(RawLandmarks(indices=np.array([5, 4, -1])), scan, Path("a.txt"))
+    np.testing.assert_array_equal(points, [[15, 16, 17], [np.nan] * 3, [np.nan] * 3])
+
+
+def test_indices_into_world_coordinates_keep_their_digits() -> None:
+    vertices = np.arange(30.0).reshape(10, 3) / 7 + np.array([665187, 5648349, 241])
+    scan = RawScan(vertices, np.empty((0, 3), np.int64))
+    points = resolve(RawLandmarks(indices=np.array([9, 0])), scan, Path("a.txt"))
+    np.testing.assert_array_equal(points, vertices[[9, 0]])

@@ -10,15 +10,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "how_to" / "train.py"
 EPOCHS = 20
 
 
-def started(store: Path, checkpoint: Path) -> subprocess.Popen[bytes]:
+def started(
+    store: Path, checkpoint: Path, epochs: int = EPOCHS, processes: int = 2
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", "2", str(SCRIPT), str(store), str(checkpoint), str(EPOCHS)]
+    command += ["--nproc_per_node", str(processes)]
+    command += [str(SCRIPT), str(store), str(checkpoint), str(epochs)]
     return subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
 
 
@@ -27,6 +31,13 @@ def saved(checkpoint: Path) -> dict[str, Any]:
     return found
 
 
+def test_it_runs_and_leaves_a_checkpoint(store: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    assert started(store, checkpoint, epochs=2, processes=1).wait(timeout=300) == 0
+    assert all(weights.isfinite().all() for weights in saved(checkpoint)["network"].values())
+
+
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(
     store: Path, tmp_path: Path
 ) -> None:

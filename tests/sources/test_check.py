@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,26 @@ def test_wrong_axes_are_told_by_the_face_alone(root: Path, tmp_path: Path) -> No
     report = check_folder(wrong, root, tmp_path / "wrong.png", samples=1)
     (fault,) = report["samples"]["lab:a_whole"]["faults"]
     assert "turned by 90°" in fault and "likely {up: +z, forward: -y}" in fault
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [0.6, 0.7])
+def test_a_print_or_toy_is_told_by_its_size(root: Path, tmp_path: Path, factor: float) -> None:
+    """As a build does, not only by an extent that faces have too; with the likely scale."""
+    for path in root.iterdir():
+        path.unlink()
+    model = stand_in()
+    vertices = factor * model.template_mm @ TO_FILE.T / 10
+    trimesh.Trimesh(vertices, model.faces, process=False).export(root / "toy.ply")
+    axes = {"up": "+z", "forward": "-y"}
+    registry = registry_of(tmp_path, axes=axes, landmarks="none")
+    (fault,) = check_folder(registry, root, samples=1)["samples"]["lab:toy"]["faults"]
+    (times,) = re.findall(r"limits 80–105: (0\.\d+) times an average adult's", fault)
+    assert float(times) == pytest.approx(factor, abs=0.1)
+    assert "widen limits.outer_eye_mm" in fault and "`metric: false`" in fault
+    limits = {"outer_eye_mm": [45, 105]}
+    small = registry_of(tmp_path, axes=axes, landmarks="none", limits=limits)
+    assert check_folder(small, root, samples=1)["faults"] == []
 
 
 def test_a_sheet_of_nothing_and_to_nowhere(root: Path, tmp_path: Path) -> None:

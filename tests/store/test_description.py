@@ -113,6 +113,19 @@ def test_xarray_shows_what_our_reader_reads(version: Path) -> None:
 ROWS = random_manifest(N)
 
 
+def test_what_the_guide_says(version: Path) -> None:
+    """docs/explanation/store.md, "Without facefold"."""
+    faces, store = xr.open_zarr(version), open_store(version)
+    inside = faces.region_mask.sel(region="face").values
+    assert faces.weight.isel(vertex=inside).shape == (N, 45)
+    first, count = faces.points_at[12].values
+    points = faces.points_mm[first : first + count]
+    np.testing.assert_array_equal(points, store.read_ragged("points_mm", 12))
+    if store.form.int16:
+        vertices_mm = faces.vertices_from_middle_mm + faces.vertices_middle_mm
+        assert vertices_mm.dims == ("scan", "vertex", "xyz")
+
+
 def test_zarr_and_dask_show_the_same_bytes(version: Path) -> None:
     store, group = open_store(version), zarr.open_group(version, mode="r")
     for name, field in store.fields.items():

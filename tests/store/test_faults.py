@@ -9,6 +9,7 @@ import pytest
 from tests.s3_server import make_bucket
 from tests.store.faults import FAULTS, OWN_DISK, own_disks_possible, strike
 
+QUICK = {name for name in FAULTS if "S3" not in name} | {"S3: damaged object"}
 SEEDS = {"bit flip": 4, "truncation": 2, "deleted file": 3, "kill −9 of the writer": 3}
 
 
@@ -18,7 +19,12 @@ def bucket(s3_endpoint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "seed"), [(name, seed) for name in FAULTS for seed in range(SEEDS.get(name, 1))]
+    ("name", "seed"),
+    [
+        pytest.param(name, seed, marks=() if name in QUICK and not seed else pytest.mark.slow)
+        for name in FAULTS
+        for seed in range(SEEDS.get(name, 1))
+    ],
 )
 def test_old_or_new_and_mended(name: str, seed: int, tmp_path: Path, s3: str, bucket: None) -> None:
     if name in OWN_DISK and not own_disks_possible():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,3 +185,21 @@ def test_from_scan_to_store(
     assert (stored["reasons"], stored["landmark_error_mm"]) == ("small; late", None)
     assert stored["reason_codes"] == "size;coverage"
     assert stored["scan_to_mesh_p95_mm"] == 0.4
+
+
+def test_what_was_left_out_is_in_the_manifest(
+    scan: Scan, registration: Registration, tmp_path: Path
+) -> None:
+    record = ScanRecord(
+        *("s", "s:1", "1", "", "neutral", True),
+        *(Path("1.obj"), "obj", "mm", None, (), "0" * 64),
+    )
+    face = {"face": dict.fromkeys(("median", "p95"), 0.1)}
+    quality = Quality(face, face, None, 1.0, 0, 90.0, 0.1, "accept")
+    left_out = {"faces_clutter": 30, "faces_open": 1}
+    row = manifest_row(
+        record, replace(scan, left_out=left_out, left_out_share=0.25), registration, quality
+    )
+    assert json.loads(row["left_out"]) == left_out and row["left_out_share"] == 0.25
+    columns = {column.name: column.type for column in TABLES["manifest"]}
+    assert (columns["left_out"], columns["left_out_share"]) == ("string", "double")

@@ -26,7 +26,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from pipeline.errors import FacefoldError
+from pipeline.errors import Code, FacefoldError
 from pipeline.types import Array, RawLandmarks
 
 OUTER_EYES_68 = (36, 45)
@@ -110,7 +110,8 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
 def named_scheme(name: str) -> Scheme:
     """SCHEMES[name]. Raises FacefoldError that lists the known names."""
     if name not in SCHEMES:
-        raise FacefoldError(f"unknown landmark scheme {name!r}; use one of {', '.join(SCHEMES)}")
+        fault = f"unknown landmark scheme {name!r}; use one of {', '.join(SCHEMES)}"
+        raise FacefoldError(fault, Code.LANDMARKS_UNREADABLE)
     return SCHEMES[name]
 
 
@@ -119,7 +120,8 @@ def scheme_by_count(n: int) -> Scheme:
     found = next((known for known in SCHEMES.values() if len(known) == n), None)
     if found is None:
         known = ", ".join(f"{name} ({len(scheme)})" for name, scheme in SCHEMES.items())
-        raise FacefoldError(f"no landmark scheme has {n} points; known are {known}: name a scheme")
+        fault = f"no landmark scheme has {n} points; known are {known}: name a scheme"
+        raise FacefoldError(fault, Code.LANDMARKS_UNREADABLE)
     return found
 
 
@@ -152,7 +154,8 @@ def in_order(scheme_name: str, names: Sequence[str], points: Array) -> Array:
     if twice or max(rows) < 0:
         got = f"{', '.join(twice)} twice" if twice else f"none of its names but {', '.join(names)}"
         expected = ", ".join(scheme.point_names)
-        raise FacefoldError(f"landmarks of scheme {scheme_name}: got {got}, expected {expected}")
+        fault = f"landmarks of scheme {scheme_name}: got {got}, expected {expected}"
+        raise FacefoldError(fault, Code.LANDMARKS_UNREADABLE)
     found = points[rows]
     found[np.array(rows) < 0] = np.nan
     return found
@@ -169,7 +172,8 @@ def to_68(scheme_name: str, points: Array) -> Array:
     if points.shape != (len(scheme), 3):
         raise FacefoldError(
             f"landmarks of scheme {scheme_name}: got shape {points.shape}, expected"
-            f" ({len(scheme)}, 3); check the scheme"
+            f" ({len(scheme)}, 3); check the scheme",
+            Code.LANDMARKS_UNREADABLE,
         )
     found = np.full((68, 3), np.nan, np.result_type(points.dtype, np.float32))
     known = scheme.indices_68 >= 0
