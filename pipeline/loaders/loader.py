@@ -249,9 +249,10 @@ class FaceLoader(IterableDataset[Sample]):
         starts = steps.starts(epoch, position)
         if not starts:  # ranks have come since the state was loaded
             progress.go(epoch + 1, 0)
+        stride = steps.stride
         for first, batch in self._gathering.batches(steps, epoch, starts):
-            following = steps.following(epoch, first)
-            progress.go(following.epoch, following.position)
+            ends = first == starts[-1]
+            progress.go(epoch + ends, 0 if ends else first + stride)
             yield batch.pop()
 
     def _turns(self, worker: WorkerInfo, place: Place, resumed: bool) -> Iterator[Sample]:

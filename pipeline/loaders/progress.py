@@ -38,15 +38,19 @@ class Progress:
     def __init__(self, epoch: int = 0, position: int = 0) -> None:
         self.owner = os.getpid()
         self._memory = torch.zeros(2 + MOST_WORKERS, dtype=torch.int64).share_memory_()
+        self._view()
         self.go(epoch, position)
 
-    @property
-    def _start(self) -> Array:
-        return self._memory.numpy()[:2]
+    def _view(self) -> None:
+        array = self._memory.numpy()
+        self._start, self._entries = array[:2], array[2:]
 
-    @property
-    def _entries(self) -> Array:
-        return self._memory.numpy()[2:]
+    def __getstate__(self) -> tuple[int, torch.Tensor]:
+        return self.owner, self._memory
+
+    def __setstate__(self, state: tuple[int, torch.Tensor]) -> None:
+        self.owner, self._memory = state
+        self._view()
 
     def is_ours(self) -> bool:
         """This process has made it."""
@@ -59,8 +63,8 @@ class Progress:
 
     def go(self, epoch: int, position: int) -> None:
         """Begin there, workers too, whatever they have begun before."""
-        self._start[:] = epoch, position
-        self._entries[:] = 0
+        self._start[0], self._start[1] = epoch, position
+        self._entries.fill(0)
 
     def in_workers(self) -> bool:
         """Worker processes have begun an epoch since `go`."""

@@ -55,16 +55,10 @@ class Steps:
                 f"{self.batch_size}; take smaller batches, or drop_last=False"
             )
 
-    def following(self, epoch: int, first: int) -> Place:
-        """What comes after the step that begins at `first`."""
-        if self.starts(epoch, first + self.stride):
-            return Place(epoch, first + self.stride)
-        return Place(epoch + 1, 0)
-
     def next_turn(self, epoch: int, first: int, workers: int) -> Place:
         """A worker's step after the one that begins at `first`; the others' lie in between."""
         place = Place(epoch, first + workers * self.stride)
-        return place if self.following(epoch, first).epoch == epoch else self.next_epoch(place)
+        return place if self.starts(epoch, first + self.stride) else self.next_epoch(place)
 
     def next_epoch(self, place: Place) -> Place:
         """A worker's first step of the next epoch, nothing being left of this one.
