@@ -15,7 +15,7 @@ from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Axes, Limits
 from pipeline.stages import judged
-from pipeline.types import Array, Scan
+from pipeline.types import Array, Refusal, Scan
 from tests.registration.model_scans import make_scan, without_landmarks
 
 UPRIGHT = Axes(up="+y", forward="+z")
@@ -47,22 +47,24 @@ def declared(scan: Scan, unit: str, factor_mm: float, size: float, rotation: Arr
     )
 
 
-def refusal(scan: Scan, template: Template, axes: Axes | None) -> tuple[str, str]:
+def refusal(scan: Scan, template: Template, axes: Axes | None) -> Refusal | None:
     registration = register([scan], template.model)[0]
-    return judged(scan, registration, template, Gates(), axes, Limits())[:2]
+    return judged(scan, registration, template, Gates(), axes, Limits())[0]
 
 
 def test_centimetres_and_inches_are_told_apart_by_the_face(face: Scan, template: Template) -> None:
     """The two that the extent leaves open."""
     crop = replace(face, scan_id="crop")
     as_cm = declared(crop, "cm", 10.0, 1 / 2.54, np.eye(3))
-    assert refusal(declared(crop, "cm", 10.0, 1.0, np.eye(3)), template, UPRIGHT) == ("", "")
+    assert refusal(declared(crop, "cm", 10.0, 1.0, np.eye(3)), template, UPRIGHT) is None
     for axes in (UPRIGHT, None):
-        stage, reason = refusal(replace(as_cm, oriented=axes is not None), template, axes)
-        assert stage == "register" and reason.endswith("; likely in inch: a face is found so")
+        found = refusal(replace(as_cm, oriented=axes is not None), template, axes)
+        assert found is not None and found.kind == "register: no_face"
+        assert found.reason.endswith("; likely in inch: a face is found so")
     as_inch = declared(crop, "inch", 25.4, 2.54, np.eye(3))
-    stage, reason = refusal(as_inch, template, UPRIGHT)
-    assert stage == "register" and reason.endswith("; likely in cm: a face is found so")
+    found = refusal(as_inch, template, UPRIGHT)
+    assert found is not None and found.stage == "register"
+    assert found.reason.endswith("; likely in cm: a face is found so")
 
 
 def test_a_face_registered_in_wrong_axes_is_refused(face: Scan, template: Template) -> None:
@@ -72,13 +74,15 @@ def test_a_face_registered_in_wrong_axes_is_refused(face: Scan, template: Templa
     scan = declared(face, "mm", 1.0, 1.0, turn)
     registration = register([scan], template.model, starts=[rigid(turn)])[0]
     assert registration.status != "failed"
-    stage, reason, quality = judged(scan, registration, template, Gates(), lying, Limits())
-    assert stage == "quality" and quality is not None and quality.verdict == "reject"
+    found, quality = judged(scan, registration, template, Gates(), lying, Limits())
+    assert found is not None and quality is not None and quality.verdict == "reject"
+    assert found.kind == "quality: axes"
+    reason = found.reason
     assert reason.startswith("axes {up: +y, forward: +x}: registration shows a face turned ")
     assert "from upright, limit 50°; likely {up: +y, forward: +z}; where heads are" in reason
     # where profiles are expected, or nothing is declared, it is what the source holds
-    assert wrong_axes(registration, template.model, lying, Limits(turn_deg=100)) == ""
-    assert wrong_axes(registration, template.model, None, Limits()) == ""
+    assert wrong_axes(registration, template.model, lying, Limits(turn_deg=100)) is None
+    assert wrong_axes(registration, template.model, None, Limits()) is None
 
 
 def rigid(rotation: Array) -> Array:
@@ -92,8 +96,8 @@ def test_a_face_not_found_in_wrong_axes_names_the_likely_ones(
     face: Scan, template: Template, angle: int
 ) -> None:
     axes = next(a for a in CONVENTIONS if round(degrees_of(a.rotation())) == angle)
-    stage, reason = refusal(declared(face, "mm", 1.0, 1.0, axes.rotation()), template, axes)
-    assert stage and "likely {up: +y, forward: +z}" in reason
+    found = refusal(declared(face, "mm", 1.0, 1.0, axes.rotation()), template, axes)
+    assert found is not None and "likely {up: +y, forward: +z}" in found.reason
 
 
 def test_a_wrong_unit_and_wrong_axes_at_once(face: Scan, template: Template) -> None:

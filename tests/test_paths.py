@@ -71,7 +71,7 @@ def test_models_and_their_companions_by_text(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         load_model(str(tmp_path / "none.pkl"))
     with pytest.raises(ModelError, match="no regular file"):  # and not read without end
-        read_embedding(Path("/dev/zero"), np.array([[0, 1, 2]]))
+        read_embedding(Path("/dev/zero"), np.array([[0, 1, 2]]), np.eye(3))
 
 
 def test_files_by_text(tmp_path: Path) -> None:

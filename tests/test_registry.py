@@ -276,6 +276,9 @@ def test_paths_from_names() -> None:
     assert fill("{dir}/{stem}.pp", "x/a.abs.gz", {}) == "x/a.pp"
     assert fill("{dir}/../lmk/{subject}.txt", "x/scans/a.obj", {"subject": "7"}) == "x/lmk/7.txt"
     assert fill("{dir}/{stem}.pp", "a.obj", {}) == "a.pp"
+    for subject in ("", "..", "../..", "/etc"):  # which no file's name rules out
+        path = fill("{subject}/marks.txt", "a.obj", {"subject": subject})
+        assert path in ("marks.txt", "etc/marks.txt")
     assert any_path("{dir}/../lmk/{subject}.txt").fullmatch("x/lmk/7.txt")
     assert not any_path("{dir}/ldmks{stem}.txt").fullmatch("x/person7.txt")
 

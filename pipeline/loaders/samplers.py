@@ -72,12 +72,11 @@ def pairs(
 
     `same=("identity", "session")`: two frames of one session with different expressions, or with
     `differ="frame"` any two frames of it. Without `differ` it is `expression_class`, which is the
-    same word for all sources, or the sources' own `expression` in a store without it. Samples of
+    same word for all sources, or the sources' own `expression` where no sample has one. Samples of
     which a column of `differ` is unknown (null, "" or "unknown") are left out.
     """
     if differ is None:
-        harmonised = "expression_class" in _faces(dataset).store.column_names
-        differ = "expression_class" if harmonised else "expression"
+        differ = "expression_class" if _knows(_faces(dataset), "expression_class") else "expression"
     codes, classes = _faces(dataset).classes(*names("differ", differ))
     unknown = [any(_is_unknown(value) for value in values) for values in classes]
     differing = np.where(np.array(unknown)[codes], -1, codes)
@@ -86,6 +85,13 @@ def pairs(
 
 def _length(dataset: FaceDataset, length: int | None) -> int:
     return len(dataset) if length is None else whole("length", length, 1)
+
+
+def _knows(dataset: FaceDataset, column: str) -> bool:
+    """The store has the column, and it says something of some sample."""
+    if column not in dataset.store.column_names:
+        return False
+    return not all(_is_unknown(value) for (value,) in dataset.classes(column)[1])
 
 
 def _is_unknown(value: Any) -> bool:

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from pipeline.geometry.mesh import MIX, components, joined, lengths
 from pipeline.types import Array
+from pipeline.units import extent
 
 CLUTTER_SHARE = 0.02
 """What lies apart is clutter where it is a smaller share of the surface or of the points."""
@@ -25,6 +26,9 @@ GAP_QUANTILE, GAP_SAMPLES = 0.75, 2000
 """The gap of a cloud: most of its points, also where it is dense in parts, have a nearer one."""
 MOST_POINTS_LOST = 0.25
 """A cloud that would lose more of its points is no cloud with clutter: nothing tells which is."""
+
+MAJOR_SHARE = 0.05
+"""Of the vertices: parts with more may be the face."""
 
 
 def clutter_triangles(vertices: Array, faces: Array, areas: Array) -> Array:
@@ -67,6 +71,20 @@ def point_groups(points: Array) -> Array:
     tree = cKDTree(points, leafsize=32, balanced_tree=False)
     gap = float(np.quantile(tree.query(some, k=2)[0][:, 1], GAP_QUANTILE))
     return together(points, np.arange(len(points)), CELL_GAPS * gap)
+
+
+def part_extents(vertices: Array, faces: Array) -> list[float]:
+    """The extent of (V,3) vertices with (F,3) triangles, then those of their parts, if several.
+
+    Parts are connected triangles, or points near each other; the largest first, none with less than
+    MAJOR_SHARE of the vertices.
+    """
+    label = components(faces, len(vertices)) if len(faces) else point_groups(vertices)
+    count = np.bincount(label)
+    major = np.flatnonzero(count > MAJOR_SHARE * len(vertices))
+    major = major[np.argsort(-count[major], kind="stable")]
+    parts = [extent(vertices[label == part]) for part in major] if len(count) > 1 else []
+    return [extent(vertices), *parts]
 
 
 def together(points: Array, label: Array, cell: float) -> Array:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.geometry.mesh import components
 from pipeline.landmarks.check import average_face
 from pipeline.landmarks.schemes import OUTER_EYES_68
-from pipeline.normalise.clutter import point_groups
+from pipeline.normalise.clutter import part_extents
 from pipeline.normalise.surface import Cleaned
 from pipeline.registry import Limits
 from pipeline.types import Array
-from pipeline.units import EYE_SLACK, OUTER_EYE_MM, UNITS, Size, extent, fitting_units
-
-MAJOR_SHARE = 0.05
-"""Of the vertices: parts with more may be the face."""
+from pipeline.units import EYE_SLACK, OUTER_EYE_MM, UNITS, Size, fitting_units
 
 FACE_RATIO = (0.6, 1.5)
 """Median distance between landmarks relative to an average face's: 0.62–1.52 over 400 ICT faces,
@@ -79,20 +75,6 @@ def _extent(unit: str, surface: Cleaned, scale: float, limits: Limits) -> Size:
         if not number and fitting_units([part]):
             break
     return found._replace(what=f"largest extent {{}}, in {len(parts)} large parts,")
-
-
-def part_extents(vertices: Array, faces: Array) -> list[float]:
-    """The extent of (V,3) vertices with (F,3) triangles, then those of their parts, if several.
-
-    Parts are connected triangles, or points near each other; the largest first, none with less than
-    MAJOR_SHARE of the vertices.
-    """
-    label = components(faces, len(vertices)) if len(faces) else point_groups(vertices)
-    count = np.bincount(label)
-    major = np.flatnonzero(count > MAJOR_SHARE * len(vertices))
-    major = major[np.argsort(-count[major], kind="stable")]
-    parts = [extent(vertices[label == part]) for part in major] if len(count) > 1 else []
-    return [extent(vertices), *parts]
 
 
 def face_ratio(marks_68: Array) -> float:

@@ -15,7 +15,7 @@ from pipeline.errors import Code, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import umeyama
 from pipeline.normalise.axes import contradiction, degrees_of, likely_axes, said
-from pipeline.normalise.size import part_extents
+from pipeline.normalise.clutter import part_extents
 from pipeline.quality.gates import Gates
 from pipeline.registration.search import search
 from pipeline.registration.template import Template

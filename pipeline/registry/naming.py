@@ -118,12 +118,13 @@ def path_template(template: str) -> set[str]:
 
 
 def fill(template: str, relative: str, groups: Mapping[str, str], following: str = "*") -> str:
-    """A path template with the groups, folder and stem of the scan at `relative`.
+    """A path template with the groups, folder and stem of the scan at `relative`; whatever the
+    groups are, it stays below the root.
 
     `following` stands for a number that is looked for, `{name+next}`. FormatError where a shifted
     group is no number.
     """
-    return posixpath.normpath(filled(template, relative, groups, following))
+    return posixpath.normpath("/" + filled(template, relative, groups, following)).lstrip("/")
 
 
 def filled(template: str, relative: str, groups: Mapping[str, str], following: str = "*") -> str:

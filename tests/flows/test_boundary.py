@@ -143,7 +143,8 @@ def test_locks_that_a_file_system_does_not_give(
     monkeypatch.setattr("fcntl.flock", no_locks)
     run = facefold_here("prune", store, "--keep", 0)
     assert run.status == 2 and "Traceback" not in run.stderr
-    assert run.stderr.startswith(f"facefold: {store}/.publishing: No locks available; ")
+    told = f"facefold: {store}/.publishing: this file system has no file locks"
+    assert run.stderr.startswith(told) and run.stderr.count("\n") == 1
 
 
 def test_a_head_of_five_thousand_letters(tmp_path: Path, facefold_here: Callable[..., Run]) -> None:
@@ -152,7 +153,8 @@ def test_a_head_of_five_thousand_letters(tmp_path: Path, facefold_here: Callable
         (tmp_path / "store" / "HEAD").write_text(head)
         run = facefold_here("inspect", "store")
         assert run.status == 2 and len(run.stderr) < 400 and is_safe(run.stderr)
-        assert "not in versions/" in run.stderr
+        assert "store/HEAD: " in run.stderr
+        assert run.stderr.count("\n") == 1 and "name one" in run.stderr
 
 
 def test_a_folder_of_something_else_is_no_store(
@@ -163,12 +165,8 @@ def test_a_folder_of_something_else_is_no_store(
     (tmp_path / "home" / "thesis.tex").write_text("")
     run = facefold_here("subset", "store", "--where", "True", "--out", "home")
     assert run.status == 2
-    assert "is no store, and holds thesis.tex; name a new folder, or an empty one" in run.stderr
+    assert "home: holds what belongs to no store ('thesis.tex'); name an empty" in run.stderr
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.tex"]
-    again = facefold_here("subset", "store", "--where", "True", "--out", "new")
-    (tmp_path / "new" / "notes.txt").write_text("")  # a store that people added to stays one
-    more = facefold_here("subset", "store", "--where", "source == 's1'", "--out", "new")
-    assert again.status == more.status == 0
 
 
 def test_tables_and_lines_show_names_escaped(screen: io.StringIO) -> None:
