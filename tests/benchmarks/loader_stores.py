@@ -169,6 +169,7 @@ def _long_manifest(n: int, random: np.random.Generator) -> pa.Table:
         "string": lambda: np.full(n, "train"),
         "bool": lambda: np.ones(n, bool),
         "int32": lambda: np.zeros(n, np.int32),
+        "int64": lambda: np.zeros(n, np.int64),
         "double": lambda: random.random(n),
     }
     columns = {
