@@ -1,3 +1,3 @@
 """facefold: many 3D face scan datasets folded into one metric, registered, sharded dataset."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
