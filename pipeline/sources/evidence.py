@@ -26,7 +26,7 @@ from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Limits
 from pipeline.registry.skeleton import FILL
 from pipeline.types import Array, RawScan, Scan
-from pipeline.units import UNITS, UnitFinding, find_unit
+from pipeline.units import EXTENT_MM, UNITS, UnitFinding, extent, find_unit
 
 MAX_RESIDUAL_MM = 10.0
 """Landmarks of a face, in the right order, lie this near to those of an average face of their size
@@ -212,7 +212,8 @@ def pose_of(sample: Sample) -> Pose | str:
             faces[name] = search(template(), scan)[0].numpy()
         except RegistrationError as error:
             fault = str(error)
-    likely = faces or fitting
+    # without a face, a part of the right size beside larger ones tells nothing
+    likely = list(faces) or [name for name, scan in fitting.items() if fits_whole(scan)]
     if len(likely) != 1:
         return f"a face in {' and in '.join(likely)}" if likely else fault
     (name,) = likely
@@ -220,6 +221,11 @@ def pose_of(sample: Sample) -> Pose | str:
     seen = "and a face by its shape" if faces else "but no face was found on it"
     evidence = f"{size:.0f} mm large in {name}, {seen}"
     return Pose(faces.get(name), UnitFinding(name, UNITS[name], evidence))
+
+
+def fits_whole(scan: Scan) -> bool:
+    low, high = EXTENT_MM
+    return low <= extent(scan.vertices_mm) <= high
 
 
 def common_axes(rotations: Sequence[Array]) -> tuple[object, str]:

@@ -30,6 +30,7 @@ from prefect.settings import (
 from flows import artifacts
 from flows.artifacts import progress_artifact, publish_artifacts, summary_markdown
 from flows.progress import SourceCount, Watch
+from pipeline.errors import Code
 from tests.flows.conftest import Demo
 
 SUMMARY = {
@@ -43,7 +44,7 @@ SPENT = {"read": 1.0, "register": 8.0, "judge": 1.0}
 
 def worked(seen: Watch, scans: int = 40) -> Watch:
     seen.phase("registering", 80)
-    seen.batch("a", scans - 4, {"read: the file is empty": 4}, SPENT, SPENT)
+    seen.batch("a", scans - 4, {"read: unreadable": 4}, SPENT, SPENT)
     return seen
 
 
@@ -153,7 +154,12 @@ def test_tables_and_summary_are_told_at_the_end(
     with flow_run(api, tmp_path):
         publish_artifacts(SUMMARY, worked(watched()).report())
     assert [body["key"] for body in bodies] == ["build-sources", "build-rejects", "build-summary"]
-    reject = {"scans": 4, "stage": "read", "reason": "the file is empty"}
+    reject = {
+        "scans": 4,
+        "stage": "read",
+        "code": "unreadable",
+        "meaning": Code.UNREADABLE.meaning,
+    }
     assert json.loads(bodies[1]["data"]) == [reject]
     assert "`/data/unified.zarr`" in bodies[2]["data"]
 

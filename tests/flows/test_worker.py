@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.worker import Batch, Finished, at_hand
+from pipeline.errors import Code
 from pipeline.flame.stand_in import stand_in
 from pipeline.plan import make_plan
 from pipeline.stage_files import scan_path
@@ -29,7 +30,6 @@ def test_a_file_that_has_gone_since_the_plan_is_left_over_and_stops_no_other(
     batch = Batch(plan.works, tmp_path, tmp_path, tmp_path, "", 1.0)
     finished = Finished()
     assert at_hand(batch, recipe, finished) == list(plan.works[1:])
-    [(work, reason)] = finished.unfinished
-    assert work is plan.works[0] and reason.endswith(
-        "p0_neutral.obj has gone since the build began"
-    )
+    [(work, refusal)] = finished.unfinished
+    assert work is plan.works[0] and refusal.code is Code.UNREADABLE
+    assert refusal.reason.endswith("p0_neutral.obj has gone since the build began")

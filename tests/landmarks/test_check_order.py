@@ -87,7 +87,7 @@ def test_real_scans_say_nothing(shared_data: Path) -> None:
 def test_faces_with_strong_expressions_say_nothing(people: int, shared_data: Path) -> None:
     with np.load(shared_data / "ict" / "ict_facekit_light.npz") as ict:
         marks = ict["landmarks68"]
-        neutral, people, moves = (
+        neutral, identities, moves = (
             10 * ict[key].astype(np.float64)[..., marks, :]
             for key in ("neutral", "identity_modes", "expression_modes")
         )
@@ -97,7 +97,7 @@ def test_faces_with_strong_expressions_say_nothing(people: int, shared_data: Pat
     for i in range(people):
         weights = np.where(rng.random(len(moves)) < 0.06, rng.uniform(0.3, 1, len(moves)), 0)
         weights[jaw] = rng.uniform(0.5, 1) * (i % 2)
-        face = neutral + np.tensordot(rng.normal(size=100), people, 1)
+        face = neutral + np.tensordot(rng.normal(size=100), identities, 1)
         face = any_pose(face + np.tensordot(weights, moves, 1), rng)
         name = ("ibug68", "fg7", "bu83", "bosphorus22")[i % 4]
         faults += check_order(name, in_scheme(name, face))

@@ -202,7 +202,8 @@ def test_status_says_what_is_wrong(template: Template) -> None:
     rare = everywhere & (np.arange(n) % 20 == 0)
 
     def status(distance: Array, valid: Array, change: torch.Tensor) -> tuple[str, str]:
-        return status_of(template, distance, valid, change, RegistrationOptions())
+        found = status_of(template, distance, valid, change, RegistrationOptions())
+        return found.status, found.reason
 
     assert status(near, everywhere, still) == ("converged", "")
     assert status(near, everywhere, still + 0.3)[0] == "iteration limit"
