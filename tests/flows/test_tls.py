@@ -79,7 +79,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def surroundings(folder: Path) -> dict[str, str]:
     python = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {**os.environ, **SURROUNDINGS, "SLEEP_S": "0", "HOME": str(folder), "PATH": python}
+    # a build in this process leaves Dask's settings of its workers behind
+    here = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
+    return {**here, **SURROUNDINGS, "SLEEP_S": "0", "HOME": str(folder), "PATH": python}
 
 
 def run(folder: Path, block: str) -> None:
