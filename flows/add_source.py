@@ -38,7 +38,7 @@ def add_source(
     `registry` is an id or a YAML file. Writes `<id>_check.png` and, of the scans that could be
     registered, `<id>_registered.png` into `out`.
     """
-    torch_device(device)  # a GPU that is not there is told before any work
+    torch_device(device)  # a missing GPU is reported before any work
     source, face = load_registry(registry), load_model(model, embedding)
     with run_log():
         note_model(face)
@@ -50,8 +50,8 @@ def add_source(
         if logged():
             note("; ".join([f"{source.id}: {verdict}", *reasons]))
     rows = sample_rows(tried)
-    told = "\n\n".join(map(escaped, [f"{source.id}: {verdict}", *reasons]))
-    create_table_artifact(table_rows(rows), key="add-source", description=told)
+    description = "\n\n".join(map(escaped, [f"{source.id}: {verdict}", *reasons]))
+    create_table_artifact(table_rows(rows), key="add-source", description=description)
     picture = out / f"{source.id}_registered.png"
     return {
         "source": source.id,

@@ -15,7 +15,7 @@ axes, landmarks, defects, and registration against the truth.
 
 - *True size*: `no` keeps its rows out of `train`, `val` and `test` (see `store.md`).
 - *Axes*: up, forward; `unknown` lets registration search any pose.
-- *Neutral*: the expressions that count as neutral; `none told` where names do not tell.
+- *Neutral*: the expressions that count as neutral; `none stated` if names do not say.
 
 | id | dataset | format | unit | true size | axes | landmarks | neutral | benchmark |
 |---|---|---|---|---|---|---|---|---|
@@ -38,7 +38,7 @@ def _row(registry: SourceRegistry) -> str:
         )
         axes = f"{registry.axes.up}, {registry.axes.forward}{tilt}"
     landmarks = registry.landmarks.scheme if registry.landmarks else "none"
-    neutral = "all" if registry.neutral is None else ", ".join(registry.neutral) or "none told"
+    neutral = "all" if registry.neutral is None else ", ".join(registry.neutral) or "none stated"
     cells = (
         f"[`{registry.id}`](../../registries/{registry.id}.yaml)",
         registry.title,

@@ -121,18 +121,20 @@ def test_each_failure_has_its_stage_and_its_reason(done: Done, works: list[Work]
     found = {result.scan_id.split(":")[1]: result for result in last}
     wanted = {
         "s01/session_1/neutral_0097": ("", ""),
-        "s01/session_2/smile_0080": ("read", "cut off"),
-        "s02/session_1/smile_0363": ("landmarks", "No such file"),
-        "s09/session_1/neutral_0001": ("register", "42 vertices, expected at least 100"),
-        "s09/session_1/neutral_0002": ("normalise", "likely in mm"),
-        "s09/session_1/neutral_0003": ("normalise", "landmarks are more than"),
+        "s01/session_2/smile_0080": ("read: damaged", "cut off"),
+        "s02/session_1/smile_0363": ("landmarks: landmarks_unreadable", "No such file"),
+        "s09/session_1/neutral_0001": ("register: too_few_points", "42 vertices, expected at"),
+        "s09/session_1/neutral_0002": ("normalise: size", "likely in mm"),
+        "s09/session_1/neutral_0003": ("normalise: landmarks_apart", "landmarks are more than"),
     }
-    assert {name: result.stage for name, result in found.items()} == {
-        name: stage for name, (stage, _) in wanted.items()
+    assert {name: one.refusal.kind if one.refusal else "" for name, one in found.items()} == {
+        name: kind for name, (kind, _) in wanted.items()
     }
     for name, (_, word) in wanted.items():
         assert word in found[name].reason
         assert found[name].kept == (name == GOOD.split(":")[1])
+    apart = found["s09/session_1/neutral_0003"].refusal
+    assert apart is not None and apart.figures["median_distance_mm"] > 25
 
 
 def test_every_stage_that_was_gone_through_has_a_result(done: Done, works: list[Work]) -> None:

@@ -61,9 +61,7 @@ def normalise(
     show a face turned away from `axes`.
     """
     limits = limits or Limits()
-    if own is None:
-        own = np.diag([scale, scale, scale, 1.0])
-    else:
+    if own is not None:
         scale = float(np.cbrt(np.linalg.det(own[:3, :3])))
     surface = _cleaned(scan_id, raw)
     marks_68 = None
@@ -73,7 +71,7 @@ def normalise(
     found = find_unit(unit, sizes_of(unit, surface, scale, marks_68, limits))
     matrix = np.eye(4)
     matrix[:3, :3] = found.mm * (np.eye(3) if axes is None else axes.rotation())
-    matrix = matrix @ own
+    matrix = matrix @ (np.diag([scale, scale, scale, 1.0]) if own is None else own)
     vertices, matrix = centred(transform(matrix, surface.vertices), matrix)
     faces = surface.faces
     if len(faces):
@@ -84,10 +82,7 @@ def normalise(
         landmarks_mm = transform(matrix, landmarks)
         confidence = np.asarray(np.isfinite(landmarks_mm).all(axis=1), np.float32)
         _check_near(scan_id, landmarks_mm, vertices)
-        with in_stage("landmarks"):
-            _check_order(scan_id, scheme, landmarks_mm)
-            marks_mm = to_68(scheme, landmarks_mm)
-            check_side(scan_id, marks_mm, vertices, normals)
+        marks_mm = _checked_order(scan_id, scheme, landmarks_mm, vertices, normals)
         if axes is not None:
             check_axes(scan_id, axes, marks_mm, limits.turn_deg)
     left_out, share = _left_out(raw, surface)
@@ -185,11 +180,17 @@ def _check_near(scan_id: str, landmarks_mm: Array, vertices_mm: Array) -> None:
         )
 
 
-def _check_order(scan_id: str, scheme: str, landmarks_mm: Array) -> None:
-    faults = check_order(scheme, landmarks_mm)
-    if faults:
-        remedy = f"check that the file's landmarks are those of scheme {scheme}, in its order"
-        raise FormatError(scan_id, "; ".join(faults), remedy, Code.LANDMARKS_ORDER)
+def _checked_order(
+    scan_id: str, scheme: str, landmarks_mm: Array, vertices_mm: Array, normals: Array
+) -> Array:
+    """(68,3) iBUG landmarks, once they are known to be in their scheme's order and unmirrored."""
+    with in_stage("landmarks"):
+        if faults := check_order(scheme, landmarks_mm):
+            remedy = f"check that the file's landmarks are those of scheme {scheme}, in its order"
+            raise FormatError(scan_id, "; ".join(faults), remedy, Code.LANDMARKS_ORDER)
+        marks_mm = to_68(scheme, landmarks_mm)
+        check_side(scan_id, marks_mm, vertices_mm, normals)
+    return marks_mm
 
 
 def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
