@@ -39,6 +39,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.ledger import open_ledger, outcomes
 from pipeline.plan import Plan, ledger_path, make_plan
 from pipeline.store import ModelTag, publish
+from pipeline.store.topology import Topology
 from pipeline.store.writer import stage
 from tests.simulated import SURROUNDINGS, write_simulated
 
@@ -190,7 +191,7 @@ class Build:
         assembly = assemble(*facts, assembly_digest(*facts))
         keys = [work.keys.register for work in assembly.order.works]
         store = config.store_folder
-        staging = stage(store, config.form(len(keys), tag))
+        staging = stage(store, config.form(len(keys), tag), Topology.of(self.model))
         receipt = write_rows(staging, 0, config.work, keys, config.points_per_scan, tag.digest)
         tables = (assembly.manifest, assembly.quarantine, assembly.excluded)
         return publish(store, staging, [receipt], *tables, provenance=assembly.provenance)
