@@ -26,6 +26,7 @@ from pipeline.row_order import RowOrder, row_order
 from pipeline.stage_files import load_row, result_path
 from pipeline.stages import Work
 from pipeline.store import current_version, stack_rows
+from pipeline.store.documents import content_of, parsed
 from pipeline.store.layout import HEAD
 from pipeline.store.schema import NON_METRIC, ModelTag
 from pipeline.store.tables import table
@@ -319,12 +320,13 @@ def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str,
 
 
 def published_as(config: BuildConfig, digest: str) -> Path | None:
-    """The store's current version where it was published from an assembly with this digest, and
-    its rows are in order where they have to be."""
+    """The store's current version if it was published from an assembly with this digest, and its
+    rows are in order if they have to be. Raises StoreError for a damaged version."""
     if not (config.store_folder / HEAD).is_file():
         return None
     version = current_version(config.store_folder)
-    provenance = json.loads((version / "provenance.json").read_bytes())
+    path = version / "provenance.json"
+    provenance = parsed(content_of(path), path)
     if config.sort_rows and provenance.get("row_order") != BY_IDENTITY:
         return None
     return version if provenance.get("assembly") == digest else None

@@ -23,7 +23,7 @@ from pipeline.assembly import (
     summarise,
 )
 from pipeline.config import BuildConfig
-from pipeline.errors import Code, FacefoldError
+from pipeline.errors import Code, FacefoldError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.plan import Plan, make_plan
@@ -391,6 +391,9 @@ def test_a_version_is_found_by_the_assembly_it_was_published_from(folder: Path) 
         assert published_as(config, told) == versions[told]
         in_order = versions[told] if seed == 0 else None
         assert published_as(build_of(folder, "lab", sort_rows=True), told) == in_order
+    (versions[told] / "provenance.json").write_text("{cut")
+    with pytest.raises(StoreError, match=r"provenance\.json"):
+        published_as(config, told)
     assert published_as(config, "a" * 64) is None
     assert published_as(config, "c" * 64) is None
 
