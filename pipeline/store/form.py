@@ -78,7 +78,8 @@ class Form:
             raise StoreError(f"profile: got {self.profile!r}, expected {' or '.join(CHUNK_ROWS)}")
         known = extra_fields()
         if unknown := [name for name in self.extras if name not in known]:
-            raise StoreError(f"extras: got {shown(unknown[0])}, expected some of {', '.join(known)}")
+            expected = ", ".join(known)
+            raise StoreError(f"extras: got {shown(unknown[0])}, expected some of {expected}")
         groups = {known[name].group for name in self.extras} - {""}
         if bad := [g for g in groups if self.per_scan.get(g, 0) < 1]:
             raise StoreError(f"per_scan: says nothing of {bad[0]!r}; name the most a scan may have")
