@@ -47,7 +47,8 @@ def row_lengths(path: Path, rows: Words, element: Element) -> Array:
             place = np.zeros(len(rows.starts), bool)
             place[rows.first[:-1] + needed] = True
             lengths = floats_of_text(path, rows.only(place), what)
-            odd = np.flatnonzero(~((lengths >= 0) & (lengths <= rows.sizes) & (lengths % 1 == 0)))
+            fits = (lengths >= 0) & (lengths <= rows.sizes) & (lengths == np.round(lengths))
+            odd = np.flatnonzero(~fits)
             if odd.size:
                 fault = f"{what}: row {odd[0]} has a list of {lengths[odd[0]]:g} values"
                 raise FormatError(path, f"{fault} in {rows.sizes[odd[0]]}", COPY_AGAIN)

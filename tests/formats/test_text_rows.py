@@ -126,6 +126,9 @@ def test_a_ply_with_lists_of_several_lengths(tmp_path: Path) -> None:
     for length, fault in (
         ("10", "row 0 has a list of 10 values in 9"),
         ("-1", "a list of -1"),
+        ("2.5", "a list of 2.5"),
+        ("inf", "a list of inf"),
+        ("nan", "a list of nan"),
         ("x", "x"),
     ):
         path.write_text(header + rows.replace("7 3 0", f"7 {length} 0"))
