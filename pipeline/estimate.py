@@ -45,9 +45,9 @@ START_SECONDS = 15.0
 WRITE_BYTES = 100e6
 """Of a version a second: each byte is read from results, written, read back and summed."""
 STATE_BYTES = 12_000_000
-"""Of Prefect's database, its log included: 5.6 MB after a first small build."""
+"""Prefect's database with its log: 5.6 MB after a first small build."""
 RECIPE_BYTES = 100_000
-"""Of what workers have to know of a source."""
+"""What workers have to know of a source."""
 LEDGER_BYTES, LOG_BYTES, MOST_LOG_BYTES = 2_500, 24_000, 2**26
 """Of a scan in the ledger, and in its log, which is emptied when it has reached the last."""
 FULL_BYTES = 100_000
