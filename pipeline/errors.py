@@ -245,8 +245,8 @@ class MachineError(FacefoldError):
 
 
 def database_error(path: Path | str, what: str, error: Exception, remedy: str) -> FacefoldError:
-    """The error for a SQLite database that cannot be used. `remedy` is for one that is damaged; a disk
-    that is full, read-only or failing has its own."""
+    """The error for a SQLite database that cannot be used. `remedy` is for one that is damaged; a
+    disk that is full, read-only or failing has its own."""
     if getattr(error, "sqlite_errorname", "").startswith(DISK_FAULTS_OF_SQLITE):
         remedy = "the disk is full, read-only or failing: make room there, then run it again"
     return FacefoldError(f"{path}: no usable {what} ({error}); {remedy}")
