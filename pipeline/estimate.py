@@ -49,7 +49,7 @@ STATE_BYTES = 12_000_000
 RECIPE_BYTES = 100_000
 """What workers have to know of a source."""
 LEDGER_BYTES, LOG_BYTES, MOST_LOG_BYTES = 2_500, 24_000, 2**26
-"""Of a scan in the ledger, and in its log, which is emptied when it has reached the last."""
+"""What a scan takes in the ledger, and in its log, which is emptied at the last of these."""
 FULL_BYTES = 100_000
 """A disk with less than that free is full: SQLite writes pages of 4 kB, and some at a time."""
 
@@ -82,9 +82,9 @@ class Estimate:
     store_bytes: int
     """Of the rows that are written."""
     shared_bytes: int
-    """Of the model and the recipes, which are files for workers while scans are registered."""
+    """Size of model and recipes, which are files for workers while scans are registered."""
     state_bytes: int
-    """Of the ledger and of Prefect's database."""
+    """Size of the ledger and of Prefect's database."""
     seconds: float
     """Of the clock, on the build's workers."""
 
@@ -136,7 +136,7 @@ def estimate(
 
 
 def model_bytes(model: FlameModel) -> int:
-    """Of its arrays, which make the file that workers read it from."""
+    """Size of its arrays, which make the file that workers read it from."""
     arrays = (getattr(model, field.name) for field in dataclass_fields(model))
     return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
 

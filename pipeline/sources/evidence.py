@@ -26,7 +26,7 @@ from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Limits
 from pipeline.registry.skeleton import FILL
 from pipeline.types import Array, RawScan, Scan
-from pipeline.units import EXTENT_MM, UNITS, UnitFinding, extent, find_unit
+from pipeline.units import EXTENT_MM, UNITS, UnitFinding, extent, find_unit, outside
 
 MAX_RESIDUAL_MM = 10.0
 """Landmarks of a face, in the right order, lie this near to those of an average face of their size
@@ -224,8 +224,8 @@ def pose_of(sample: Sample) -> Pose | str:
 
 
 def fits_whole(scan: Scan) -> bool:
-    low, high = EXTENT_MM
-    return low <= extent(scan.vertices_mm) <= high
+    """Whether all of the scan, not only a part, has a face's extent."""
+    return not outside(extent(scan.vertices_mm), EXTENT_MM, slack=0.0)
 
 
 def common_axes(rotations: Sequence[Array]) -> tuple[object, str]:
