@@ -248,7 +248,9 @@ def accelerated(rank: int, dataset: FaceDataset, port: int, folder: Path) -> Non
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     from accelerate import Accelerator, DataLoaderConfiguration
+    from accelerate.state import AcceleratorState
 
+    AcceleratorState._reset_state(reset_partial_state=True)  # forked: another test's may be there
     accelerator = Accelerator(cpu=True)
     faces = t.loader(dataset, batch_size=4)
     both = t.wanted(dataset, batch_size=8, rank=0, world=1)
