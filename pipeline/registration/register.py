@@ -15,6 +15,7 @@ from torch import Tensor
 from pipeline.errors import Code, FacefoldError, RegistrationError
 from pipeline.flame.lbs import pose_vertices
 from pipeline.flame.model import FlameModel
+from pipeline.registration.calibration import LandmarkCalibration
 from pipeline.registration.coefficients import (
     Coefficients,
     concatenate,
@@ -64,6 +65,7 @@ def register(
     device: str | torch.device = "cpu",
     starts: Sequence[Array | None] | None = None,
     group: Sequence[str | None] | None = None,
+    calibrations: Sequence[LandmarkCalibration | None] | None = None,
 ) -> list[Registration]:
     """The model's topology laid onto each scan, in the scan's own frame and true size.
 
@@ -71,6 +73,7 @@ def register(
     the template to the scan in millimetres where it is known; landmarks or a search find it
     elsewhere. Scans with the same name in `group` are of one person: they share one identity, with
     an expression and a pose each, and one `neutral_mm`, the mean of what each of them shows.
+    `calibrations` says of each scan what is known of its source's landmarks, if anything is.
 
     A scan that cannot be registered gives a `Registration` of status "failed" with the reason, and
     finite arrays (the model at rest); it never disturbs the others. Raises RegistrationError for

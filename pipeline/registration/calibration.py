@@ -1,0 +1,70 @@
+"""Where a source puts its landmarks against the model's, and how surely: offsets and noise.
+
+A landmark of a scan is the model's landmark, moved along the surface by what the source's
+definition of it differs, plus noise. Of a single file the offset is not known: it counts with the
+spread that definitions of such a landmark have (`DEFINITION_MM`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import RegistrationError
+from pipeline.flame.model import LandmarkEmbedding
+from pipeline.types import Array
+
+NOISE_MM = 1.0
+"""Standard deviation an axis of one annotator's landmarks where nothing was measured: people who
+follow one definition come 1–2 mm apart."""
+
+OWN_DEFINITION_MM = 1.0
+"""Of points of the user's own: both their places on the template and on scans follow one mind."""
+
+_CONTOUR, _BROW_END, _BROW, _LINE, _STABLE = 15.0, 7.0, 3.0, 2.5, 0.8
+DEFINITION_MM = np.full(68, _LINE)
+"""(68,) standard deviation along the surface of what definitions of an iBUG landmark differ by.
+
+Tight for corners and tips, which have one place; loose along lines (brows, lips, lids, the ridge of
+the nose), which annotators divide differently; the ends of the brows and the contour have no place at all.
+"""
+DEFINITION_MM[[39, 42, 48, 54, 30, 33]] = _STABLE
+DEFINITION_MM[[36, 45]] = 1.2
+DEFINITION_MM[17:27] = _BROW
+DEFINITION_MM[[17, 26]] = _BROW_END
+DEFINITION_MM[:17] = _CONTOUR
+
+
+@dataclass(frozen=True, eq=False)
+class LandmarkCalibration:
+    """For the L landmarks of a model's embedding, in its order.
+
+    A source's landmark lies at the model's plus `offset_mm` turned by the pose; the offset is known
+    to `offset_std_mm`, along the surface, and one scan's landmark has noise of `noise_mm` an axis.
+    """
+
+    scheme: str
+    offset_mm: Array  # (L,3) in the model's rest frame, tangential
+    offset_std_mm: Array  # (L,)
+    noise_mm: Array  # (L,)
+    scans: int
+    """From how many scans it was estimated; 0 for what is known of definitions in general."""
+
+    def __post_init__(self) -> None:
+        n = len(self.noise_mm)
+        if self.offset_mm.shape != (n, 3) or self.offset_std_mm.shape != (n,):
+            shapes = self.offset_mm.shape, self.offset_std_mm.shape, self.noise_mm.shape
+            raise RegistrationError(f"calibration of {self.scheme}: arrays of shapes {shapes}")
+        spreads = np.concatenate([self.offset_std_mm, self.noise_mm])
+        if not (np.isfinite(self.offset_mm).all() and (spreads >= 0).all()):
+            raise RegistrationError(
+                f"calibration of {self.scheme}: expected finite offsets and spreads ≥ 0"
+            )
+
+
+def general_calibration(embedding: LandmarkEmbedding, scheme: str) -> LandmarkCalibration:
+    """What is known of a single file: no offset, with the spread of definitions."""
+    names, n = embedding.indices_68, len(embedding.indices_68)
+    spread = np.full(n, OWN_DEFINITION_MM) if embedding.in_order else DEFINITION_MM[names]
+    return LandmarkCalibration(scheme, np.zeros((n, 3)), spread, np.full(n, NOISE_MM), 0)
