@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import trimesh
-from ict_cases import Case, scan_of
+from cases import Case, scan_of
 
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import umeyama
