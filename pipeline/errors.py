@@ -154,6 +154,37 @@ class Code(StrEnum):
         "relief or normals are not those of a face",
         "check that the scan shows a face",
     )
+    SLID = (
+        "slid",
+        "a part of the registered face is stretched against the model, or lies where the surface is "
+        "curved as another part: it slid along the surface",
+        "look at the part; give landmarks of mouth and eye corners",
+    )
+    UNCERTAIN = (
+        "uncertain",
+        "the scan does not determine where a part of the face is",
+        "look at the part; give landmarks; use a finer scan",
+    )
+    NOT_SHOWN = (
+        "not_shown",
+        "the scan does not show eyes or lips as faces have them: it is smooth, or they are covered",
+        "look at the scan; leave out scans without eyes or lips",
+    )
+    COVERED = (
+        "covered",
+        "something lies in front of the face: hair, a scarf, a hand",
+        "look at the scan; crop it",
+    )
+    ROUGH = (
+        "rough",
+        "the surface is wavy, doubled or full of spikes: motion, noise",
+        "look at the scan; use another capture",
+    )
+    NOT_NEUTRAL = (
+        "not_neutral",
+        "the source files the scan as neutral, and its mouth is open",
+        "correct what the registry calls neutral",
+    )
     CLUTTER = (
         "clutter",
         "a large share of the file was removed or not read",

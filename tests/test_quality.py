@@ -20,7 +20,7 @@ from pipeline.geometry.closest import SurfaceIndex
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.quality import GATES, Gates, assess, gates_from, gates_within
-from pipeline.quality.measures import statistics
+from pipeline.quality.surface import statistics
 from pipeline.registry import Limits
 from pipeline.types import Array, Quality, Registration, Scan
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pipeline.errors import ModelError
 from pipeline.flame.model import FlameModel
 from pipeline.quality.declared import gates_within, likely_instead, wrong_axes
-from pipeline.quality.gates import GATES, Gates, gates_from
+from pipeline.quality.gates import GATES, Gates, findings_of, gates_from
 from pipeline.quality.measures import Measures, measure
 from pipeline.types import Quality, Registration, Scan, Verdict
 
@@ -19,6 +19,7 @@ __all__ = [
     "Gates",
     "Measures",
     "assess",
+    "findings_of",
     "gates_from",
     "gates_within",
     "likely_instead",
@@ -30,9 +31,14 @@ DEFAULT_GATES = Gates()
 
 
 def assess(
-    scan: Scan, registration: Registration, model: FlameModel, gates: Gates = DEFAULT_GATES
+    scan: Scan,
+    registration: Registration,
+    model: FlameModel,
+    gates: Gates = DEFAULT_GATES,
+    neutral: bool = False,
 ) -> Quality:
-    """Measures a registration and judges it by every gate of GATES.
+    """Measures a registration and judges it by every gate of GATES. `neutral`: the source files
+    the scan as neutral.
 
     The verdict is the worst finding's; its reasons name the measure, its value and the limit. A bad
     registration is a verdict, never an error; a registration of another model is a ModelError.
@@ -42,8 +48,8 @@ def assess(
             f"{scan.scan_id}: registered with model {registration.model_digest[:12]}, judged with "
             f"{model.name} ({model.digest[:12]}); give the model it was registered with"
         )
-    m = measure(scan, registration, model)
-    findings = [found for gate in GATES.values() if (found := gate(m, gates)) is not None]
+    m = measure(scan, registration, model, neutral)
+    findings = findings_of(m, gates)
     severities = {finding.verdict for finding in findings}
     verdict: Verdict = "accept"
     if severities:
@@ -57,5 +63,5 @@ def assess(
         outer_eye_mm=m.outer_eye_mm,
         beyond_model_mm=m.beyond_model_mm,
         verdict=verdict,
-        findings=tuple(f.refusal for f in sorted(findings, key=lambda f: f.verdict)),
+        findings=tuple(finding.refusal for finding in findings),
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from pipeline.errors import Code, RegistryError
+from pipeline.quality.local import PartMeasures
 from pipeline.quality.measures import Measures
+from pipeline.quality.usual import USUAL, USUAL_BARE, Usual, part_group
 from pipeline.types import Refusal
 from pipeline.units import EYE_SLACK, OUTER_EYE_MM, outside
 
@@ -43,6 +46,22 @@ class Gates:
     """Median angle of the face's normals to those of the template laid onto it."""
     left_out_share: Limits = (0.2, 1.0)
     """Share of the file's surface or points that reading and cleaning left out."""
+    covered_share: Limits = (0.05, 0.5)
+    """Share of the scan's points at the face that lie in front of the registered mesh."""
+    scattered_share: Limits = (0.03, 0.5)
+    """Share of them that lie apart from it on both sides."""
+    roughness: Limits = (0.05, 0.5)
+    """1/mm by which the face's curvature differs from the posed model's."""
+    neutral_lip_gap_mm: Limits = (3.0, 1e3)
+    """Opening of the lips of a scan that its source files as neutral, beyond the template's."""
+    part_stretch: Limits = (1.0, 1e3)
+    """Of any part, as all that follow: so many times what is usual (`usual.py`)."""
+    part_unlikeness: Limits = (1.0, 1e3)
+    part_gain: Limits = (1.0, 1e3)
+    part_contrast: Limits = (1.0, 0.0)
+    part_landmarks: Limits = (1.0, 1e3)
+    part_expected: Limits = (1.0, 1e3)
+    part_surface: Limits = (1.0, 1e3)
 
 
 def gates_from(thresholds: Mapping[str, Any]) -> Gates:
@@ -157,10 +176,114 @@ def clutter(m: Measures, gates: Gates) -> Finding | None:
     return _above(Code.CLUTTER, m.left_out_share, gates.left_out_share, said)
 
 
+def covered(m: Measures, gates: Gates) -> Finding | None:
+    share = m.far_share * m.far_outwards
+    said = f"{share:.2f} of the scan's points at the face lie in front of it"
+    return _above(Code.COVERED, share, gates.covered_share, said)
+
+
+def scattered(m: Measures, gates: Gates) -> Finding | None:
+    share = m.far_share * (1 - m.far_outwards)
+    said = f"{share:.2f} of the scan's points at the face lie behind it"
+    return _above(Code.ROUGH, share, gates.scattered_share, said)
+
+
+def rough(m: Measures, gates: Gates) -> Finding | None:
+    said = f"the face's curvature is {m.roughness:.3f}/mm (rms) off the model's"
+    return _above(Code.ROUGH, m.roughness, gates.roughness, said)
+
+
+def neutral(m: Measures, gates: Gates) -> Finding | None:
+    if not m.neutral:
+        return None
+    said = f"filed as neutral, and the lips are {m.lip_gap_mm:.1f} mm apart"
+    return _above(Code.NOT_NEUTRAL, m.lip_gap_mm, gates.neutral_lip_gap_mm, said)
+
+
+def stretched(m: Measures, gates: Gates) -> Finding | None:
+    part, value, times = _most(m, lambda p, u: (p.stretch, p.stretch / u.stretch))
+    said = f"the {part} is stretched by {math.expm1(value):.0%} against the model"
+    return _part_above(Code.SLID, times, gates.part_stretch, said)
+
+
+def unlike(m: Measures, gates: Gates) -> Finding | None:
+    part, value, times = _most(
+        m, lambda p, u: (p.likeness, (1 - p.likeness) / u.unlikeness)
+    )
+    said = f"the {part} lies where the scan is curved otherwise (correlation {value:.2f})"
+    return _part_above(Code.SLID, times, gates.part_unlikeness, said)
+
+
+def elsewhere(m: Measures, gates: Gates) -> Finding | None:
+    part, value, times = _most(m, lambda p, u: (p.gain, p.gain / u.gain))
+    said = f"the {part} fits better some millimetres away (correlation {value:+.2f})"
+    return _part_above(Code.SLID, times, gates.part_gain, said)
+
+
+def not_shown(m: Measures, gates: Gates) -> Finding | None:
+    """Eyes and lips; other parts are smooth in themselves."""
+    part, value, least = _most(
+        m, lambda p, u: (p.contrast, -p.contrast / u.contrast), among=("lips", "eye corners")
+    )
+    said = f"the {part} show {value:.2f} of the model's relief"
+    return _below(Code.NOT_SHOWN, -least, gates.part_contrast, said)
+
+
+def part_landmarks(m: Measures, gates: Gates) -> Finding | None:
+    part, value, times = _most(
+        m, lambda p, u: (p.landmark_mm, p.landmark_sigmas / u.landmark_sigmas)
+    )
+    said = f"a landmark of the {part} is {value:.1f} mm off"
+    return _part_above(Code.LANDMARK_ERROR, times, gates.part_landmarks, said)
+
+
+def uncertain(m: Measures, gates: Gates) -> Finding | None:
+    part, value, times = _most(m, lambda p, u: (p.expected_mm, p.expected_mm / u.expected_mm))
+    said = f"the {part} is expected to be {value:.1f} mm off"
+    return _part_above(Code.UNCERTAIN, times, gates.part_expected, said)
+
+
+def part_surface(m: Measures, gates: Gates) -> Finding | None:
+    part, value, times = _most(m, lambda p, u: (p.scan_mm, p.scan_mm / u.scan_mm))
+    said = f"the scan is {value:.1f} mm (95 %) off the {part}"
+    return _part_above(Code.SURFACE_DISTANCE, times, gates.part_surface, said)
+
+
+def _most(
+    m: Measures,
+    of: Callable[[PartMeasures, Usual], tuple[float, float]],
+    among: tuple[str, ...] = (),
+) -> tuple[str, float, float]:
+    """The part whose value is most beyond what is usual, the value and how many times; NaN where
+    none can be taken."""
+    usual = USUAL if m.has_basis else USUAL_BARE
+    worst = ("", math.nan, math.nan)
+    for name, part in m.parts.items():
+        group = part_group(name)
+        if among and group not in among:
+            continue
+        value, times = of(part, usual[group])
+        if not times <= worst[2] and math.isfinite(times):
+            worst = (name, value, times)
+    return worst
+
+
+def _part_above(code: Code, times: float, limits: Limits, said: str) -> Finding | None:
+    return _above(code, times, limits, f"{said}, {times:.1f} times what is usual")
+
+
 Gate = Callable[[Measures, Gates], Finding | None]
 
 GATES: Mapping[str, Gate] = MappingProxyType(
     {
+        "neutral": neutral,
+        "covered": covered,
+        "scattered": scattered,
+        "rough": rough,
+        "not shown": not_shown,
+        "stretch": stretched,
+        "likeness": unlike,
+        "elsewhere": elsewhere,
         "surface": surface,
         "landmarks": landmarks,
         "coverage": coverage,
@@ -171,5 +294,14 @@ GATES: Mapping[str, Gate] = MappingProxyType(
         "relief": relief,
         "normals": normals,
         "clutter": clutter,
+        "landmarks of parts": part_landmarks,
+        "expected error": uncertain,
+        "surface of parts": part_surface,
     }
 )
+
+
+def findings_of(m: Measures, gates: Gates) -> list[Finding]:
+    """What speaks against accepting, refusals first; else in the order of GATES."""
+    found = [finding for gate in GATES.values() if (finding := gate(m, gates)) is not None]
+    return sorted(found, key=lambda finding: finding.verdict)

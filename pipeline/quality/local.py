@@ -1,9 +1,9 @@
 """What is measured part by part: where a result slid along the surface, and what the scan lacks.
 
-Distance to the scan says nothing of sliding. These do: landmarks of the part, how triangles are
-stretched against the posed model, and whether the surface that the part was laid on is curved as
-the model is there. Curvature is compared in place and with the part moved by a few millimetres
-(normalised correlation, Lewis 1995): where it fits better elsewhere, the part slid.
+Distance to the scan says nothing of sliding. What does: the landmarks of a part, how its triangles
+are stretched against the posed model, and whether the surface that it was laid on is curved as the
+model is there. Curvature is compared in place and with the part moved by some millimetres
+(normalised correlation): where it fits better elsewhere, the part slid.
 """
 
 from __future__ import annotations
@@ -18,176 +18,209 @@ from scipy.sparse import csr_array, diags_array
 from scipy.spatial import cKDTree
 
 from pipeline.flame.model import FlameModel
-from pipeline.flame.parts import Part, parts_of
+from pipeline.flame.parts import parts_of
 from pipeline.geometry.mesh import triangle_normals
+from pipeline.registration.calibration import DEFINITION_MM, NOISE_MM
+from pipeline.quality.surface import Near, statistics
+from pipeline.registration.landmarks import landmarks_68
 from pipeline.types import Array, Registration, Scan
 
-STEPS = 2
+SMOOTHED = 2
 """Times that curvature is averaged over neighbours."""
-RADII_MM = (2.0, 4.0, 6.0, 9.0, 12.0)
+MOVED_MM = (4.0, 6.0, 9.0, 12.0)
+"""How far parts are moved to find where they fit better, in DIRECTIONS each."""
 DIRECTIONS = 8
+MIN_VERTICES = 12
+"""Of a part with data, below which its form is not judged."""
+FLATTEST = 1e-4
+"""Smallest area ratio and stretch that are told apart; folded triangles have none."""
+CURVATURE = 1.0
+"""1/mm: sharper edges count as this sharp."""
 
 
 @dataclass(frozen=True)
-class Local:
-    """Measures of one part. NaN where it cannot be taken."""
+class PartMeasures:
+    """Measures of one part; NaN where one cannot be taken."""
 
-    figures: Mapping[str, float]
+    validity: float
+    """Share of its vertices for which the scan has data."""
+    landmark_mm: float
+    """Largest distance of its landmarks to the scan's."""
+    landmark_sigmas: float
+    """The same in standard deviations of noise and of what definitions of the landmark differ by."""
+    expected_mm: float
+    """Mean expected error of its vertices with data."""
+    stretch: float
+    """Median over its triangles of the larger principal stretch against the posed model, as the
+    absolute value of its logarithm."""
+    likeness: float
+    """Correlation of its curvature with the posed model's."""
+    contrast: float
+    """Slope of its curvature over the posed model's: 1 where all of it is there, 0 where the scan
+    is smooth."""
+    scan_mm: float
+    """95th percentile of the distance from the scan's points to it."""
+    gain: float
+    """How much better it correlates where it is moved by at least 4 mm; negative if worse."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Surface:
-    """A model's topology as the local measures need it."""
+class _Part:
+    """A part of a model's topology as the measures need it."""
 
-    parts: Mapping[str, Part]
+    vertices: Array  # (N,)
+    landmarks: Array  # (L,) iBUG indices
+    triangles: Array  # (T,) indices, all corners in the part
+    corners: Array  # (S,N,3) vertices around the place of each vertex when moved; S=0 in place
+    shares: Array  # (S,N,3)
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """What measuring parts needs of a model, whatever the scan."""
+
+    faces: Array
     edges: Array  # (E,2)
-    mean: csr_array  # (V,V) of neighbours and the vertex itself
-    triangles: Mapping[str, Array]  # part → (T,) indices, all corners of the part
-    moved: Mapping[str, tuple[Array, Array, Array]]
-    """Part → shifts (S,2), corners (S,N,3) and shares (S,N,3) of where its vertices come."""
+    mean: csr_array  # (V,V) of a vertex and its neighbours
+    parts: Mapping[str, _Part]
 
 
 @lru_cache(maxsize=2)
-def _surface(model: FlameModel) -> _Surface:
+def topology_of(model: FlameModel) -> Topology:
     faces, n = model.faces, len(model.template_mm)
-    sides = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    edges = np.unique(sides, axis=0)
+    edges = np.unique(np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
     a, b = edges.T
     own = np.arange(n)
-    rows, cols = np.concatenate([a, b, own]), np.concatenate([b, a, own])
-    near = csr_array((np.ones(len(rows)), (rows, cols)), shape=(n, n))
-    parts = parts_of(model)
+    rows, columns = np.concatenate([a, b, own]), np.concatenate([b, a, own])
+    near = csr_array((np.ones(len(rows)), (rows, columns)), shape=(n, n))
     seen = np.ones(n, bool)
     for name in ("eyeballs", "hidden", "mouth_interior"):
         seen[model.regions.get(name, np.empty(0, np.int64))] = False
-    member = {name: np.isin(faces, part.vertices).all(1) for name, part in parts.items()}
-    return _Surface(
-        parts,
-        edges,
-        csr_array(diags_array(1 / near.sum(axis=1)) @ near),
-        {name: np.flatnonzero(flags) for name, flags in member.items()},
-        {name: _moves(model, name, part, seen) for name, part in parts.items()},
-    )
+    parts = {}
+    for name, part in parts_of(model).items():
+        triangles = np.flatnonzero(np.isin(faces, part.vertices).all(1))
+        moved = _moved(model.template_mm, part.vertices, np.flatnonzero(seen), name.endswith("ear"))
+        parts[name] = _Part(part.vertices, np.array(part.landmarks, np.int64), triangles, *moved)
+    return Topology(faces, edges, csr_array(diags_array(1 / near.sum(axis=1)) @ near), parts)
 
 
-def _moves(model: FlameModel, name: str, part: Part, seen: Array) -> tuple[Array, Array, Array]:
+def _moved(template: Array, own: Array, seen: Array, sideways: bool) -> tuple[Array, Array]:
+    """Where the vertices `own` come when the part is moved in the plane that it faces: the nearest
+    three of `seen`, (S,N,3), and their shares."""
     turn = np.arange(DIRECTIONS) * 2 * np.pi / DIRECTIONS
     ring = np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    shifts = np.concatenate([np.zeros((1, 2)), *(r * ring for r in RADII_MM)])
-    axes = [2, 1] if name.endswith("ear") else [0, 1]
-    places = np.flatnonzero(seen)
-    points = model.template_mm[places]
-    there = np.repeat(model.template_mm[part.vertices][None], len(shifts), axis=0)
-    there[..., axes] += shifts[:, None]
-    if name.endswith("ear"):
-        side = np.sign(points[:, 0]) == np.sign(there[..., 0].mean())
-        places, points = places[side], points[side]
-    distance, index = cKDTree(points).query(there, k=3)
+    shifts = np.concatenate([np.zeros((1, 2)), *(mm * ring for mm in MOVED_MM)])
+    places = np.repeat(template[own][None], len(shifts), axis=0)
+    places[..., [2, 1] if sideways else [0, 1]] += shifts[:, None]
+    if sideways:  # an ear moved backwards is not to meet the other one
+        seen = seen[np.sign(template[seen, 0]) == np.sign(template[own, 0].mean())]
+    distance, nearest = cKDTree(template[seen]).query(places, k=3)
     share = 1 / np.maximum(distance, 0.1) ** 2
-    return shifts, places[index], share / share.sum(-1, keepdims=True)
-
-
-def curvature(vertices: Array, surface: _Surface, faces: Array) -> Array:
-    """(V,) 1/mm: mean over a vertex's edges of the normal curvature along them, smoothed."""
-    per_face = triangle_normals(vertices, faces)
-    n = len(vertices)
-    normals = np.stack(
-        [sum(np.bincount(corner, row, n) for corner in faces.T) for row in per_face], axis=1
-    )
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    a, b = surface.edges.T
-    along = vertices[b] - vertices[a]
-    bend = ((normals[b] - normals[a]) * along).sum(1) / np.maximum((along**2).sum(1), 1e-6)
-    bend = np.clip(bend, -1.0, 1.0)
-    count = np.bincount(surface.edges.ravel(), minlength=n)
-    mean = (np.bincount(a, bend, n) + np.bincount(b, bend, n)) / np.maximum(count, 1)
-    for _ in range(STEPS):
-        mean = surface.mean @ mean
-    return np.asarray(mean)
-
-
-def stretches(before: Array, after: Array, faces: Array) -> Array:
-    """(T,2) logarithms of the principal stretches of each triangle, the larger first."""
-    grams = []
-    for vertices in (before, after):
-        corners = vertices[faces]
-        sides = corners[:, 1:] - corners[:, :1]
-        grams.append(sides @ sides.transpose(0, 2, 1))
-    first, second = grams
-    first = first + 1e-3 * np.trace(first, axis1=1, axis2=2)[:, None, None] * np.eye(2)
-    change = np.linalg.solve(first, second)
-    half = np.trace(change, axis1=1, axis2=2) / 2
-    det = np.maximum(np.linalg.det(change), 1e-8)
-    root = np.sqrt(np.maximum(half**2 - det, 0))
-    high = half + root
-    return 0.5 * np.log(np.stack([high, det / high], axis=1).clip(1e-6))
+    return seen[nearest], share / share.sum(-1, keepdims=True)
 
 
 def measure_parts(
-    scan: Scan, registration: Registration, model: FlameModel, posed: Array
-) -> dict[str, dict[str, float]]:
-    """Part → figure → value; `posed` (V,3) is what the model alone explains."""
-    surface = _surface(model)
-    vertices = registration.vertices_mm.astype(np.float64)
-    found, said = (curvature(v, surface, model.faces) for v in (vertices, posed))
-    rest = model.template_mm
-    valid = registration.validity
-    gaps = landmark_gaps(scan, vertices, model)
-    result = {}
-    for name, part in surface.parts.items():
-        own = part.vertices
-        used = valid[own]
-        row = {"validity": float(used.mean())}
-        row["landmark_mm"] = _largest(gaps[list(part.landmarks)])
-        row["expected_mm"] = _mean(registration.expected_error_mm[own][used])
-        row["offset_mm"] = _mean(np.linalg.norm((vertices - posed)[own][used], axis=1))
-        kept = surface.triangles[name]
-        faces = model.faces[kept][valid[model.faces[kept]].all(1)]
-        for label, base in (("posed", posed), ("rest", rest)):
-            logs = stretches(base, vertices, faces)
-            far = np.abs(logs).max(1)
-            row[f"stretch_{label}"] = float(np.quantile(far, 0.9)) if len(far) else math.nan
-            row[f"stretch50_{label}"] = float(np.quantile(far, 0.5)) if len(far) else math.nan
-            row[f"area_{label}"] = _mean(logs.sum(1))
-        shifts, corners, share = surface.moved[name]
-        for label, model_h in (("posed", said),):
-            row |= matched(label, model_h[own], (found[corners] * share).sum(-1), used, shifts)
-        result[name] = row
-    return result
-
-
-def matched(
-    label: str, said: Array, found: Array, used: Array, shifts: Array
-) -> dict[str, float]:
-    if used.sum() < 12:
+    scan: Scan, registration: Registration, model: FlameModel, posed: Array, near: Near
+) -> dict[str, PartMeasures]:
+    """Part → its measures; `posed` (V,3) mm is what the model alone explains, `near` the points of
+    the scan at the registered mesh."""
+    topology = topology_of(model)
+    if not topology.parts:
         return {}
-    a, b = said[used], found[:, used]
-    a = a - a.mean()
-    b = b - b.mean(1, keepdims=True)
-    size = np.linalg.norm(a) * np.linalg.norm(b, axis=1)
-    corr = (b @ a) / np.maximum(size, 1e-12)
-    best = int(corr.argmax())
-    length = np.linalg.norm(shifts, axis=1)
-    row = {
-        f"corr_{label}": float(corr[0]),
-        f"shift_{label}": float(length[best]),
-        f"gain_{label}": float(corr[best] - corr[0]),
-        f"slope_{label}": float((b[0] @ a) / (a @ a)),
-    }
-    for r in RADII_MM[1:]:
-        row[f"gain{r:g}_{label}"] = float(corr[length >= r - 0.1].max() - corr[0])
-    return row
+    vertices = registration.vertices_mm.astype(np.float64)
+    bent, said = (curvature(v, topology) for v in (vertices, posed))
+    stretched = np.abs(log_stretches(posed, vertices, model.faces)).max(axis=1)
+    gaps, sigmas = landmark_gaps(scan, vertices, model)
+    valid = registration.validity
+    whole = valid[model.faces].all(axis=1)
+    found = {}
+    for name, part in topology.parts.items():
+        used = valid[part.vertices]
+        moved = (bent[part.corners[:, used]] * part.shares[:, used]).sum(-1)
+        likeness, contrast, gain = compared(said[part.vertices[used]], moved)
+        found[name] = PartMeasures(
+            validity=float(used.mean()),
+            landmark_mm=_largest(gaps[part.landmarks]),
+            landmark_sigmas=_largest(sigmas[part.landmarks]),
+            expected_mm=_mean(registration.expected_error_mm[part.vertices[used]]),
+            stretch=_median(stretched[part.triangles[whole[part.triangles]]]),
+            likeness=likeness,
+            contrast=contrast,
+            gain=gain,
+            scan_mm=statistics(near.distance[np.isin(near.vertex, part.vertices)])["p95"],
+        )
+    return found
 
 
-def landmark_gaps(scan: Scan, vertices: Array, model: FlameModel) -> Array:
-    """(68,) mm between the scan's iBUG landmarks and the result's, NaN where either is missing."""
-    from pipeline.registration.landmarks import landmarks_68
+def roughness(vertices: Array, posed: Array, used: Array, model: FlameModel) -> float:
+    """1/mm: root mean square of what the curvature differs by over the vertices `used` (V,)."""
+    if used.sum() < MIN_VERTICES:
+        return math.nan
+    topology = topology_of(model)
+    gap = curvature(vertices, topology) - curvature(posed, topology)
+    return float(np.sqrt(np.square(gap[used]).mean()))
 
-    points, _ = landmarks_68(scan)
-    if model.landmarks is None:
-        return np.full(68, np.nan)
-    at = model.landmarks.positions_68(vertices, model.faces)
-    return np.linalg.norm(points - at, axis=1)
+
+def curvature(vertices: Array, topology: Topology) -> Array:
+    """(V,3) mm -> (V,) 1/mm: mean of the normal curvature along a vertex's edges, smoothed."""
+    n = len(vertices)
+    rows = triangle_normals(vertices, topology.faces)
+    normals = np.stack([np.bincount(topology.faces.ravel(), np.repeat(x, 3), n) for x in rows], 1)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    a, b = topology.edges.T
+    along = vertices[b] - vertices[a]
+    bend = ((normals[b] - normals[a]) * along).sum(1) / np.maximum((along**2).sum(1), 1e-6)
+    bend = np.clip(bend, -CURVATURE, CURVATURE)
+    count = np.bincount(topology.edges.ravel(), minlength=n)
+    mean = (np.bincount(a, bend, n) + np.bincount(b, bend, n)) / np.maximum(count, 1)
+    for _ in range(SMOOTHED):
+        mean = topology.mean @ mean
+    return np.asarray(mean)
+
+
+def log_stretches(before: Array, after: Array, faces: Array) -> Array:
+    """(V,3) twice -> (F,2) logarithms of each triangle's principal stretches, the larger first.
+
+    Square roots of the eigenvalues of G⁻¹ G′, the first fundamental forms before and after.
+    """
+    first, second = (_gram(vertices[faces]) for vertices in (before, after))
+    area, tilt = first[:, 0] * first[:, 2] - first[:, 1] ** 2, first[:, 0] + first[:, 2]
+    area = np.maximum(area, (FLATTEST * tilt) ** 2 + 1e-12)
+    cross = first[:, 0] * second[:, 2] + first[:, 2] * second[:, 0]
+    half = (cross - 2 * first[:, 1] * second[:, 1]) / (2 * area)
+    ratio = np.maximum(second[:, 0] * second[:, 2] - second[:, 1] ** 2, 0) / area
+    high = half + np.sqrt(np.maximum(half**2 - ratio, 0))
+    squares = np.stack([high, ratio / np.maximum(high, FLATTEST)], axis=1)
+    return np.asarray(0.5 * np.log(np.maximum(squares, FLATTEST)))
+
+
+def _gram(corners: Array) -> Array:
+    """(F,3,3) -> (F,3) products of the sides at the first corner: own, mixed, own."""
+    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    return np.stack([(a * a).sum(1), (a * b).sum(1), (b * b).sum(1)], axis=1)
+
+
+def compared(said: Array, moved: Array) -> tuple[float, float, float]:
+    """Likeness, contrast and gain of curvature (S,N), in place first, against the model's (N,)."""
+    if len(said) < MIN_VERTICES:
+        return math.nan, math.nan, math.nan
+    a, b = said - said.mean(), moved - moved.mean(axis=1, keepdims=True)
+    product, size = b @ a, np.linalg.norm(b, axis=1) * np.linalg.norm(a)
+    likeness = product / np.maximum(size, 1e-12)
+    contrast = product[0] / max(float(a @ a), 1e-12)
+    return float(likeness[0]), float(contrast), float(likeness[1:].max() - likeness[0])
+
+
+def landmark_gaps(scan: Scan, vertices: Array, model: FlameModel) -> tuple[Array, Array]:
+    """(68,) mm between the scan's iBUG landmarks and the result's, and (68,) in standard
+    deviations; NaN where either has none."""
+    gaps = np.full(68, np.nan)
+    if model.landmarks is not None:
+        at = model.landmarks.positions_68(vertices, model.faces)
+        gaps = np.linalg.norm(landmarks_68(scan)[0] - at, axis=1)
+    # noise has three axes, a definition moves along the surface
+    spread = np.sqrt(3 * NOISE_MM**2 + 2 * DEFINITION_MM**2)
+    return gaps, gaps / spread
 
 
 def _largest(values: Array) -> float:
@@ -197,3 +230,7 @@ def _largest(values: Array) -> float:
 
 def _mean(values: Array) -> float:
     return float(values.mean()) if len(values) else math.nan
+
+
+def _median(values: Array) -> float:
+    return float(np.median(values)) if len(values) >= MIN_VERTICES else math.nan

@@ -12,19 +12,21 @@ import torch
 
 from pipeline.flame.lbs import ModelTensors, pose_vertices, to_tensors
 from pipeline.flame.model import FlameModel
-from pipeline.geometry.closest import SurfaceIndex
 from pipeline.geometry.mesh import lengths, triangle_normals
 from pipeline.geometry.rigid import umeyama
 from pipeline.landmarks.schemes import OUTER_EYES_68
+from pipeline.quality.local import PartMeasures, measure_parts, roughness
+from pipeline.quality.surface import Near, near_points, statistics
 from pipeline.types import Array, Registration, Scan
 
 REGIONS = ("face", "nose", "eyes", "mouth", "forehead", "cheeks")
 """Of these the ones that the model has are measured, and "all" besides."""
-CLUTTER_MM = 20.0
-"""Scan points farther from the registered mesh than this belong to something else."""
+UPPER_INNER_LIP, LOWER_INNER_LIP = (61, 62, 63), (67, 66, 65)
+"""iBUG points that touch where the mouth is shut."""
+FAR_MM = 2.5
+"""Farther from the registered mesh a point of the face is not explained by it."""
 MIN_VERTICES = 100
 """Of the face with data, below which its form is not judged."""
-MAX_POINTS = 5_000
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,19 @@ class Measures:
     """Correlation of the face's relief with the template's, see `_relief`."""
     normals_deg: float
     """Median angle between normals of the face and of the template laid onto it."""
-    left_out_share: float = 0.0
+    left_out_share: float
     """Of the file, see `Scan`."""
+    far_share: float
+    """Of the scan's points at the face: farther than FAR_MM from the registered mesh."""
+    far_outwards: float
+    """Of these: the share in front of it."""
+    roughness: float
+    """1/mm: what the curvature of face and forehead differs by from the posed model's (rms)."""
+    lip_gap_mm: float
+    """Distance of the inner lips, less the template's."""
+    neutral: bool
+    """What the source files the scan as."""
+    parts: Mapping[str, PartMeasures]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +107,13 @@ def _known(model: FlameModel) -> _Known:
     )
 
 
-def measure(scan: Scan, registration: Registration, model: FlameModel) -> Measures:
-    """All measures of a registration. Regions "face" and "eyeballs" come with every model."""
+def measure(
+    scan: Scan, registration: Registration, model: FlameModel, neutral: bool = False
+) -> Measures:
+    """All measures of a registration. Regions "face" and "eyeballs" come with every model.
+
+    `neutral`: the source files the scan as neutral.
+    """
     known = _known(model)
     registered = registration.vertices_mm.astype(np.float64)
     posed = posed_model(registration, model)
@@ -107,8 +125,12 @@ def measure(scan: Scan, registration: Registration, model: FlameModel) -> Measur
     upright = _laid_onto(model.template_mm, registered, used)
     n_shape = min(model.shape_basis_mm.shape[2], len(registration.shape))
     error = registration.landmark_error_mm
+    near = near_points(scan, registered, model, known.counted)
+    far_share, far_outwards = _far(near, known)
     return Measures(
-        scan_to_mesh_mm=_scan_to_mesh(scan, registered, model),
+        scan_to_mesh_mm={
+            name: statistics(near.distance[own[near.vertex]]) for name, own in known.members.items()
+        },
         mesh_to_scan_mm=_by_region(known, registration.distance_mm, valid & known.seen),
         landmark_error_mm=math.nan if error is None else error,
         coverage=_mean(valid[known.face]),
@@ -122,6 +144,12 @@ def measure(scan: Scan, registration: Registration, model: FlameModel) -> Measur
         relief=_relief(model.template_mm, upright, used),
         normals_deg=_median(_turned_deg(upright, used, model)),
         left_out_share=scan.left_out_share,
+        far_share=far_share,
+        far_outwards=far_outwards,
+        roughness=roughness(registered, posed, used, model),
+        lip_gap_mm=_lip_gap(registered, model) - _lip_gap(model.template_mm, model),
+        neutral=neutral,
+        parts=measure_parts(scan, registration, model, posed, near),
     )
 
 
@@ -139,44 +167,9 @@ def posed_model(registration: Registration, model: FlameModel) -> Array:
     return vertices[0].numpy().astype(np.float64)
 
 
-def _scan_to_mesh(scan: Scan, registered: Array, model: FlameModel) -> dict[str, dict[str, float]]:
-    """Statistics of the distance from scan points to the surface, by the region they are near.
-
-    A point is of the region of the vertex nearest to its closest surface point. Points nearest to
-    the template's border, to hidden vertices, or beyond CLUTTER_MM are not the template's.
-    """
-    known = _known(model)
-    low, high = registered.min(0) - CLUTTER_MM, registered.max(0) + CLUTTER_MM
-    points = scan.vertices_mm[((scan.vertices_mm > low) & (scan.vertices_mm < high)).all(1)]
-    points = points[:: max(1, -(-len(points) // MAX_POINTS))]
-    closest = SurfaceIndex(registered, model.faces).query(points)
-    corner = closest.barycentric.argmax(1)
-    vertex = model.faces[closest.triangle, corner]
-    near = known.counted[vertex] & (closest.distance < CLUTTER_MM)
-    vertex, distance = vertex[near], closest.distance[near]
-    return {name: statistics(distance[own[vertex]]) for name, own in known.members.items()}
-
-
 def _by_region(known: _Known, values: Array, counted: Array) -> dict[str, dict[str, float]]:
     return {
         name: statistics(values[region][counted[region]]) for name, region in known.regions.items()
-    }
-
-
-def statistics(values: Array) -> dict[str, float]:
-    """Median, mean, 95th percentile and maximum of (N,) values, as numpy's; NaN where N = 0."""
-    n = len(values)
-    if not n:
-        return dict.fromkeys(("median", "mean", "p95", "max"), math.nan)
-    rising = np.sort(values)
-    below, share = divmod(0.95 * (n - 1), 1)
-    before, after = rising[int(below)], rising[min(int(below) + 1, n - 1)]
-    step = after - before
-    return {
-        "median": float((rising[(n - 1) // 2] + rising[n // 2]) / 2),
-        "mean": float(values.mean()),
-        "p95": float(before + step * share if share < 0.5 else after - step * (1 - share)),
-        "max": float(rising[-1]),
     }
 
 
@@ -215,6 +208,21 @@ def _outer_eyes(registered: Array, model: FlameModel) -> float:
     if any(len(c) == 0 for c in corners):
         return math.nan
     return float(np.linalg.norm(corners[0][0] - corners[1][0]))
+
+
+def _far(near: Near, known: _Known) -> tuple[float, float]:
+    """Share of the face's points beyond FAR_MM, and the share of these in front of the mesh."""
+    face = known.face[near.vertex]
+    far = near.distance[face] > FAR_MM
+    return _mean(far), _mean(near.outwards[face][far])
+
+
+def _lip_gap(vertices: Array, model: FlameModel) -> float:
+    """Mean distance of the inner lips' points of (V,3), NaN where the model has none."""
+    if model.landmarks is None:
+        return math.nan
+    at = model.landmarks.positions_68(vertices, model.faces)
+    return float(np.linalg.norm(at[list(UPPER_INNER_LIP)] - at[list(LOWER_INNER_LIP)], axis=1).mean())
 
 
 def _relief(template: Array, face: Array, used: Array) -> float:

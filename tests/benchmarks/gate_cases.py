@@ -10,15 +10,19 @@ import hashlib
 import pickle
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from ict_cases import IctModel, make_case
+import ict_cases
+import second_family
+from cases import Case
+from ict_cases import IctModel
 from open_models import open_model
+from second_head import MeanHead
 
-from pipeline.code_keys import stage_code
 from pipeline.errors import FacefoldError
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
@@ -29,6 +33,7 @@ from pipeline.registry import Axes
 from pipeline.types import Array, RawScan, Refusal, Registration, Scan
 from tests.registration.model_scans import make_scan
 
+Found = TypeVar("Found")
 UPRIGHT = Axes(up="+y", forward="+z")
 CORNERS = {
     "right mouth corner": (48,),
@@ -45,6 +50,14 @@ ICT_RECIPES = (
     *("20k triangles", "jaw wide open", "5k triangles", "no back of head", "noise 1 mm"),
     *("puffed cheeks", "scream", "disgust", "wink"),
 )
+SECOND_RECIPES = (
+    *("neutral", "smile", "neutral 2", "open jaw", "noisy", "mixed expression", "neutral 3"),
+    *("face only", "lids half open", "lips 5 mm apart", "lids shut", "lips 10 mm apart"),
+)
+OPEN_MOUTHS = (
+    *("open jaw", "jaw wide open", "scream", "wink", "face only open jaw"),
+    *("lips 5 mm apart", "lips 10 mm apart"),
+)
 WITHOUT_LANDMARKS = 4
 """Every so many faces come without."""
 
@@ -60,10 +73,12 @@ class Face:
     marks: Array | None  # (68,3), NaN where missing
     truth_mm: Array  # (V,3) of the model's topology in canonical axes, NaN where unknown
     supported: Array  # (V,) bool: the scan has data there
+    places: Array  # (68,3) iBUG points, NaN where missing; also where the face carries none
     unit: str = "mm"
     axes: Axes | None = UPRIGHT
     neutral: bool = False
     """Filed as neutral."""
+    open_mouth: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +96,7 @@ def model_of(data: Path, family: str) -> FlameModel:
     """The model that faces of a family are registered with."""
     if family == "stand-in":
         return load_model()
-    return open_model(data, "bare" if family == "bare" else "flame_ict")
+    return open_model(data, "bare" if family.endswith("bare") else "flame_ict")
 
 
 @lru_cache(maxsize=1)
@@ -89,26 +104,35 @@ def ict_model(data: Path) -> IctModel:
     return IctModel.load(data)
 
 
-def ict_face(data: Path, seed: int) -> Face:
-    recipe = ICT_RECIPES[seed % len(ICT_RECIPES)]
-    case = make_case(ict_model(data), recipe, seed)
-    marks = None if seed % WITHOUT_LANDMARKS == 0 else case.marks_mm
-    neutral = case.kind not in ("expression",) and "jaw" not in recipe
+@lru_cache(maxsize=1)
+def mean_head(data: Path) -> MeanHead:
+    return MeanHead.load(data)
+
+
+def face_of(case: Case, family: str, seed: int) -> Face:
+    """What a source would hold of a case; every WITHOUT_LANDMARKS-th comes without landmarks."""
     return Face(
-        f"{recipe} {seed}",
-        "ict",
+        f"{case.name} {seed}",
+        family,
         case.scan.vertices_mm,
         case.scan.faces.astype(np.int32),
-        marks,
+        None if seed % WITHOUT_LANDMARKS == 0 else case.marks_mm,
         case.truth_mm.astype(np.float32),
         case.supported,
-        neutral=neutral,
+        case.marks_mm,
+        neutral=case.kind not in ("expression", "lips") and "jaw" not in case.name,
+        open_mouth=case.name in OPEN_MOUTHS,
     )
 
 
-def bare_face(data: Path, seed: int) -> Face:
-    """An ICT face that a template without a basis is to be laid on."""
-    return replace(ict_face(data, seed), family="bare")
+def ict_face(data: Path, seed: int, family: str = "ict") -> Face:
+    recipe = ICT_RECIPES[seed % len(ICT_RECIPES)]
+    return face_of(ict_cases.make_case(ict_model(data), recipe, seed), family, seed)
+
+
+def second_face(data: Path, seed: int, family: str = "second") -> Face:
+    recipe = SECOND_RECIPES[seed % len(SECOND_RECIPES)]
+    return face_of(second_family.make_case(mean_head(data), recipe, seed), family, seed)
 
 
 def stand_in_face(data: Path, seed: int) -> Face:
@@ -132,23 +156,27 @@ def stand_in_face(data: Path, seed: int) -> Face:
         None if seed % WITHOUT_LANDMARKS == 1 else noisy,
         made.vertices_mm,
         supported,
+        marks,
         neutral=jaw == 0.0,
+        open_mouth=jaw > 0.0,
     )
 
 
 FAMILIES: Mapping[str, Callable[[Path, int], Face]] = {
     "ict": ict_face,
+    "second": second_face,
     "stand-in": stand_in_face,
-    "bare": bare_face,
+    "ict, bare": partial(ict_face, family="ict, bare"),
+    "second, bare": partial(second_face, family="second, bare"),
 }
 """Family → its sound face of a seed."""
 
 
-def cached(folder: Path, what: str, make: Callable[[], Tried]) -> Tried:
+def cached(folder: Path, what: str, make: Callable[[], Found]) -> Found:
     """What `make` gave for `what`, from disk where it was made before."""
     path = folder / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.pickle"
     if path.exists():
-        found: Tried = pickle.loads(zlib.decompress(path.read_bytes()))
+        found: Found = pickle.loads(zlib.decompress(path.read_bytes()))
         return found
     made = make()
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,36 +202,23 @@ def registered(face: Face, model: FlameModel) -> Tried:
     return Tried(face, scan, register([scan], model)[0])
 
 
-def sound(data: Path, cache: Path, family: str, seed: int) -> Tried:
-    """A sound face of a seed, registered; from the cache where the same code made it before."""
-    key = f"{stage_code('register')} {stage_code('read')} {family} {seed}"
-    return cached(
-        cache,
-        key,
-        lambda: registered(FAMILIES[family](data, seed), model_of(data, family)),
-    )
-
-
-def part_errors(tried: Tried, model: FlameModel) -> dict[str, float]:
-    """Part → mean distance to the truth over what the scan shows of it; corners at their landmark.
-
-    NaN where the truth is not known or the scan has no data.
-    """
+def part_gaps(tried: Tried, model: FlameModel) -> dict[str, Array]:
+    """Part → (K,3) mm from the truth to the result: the mean over what the scan shows of the part,
+    of corners the one at each landmark. Left out where the truth is not known or not shown."""
     registration, face = tried.registration, tried.face
     assert registration is not None and model.landmarks is not None
-    gap = np.linalg.norm(registration.vertices_mm - face.truth_mm, axis=1)
+    gap = registration.vertices_mm.astype(np.float64) - face.truth_mm
     gap[~face.supported] = np.nan
     found = {}
     for name, part in parts_of(model).items():
         own = gap[part.vertices]
-        known = np.isfinite(own)
-        enough = known.mean() > 0.5
-        found[name] = float(own[known].mean()) if enough else np.nan
-    at = model.landmarks.positions_68(registration.vertices_mm, model.faces)
-    true = model.landmarks.positions_68(face.truth_mm, model.faces)
+        known = np.isfinite(own).all(1)
+        if known.mean() > 0.5:
+            found[name] = own[known].mean(0, keepdims=True)
+    at = model.landmarks.positions_68(gap, model.faces)
     for name, points in CORNERS.items():
-        distance = np.linalg.norm(at[list(points)] - true[list(points)], axis=1)
-        found[name] = float(np.nanmax(distance)) if np.isfinite(distance).any() else np.nan
+        own = at[list(points)]
+        found.pop(name, None)
+        if np.isfinite(own).all():
+            found[name] = own
     return found
-
-
