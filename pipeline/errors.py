@@ -156,8 +156,8 @@ class Code(StrEnum):
     )
     SLID = (
         "slid",
-        "a part of the registered face is stretched against the model, or lies where the surface is "
-        "curved as another part: it slid along the surface",
+        "a part of the registered face is stretched against the model, or lies where the scan is "
+        "curved as another part is: it slid along the surface",
         "look at the part; give landmarks of mouth and eye corners",
     )
     UNCERTAIN = (

@@ -182,7 +182,8 @@ def _works(source: Source, gates: Gates, model: FlameModel) -> Iterator[Work]:
             reading[kind] = digest_of(shaping, told, code)
         read = _key(reading[kind], scan.scan_id, scan.content_hash, repr(scan.scale))
         register = _beside(read, registering)
-        yield Work(scan, Keys(read, register, _beside(register, judging)))
+        judge = _beside(register, judging, "neutral" if scan.neutral else "")
+        yield Work(scan, Keys(read, register, judge))
 
 
 def _beside(before: str, *parts: str) -> str:

@@ -172,8 +172,10 @@ def judge(
 ) -> list[Result]:
     """The results of reading, registering and judging one scan that could be read."""
     registry, scan_id = recipe.registry.under(work.record.rule), work.record.scan_id
-    limits = registry.limits.of(work.record.expression)
-    refusal, quality = judged(scan, registration, template, recipe.gates, registry.axes, limits)
+    limits, neutral = registry.limits.of(work.record.expression), work.record.neutral
+    refusal, quality = judged(
+        scan, registration, template, recipe.gates, registry.axes, limits, neutral
+    )
     summary: dict[str, Any] = {}
     if quality is not None:
         scan = with_detected_landmarks(scan, registration, template.model)
@@ -192,10 +194,12 @@ def judged(
     gates: Gates,
     axes: Axes | None,
     limits: Limits,
+    neutral: bool = False,
 ) -> tuple[Refusal | None, Quality | None]:
     """Why a registration is refused, None if it is not; its quality, None if it failed.
 
-    What speaks against the declared unit or axes is part of the reason. Limits that the source
+    `neutral`: the source files the scan as neutral. What speaks against the declared unit or axes
+    is part of the reason. Limits that the source
     itself sets go before the build's gates.
     """
     if registration.status == "failed":
@@ -204,7 +208,7 @@ def judged(
         return Refusal(
             "register", registration.code or Code.DIVERGED, reason, registration.figures
         ), None
-    quality = assess(scan, registration, template.model, gates_within(gates, limits))
+    quality = assess(scan, registration, template.model, gates_within(gates, limits), neutral)
     if contradiction := wrong_axes(registration, template.model, axes, limits):
         findings = (contradiction, *quality.findings)
         quality = replace(quality, verdict="reject", findings=findings)

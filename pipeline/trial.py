@@ -78,7 +78,9 @@ def try_scans(
         record = records[scan.scan_id]
         ruled = registry.under(record.rule)
         limits = ruled.limits.of(record.expression)
-        refusal, quality = judged(scan, registration, template, DEFAULT_GATES, ruled.axes, limits)
+        refusal, quality = judged(
+            scan, registration, template, DEFAULT_GATES, ruled.axes, limits, record.neutral
+        )
         fitted = None if registration.status == "failed" else registration
         done[scan.scan_id] = Tried(scan.scan_id, scan, fitted, quality, refusal)
     return [done[record.scan_id] for record in sample]

@@ -140,7 +140,6 @@ def test_keys_follow_the_camera_and_each_scans_own_factor(folder: Path, model: F
         {"licence": {"name": "y", "url": "y", "redistribution": False, "commercial": False}},
         {"citation": "y"},
         {"limits": {"max_rejected_share": 0.9}},
-        {"neutral": "all"},
         {"benchmark": "now"},
         {"subjects": {"same_as": {"p1": "clinic:p7"}}},
     ],
@@ -152,6 +151,14 @@ def test_keys_do_not_follow_what_is_said_about_the_source(
     before = keys(folder, model)
     write_registry(folder, "lab", **change)
     assert keys(folder, model) == before
+
+
+def test_what_is_neutral_changes_how_its_scans_are_judged(folder: Path, model: FlameModel) -> None:
+    before = keys(folder, model)
+    write_registry(folder, "lab", neutral="all")
+    after = keys(folder, model)
+    assert changed(before, after) == {"lab:p1_smile"}
+    assert changed(before, after, "register") == set()
 
 
 def test_options_and_gates_change_the_keys_of_their_stage_and_of_those_after(

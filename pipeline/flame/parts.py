@@ -1,7 +1,7 @@
 """Parts of a face that are judged one by one: lips, lids, corners, nose, chin, ears, forehead.
 
-They are found on any template from its landmarks, ears and forehead from its regions where it names
-them. Sizes are in units of the distance of the outer eye corners, so that templates of children fit.
+They are found on any template from its landmarks, ears and forehead from its regions where it
+names them. Sizes are in units of the distance of the outer eye corners.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from __future__ import annotations
 from pipeline.errors import ModelError
 from pipeline.flame.model import FlameModel
 from pipeline.quality.declared import gates_within, likely_instead, wrong_axes
-from pipeline.quality.gates import GATES, Gates, findings_of, gates_from
+from pipeline.quality.gates import GATES, findings_of
 from pipeline.quality.measures import Measures, measure
+from pipeline.quality.thresholds import Gates, gates_from
 from pipeline.types import Quality, Registration, Scan, Verdict
 
 __all__ = [

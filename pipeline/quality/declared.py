@@ -16,7 +16,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import umeyama
 from pipeline.normalise.axes import contradiction, degrees_of, likely_axes, said
 from pipeline.normalise.clutter import part_extents
-from pipeline.quality.gates import Gates
+from pipeline.quality.thresholds import Gates
 from pipeline.registration.search import search
 from pipeline.registration.template import Template
 from pipeline.registry import Axes, Limits

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -20,8 +20,9 @@ from scipy.spatial import cKDTree
 from pipeline.flame.model import FlameModel
 from pipeline.flame.parts import parts_of
 from pipeline.geometry.mesh import triangle_normals
+from pipeline.quality.surface import Near
+from pipeline.quality.usual import part_group
 from pipeline.registration.calibration import DEFINITION_MM, NOISE_MM
-from pipeline.quality.surface import Near, statistics
 from pipeline.registration.landmarks import landmarks_68
 from pipeline.types import Array, Registration, Scan
 
@@ -30,6 +31,9 @@ SMOOTHED = 2
 MOVED_MM = (4.0, 6.0, 9.0, 12.0)
 """How far parts are moved to find where they fit better, in DIRECTIONS each."""
 DIRECTIONS = 8
+FEATURES = ("lips", "mouth corner", "lids", "eye corners", "nose")
+MIN_POINTS = 5
+"""Of a scan before a part, below which their distance is not judged."""
 MIN_VERTICES = 12
 """Of a part with data, below which its form is not judged."""
 FLATTEST = 1e-4
@@ -47,7 +51,7 @@ class PartMeasures:
     landmark_mm: float
     """Largest distance of its landmarks to the scan's."""
     landmark_sigmas: float
-    """The same in standard deviations of noise and of what definitions of the landmark differ by."""
+    """The largest in standard deviations of noise and of what definitions of it differ by."""
     expected_mm: float
     """Mean expected error of its vertices with data."""
     stretch: float
@@ -56,10 +60,9 @@ class PartMeasures:
     likeness: float
     """Correlation of its curvature with the posed model's."""
     contrast: float
-    """Slope of its curvature over the posed model's: 1 where all of it is there, 0 where the scan
-    is smooth."""
+    """Slope of its curvature over the template's: about 1, and 0 where the scan is smooth."""
     scan_mm: float
-    """95th percentile of the distance from the scan's points to it."""
+    """80th percentile of the distance from the scan's points in front of it."""
     gain: float
     """How much better it correlates where it is moved by at least 4 mm; negative if worse."""
 
@@ -83,6 +86,7 @@ class Topology:
     edges: Array  # (E,2)
     mean: csr_array  # (V,V) of a vertex and its neighbours
     parts: Mapping[str, _Part]
+    rest: Array  # (V,) curvature of the template
 
 
 @lru_cache(maxsize=2)
@@ -101,7 +105,9 @@ def topology_of(model: FlameModel) -> Topology:
         triangles = np.flatnonzero(np.isin(faces, part.vertices).all(1))
         moved = _moved(model.template_mm, part.vertices, np.flatnonzero(seen), name.endswith("ear"))
         parts[name] = _Part(part.vertices, np.array(part.landmarks, np.int64), triangles, *moved)
-    return Topology(faces, edges, csr_array(diags_array(1 / near.sum(axis=1)) @ near), parts)
+    mean = csr_array(diags_array(1 / near.sum(axis=1)) @ near)
+    topology = Topology(faces, edges, mean, parts, np.empty(0))
+    return replace(topology, rest=curvature(model.template_mm, topology))
 
 
 def _moved(template: Array, own: Array, seen: Array, sideways: bool) -> tuple[Array, Array]:
@@ -132,12 +138,14 @@ def measure_parts(
     stretched = np.abs(log_stretches(posed, vertices, model.faces)).max(axis=1)
     gaps, sigmas = landmark_gaps(scan, vertices, model)
     valid = registration.validity
-    whole = valid[model.faces].all(axis=1)
+    whole: Array = valid[model.faces].all(axis=1)
     found = {}
     for name, part in topology.parts.items():
         used = valid[part.vertices]
-        moved = (bent[part.corners[:, used]] * part.shares[:, used]).sum(-1)
-        likeness, contrast, gain = compared(said[part.vertices[used]], moved)
+        kept = np.flatnonzero(used)
+        moved = (bent[part.corners[:, kept]] * part.shares[:, kept]).sum(-1)
+        shown = part.vertices[kept]
+        likeness, gain = compared(said[shown], moved)
         found[name] = PartMeasures(
             validity=float(used.mean()),
             landmark_mm=_largest(gaps[part.landmarks]),
@@ -145,9 +153,9 @@ def measure_parts(
             expected_mm=_mean(registration.expected_error_mm[part.vertices[used]]),
             stretch=_median(stretched[part.triangles[whole[part.triangles]]]),
             likeness=likeness,
-            contrast=contrast,
+            contrast=slope(topology.rest[shown], bent[shown]),
             gain=gain,
-            scan_mm=statistics(near.distance[np.isin(near.vertex, part.vertices)])["p95"],
+            scan_mm=in_front(near, part.vertices),
         )
     return found
 
@@ -166,7 +174,7 @@ def curvature(vertices: Array, topology: Topology) -> Array:
     n = len(vertices)
     rows = triangle_normals(vertices, topology.faces)
     normals = np.stack([np.bincount(topology.faces.ravel(), np.repeat(x, 3), n) for x in rows], 1)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     a, b = topology.edges.T
     along = vertices[b] - vertices[a]
     bend = ((normals[b] - normals[a]) * along).sum(1) / np.maximum((along**2).sum(1), 1e-6)
@@ -200,15 +208,38 @@ def _gram(corners: Array) -> Array:
     return np.stack([(a * a).sum(1), (a * b).sum(1), (b * b).sum(1)], axis=1)
 
 
-def compared(said: Array, moved: Array) -> tuple[float, float, float]:
-    """Likeness, contrast and gain of curvature (S,N), in place first, against the model's (N,)."""
+def compared(said: Array, moved: Array) -> tuple[float, float]:
+    """Likeness and gain of curvature (S,N), in place first, against the model's (N,)."""
     if len(said) < MIN_VERTICES:
-        return math.nan, math.nan, math.nan
+        return math.nan, math.nan
     a, b = said - said.mean(), moved - moved.mean(axis=1, keepdims=True)
-    product, size = b @ a, np.linalg.norm(b, axis=1) * np.linalg.norm(a)
-    likeness = product / np.maximum(size, 1e-12)
-    contrast = product[0] / max(float(a @ a), 1e-12)
-    return float(likeness[0]), float(contrast), float(likeness[1:].max() - likeness[0])
+    size = np.linalg.norm(b, axis=1) * np.linalg.norm(a)
+    likeness = (b @ a) / np.maximum(size, 1e-12)
+    return float(likeness[0]), float(likeness[1:].max() - likeness[0])
+
+
+def slope(said: Array, found: Array) -> float:
+    """Of (N,) `found` over `said`, by least squares."""
+    if len(said) < MIN_VERTICES:
+        return math.nan
+    a = said - said.mean()
+    return float(a @ found / max(float(a @ a), 1e-12))
+
+
+def contrast(vertices: Array, valid: Array, model: FlameModel) -> float:
+    """`slope` against the template over the features that every face has, where valid (V,)."""
+    topology = topology_of(model)
+    parts = [part.vertices for name, part in topology.parts.items() if part_group(name) in FEATURES]
+    own = np.unique(np.concatenate([*parts, np.empty(0, np.int64)]))
+    own = own[valid[own]]
+    return slope(topology.rest[own], curvature(vertices, topology)[own])
+
+
+def in_front(near: Near, own: Array) -> float:
+    """80th percentile of the distance of points before the vertices `own` that face as they do."""
+    kept = np.isin(near.vertex, own) & near.alike & near.outwards
+    distance = near.distance[kept]
+    return float(np.quantile(distance, 0.8)) if len(distance) >= MIN_POINTS else math.nan
 
 
 def landmark_gaps(scan: Scan, vertices: Array, model: FlameModel) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.geometry.mesh import lengths, triangle_normals
 from pipeline.geometry.rigid import umeyama
 from pipeline.landmarks.schemes import OUTER_EYES_68
-from pipeline.quality.local import PartMeasures, measure_parts, roughness
+from pipeline.quality.local import PartMeasures, contrast, measure_parts, roughness
 from pipeline.quality.surface import Near, near_points, statistics
 from pipeline.types import Array, Registration, Scan
 
@@ -61,6 +61,9 @@ class Measures:
     """1/mm: what the curvature of face and forehead differs by from the posed model's (rms)."""
     lip_gap_mm: float
     """Distance of the inner lips, less the template's."""
+    contrast: float
+    """Slope of the curvature of lids, eye corners, lips and nose over the template's, see
+    `PartMeasures`."""
     neutral: bool
     """What the source files the scan as."""
     parts: Mapping[str, PartMeasures]
@@ -148,6 +151,7 @@ def measure(
         far_outwards=far_outwards,
         roughness=roughness(registered, posed, used, model),
         lip_gap_mm=_lip_gap(registered, model) - _lip_gap(model.template_mm, model),
+        contrast=contrast(registered, valid, model),
         neutral=neutral,
         parts=measure_parts(scan, registration, model, posed, near),
     )
@@ -211,8 +215,11 @@ def _outer_eyes(registered: Array, model: FlameModel) -> float:
 
 
 def _far(near: Near, known: _Known) -> tuple[float, float]:
-    """Share of the face's points beyond FAR_MM, and the share of these in front of the mesh."""
-    face = known.face[near.vertex]
+    """Share of the face's points beyond FAR_MM, and the share of these in front of the mesh.
+
+    Points that face otherwise are of the mouth's inside or of an inner shell.
+    """
+    face = known.face[near.vertex] & near.alike
     far = near.distance[face] > FAR_MM
     return _mean(far), _mean(near.outwards[face][far])
 
@@ -222,7 +229,9 @@ def _lip_gap(vertices: Array, model: FlameModel) -> float:
     if model.landmarks is None:
         return math.nan
     at = model.landmarks.positions_68(vertices, model.faces)
-    return float(np.linalg.norm(at[list(UPPER_INNER_LIP)] - at[list(LOWER_INNER_LIP)], axis=1).mean())
+    return float(
+        np.linalg.norm(at[list(UPPER_INNER_LIP)] - at[list(LOWER_INNER_LIP)], axis=1).mean()
+    )
 
 
 def _relief(template: Array, face: Array, used: Array) -> float:

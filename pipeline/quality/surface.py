@@ -9,12 +9,14 @@ import numpy as np
 
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.closest import SurfaceIndex
-from pipeline.geometry.mesh import triangle_normals
+from pipeline.geometry.mesh import lengths, triangle_normals
 from pipeline.types import Array, Scan
 
 CLUTTER_MM = 20.0
 """Scan points farther from the registered mesh than this belong to something else."""
 MAX_POINTS = 5_000
+ALIKE = 0.5
+"""Cosine of normals that face the same way."""
 
 
 class Near(NamedTuple):
@@ -23,20 +25,23 @@ class Near(NamedTuple):
     vertex: Array  # (N,) the corner nearest to the closest place
     distance: Array  # (N,) mm
     outwards: Array  # (N,) bool: in front of the surface
+    alike: Array  # (N,) bool: the scan faces there as the mesh does, within 60°
 
 
 def near_points(scan: Scan, registered: Array, model: FlameModel, counted: Array) -> Near:
     """Up to MAX_POINTS points of a scan, spread over it, that lie within CLUTTER_MM of (V,3)
     `registered` and nearest to vertices that are `counted` (V,)."""
     low, high = registered.min(0) - CLUTTER_MM, registered.max(0) + CLUTTER_MM
-    points = scan.vertices_mm[((scan.vertices_mm > low) & (scan.vertices_mm < high)).all(1)]
-    points = points[:: max(1, -(-len(points) // MAX_POINTS))]
+    inside = np.flatnonzero(((scan.vertices_mm > low) & (scan.vertices_mm < high)).all(1))
+    inside = inside[:: max(1, -(-len(inside) // MAX_POINTS))]
+    points = scan.vertices_mm[inside]
     closest = SurfaceIndex(registered, model.faces).query(points)
     vertex = model.faces[closest.triangle, closest.barycentric.argmax(1)]
     normals = triangle_normals(registered, model.faces)[:, closest.triangle]
     outwards = ((points - closest.point).T * normals).sum(0) > 0
+    cosine = (scan.normals[inside].T * normals).sum(0) / np.maximum(lengths(normals), 1e-12)
     near = counted[vertex] & (closest.distance < CLUTTER_MM)
-    return Near(vertex[near], closest.distance[near], outwards[near])
+    return Near(vertex[near], closest.distance[near], outwards[near], cosine[near] > ALIKE)
 
 
 def statistics(values: Array) -> dict[str, float]:
@@ -54,4 +59,3 @@ def statistics(values: Array) -> dict[str, float]:
         "p95": float(before + step * share if share < 0.5 else after - step * (1 - share)),
         "max": float(rising[-1]),
     }
-

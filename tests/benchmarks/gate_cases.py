@@ -1,7 +1,6 @@
 """Faces for the gates: sound scans of several families whose true registration is known.
 
-A `Face` is what a source would hold, in millimetres and canonical axes; `registered` runs it through
-normalisation and registration and keeps what comes out on disk, by the code it depends on.
+A `Face` is what a source would hold; `registered` runs it through normalisation and registration.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import ict_cases
+import numpy as np
 import second_family
 from cases import Case
 from ict_cases import IctModel
@@ -27,6 +26,7 @@ from pipeline.errors import FacefoldError
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.flame.parts import parts_of
+from pipeline.formats import format_of, read_scan
 from pipeline.normalise import normalise
 from pipeline.registration import register
 from pipeline.registry import Axes
@@ -43,6 +43,14 @@ CORNERS = {
 }
 PLACES = (*CORNERS, "chin", "right ear", "left ear")
 """Where more than SLID_MM must not be accepted."""
+REAL: Mapping[str, str] = {
+    "flame_fitting/scan.obj": "m",
+    "james/james.obj": "mm",
+    **{f"scalismo_faces/{n}.stl": "mm" for n in ("01", "02", "06", "14")},
+    "open/cfwen_face.off": "mm",
+    "open/grading_head.ply": "mm",
+}
+N_FLAME = 5023
 SOUND_MM, SLID_MM = 2.5, 4.0
 ICT_RECIPES = (
     *("neutral", "smile", "noisy", "open jaw", "neutral 2", "mixed expression", "hair", "blink"),
@@ -162,10 +170,25 @@ def stand_in_face(data: Path, seed: int) -> Face:
     )
 
 
+def real_face(data: Path, seed: int) -> Face:
+    """A real scan of REAL that was looked at and found sound; its truth is not known."""
+    name, unit = tuple(REAL.items())[seed % len(REAL)]
+    path = data / "scans" / name
+    raw = read_scan(path, format_of(path))
+    marks, nobody = np.full((68, 3), np.nan), np.zeros(N_FLAME, bool)
+    beside = path.with_name(f"{path.stem}_lmks.npy")
+    if beside.exists():
+        marks[17:] = np.load(beside, allow_pickle=True)
+    given = marks if beside.exists() else None
+    truth = np.full((N_FLAME, 3), np.nan, np.float32)
+    return Face(name, "real", raw.vertices, raw.faces, given, truth, nobody, marks, unit, None)
+
+
 FAMILIES: Mapping[str, Callable[[Path, int], Face]] = {
     "ict": ict_face,
     "second": second_face,
     "stand-in": stand_in_face,
+    "real": real_face,
     "ict, bare": partial(ict_face, family="ict, bare"),
     "second, bare": partial(second_face, family="second, bare"),
 }

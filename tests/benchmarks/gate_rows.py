@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -148,9 +149,10 @@ class Store:
 
 
 def digest(files: list[Path]) -> str:
+    """Of what the files say, whatever their layout."""
     sha = hashlib.sha256()
     for file in files:
-        sha.update(file.read_bytes())
+        sha.update(ast.dump(ast.parse(file.read_bytes())).encode())
     return sha.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Results that slid: sound registrations moved along the surface at a corner, the chin or an ear."""
+"""Results that slid: sound ones moved along the surface at a corner, the chin or an ear."""
 
 from __future__ import annotations
 

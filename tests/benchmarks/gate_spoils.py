@@ -49,7 +49,7 @@ def hair_over(face: Face, rng: np.random.Generator) -> Face:
     """Locks hang over one side of forehead, eye and cheek; nobody annotates beneath."""
     nose, eye = _marks(face)[30], _marks(face)[[36, 45]].mean(0)
     side = rng.choice([-1.0, 1.0])
-    relative = face.vertices - (eye + [side * 32, 0, 0])
+    relative = face.vertices - (eye + np.array([side * 32, 0, 0]))
     inside = (np.abs(relative[:, 0]) < rng.uniform(26, 40)) & (face.vertices[:, 2] > nose[2] - 75)
     inside &= (relative[:, 1] > -rng.uniform(30, 60)) & (relative[:, 1] < 75)
     centres = face.vertices[rng.choice(np.flatnonzero(inside), 150)]
@@ -86,6 +86,17 @@ def scarf(face: Face, rng: np.random.Generator) -> Face:
         marks = face.marks.copy()
         marks[48:] = np.nan
     return replace(face, vertices=vertices, marks=marks)
+
+
+def smoothed(face: Face, rng: np.random.Generator) -> Face:
+    """As an MRI shows a scalp: no lids, no lips, few vertices, no landmarks."""
+    mean = neighbour_mean(np.asarray(face.faces, np.int64), len(face.vertices))
+    vertices = np.asarray(face.vertices, np.float64)
+    edge = np.linalg.norm(vertices[face.faces[:, 0]] - vertices[face.faces[:, 1]], axis=1)
+    steps = int((rng.uniform(9, 13) / np.median(edge)) ** 2)
+    for _ in range(steps):
+        vertices = mean @ vertices
+    return replace(face, vertices=vertices, marks=None)
 
 
 def half(face: Face, rng: np.random.Generator) -> Face:
@@ -143,7 +154,8 @@ def shifted(face: Face, rng: np.random.Generator) -> Face:
 def two_heads(face: Face, rng: np.random.Generator) -> Face:
     """Somebody stands beside; the landmarks are the first one's, and the file says nothing else."""
     second = np.asarray(face.vertices, np.float64) * [-1, 1, 1] * rng.uniform(0.95, 1.05)
-    second = second + [rng.choice([-1, 1]) * rng.uniform(220, 300), rng.uniform(-40, 40), 0]
+    beside = rng.choice([-1, 1]) * rng.uniform(220, 300)
+    second = second + np.array([beside, rng.uniform(-40, 40), 0])
     meshes = [(face.vertices, face.faces), (second, face.faces[:, ::-1])]
     return replace(face, **_mesh(meshes), marks=None)
 
@@ -190,6 +202,7 @@ OF_FILES: Mapping[str, Kind] = {
     "mirrored": Kind(mirrored, frozenset({Code.LANDMARKS_ORDER}), marks=True),
     "hair over the face": Kind(hair_over, HIDDEN),
     "scarf": Kind(scarf, HIDDEN),
+    "scalp without eyes": Kind(smoothed, frozenset({Code.NOT_SHOWN, Code.UNCERTAIN, *NO_FACE})),
     "half a face": Kind(half, frozenset({Code.COVERAGE})),
     "swaying": Kind(swaying, SURFACE),
     "ghost": Kind(ghost, SURFACE),

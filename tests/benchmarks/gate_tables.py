@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,12 @@ from pipeline.quality import GATES, Gates, findings_of
 from pipeline.quality.usual import Usual, part_group
 from pipeline.types import Array, Verdict
 
-TOLERATED = 0.0015
-"""Share of good results that a single gate may hold up."""
+MARGIN = 1.1
+"""For faces of families that were not seen."""
+LEAST_GAIN = 0.02
+TAIL = 2.7
+"""Times the distance from the median to the ninth decile: one in three thousand of a normal tail
+is beyond."""
 
 
 def biases(rows: Sequence[Row]) -> dict[tuple[str, str], Array]:
@@ -40,7 +44,10 @@ def errors_of(row: Row, bias: dict[tuple[str, str], Array]) -> dict[str, float]:
 
 
 def is_good(row: Row, errors: dict[str, float]) -> bool:
-    return row.kind == SOUND and bool(errors) and max(errors.values()) < SOUND_MM
+    """Real scans are taken for good: they were looked at."""
+    if row.kind != SOUND or row.family == "real":
+        return row.family == "real"
+    return bool(errors) and max(errors.values()) < SOUND_MM
 
 
 def is_bad(errors: dict[str, float]) -> bool:
@@ -134,8 +141,8 @@ def print_tables(result: dict[str, Any]) -> None:
 
 
 def tuned(rows: Sequence[Row], bias: dict[tuple[str, str], Array], bare: bool) -> dict[str, Usual]:
-    """Group of parts → what all but TOLERATED of the good results reach."""
-    values: dict[str, dict[str, list[float]]] = {}
+    """Group of parts → what good results reach at most, in the family that reaches farthest."""
+    values: dict[str, dict[str, dict[str, list[float]]]] = {}
     for row in rows:
         measures = row.measures
         if measures is None or not is_good(row, errors_of(row, bias)):
@@ -143,24 +150,36 @@ def tuned(rows: Sequence[Row], bias: dict[tuple[str, str], Array], bare: bool) -
         if measures.has_basis == bare:
             continue
         for part, m in measures.parts.items():
-            own = values.setdefault(part_group(part), {name: [] for name in Usual._fields})
+            own = values.setdefault(part_group(part), {name: {} for name in Usual._fields})
             for name in Usual._fields:
                 value = 1 - m.likeness if name == "unlikeness" else getattr(m, name)
                 if math.isfinite(value):
-                    own[name].append(value)
-    return {group: Usual(**{n: edge(n, v) for n, v in own.items()}) for group, own in values.items()}
+                    own[name].setdefault(row.family, []).append(value)
+    return {
+        group: Usual(**{n: edge(n, f) for n, f in own.items()}) for group, own in values.items()
+    }
 
 
-def edge(name: str, values: list[float]) -> float:
-    """The value that a share of TOLERATED goes beyond; a normal tail where they are too few."""
-    x = np.array(values)
-    if not len(x):
-        return math.nan
+def written(usual: Mapping[str, Usual]) -> str:
+    """As `pipeline/quality/usual.py` has it."""
+    lines = [f'    "{group}": Usual{tuple(values)!r},' for group, values in usual.items()]
+    return "\n".join(lines).replace("inf", "math.inf")
+
+
+def edge(name: str, families: Mapping[str, list[float]]) -> float:
+    """What almost no good result goes beyond: the farthest that was seen, or as far as a tail goes
+    on that leaves out one in some thousands where few were seen."""
     sign = -1 if name == "contrast" else 1
-    x = sign * x
-    share = 1 - TOLERATED
-    high = float(np.quantile(x, share))
-    if len(x) < 2 / TOLERATED:
+    found = []
+    for family, values in families.items():
+        x = sign * np.array(values)
+        if family == "real":
+            found.append(float(x.max()))
+            continue
         median, upper = np.quantile(x, [0.5, 0.9])
-        high = max(high, float(median + 2.3 * (upper - median)))
-    return round(sign * high, 3)
+        found.append(max(float(x.max()), float(median + TAIL * (upper - median))))
+    if not found:
+        return math.inf
+    if sign < 0:
+        return round(-max(found) / MARGIN, 3)
+    return round(MARGIN * max(*found, LEAST_GAIN), 3)

@@ -1,0 +1,88 @@
+"""Gates over the parts of a face: lips, lids, corners, nose, chin, ears, forehead.
+
+Each takes the part that is most unusual, in units of what sound results reach there (`usual.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from pipeline.errors import Code
+from pipeline.quality.findings import Finding, above, below
+from pipeline.quality.local import PartMeasures
+from pipeline.quality.measures import Measures
+from pipeline.quality.thresholds import Gates, Limits
+from pipeline.quality.usual import USUAL, USUAL_BARE, Usual, part_group
+
+
+def stretched(m: Measures, gates: Gates) -> Finding | None:
+    part, value, times = _most(m, lambda p, u: (p.stretch, p.stretch / u.stretch))
+    said = f"{part}: stretched by {math.expm1(value):.0%} against the model"
+    return _times_above(Code.SLID, times, gates.part_stretch, said)
+
+
+def unlike(m: Measures, gates: Gates) -> Finding | None:
+    part, value, times = _most(m, lambda p, u: (p.likeness, (1 - p.likeness) / u.unlikeness))
+    said = f"{part}: the scan is curved otherwise there (correlation {value:.2f})"
+    return _times_above(Code.SLID, times, gates.part_unlikeness, said)
+
+
+def elsewhere(m: Measures, gates: Gates) -> Finding | None:
+    part, value, times = _most(m, lambda p, u: (p.gain, p.gain / u.gain))
+    said = f"{part}: fits better some millimetres away (correlation {value:+.2f})"
+    return _times_above(Code.SLID, times, gates.part_gain, said)
+
+
+def not_shown(m: Measures, gates: Gates) -> Finding | None:
+    """Lids, eye corners and nose; an open mouth has another relief, other parts have little."""
+    part, value, least = _most(
+        m,
+        lambda p, u: (p.contrast, -p.contrast / u.contrast),
+        among=("lids", "eye corners", "nose"),
+    )
+    said = f"{part}: {value:.2f} of the template's relief, {-least:.1f} times what is usual"
+    return below(Code.NOT_SHOWN, -least, gates.part_contrast, said)
+
+
+def landmarks(m: Measures, gates: Gates) -> Finding | None:
+    part, value, times = _most(
+        m, lambda p, u: (p.landmark_mm, p.landmark_sigmas / u.landmark_sigmas)
+    )
+    said = f"{part}: a landmark is {value:.1f} mm off"
+    return _times_above(Code.LANDMARK_ERROR, times, gates.part_landmarks, said)
+
+
+def uncertain(m: Measures, gates: Gates) -> Finding | None:
+    part, value, times = _most(m, lambda p, u: (p.expected_mm, p.expected_mm / u.expected_mm))
+    said = f"{part}: {value:.1f} mm of error are to be expected"
+    return _times_above(Code.UNCERTAIN, times, gates.part_expected, said)
+
+
+def surface(m: Measures, gates: Gates) -> Finding | None:
+    part, value, times = _most(m, lambda p, u: (p.scan_mm, p.scan_mm / u.scan_mm))
+    said = f"{part}: the scan lies {value:.1f} mm (80 %) in front of it"
+    return _times_above(Code.SURFACE_DISTANCE, times, gates.part_surface, said)
+
+
+def _most(
+    m: Measures,
+    of: Callable[[PartMeasures, Usual], tuple[float, float]],
+    among: tuple[str, ...] = (),
+) -> tuple[str, float, float]:
+    """The part whose value is most beyond what is usual, the value and how many times; NaN where
+    none can be taken."""
+    usual = USUAL if m.has_basis else USUAL_BARE
+    worst = ("", math.nan, math.nan)
+    for name, part in m.parts.items():
+        group = part_group(name)
+        if among and group not in among:
+            continue
+        value, times = of(part, usual[group])
+        if not times <= worst[2] and math.isfinite(times):
+            worst = (name, value, times)
+    return worst
+
+
+def _times_above(code: Code, times: float, limits: Limits, said: str) -> Finding | None:
+    return above(code, times, limits, f"{said}, {times:.1f} times what is usual")

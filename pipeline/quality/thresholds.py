@@ -1,0 +1,83 @@
+"""Thresholds of the gates, which a build may replace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pipeline.errors import RegistryError
+from pipeline.units import OUTER_EYE_MM
+
+Limits = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Thresholds as (review, reject): beyond the first a person should look, beyond the second
+    the scan is refused."""
+
+    scan_to_mesh_mm: Limits = (0.8, 1.5)
+    """Median distance of the scan's points to the registered face."""
+    landmark_error_mm: Limits = (6.0, 12.0)
+    """Mean distance of the model's landmarks to the scan's."""
+    coverage: Limits = (0.65, 0.25)
+    """Share of the face's vertices with data; less is worse."""
+    flipped_share: Limits = (0.005, 0.03)
+    """Share of the face's triangles that are turned over."""
+    outer_eye_mm: Limits = OUTER_EYE_MM
+    """Smallest and largest distance of the outer eye corners; more than EYE_SLACK outside is
+    refused. A source's own `limits` go before it."""
+    bending_mm: Limits = (3.0, 6.0)
+    """Median free-form displacement of the face less a rigid one; model with an identity basis."""
+    template_bending_mm: Limits = (6.0, 10.0)
+    """The same for a bare template, whose displacement is the whole identity."""
+    shape_rms: Limits = (2.0, 3.0)
+    """Root mean square of the identity coefficients; over many people it is about 1."""
+    relief: Limits = (0.65, 0.55)
+    """Correlation of nose, sockets and lips with the template's; less is worse."""
+    normals_deg: Limits = (16.0, 19.5)
+    """Median angle of the face's normals to those of the template laid onto it."""
+    left_out_share: Limits = (0.2, 1.0)
+    """Share of the file's surface or points that reading and cleaning left out."""
+    covered_share: Limits = (0.1, 0.6)
+    """Share of the scan's points at the face that lie in front of the registered mesh."""
+    scattered_share: Limits = (0.03, 0.5)
+    """Share of them that lie apart from it on both sides."""
+    roughness: Limits = (0.05, 0.5)
+    """1/mm by which the face's curvature differs from the posed model's."""
+    neutral_lip_gap_mm: Limits = (3.0, 1e3)
+    """Opening of the lips of a scan that its source files as neutral, beyond the template's."""
+    contrast: Limits = (0.5, 0.0)
+    """Share of the template's relief that eyes, nose and lips show."""
+    part_stretch: Limits = (1.0, 1e3)
+    """Of any part, as all that follow: so many times what is usual (`usual.py`)."""
+    part_unlikeness: Limits = (1.0, 1e3)
+    part_gain: Limits = (1.0, 1e3)
+    part_contrast: Limits = (1.0, 0.0)
+    part_landmarks: Limits = (1.0, 1e3)
+    part_expected: Limits = (1.0, 1e3)
+    part_surface: Limits = (1.0, 1e3)
+
+
+def gates_from(thresholds: Mapping[str, Any]) -> Gates:
+    """Gates with some thresholds replaced, each by a pair of numbers.
+
+    Raises RegistryError that names every unknown threshold and every value that is no pair.
+    """
+    known = [field.name for field in fields(Gates)]
+    faults = [
+        f"quality.{name}: no such threshold, expected one of {', '.join(known)}"
+        for name in thresholds
+        if name not in known
+    ]
+    pairs: dict[str, Limits] = {}
+    for name, value in thresholds.items():
+        numbers = value if isinstance(value, list | tuple) else ()
+        if len(numbers) != 2 or not all(isinstance(n, int | float) for n in numbers):
+            faults.append(f"quality.{name}: got {value!r}, expected two numbers")
+        else:
+            pairs[name] = (float(numbers[0]), float(numbers[1]))
+    if faults:
+        raise RegistryError(faults)
+    return Gates(**pairs)
