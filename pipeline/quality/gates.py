@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -9,6 +10,7 @@ from pipeline.errors import Code
 from pipeline.quality import part_gates
 from pipeline.quality.findings import Finding, above, below, finding
 from pipeline.quality.measures import Measures
+from pipeline.quality.relief import Relief
 from pipeline.quality.thresholds import Gates
 from pipeline.units import EYE_SLACK, outside
 
@@ -71,19 +73,17 @@ def clutter(m: Measures, gates: Gates) -> Finding | None:
 
 
 def covered(m: Measures, gates: Gates) -> Finding | None:
-    share = m.far_share * m.far_outwards
-    said = f"{share:.2f} of the scan's points at the face lie in front of it"
-    return above(Code.COVERED, share, gates.covered_share, said)
+    said = f"{m.covered_share:.2f} of the scan's points at the face lie in front of it"
+    return above(Code.COVERED, m.covered_share, gates.covered_share, said)
 
 
 def scattered(m: Measures, gates: Gates) -> Finding | None:
-    share = m.far_share * (1 - m.far_outwards)
-    said = f"{share:.2f} of the scan's points at the face lie behind it"
-    return above(Code.ROUGH, share, gates.scattered_share, said)
+    said = f"{m.scattered_share:.2f} of the scan's points lie apart from a surface that is there"
+    return above(Code.ROUGH, m.scattered_share, gates.scattered_share, said)
 
 
 def rough(m: Measures, gates: Gates) -> Finding | None:
-    said = f"the face's curvature is {m.roughness:.3f}/mm (rms) off the model's"
+    said = f"the cheeks' curvature is {m.roughness:.3f}/mm (rms) off the model's"
     return above(Code.ROUGH, m.roughness, gates.roughness, said)
 
 
@@ -94,9 +94,28 @@ def neutral(m: Measures, gates: Gates) -> Finding | None:
     return above(Code.NOT_NEUTRAL, m.lip_gap_mm, gates.neutral_lip_gap_mm, said)
 
 
-def featureless(m: Measures, gates: Gates) -> Finding | None:
-    said = f"eyes, nose and lips show {m.contrast:.2f} of the template's relief"
-    return below(Code.NOT_SHOWN, m.contrast, gates.contrast, said)
+def mouth_relief(m: Measures, gates: Gates) -> Finding | None:
+    value = _least(m, "mouth", lambda relief: relief.height)
+    said = f"the mouth shows {value:.2f} of the model's relief"
+    return below(Code.NOT_SHOWN, value, gates.mouth_relief, said)
+
+
+def mouth_likeness(m: Measures, gates: Gates) -> Finding | None:
+    value = _least(m, "mouth", lambda relief: relief.likeness)
+    said = f"the mouth's relief correlates {value:.2f} with the template's"
+    return below(Code.NOT_SHOWN, value, gates.mouth_likeness, said)
+
+
+def eye_relief(m: Measures, gates: Gates) -> Finding | None:
+    value = _least(m, "eye", lambda relief: relief.height)
+    said = f"an eye shows {value:.2f} of the model's relief"
+    return below(Code.NOT_SHOWN, value, gates.eye_relief, said)
+
+
+def _least(m: Measures, feature: str, of: Callable[[Relief], float]) -> float:
+    """NaN where none is known."""
+    found = [of(relief) for name, relief in m.features.items() if name.endswith(feature)]
+    return min((value for value in found if math.isfinite(value)), default=math.nan)
 
 
 Gate = Callable[[Measures, Gates], Finding | None]
@@ -107,11 +126,12 @@ GATES: Mapping[str, Gate] = MappingProxyType(
         "covered": covered,
         "scattered": scattered,
         "rough": rough,
-        "features": featureless,
+        "mouth relief": mouth_relief,
+        "mouth likeness": mouth_likeness,
+        "eye relief": eye_relief,
         "stretch": part_gates.stretched,
         "likeness": part_gates.unlike,
         "elsewhere": part_gates.elsewhere,
-        "not shown": part_gates.not_shown,
         "surface": surface,
         "landmarks": landmarks,
         "coverage": coverage,

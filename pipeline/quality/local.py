@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -21,7 +21,6 @@ from pipeline.flame.model import FlameModel
 from pipeline.flame.parts import parts_of
 from pipeline.geometry.mesh import triangle_normals
 from pipeline.quality.surface import Near
-from pipeline.quality.usual import part_group
 from pipeline.registration.calibration import DEFINITION_MM, NOISE_MM
 from pipeline.registration.landmarks import landmarks_68
 from pipeline.types import Array, Registration, Scan
@@ -31,7 +30,6 @@ SMOOTHED = 2
 MOVED_MM = (4.0, 6.0, 9.0, 12.0)
 """How far parts are moved to find where they fit better, in DIRECTIONS each."""
 DIRECTIONS = 8
-FEATURES = ("lips", "mouth corner", "lids", "eye corners", "nose")
 MIN_POINTS = 5
 """Of a scan before a part, below which their distance is not judged."""
 MIN_VERTICES = 12
@@ -59,8 +57,6 @@ class PartMeasures:
     absolute value of its logarithm."""
     likeness: float
     """Correlation of its curvature with the posed model's."""
-    contrast: float
-    """Slope of its curvature over the template's: about 1, and 0 where the scan is smooth."""
     scan_mm: float
     """80th percentile of the distance from the scan's points in front of it."""
     gain: float
@@ -86,7 +82,6 @@ class Topology:
     edges: Array  # (E,2)
     mean: csr_array  # (V,V) of a vertex and its neighbours
     parts: Mapping[str, _Part]
-    rest: Array  # (V,) curvature of the template
 
 
 @lru_cache(maxsize=2)
@@ -106,8 +101,7 @@ def topology_of(model: FlameModel) -> Topology:
         moved = _moved(model.template_mm, part.vertices, np.flatnonzero(seen), name.endswith("ear"))
         parts[name] = _Part(part.vertices, np.array(part.landmarks, np.int64), triangles, *moved)
     mean = csr_array(diags_array(1 / near.sum(axis=1)) @ near)
-    topology = Topology(faces, edges, mean, parts, np.empty(0))
-    return replace(topology, rest=curvature(model.template_mm, topology))
+    return Topology(faces, edges, mean, parts)
 
 
 def _moved(template: Array, own: Array, seen: Array, sideways: bool) -> tuple[Array, Array]:
@@ -138,7 +132,7 @@ def measure_parts(
     stretched = np.abs(log_stretches(posed, vertices, model.faces)).max(axis=1)
     gaps, sigmas = landmark_gaps(scan, vertices, model)
     valid = registration.validity
-    whole: Array = valid[model.faces].all(axis=1)
+    whole = np.asarray(valid[model.faces].all(axis=1))
     found = {}
     for name, part in topology.parts.items():
         used = valid[part.vertices]
@@ -153,7 +147,6 @@ def measure_parts(
             expected_mm=_mean(registration.expected_error_mm[part.vertices[used]]),
             stretch=_median(stretched[part.triangles[whole[part.triangles]]]),
             likeness=likeness,
-            contrast=slope(topology.rest[shown], bent[shown]),
             gain=gain,
             scan_mm=in_front(near, part.vertices),
         )
@@ -216,23 +209,6 @@ def compared(said: Array, moved: Array) -> tuple[float, float]:
     size = np.linalg.norm(b, axis=1) * np.linalg.norm(a)
     likeness = (b @ a) / np.maximum(size, 1e-12)
     return float(likeness[0]), float(likeness[1:].max() - likeness[0])
-
-
-def slope(said: Array, found: Array) -> float:
-    """Of (N,) `found` over `said`, by least squares."""
-    if len(said) < MIN_VERTICES:
-        return math.nan
-    a = said - said.mean()
-    return float(a @ found / max(float(a @ a), 1e-12))
-
-
-def contrast(vertices: Array, valid: Array, model: FlameModel) -> float:
-    """`slope` against the template over the features that every face has, where valid (V,)."""
-    topology = topology_of(model)
-    parts = [part.vertices for name, part in topology.parts.items() if part_group(name) in FEATURES]
-    own = np.unique(np.concatenate([*parts, np.empty(0, np.int64)]))
-    own = own[valid[own]]
-    return slope(topology.rest[own], curvature(vertices, topology)[own])
 
 
 def in_front(near: Near, own: Array) -> float:

@@ -15,7 +15,8 @@ from pipeline.flame.model import FlameModel
 from pipeline.geometry.mesh import lengths, triangle_normals
 from pipeline.geometry.rigid import umeyama
 from pipeline.landmarks.schemes import OUTER_EYES_68
-from pipeline.quality.local import PartMeasures, contrast, measure_parts, roughness
+from pipeline.quality.local import PartMeasures, measure_parts, roughness
+from pipeline.quality.relief import Relief, detrended, measure_relief
 from pipeline.quality.surface import Near, near_points, statistics
 from pipeline.types import Array, Registration, Scan
 
@@ -53,17 +54,16 @@ class Measures:
     """Median angle between normals of the face and of the template laid onto it."""
     left_out_share: float
     """Of the file, see `Scan`."""
-    far_share: float
-    """Of the scan's points at the face: farther than FAR_MM from the registered mesh."""
-    far_outwards: float
-    """Of these: the share in front of it."""
+    covered_share: float
+    """Of the scan's points at the face: more than FAR_MM in front of it, where it has no data."""
+    scattered_share: float
+    """Of them: more than FAR_MM away from it on either side, where it has data all the same."""
     roughness: float
-    """1/mm: what the curvature of face and forehead differs by from the posed model's (rms)."""
+    """1/mm: what the curvature of the cheeks differs by from the posed model's (rms)."""
     lip_gap_mm: float
     """Distance of the inner lips, less the template's."""
-    contrast: float
-    """Slope of the curvature of lids, eye corners, lips and nose over the template's, see
-    `PartMeasures`."""
+    features: Mapping[str, Relief]
+    """Mouth and eyes."""
     neutral: bool
     """What the source files the scan as."""
     parts: Mapping[str, PartMeasures]
@@ -82,6 +82,7 @@ class _Known:
     normals: Array  # (3,F) of the template's triangles, unit length
     regions: Mapping[str, Array]  # name -> vertex indices
     members: Mapping[str, Array]  # name -> (V,) bool
+    smooth: Array  # (V,) bool: the cheeks, which are smooth in every face
 
 
 @lru_cache(maxsize=1)
@@ -107,6 +108,7 @@ def _known(model: FlameModel) -> _Known:
         normals=normals / np.maximum(lengths(normals), 1e-12),
         regions={name: regions[name] for name in measured},
         members={name: marked(name) for name in measured},
+        smooth=marked("cheeks") & seen,
     )
 
 
@@ -129,7 +131,7 @@ def measure(
     n_shape = min(model.shape_basis_mm.shape[2], len(registration.shape))
     error = registration.landmark_error_mm
     near = near_points(scan, registered, model, known.counted)
-    far_share, far_outwards = _far(near, known)
+    covered_share, scattered_share = _far(near, known, valid)
     return Measures(
         scan_to_mesh_mm={
             name: statistics(near.distance[own[near.vertex]]) for name, own in known.members.items()
@@ -147,11 +149,11 @@ def measure(
         relief=_relief(model.template_mm, upright, used),
         normals_deg=_median(_turned_deg(upright, used, model)),
         left_out_share=scan.left_out_share,
-        far_share=far_share,
-        far_outwards=far_outwards,
-        roughness=roughness(registered, posed, used, model),
+        covered_share=covered_share,
+        scattered_share=scattered_share,
+        roughness=roughness(registered, posed, known.smooth & valid, model),
         lip_gap_mm=_lip_gap(registered, model) - _lip_gap(model.template_mm, model),
-        contrast=contrast(registered, valid, model),
+        features=measure_relief(upright, _laid_onto(model.template_mm, posed, used), valid, model),
         neutral=neutral,
         parts=measure_parts(scan, registration, model, posed, near),
     )
@@ -214,14 +216,15 @@ def _outer_eyes(registered: Array, model: FlameModel) -> float:
     return float(np.linalg.norm(corners[0][0] - corners[1][0]))
 
 
-def _far(near: Near, known: _Known) -> tuple[float, float]:
-    """Share of the face's points beyond FAR_MM, and the share of these in front of the mesh.
+def _far(near: Near, known: _Known, valid: Array) -> tuple[float, float]:
+    """Shares of the face's points beyond FAR_MM: before what has no data, and at what has data.
 
-    Points that face otherwise are of the mouth's inside or of an inner shell.
+    Points behind the mesh that face otherwise are of the mouth's inside or of an inner shell.
     """
-    face = known.face[near.vertex] & near.alike
-    far = near.distance[face] > FAR_MM
-    return _mean(far), _mean(near.outwards[face][far])
+    face = known.face[near.vertex]
+    far = (near.distance > FAR_MM)[face]
+    alike, outwards, shown = near.alike[face], near.outwards[face], valid[near.vertex[face]]
+    return _mean(far & outwards & ~shown), _mean(far & (alike | outwards) & shown)
 
 
 def _lip_gap(vertices: Array, model: FlameModel) -> float:
@@ -243,12 +246,5 @@ def _relief(template: Array, face: Array, used: Array) -> float:
     """
     if used.sum() < MIN_VERTICES:
         return math.nan
-    first, second = _detrended(template[used]), _detrended(face[used])
+    first, second = detrended(template[used]), detrended(face[used])
     return float(np.corrcoef(first, second)[0, 1])
-
-
-def _detrended(points: Array) -> Array:
-    """(N,3) -> (N,) depth less its least-squares quadric."""
-    x, y, z = (points - points.mean(0)).T
-    quadric = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
-    return z - quadric @ np.linalg.lstsq(quadric, z, rcond=None)[0]

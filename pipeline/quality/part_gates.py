@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 from pipeline.errors import Code
-from pipeline.quality.findings import Finding, above, below
+from pipeline.quality.findings import Finding, above
 from pipeline.quality.local import PartMeasures
 from pipeline.quality.measures import Measures
 from pipeline.quality.thresholds import Gates, Limits
@@ -34,17 +34,6 @@ def elsewhere(m: Measures, gates: Gates) -> Finding | None:
     return _times_above(Code.SLID, times, gates.part_gain, said)
 
 
-def not_shown(m: Measures, gates: Gates) -> Finding | None:
-    """Lids, eye corners and nose; an open mouth has another relief, other parts have little."""
-    part, value, least = _most(
-        m,
-        lambda p, u: (p.contrast, -p.contrast / u.contrast),
-        among=("lids", "eye corners", "nose"),
-    )
-    said = f"{part}: {value:.2f} of the template's relief, {-least:.1f} times what is usual"
-    return below(Code.NOT_SHOWN, -least, gates.part_contrast, said)
-
-
 def landmarks(m: Measures, gates: Gates) -> Finding | None:
     part, value, times = _most(
         m, lambda p, u: (p.landmark_mm, p.landmark_sigmas / u.landmark_sigmas)
@@ -66,19 +55,14 @@ def surface(m: Measures, gates: Gates) -> Finding | None:
 
 
 def _most(
-    m: Measures,
-    of: Callable[[PartMeasures, Usual], tuple[float, float]],
-    among: tuple[str, ...] = (),
+    m: Measures, of: Callable[[PartMeasures, Usual], tuple[float, float]]
 ) -> tuple[str, float, float]:
     """The part whose value is most beyond what is usual, the value and how many times; NaN where
     none can be taken."""
     usual = USUAL if m.has_basis else USUAL_BARE
     worst = ("", math.nan, math.nan)
     for name, part in m.parts.items():
-        group = part_group(name)
-        if among and group not in among:
-            continue
-        value, times = of(part, usual[group])
+        value, times = of(part, usual[part_group(name)])
         if not times <= worst[2] and math.isfinite(times):
             worst = (name, value, times)
     return worst

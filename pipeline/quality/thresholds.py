@@ -40,21 +40,24 @@ class Gates:
     """Median angle of the face's normals to those of the template laid onto it."""
     left_out_share: Limits = (0.2, 1.0)
     """Share of the file's surface or points that reading and cleaning left out."""
-    covered_share: Limits = (0.1, 0.6)
-    """Share of the scan's points at the face that lie in front of the registered mesh."""
-    scattered_share: Limits = (0.03, 0.5)
-    """Share of them that lie apart from it on both sides."""
-    roughness: Limits = (0.05, 0.5)
-    """1/mm by which the face's curvature differs from the posed model's."""
+    covered_share: Limits = (0.13, 0.6)
+    """Share of the scan's points at the face that lie in front of it, where it has no data."""
+    scattered_share: Limits = (0.025, 0.6)
+    """Share of them that lie apart from it where it has data all the same."""
+    roughness: Limits = (0.0062, 0.1)
+    """1/mm by which the cheeks' curvature differs from the posed model's."""
     neutral_lip_gap_mm: Limits = (3.0, 1e3)
     """Opening of the lips of a scan that its source files as neutral, beyond the template's."""
-    contrast: Limits = (0.5, 0.0)
-    """Share of the template's relief that eyes, nose and lips show."""
+    mouth_relief: Limits = (0.45, 0.0)
+    """Share of the model's relief that the mouth shows."""
+    mouth_likeness: Limits = (0.75, -1.0)
+    """Correlation of its relief with the template's."""
+    eye_relief: Limits = (0.48, 0.0)
+    """Share of the model's relief that either eye shows."""
     part_stretch: Limits = (1.0, 1e3)
     """Of any part, as all that follow: so many times what is usual (`usual.py`)."""
     part_unlikeness: Limits = (1.0, 1e3)
     part_gain: Limits = (1.0, 1e3)
-    part_contrast: Limits = (1.0, 0.0)
     part_landmarks: Limits = (1.0, 1e3)
     part_expected: Limits = (1.0, 1e3)
     part_surface: Limits = (1.0, 1e3)

@@ -31,7 +31,10 @@ KINDS: Mapping[str, frozenset[Code]] = {
     **{name: frozenset({Code.SLID, Code.LANDMARK_ERROR}) for name in SLIDES},
 }
 """Spoiled kind → the codes that name it rightly."""
-MEASURED = ("flame/parts.py", "quality/local.py", "quality/measures.py", "quality/surface.py")
+MEASURED = (
+    "flame/parts.py",
+    *(f"quality/{name}.py" for name in ("local", "measures", "relief", "surface")),
+)
 """Files that the measures of a registration depend on."""
 SPREAD = 10_000
 """Between the seeds of one kind and the next."""

@@ -169,10 +169,9 @@ def written(usual: Mapping[str, Usual]) -> str:
 def edge(name: str, families: Mapping[str, list[float]]) -> float:
     """What almost no good result goes beyond: the farthest that was seen, or as far as a tail goes
     on that leaves out one in some thousands where few were seen."""
-    sign = -1 if name == "contrast" else 1
     found = []
     for family, values in families.items():
-        x = sign * np.array(values)
+        x = np.array(values)
         if family == "real":
             found.append(float(x.max()))
             continue
@@ -180,6 +179,4 @@ def edge(name: str, families: Mapping[str, list[float]]) -> float:
         found.append(max(float(x.max()), float(median + TAIL * (upper - median))))
     if not found:
         return math.inf
-    if sign < 0:
-        return round(-max(found) / MARGIN, 3)
     return round(MARGIN * max(*found, LEAST_GAIN), 3)

@@ -1,0 +1,64 @@
+"""Relief: what a quadric leaves over of the depth of a face, of its eyes and of its mouth.
+
+Distance does not tell a scalp without lids from a face: the template is smooth where the scan is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from pipeline.flame.model import FlameModel
+from pipeline.quality.local import topology_of
+from pipeline.types import Array
+
+FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "mouth": ("lips", "right mouth corner", "left mouth corner"),
+        "right eye": ("right lids", "right eye corners"),
+        "left eye": ("left lids", "left eye corners"),
+    }
+)
+"""What every face has, by the parts that it consists of."""
+MIN_SHARE = 0.5
+"""Of a feature's vertices with data, below which it is not judged."""
+
+
+@dataclass(frozen=True)
+class Relief:
+    """Of a feature; NaN where the scan has too little data."""
+
+    height: float
+    """Slope over the posed model's relief: 1 where all of it is there, 0 on a smooth scan."""
+    likeness: float
+    """Correlation with the template's."""
+
+
+def measure_relief(
+    upright: Array, posed: Array, valid: Array, model: FlameModel
+) -> dict[str, Relief]:
+    """Feature → its relief, of the registered (V,3) and the posed (V,3) vertices, both laid onto
+    the template."""
+    parts, found = topology_of(model).parts, {}
+    for name, names in FEATURES.items() if parts else ():
+        own = np.unique(np.concatenate([parts[n].vertices for n in names]))
+        shown = own[valid[own]]
+        if len(shown) < MIN_SHARE * len(own):
+            found[name] = Relief(math.nan, math.nan)
+            continue
+        scan, said, rest = (detrended(v[shown]) for v in (upright, posed, model.template_mm))
+        height = float(scan @ said / max(float(said @ said), 1e-12))
+        size = np.linalg.norm(scan) * np.linalg.norm(rest)
+        found[name] = Relief(height, float(scan @ rest / max(float(size), 1e-12)))
+    return found
+
+
+def detrended(points: Array) -> Array:
+    """(N,3) -> (N,) depth less its least-squares quadric."""
+    x, y, z = (points - points.mean(0)).T
+    quadric = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
+    return np.asarray(z - quadric @ np.linalg.lstsq(quadric, z, rcond=None)[0])
