@@ -16,7 +16,7 @@ from pipeline.flame.lbs import pose_model
 from pipeline.geometry.rigid import rotation_matrices, rotation_to_axis_angle
 from pipeline.registration.coefficients import Coefficients, vertex_rotations, world_rotations
 from pipeline.registration.landmarks import LandmarkTargets
-from pipeline.registration.residual import residual_basis
+from pipeline.registration.residual import AMPLITUDES_MM, residual_basis
 from pipeline.registration.template import Template
 
 JOINT_PRIOR_RAD = {1: 0.05, 2: 0.30}
@@ -32,6 +32,7 @@ class Fit:
 
     coefficients: Coefficients
     residual: Tensor  # (B,3,K)
+    amplitude_mm: Tensor  # (B,) of the residual's large field
 
 
 class Sites(NamedTuple):
@@ -156,7 +157,7 @@ class Equations:
             rotations,
             c.translation + step[:, n + k : n + k + 3] + drift,
         )
-        return Fit(moved, fit.residual + free)
+        return Fit(moved, fit.residual + free, fit.amplitude_mm)
 
 
 class System:
@@ -240,6 +241,26 @@ class System:
         shape = torch.cholesky_solve(pull, torch.linalg.cholesky(total))[people]
         return torch.cat([shape, alone - to_shape @ shape], 1)[..., 0]
 
+    def best_amplitude(self, stiffness: Tensor) -> Tensor:
+        """(B,) mm: the residual's amplitude under which the scan is likeliest.
+
+        The evidence of AMPLITUDES_MM with all unknowns integrated out (MacKay 1992, eq. 2.13).
+        """
+        precision, value = self._prior(stiffness)
+        k = self.fit.residual.shape[-1]
+        seen = self.right + (self.left @ value[..., None])[..., 0]
+        scores = []
+        for amplitude in AMPLITUDES_MM:
+            tried = torch.full_like(self.fit.amplitude_mm, amplitude)
+            own = self.equations.residual.precision(tried).repeat(1, 3)
+            prior = torch.cat([precision[:, : -3 * k], own], 1)
+            factor = torch.linalg.cholesky(self.left + torch.diag_embed(prior))
+            whitened = torch.linalg.solve_triangular(factor, seen[..., None], upper=False)
+            volume = own.log().sum(1) - 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
+            scores.append(0.5 * (whitened.square().sum((1, 2)) + volume))
+        self.scores = torch.stack(scores, 1)
+        return torch.tensor(AMPLITUDES_MM, dtype=seen.dtype, device=seen.device)[self.scores.argmax(1)]
+
     def _prior(self, stiffness: Tensor) -> tuple[Tensor, Tensor]:
         """Precision of each unknown and its distance from the most likely value, (B,columns)."""
         equations, c = self.equations, self.fit.coefficients
@@ -264,7 +285,7 @@ class System:
             values.append(bent if equations.rigid else torch.zeros_like(bent))
         parts.append(torch.full_like(c.translation, free))
         values.append(torch.zeros_like(c.translation))
-        parts.append(equations.residual.precision.repeat(3).expand(batch, -1))
+        parts.append(equations.residual.precision(self.fit.amplitude_mm).repeat(1, 3))
         values.append(self.fit.residual.flatten(1))
         return torch.cat(parts, 1), torch.cat(values, 1)
 

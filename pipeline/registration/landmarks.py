@@ -13,6 +13,7 @@ from pipeline.flame.model import LandmarkEmbedding
 from pipeline.geometry.rigid import check_spread, umeyama
 from pipeline.landmarks.schemes import CONTOUR_68, to_68
 from pipeline.registration.annealing import geometric
+from pipeline.registration.calibration import LandmarkCalibration, general_calibration
 from pipeline.registration.template import Template
 from pipeline.types import Array, Scan
 
@@ -30,21 +31,45 @@ class LandmarkTargets:
     barycentric: Tensor  # (L,3)
     points: Tensor  # (B,L,3) mm, 0 where missing
     confidence: Tensor  # (B,L) in [0, 1], 0 where missing
+    offset: Tensor  # (B,L,3) mm in the rest frame: the source's landmark less the model's
+    spread: Tensor  # (B,L) mm, what is not known of the offset, along the surface
+    noise: Tensor  # (B,L) mm, standard deviation an axis
 
     def of(self, rows: list[int]) -> LandmarkTargets:
         """The same for some of the scans."""
-        return replace(self, points=self.points[rows], confidence=self.confidence[rows])
+        parts = ("points", "confidence", "offset", "spread", "noise")
+        return replace(self, **{name: getattr(self, name)[rows] for name in parts})
 
     def positions(self, vertices: Tensor) -> Tensor:
         """(B,V,3) -> (B,L,3) landmarks of the template."""
         return (vertices[:, self.corners] * self.barycentric[..., None]).sum(-2)
 
-    def pull(self, vertices: Tensor, noise_mm: float, progress: float) -> tuple[Tensor, Tensor]:
-        """Gap (B,L,3) towards the scan and robust weight (B,L) in 1/mm²."""
-        limit = geometric(*ROBUST_MM, progress)
-        gap = (self.points - self.positions(vertices)) * (self.confidence > 0)[..., None]
-        robust = (limit**2 / (limit**2 + gap.square().sum(-1))) ** 2
-        return gap, self.confidence * robust / noise_mm**2
+    def frames(self, vertices: Tensor) -> Tensor:
+        """(B,V,3) -> (B,L,3,3): the surface's normal and two tangents at each landmark, as rows."""
+        a, b, c = vertices[:, self.corners].unbind(2)
+        along = torch.nn.functional.normalize(b - a, dim=-1)
+        normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=-1)
+        return torch.stack([normal, along, torch.linalg.cross(normal, along)], 2)
+
+    def pull(
+        self, vertices: Tensor, rotations: Tensor, more_mm: float, progress: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Directions (B,3L,3), weights (B,3L) in 1/mm² and gaps (B,3L) in mm towards the scan.
+
+        rotations (B,L,3,3) turn the rest frame at each landmark. The covariance of a landmark is
+        its noise, and along the surface what is not known of its definition besides (its unknown
+        offset integrated out); `more_mm` adds what the unknowns cannot follow.
+        """
+        gap = self.points - self.positions(vertices)
+        gap = gap - (rotations @ self.offset[..., None])[..., 0]
+        across = self.noise.square() + more_mm**2
+        variance = torch.stack([across, across + self.spread.square(), across + self.spread.square()], -1)
+        frames = self.frames(vertices)
+        along = (frames @ gap[..., None])[..., 0]
+        limit = geometric(*ROBUST_MM, progress) ** 2 + 4 * self.spread.square()
+        robust = (limit / (limit + gap.square().sum(-1))) ** 2
+        weight = (self.confidence * robust)[..., None] / variance
+        return frames.transpose(1, 2).flatten(1, 2), weight.mT.flatten(1), along.mT.flatten(1)
 
     def mean_error(self, vertices: Tensor) -> list[float | None]:
         """Mean distance of each scan's landmarks to the template's, mm."""
@@ -56,28 +81,42 @@ class LandmarkTargets:
         ]
 
 
-def landmark_targets(template: Template, scans: Sequence[Scan]) -> LandmarkTargets:
+def landmark_targets(
+    template: Template,
+    scans: Sequence[Scan],
+    calibrations: Sequence[LandmarkCalibration | None] | None = None,
+) -> LandmarkTargets:
     """Pairs the model's landmarks with each scan's; contour points have no place of their own."""
     embedding = template.model.landmarks or NO_LANDMARKS
     keep = np.flatnonzero(~np.isin(embedding.indices_68, CONTOUR_68))
     names = embedding.indices_68[keep]
     points = np.zeros((len(scans), len(keep), 3))
     confidence = np.zeros(points.shape[:2])
+    known = []
     for row, scan in enumerate(scans):
         if embedding.in_order:
             found, trust = landmarks_in_order(scan, len(keep))
         else:
             found, trust = (values[names] for values in landmarks_68(scan))
         points[row], confidence[row] = np.nan_to_num(found), trust
+        given = calibrations[row] if calibrations is not None else None
+        known.append(given or general_calibration(embedding, scan.landmark_scheme or ""))
 
     def real(array: Array) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float64, device=template.device)
+
+    def of_each(name: str) -> Tensor:
+        rows = [getattr(calibration, name)[keep] for calibration in known]
+        return real(np.stack(rows) if rows else np.zeros((0, len(keep))))
 
     return LandmarkTargets(
         corners=template.faces[torch.as_tensor(embedding.triangles[keep], device=template.device)],
         barycentric=real(embedding.barycentric[keep]),
         points=real(points),
         confidence=real(confidence),
+        offset=of_each("offset_mm"),
+        spread=of_each("offset_std_mm"),
+        noise=of_each("noise_mm"),
     )
 
 

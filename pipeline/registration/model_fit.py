@@ -40,9 +40,11 @@ MODEL_VERTICES, RESIDUAL_VERTICES = 1200, 1800
 """Of the template that are matched: enough for a hundred coefficients, and for the residual's."""
 LONG_WAVES, LAST_ITERATIONS = 60, 2
 """Eigenvectors of the residual until the last iterations, which have all of them."""
+MODEL_LANDMARK_MM = (3.0, 6.0)
+RESIDUAL_LANDMARK_MM = 1.0
 BARE_MORE = 10
 """Iterations more for a bare template, which has further to go."""
-BARE_NOISE_MM, BARE_LANDMARK_MM = (40.0, 1.5), 1.5
+BARE_NOISE_MM = (40.0, 1.5)
 """Its matches count little at first, when landmarks alone lead it."""
 
 
@@ -57,7 +59,7 @@ class Schedule:
     """Template vertices that are matched."""
     noise_mm: tuple[float, float]
     """Of a match: scanner, closest point and all that is not in the unknowns."""
-    landmark_noise_mm: tuple[float, float]
+    landmark_more_mm: tuple[float, float]
     robust_mm: tuple[float, float]
     min_normal_cosine: float = 0.5
     warm_up: int = 0
@@ -79,7 +81,7 @@ def fit_model(
         modes=0,
         vertices=MODEL_VERTICES,
         noise_mm=(options.model_noise_mm, options.model_noise_mm),
-        landmark_noise_mm=(options.landmark_noise_mm, 4 * options.landmark_noise_mm),
+        landmark_more_mm=MODEL_LANDMARK_MM,
         robust_mm=(options.robust_mm[0], options.handover_mm),
         min_normal_cosine=options.min_normal_cosine,
         warm_up=WARM_UP,
@@ -106,7 +108,7 @@ def fit_with_residual(
         modes=options.modes,
         vertices=RESIDUAL_VERTICES,
         noise_mm=(BARE_NOISE_MM if bare else options.residual_noise_mm)[1:] * 2,
-        landmark_noise_mm=(BARE_LANDMARK_MM if bare else 1.5 * options.landmark_noise_mm,) * 2,
+        landmark_more_mm=(RESIDUAL_LANDMARK_MM,) * 2,
         robust_mm=(options.robust_mm[1] / (1 if bare else 2),) * 2,
         min_normal_cosine=options.min_normal_cosine,
         stiffness=FREE_LAST,
@@ -119,7 +121,7 @@ def fit_with_residual(
         robust_mm=options.robust_mm if bare else (options.handover_mm, options.robust_mm[1] / 2),
     )
     fit, _ = _fit(template, surfaces, landmarks, start, people, first)
-    fit, system = _fit(template, surfaces, landmarks, fit.coefficients, people, last, fit.residual)
+    fit, system = _fit(template, surfaces, landmarks, fit.coefficients, people, last, fit)
     assert system is not None  # the options ask for one iteration at least
     return fit.coefficients, system.equations.free(fit), system
 
@@ -131,13 +133,14 @@ def _fit(
     start: Coefficients,
     people: Tensor,
     schedule: Schedule,
-    residual: Tensor | None = None,
+    before: Fit | None = None,
 ) -> tuple[Fit, System | None]:
     """The fit, and the system of its last step where there was one."""
     equations = Equations(template, schedule.modes, schedule.vertices, landmarks)
-    fit = Fit(start, equations.no_residual(len(start.shape)))
-    if residual is not None:
-        fit.residual[..., : residual.shape[-1]] = residual
+    amplitude = torch.full_like(start.translation[:, 0], 1.5)
+    fit = Fit(start, equations.no_residual(len(start.shape)), amplitude if before is None else before.amplitude_mm)
+    if before is not None:
+        fit.residual[..., : before.residual.shape[-1]] = before.residual
     system = None
     free = landmarks.confidence.sum(1) == 0
     for i in range(schedule.iterations):
@@ -160,15 +163,22 @@ def _fit(
             system.add(sites.three_times(), *_all_axes(gap, weight))
         else:
             system.add(sites, matches.normal, weight, (matches.normal * gap).sum(-1))
-        noise = geometric(*schedule.landmark_noise_mm, progress)
-        gap, weight = landmarks.pull(vertices, noise, progress)
-        if gap.shape[1]:
-            system.add(equations.landmarks.three_times(), *_all_axes(gap, weight))
+        if landmarks.points.shape[1]:
+            marks = equations.landmarks
+            more_mm = geometric(*schedule.landmark_more_mm, progress)
+            pull = landmarks.pull(vertices, marks.of(system.rotations), more_mm, progress)
+            system.add(marks.three_times(), *pull)
         held = [
             geometric(s, last, min(1.0, 1.5 * progress))
             for s, last in zip(schedule.stiffness, FREE_LAST, strict=True)
         ]
         stiffness = torch.where(free[:, None], torch.tensor(held, device=free.device), 1.0).double()
+        if before is None and schedule.modes:
+            import os
+            if os.environ.get("AMP"): fit = replace(fit, amplitude_mm=torch.full_like(amplitude, float(os.environ["AMP"])))
+            else:
+                fit = replace(fit, amplitude_mm=system.best_amplitude(stiffness)); system.fit=fit
+                if os.environ.get("SHOW"): print(fit.amplitude_mm.tolist(), (system.scores-system.scores.max()).round().tolist())
         fit = equations.moved(fit, system.solve(stiffness, people))
     return fit, system
 
