@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 import trimesh
+from cases import Case, scan_of
 from cost import Run, run_method
 from heat_maps import draw_heat_maps
-from ict_cases import CASES, Case, IctModel, make_case, scan_of
+from ict_cases import CASES, IctModel, make_case
 from measures import Own, measures
 from open_models import add_shared_data, open_model
 from peers import PEERS, Found, facefold, landmark_start, missing
