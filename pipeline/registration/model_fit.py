@@ -40,8 +40,10 @@ MODEL_VERTICES, RESIDUAL_VERTICES = 1200, 1800
 """Of the template that are matched: enough for a hundred coefficients, and for the residual's."""
 LONG_WAVES, LAST_ITERATIONS = 60, 2
 """Eigenvectors of the residual until the last iterations, which have all of them."""
-MODEL_LANDMARK_MM = (3.0, 6.0)
-RESIDUAL_LANDMARK_MM = 1.0
+import os
+G=lambda n,d: float(os.environ.get(n,d))
+MODEL_LANDMARK_MM = (G('ML0',3.0), G('ML1',3.0))
+RESIDUAL_LANDMARK_MM = G('RL',.5)
 BARE_MORE = 10
 """Iterations more for a bare template, which has further to go."""
 BARE_NOISE_MM = (40.0, 1.5)
@@ -107,7 +109,7 @@ def fit_with_residual(
         iterations=min(LAST_ITERATIONS, options.residual_iterations),
         modes=options.modes,
         vertices=RESIDUAL_VERTICES,
-        noise_mm=(BARE_NOISE_MM if bare else options.residual_noise_mm)[1:] * 2,
+        noise_mm=(BARE_NOISE_MM if bare else (G('N0',3.),G('N1',1.2)))[1:] * 2,
         landmark_more_mm=(RESIDUAL_LANDMARK_MM,) * 2,
         robust_mm=(options.robust_mm[1] / (1 if bare else 2),) * 2,
         min_normal_cosine=options.min_normal_cosine,
@@ -115,9 +117,9 @@ def fit_with_residual(
     )
     first = replace(
         last,
-        iterations=options.residual_iterations - last.iterations + (BARE_MORE if bare else 0),
+        iterations=int(G('IT',4)) - last.iterations + (BARE_MORE if bare else 0),
         modes=min(LONG_WAVES, options.modes),
-        noise_mm=BARE_NOISE_MM if bare else options.residual_noise_mm,
+        noise_mm=BARE_NOISE_MM if bare else (G('N0',3.),G('N1',1.2)),
         robust_mm=options.robust_mm if bare else (options.handover_mm, options.robust_mm[1] / 2),
     )
     fit, _ = _fit(template, surfaces, landmarks, start, people, first)
@@ -177,7 +179,7 @@ def _fit(
             import os
             if os.environ.get("AMP"): fit = replace(fit, amplitude_mm=torch.full_like(amplitude, float(os.environ["AMP"])))
             else:
-                fit = replace(fit, amplitude_mm=system.best_amplitude(stiffness)); system.fit=fit
+                fit = replace(fit, amplitude_mm=(system.best_amplitude(stiffness)*(G('CAU',4) if template.has_basis else G('BCAU',1))).clamp(max=G('CAP',6))); system.fit=fit
                 if os.environ.get("SHOW"): print(fit.amplitude_mm.tolist(), (system.scores-system.scores.max()).round().tolist())
         fit = equations.moved(fit, system.solve(stiffness, people))
     return fit, system

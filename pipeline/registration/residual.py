@@ -19,7 +19,8 @@ from pipeline.registration.template import Template
 SMALL, SMOOTHNESS, LENGTH_MM = 1.0, 1.5, 12.0
 """Beside a model with a basis: standard deviation an axis (mm), exponent ν, length ℓ. What forty
 components leave of a face is about half of this; the rest is caution for faces unlike them."""
-LARGE_SMOOTHNESS, LARGE_LENGTH_MM = 1.9, 46.0
+import os
+LARGE_SMOOTHNESS, LARGE_LENGTH_MM = float(os.environ.get('LNU',1.9)), float(os.environ.get('LL',46.0))
 """Of a further field, as smooth as differences between people are: what a face of another family
 than the model's is off it. Its standard deviation is found from each scan (`AMPLITUDES_MM`)."""
 BARE_SMALL = 0.0
