@@ -23,6 +23,7 @@ OWN_DEFINITION_MM = 1.0
 """Of points of the user's own: both their places on the template and on scans follow one mind."""
 
 import os
+
 _CONTOUR, _BROW_END, _BROW, _LINE, _STABLE = [15.0]+[float(x) for x in os.environ.get("DEF","4,2,2,.8").split(",")]
 DEFINITION_MM = np.full(68, _LINE)
 """(68,) standard deviation along the surface of what definitions of an iBUG landmark differ by.

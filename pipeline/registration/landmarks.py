@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from pipeline.registration.calibration import LandmarkCalibration, general_calib
 from pipeline.registration.template import Template
 from pipeline.types import Array, Scan
 
-ROBUST_MM = (40.0, 10.0)
+ROBUST_MM = tuple(float(x) for x in os.environ.get('ROB','80,40').split(','))
 """A landmark this far from where the model puts it has lost three quarters of its weight; first,
 when an open mouth is far from the model's closed one, and last."""
 NO_LANDMARKS = LandmarkEmbedding(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)))

@@ -41,12 +41,13 @@ MODEL_VERTICES, RESIDUAL_VERTICES = 1200, 1800
 LONG_WAVES, LAST_ITERATIONS = 60, 2
 """Eigenvectors of the residual until the last iterations, which have all of them."""
 import os
+
 G=lambda n,d: float(os.environ.get(n,d))
 MODEL_LANDMARK_MM = (G('ML0',3.0), G('ML1',3.0))
 RESIDUAL_LANDMARK_MM = G('RL',.5)
 BARE_MORE = 10
 """Iterations more for a bare template, which has further to go."""
-BARE_NOISE_MM = (40.0, 1.5)
+BARE_NOISE_MM = (G('BN0',40.0), G('BN1',1.5))
 """Its matches count little at first, when landmarks alone lead it."""
 
 
@@ -118,7 +119,7 @@ def fit_with_residual(
     first = replace(
         last,
         iterations=int(G('IT',4)) - last.iterations + (BARE_MORE if bare else 0),
-        modes=min(LONG_WAVES, options.modes),
+        modes=min(int(G('LW',220)) if bare else LONG_WAVES, options.modes),
         noise_mm=BARE_NOISE_MM if bare else (G('N0',3.),G('N1',1.2)),
         robust_mm=options.robust_mm if bare else (options.handover_mm, options.robust_mm[1] / 2),
     )

@@ -20,6 +20,7 @@ SMALL, SMOOTHNESS, LENGTH_MM = 1.0, 1.5, 12.0
 """Beside a model with a basis: standard deviation an axis (mm), exponent ν, length ℓ. What forty
 components leave of a face is about half of this; the rest is caution for faces unlike them."""
 import os
+
 LARGE_SMOOTHNESS, LARGE_LENGTH_MM = float(os.environ.get('LNU',1.9)), float(os.environ.get('LL',46.0))
 """Of a further field, as smooth as differences between people are: what a face of another family
 than the model's is off it. Its standard deviation is found from each scan (`AMPLITUDES_MM`)."""
@@ -56,6 +57,8 @@ def residual_basis(template: Template, modes: int) -> ResidualBasis:
         return ResidualBasis(vectors, SMALL**2 * matern(LENGTH_MM, SMOOTHNESS), large)
     rest = template.tensors.template
     affine = torch.cat([torch.ones_like(rest[:, :1]), (rest - rest.mean(0)) / 60.0], 1)
+    jaw = template.lower_face[:, None]
+    affine = torch.cat([affine, jaw * affine], 1) if bool(jaw.any()) else affine
     loose = torch.full_like(affine[0], AFFINE_MM**2)
     small = torch.cat([loose, BARE_SMALL**2 * matern(LENGTH_MM, SMOOTHNESS)])
     return ResidualBasis(torch.cat([affine, vectors], 1), small, torch.cat([0 * loose, large]))
