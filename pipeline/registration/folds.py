@@ -10,6 +10,7 @@ from pipeline.geometry.rigid import umeyama
 from pipeline.registration.template import Template
 
 ROUNDS, STEP_ROUNDS, RING_ROUNDS = 30, 20, 4
+"""In all, of those that even out steps, and until the next ring joins in."""
 MIN_COSINE = 0.1
 """A triangle whose normal turns further against the reference counts as folded (0 is flipped)."""
 
@@ -26,13 +27,13 @@ def folded_triangles(
 def unfold(template: Template, vertices: Tensor, before: Tensor, reference: Tensor) -> Tensor:
     """Evens out a step where it folds triangles against `reference`, and only there.
 
-    vertices, before, reference (B,V,3): the steps from `before` of vertices around a folded triangle
-    become their neighbours' mean, in rings that widen while it stays folded, at last their positions, so that a fold at the
-    corner of an opening mouth leaves the lips where they are. Triangles that no scan shows may fold.
-    Each scan by itself.
+    vertices, before, reference (B,V,3): around a folded triangle the vertices' steps from `before`
+    become their neighbours' mean, in rings that widen while it stays folded, and at last their
+    positions: a fold at the corner of an opening mouth leaves the lips where they are. Triangles
+    that no scan shows may fold. Each scan by itself.
     """
     step = vertices - before
-    seen = (template.areas[template.faces] > 0).all(1)
+    seen = (template.areas[template.faces] > 0).any(1)
     for i in range(ROUNDS):
         folded = folded_triangles(before + step, reference, template.faces) & seen
         if not bool(folded.any()):
@@ -50,7 +51,9 @@ def unfold(template: Template, vertices: Tensor, before: Tensor, reference: Tens
 
 def at_corners(template: Template, triangles: Tensor) -> Tensor:
     """(B,F) bool -> (B,V,1): how many of the triangles meet at each vertex."""
-    count = torch.zeros(len(triangles), len(template.areas), 1, dtype=torch.float64, device=triangles.device)
+    count = torch.zeros(
+        len(triangles), len(template.areas), 1, dtype=torch.float64, device=triangles.device
+    )
     for corner in range(3):
         count[..., 0].index_add_(1, template.faces[:, corner], triangles.double())
     return count

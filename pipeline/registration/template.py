@@ -19,8 +19,10 @@ from pipeline.types import Array
 
 SILENT_REGIONS = ("eyeballs", "hidden", "mouth_interior")
 """Vertices a scanner does not see: they follow their neighbourhood instead of the scan."""
-LOWER_LIP_68, UPPER_LIP_68 = (55, 56, 57, 58, 59, 65, 66, 67), (49, 50, 51, 52, 53, 61, 62, 63, *range(31, 36))
+LOWER_LIP_68 = (55, 56, 57, 58, 59, 65, 66, 67)
+UPPER_LIP_68 = (31, 32, 33, 34, 35, 49, 50, 51, 52, 53, 61, 62, 63)
 LOWER_FACE_MM = 90.0
+"""How far from the lower lip a jaw moves the surface."""
 FOCUS = 4.0
 """Times the density of the face for the eigenvectors: the same number resolves twice the detail."""
 _CACHE: OrderedDict[tuple[str, str, int], Template] = OrderedDict()
@@ -144,7 +146,8 @@ def lower_face(model: FlameModel, stiffness: csc_array) -> Array:
     """
     v, landmarks = model.template_mm, model.landmarks
     weight = np.zeros(len(v))
-    if landmarks is None or not set(LOWER_LIP_68 + UPPER_LIP_68) <= set(landmarks.indices_68.tolist()):
+    known = set() if landmarks is None else set(landmarks.indices_68.tolist())
+    if landmarks is None or not known.issuperset(LOWER_LIP_68 + UPPER_LIP_68):
         return weight
     corners = model.faces[landmarks.triangles]
 
