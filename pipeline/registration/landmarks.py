@@ -41,7 +41,7 @@ class LandmarkTargets:
         return replace(self, **{name: getattr(self, name)[rows] for name in parts})
 
     def with_noise_of(self, surfaces: Sequence[ScanSurface]) -> LandmarkTargets:
-        """The same with the noise that shows: how far the scans' landmarks lie off their surfaces."""
+        """The same with the noise that shows: how far scans' landmarks lie off their surfaces."""
         shown = []
         for points, confidence, surface in zip(self.points, self.confidence, surfaces, strict=True):
             given = points[confidence > 0]
