@@ -1,7 +1,8 @@
 """Registration of a second family of faces, which no model's basis explains, by region.
 
 python tests/benchmarks/families.py [--quick] [--json] [--model flame_ict|bare|both] [--seed FIRST]
-    [--cases NAMES] [--controls] [--peers none|all|NAMES] [--eyeballs] [--shared-data DIR]
+    [--cases NAMES] [--controls] [--peers none|all|NAMES] [--eyeballs] [--render DIR]
+    [--shared-data DIR]
 FLAME's mean head with displacement fields and a rig of its own (second_family.py): nine standard
 cases, or with `--controls` mouths and lids of known openings. "varying" is without each vertex's
 mean error over the cases. `--seed` replaces the reported cases' seeds, for tuning: `--seed 100`.
@@ -21,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from cases import Case
+from closeups import closeups, save_sheets
 from cost import run_method
 from family_measures import Result, rows_of
+from heat_maps import draw_heat_maps
 from open_models import add_shared_data, open_model
 from peers import PEERS, landmark_start, missing
 from registration import named
@@ -98,6 +101,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--controls", action="store_true", help="known openings of mouth and eyes")
     parser.add_argument("--peers", default="none", help=f"all, none or of {','.join(PEERS)}")
     parser.add_argument("--eyeballs", action="store_true", help="to be seen between the lids")
+    parser.add_argument("--render", type=Path, help="folder for heat maps and close-ups")
     add_shared_data(parser)
     return parser.parse_args()
 
@@ -124,6 +128,13 @@ def registered(
                     continue
                 found[method][name] = Result(cases[name], run.found, run.cpu_s)
     return found
+
+
+def draw(results: Mapping[str, Result], model: FlameModel, out: Path) -> None:
+    """Heat maps of the error, and mouth and eyes from near with the result's wireframe."""
+    draw_heat_maps({name: (r.case, r.found) for name, r in results.items()}, model, out)
+    rows = [closeups(r.case.scan, r.found.vertices_mm, model, name) for name, r in results.items()]
+    save_sheets(rows, out, "closeups")
 
 
 def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:

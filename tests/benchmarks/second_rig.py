@@ -18,6 +18,7 @@ OPEN_JAW = np.radians(22.0)
 LID_RAMP = np.radians(38.0)
 """Above the margin's the angle over which a lid's movement fades, below the brow."""
 UPPER, LOWER = ((36, 37, 38, 39), (42, 43, 44, 45)), ((36, 41, 40, 39), (42, 47, 46, 45))
+Pairs = tuple[tuple[int, ...], tuple[int, ...]]
 INNER_LIPS = (61, 62, 63), (67, 66, 65)
 MARGINS = (37, 38, 43, 44), (41, 40, 47, 46)
 """iBUG landmarks whose distances are the gap of the lips and that of the lids."""
@@ -121,7 +122,7 @@ def turned_lid(local: Array, upper: Array, lower: Array, share: float) -> Array:
     return np.stack([across, c * y + s * z, c * z - s * y], 1)
 
 
-def gap(marks: Array, pairs: tuple[tuple[int, ...], tuple[int, ...]]) -> float:
+def gap(marks: Array, pairs: Pairs) -> float:
     """Mean distance of two rows of landmarks."""
     return float(np.linalg.norm(marks[list(pairs[0])] - marks[list(pairs[1])], axis=1).mean())
 
