@@ -82,9 +82,10 @@ def main() -> None:
         model = open_model(arguments.shared_data, name)
         for method, results in registered(cases, model, ["facefold", *peers]).items():
             found = rows_of(results, model) if results else {}
-            rows += [
-                {"model": name, "method": method, "case": c, **row} for c, row in found.items()
-            ]
+            head = {"model": name, "method": method}
+            rows += [{**head, "case": case, **row} for case, row in found.items()]
+            if arguments.render:
+                draw(results, model, arguments.render / name / method)
     if arguments.json:
         print(json.dumps({"rows": [without_nan(row) for row in rows]}))
     else:
