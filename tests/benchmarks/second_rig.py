@@ -28,7 +28,7 @@ def soft_movements(rest: Array, vertices: Array) -> Mapping[str, Array]:
     """(H,3) the mean head's places -> each movement's (H,3) displacement at a weight of 1."""
     x, y, z = rest.T
     side, lateral, before = np.tanh(x / 8), np.abs(x), front(z)
-    corner = x * x / (x * x + 200) * bump((y + 44) / 13) * step(lateral, 60, 27) * before
+    corner = x**4 / (x**4 + 18.0**4) * bump((y + 44) / 13) * step(lateral, 60, 27) * before
     cheek = bump((lateral - 40) / 14, (y + 6) / 15) * before
     ring = bump(x / 26, (y + 44) / 17) * before
     brow = bump(lateral / 55, (y - 47) / 15) * before
