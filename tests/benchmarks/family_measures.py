@@ -20,7 +20,7 @@ from pipeline.types import Array
 STABLE = (30, 31, 33, 35, 36, 39, 42, 45, 48, 54)
 """iBUG landmarks that have one place: of the nose, and the corners of eyes and mouth."""
 CORNERS = {"mouth corners": (48, 54), "eye corners": (36, 39, 42, 45)}
-LID_MM, CHIN_MM = 7.0, 22.0
+LID_MM, CHIN_MM = 7.0, 28.0
 
 
 class Result(NamedTuple):
