@@ -107,7 +107,7 @@ def rows_of(results: Mapping[str, Result], model: FlameModel) -> dict[str, dict[
         rows[name] = row
     keys = dict.fromkeys(key for row in rows.values() for key in row)
     rows["all"] = {
-        k: float(np.nanmean([row.get(k, np.nan) for row in rows.values()])) for k in keys
+        key: mean_of(np.array([row.get(key, np.nan) for row in rows.values()])) for key in keys
     }
     return rows
 
