@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import Case
+from scipy.spatial import cKDTree
 from second_family import CONTROLS, RECIPES, face_of, make_case
 from second_head import N_HEAD, MeanHead, contact_line
 from second_identity import displaced
@@ -39,6 +40,9 @@ def test_supported_vertices_lie_on_the_scan_and_the_others_do_not(half_face: Cas
     assert np.quantile(distance[supported], 0.99) < 0.4  # noise of 0.1 mm
     assert distance[~supported & clear].min() > 0.35
     assert 0.3 < supported.mean() < 0.7
+    # the surface's own vertices are among the scan's: each truth is a certain one of them
+    nearest = cKDTree(half_face.scan.vertices_mm).query(half_face.truth_mm[half_face.supported])[0]
+    assert np.quantile(nearest, 0.99) < 0.4
 
 
 def test_truth_is_unknown_of_eyeballs_and_of_what_no_scanner_sees(half_face: Case) -> None:

@@ -142,6 +142,25 @@ def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
+def summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Of one model's rows: the worst region, and our error over the best peer's."""
+    errors: dict[str, dict[str, float]] = {}
+    for row in rows:
+        errors.setdefault(row["method"], {})[row["case"]] = row["face mean"]
+    ours, peers = errors.pop("facefold"), errors.values()
+    pooled = next(r for r in rows if r["method"] == "facefold" and r["case"] == "all")
+    varying = {region: pooled[f"{region} varying mean"] for region in REGIONS}
+    worst = max(varying, key=lambda region: varying[region])
+    words = f"worst region {worst}, {varying[worst] / pooled['face varying mean']:.2f} of the face"
+    if not peers:
+        return words
+    best = {case: min(peer.get(case, math.inf) for peer in peers) for case in ours}
+    ratios = {case: error / best[case] for case, error in ours.items()}
+    last = max(ratios, key=lambda case: ratios[case])
+    said = f"{ratios['all']:.2f} of the best peer's error, at most {ratios[last]:.2f}: {last}"
+    return f"{words}; {said}"
+
+
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     for head in dict.fromkeys((row["model"], row["method"]) for row in rows):
         print(f"\n{head[1]}, {head[0]}; regions: varying mean")
@@ -150,6 +169,10 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
             if (row["model"], row["method"]) == head:
                 values = (row.get(key, math.nan) for key in COLUMNS.values())
                 print(f"{row['case']:18}" + "".join(f"{v:9.2f}" for v in values))
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == model]
+        if any(row["method"] == "facefold" for row in own):
+            print(f"\n{model}: {summary(own)}")
 
 
 if __name__ == "__main__":
