@@ -149,7 +149,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> str:
         errors.setdefault(row["method"], {})[row["case"]] = row["face mean"]
     ours, peers = errors.pop("facefold"), errors.values()
     pooled = next(r for r in rows if r["method"] == "facefold" and r["case"] == "all")
-    varying = {region: pooled[f"{region} varying mean"] for region in REGIONS}
+    varying = {region: pooled.get(f"{region} varying mean", 0.0) for region in REGIONS}
     worst = max(varying, key=lambda region: varying[region])
     words = f"worst region {worst}, {varying[worst] / pooled['face varying mean']:.2f} of the face"
     if not peers:

@@ -138,14 +138,14 @@ def ict_expression(
     asked = CONTROLS[name].expression
     if "lips apart" in asked:
         wanted = gap_with(INNER_LIPS, {}) + asked["lips apart"]
-        jaw = weight_for(lambda x: gap_with(INNER_LIPS, {"jawOpen": x}), wanted, 0.0, 1.0)
-        return {"jawOpen": jaw}
+        return {"jawOpen": weight_for(lambda x: gap_with(INNER_LIPS, {"jawOpen": x}), wanted, 0, 1)}
     if name == "lids half open":
-        rest, shut = (gap_with(MARGINS, both(eyeBlink=x)) for x in (0.0, 1.0))
-        half = (rest + shut) / 2
-        return both(eyeBlink=1 - weight_for(
-            lambda x: gap_with(MARGINS, both(eyeBlink=1 - x)), half, 0.0, 1.0))  # fmt: skip
-    return {"lids shut": both(eyeBlink=1.0), "lids wide open": both(eyeWide=1.0)}.get(name, {})
+        half = np.mean([gap_with(MARGINS, both(eyeBlink=x)) for x in (0.0, 1.0)])
+        return both(
+            eyeBlink=-weight_for(lambda x: gap_with(MARGINS, both(eyeBlink=-x)), half, -1.0, 0.0)
+        )
+    whole = {"lids shut": both(eyeBlink=1.0), "lids wide open": both(eyeWide=1.0)}
+    return whole.get(name, {})
 
 
 def with_and_without(kind: str, name: str, scan: Scan, truth: Array) -> Iterator[Control]:
