@@ -114,3 +114,14 @@ def test_spread_is_that_of_the_places_and_no_constant_slide_counts(model: FlameM
     assert 0.5 < found["spread"] < 0.9  # of slides by 1, 0 and 1 mm, in part off the surface
     assert found["faces"] == found["of"] == 3
     assert "spread" not in spread(faces, slides[:1], model)
+
+
+def test_vertices_without_data_count_for_nothing(model: FlameModel) -> None:
+    case = case_of(model, "half")
+    left = model.template_mm[:, 0] > 0
+    found = Found(np.where(left[:, None], model.template_mm, moved(model, 0, 0, 50)))
+    half = replace(case, supported=left)
+    errors = error_vectors([Result(half, found, 0.1)], model)
+    assert np.array_equal(np.isfinite(errors[0]).all(1), left)
+    row = rows_of({"half": Result(half, found, 0.1)}, model)["all"]
+    assert row["face mean"] == pytest.approx(0, abs=1e-9)

@@ -25,8 +25,6 @@ from pipeline.types import Array
 
 N_HEAD = 3931
 """FLAME's vertices but for the eyeballs, which come last."""
-LID_REACH_MM = 30.0
-"""From the middle of an eye; the lids' movement ends here."""
 
 
 @dataclass(frozen=True, eq=False)
