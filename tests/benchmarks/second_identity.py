@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.types import Array
 
-SPREAD = 0.9
+SPREAD = 1.0
 """What all weights are multiplied with; two faces then are about 5 mm apart (root mean square)."""
 
 
@@ -171,5 +171,6 @@ def displaced(points: Array, rng: np.random.Generator) -> Array:
     result = points + SPREAD * np.tensordot(weights, np.stack(given), 1)
     result += np.tensordot(depths, np.stack(sharp), 1)
     result += SPREAD * 1.3 * symmetric(points, 45.0, rng)
-    result += SPREAD * 0.8 * rippled(points, 55.0, rng)
+    result += SPREAD * 1.0 * symmetric(points, 25.0, rng)
+    result += SPREAD * 0.8 * rippled(points, 50.0, rng)
     return result + 0.3 * rippled(points, 16.0, rng)
