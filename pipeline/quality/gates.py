@@ -122,19 +122,19 @@ Gate = Callable[[Measures, Gates], Finding | None]
 
 GATES: Mapping[str, Gate] = MappingProxyType(
     {
-        "neutral": neutral,
         "covered": covered,
+        "coverage": coverage,
         "scattered": scattered,
         "rough": rough,
         "mouth relief": mouth_relief,
         "mouth likeness": mouth_likeness,
         "eye relief": eye_relief,
+        "neutral": neutral,
         "stretch": part_gates.stretched,
         "likeness": part_gates.unlike,
         "elsewhere": part_gates.elsewhere,
         "surface": surface,
         "landmarks": landmarks,
-        "coverage": coverage,
         "flips": flips,
         "size": size,
         "bending": bending,
@@ -147,6 +147,8 @@ GATES: Mapping[str, Gate] = MappingProxyType(
         "surface of parts": part_gates.surface,
     }
 )
+"""The more a finding says of the cause, the earlier it comes: what is reported first is what a
+scan is counted by."""
 
 
 def findings_of(m: Measures, gates: Gates) -> list[Finding]:

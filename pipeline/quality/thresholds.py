@@ -28,7 +28,7 @@ class Gates:
     outer_eye_mm: Limits = OUTER_EYE_MM
     """Smallest and largest distance of the outer eye corners; more than EYE_SLACK outside is
     refused. A source's own `limits` go before it."""
-    bending_mm: Limits = (3.0, 6.0)
+    bending_mm: Limits = (6.0, 9.0)
     """Median free-form displacement of the face less a rigid one; model with an identity basis."""
     template_bending_mm: Limits = (6.0, 10.0)
     """The same for a bare template, whose displacement is the whole identity."""
@@ -44,7 +44,7 @@ class Gates:
     """Share of the scan's points at the face that lie in front of it, where it has no data."""
     scattered_share: Limits = (0.025, 0.6)
     """Share of them that lie apart from it where it has data all the same."""
-    roughness: Limits = (0.0062, 0.1)
+    roughness: Limits = (0.0068, 0.1)
     """1/mm by which the cheeks' curvature differs from the posed model's."""
     neutral_lip_gap_mm: Limits = (3.0, 1e3)
     """Opening of the lips of a scan that its source files as neutral, beyond the template's."""

@@ -6,6 +6,7 @@ import ast
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count, islice
 from pathlib import Path
 
@@ -36,8 +37,6 @@ MEASURED = (
     *(f"quality/{name}.py" for name in ("local", "measures", "relief", "surface")),
 )
 """Files that the measures of a registration depend on."""
-SPREAD = 10_000
-"""Between the seeds of one kind and the next."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +73,7 @@ class Store:
         return cached(
             self.folder,
             f"{self.registering} {family} {seed}",
-            lambda: registered(FAMILIES[family](self.data, seed), model),
+            lambda: registered(face_of(family, self.data, seed), model),
         )
 
     def sound_row(self, family: str, seed: int) -> Row:
@@ -105,7 +104,7 @@ class Store:
         """A face whose file was spoiled; None where the face of that seed does not serve."""
 
         def spoiled() -> Tried | None:
-            given, face = OF_FILES[kind], FAMILIES[family](self.data, seed)
+            given, face = OF_FILES[kind], face_of(family, self.data, seed)
             if given.marks not in (None, face.marks is not None):
                 return None
             if given.expression and not face.open_mouth:
@@ -123,7 +122,7 @@ class Store:
         def make() -> Row:
             kind = OBJECTS[seed % len(OBJECTS)]
             scan = no_face(ict_model(self.data), kind, np.random.default_rng(seed))
-            face = FAMILIES[family](self.data, seed)
+            face = face_of(family, self.data, seed)
             unmarked = Face(kind, family, face.vertices, face.faces, None, face.truth_mm,
                             face.supported, face.places)  # fmt: skip
             result = register([scan], model_of(self.data, family))[0]
@@ -133,10 +132,7 @@ class Store:
 
     def spoiled(self, families: list[str], kind: str, first: int, wanted: int) -> list[Row]:
         """So many rows of a kind, families in turn, from a first seed on."""
-        start = first + SPREAD * (1 + list(KINDS).index(kind))
-        if kind in SLIDES:
-            start = first  # of the sound ones, which are registered already
-        return list(islice(self._spoiled(families, kind, start), wanted))
+        return list(islice(self._spoiled(families, kind, first), wanted))
 
     def _spoiled(self, families: list[str], kind: str, first: int) -> Iterator[Row]:
         for i in count():
@@ -149,6 +145,11 @@ class Store:
                 row = self.file_row(family, kind, seed)
             if row is not None:
                 yield row
+
+
+@lru_cache(maxsize=400)
+def face_of(family: str, data: Path, seed: int) -> Face:
+    return FAMILIES[family](data, seed)
 
 
 def digest(files: list[Path]) -> str:
