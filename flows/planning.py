@@ -47,6 +47,7 @@ class Planned:
     dask: str | None
     started: float
     """By time.monotonic()."""
+    retry: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,11 @@ def only_build(work: Path) -> Iterator[None]:
 
 
 def plan_build(
-    config: BuildConfig, dask: str | None = None, retry: bool = False, seen: Watch | None = None
+    config: BuildConfig,
+    dask: str | None = None,
+    retry: bool = False,
+    recalibrate: bool = False,
+    seen: Watch | None = None,
 ) -> Planned:
     """Everything that can go wrong before the first scan is opened goes wrong here."""
     started = time.monotonic()
@@ -92,11 +97,11 @@ def plan_build(
     check_model(config.store_folder, ModelTag.of(model))
     if seen is not None:
         seen.phase("reading the sources")
-    plan = make_plan(config, model, retry)
+    plan = make_plan(config, model, retry, recalibrate)
     note(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
     if plan.todo:
         check_space(plan, config, model)
-    return Planned(config, model, plan, dask, started)
+    return Planned(config, model, plan, dask, started, retry)
 
 
 def judge_build(planned: Planned, outcomes: Outcomes) -> Judged:
@@ -110,7 +115,7 @@ def judge_build(planned: Planned, outcomes: Outcomes) -> Judged:
 
 def unchanged(planned: Planned) -> dict[str, Any] | None:
     """The summary of a build with nothing to do; None where there is something."""
-    if planned.plan.todo or planned.config.store_url:
+    if planned.plan.todo or planned.plan.samples or planned.config.store_url:
         return None
     judged = judge_build(planned, planned.plan.known)
     if judged.version is None:

@@ -1,0 +1,121 @@
+"""Landmarks of a build's sources calibrated on the workers, before their scans are registered."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+from distributed import Client, Future, KilledWorker, as_completed
+from distributed.comm import CommClosedError
+
+from flows.batches import recipe_of, scheduler_gone
+from flows.console import note, warn
+from flows.progress import Watch
+from flows.worker import Batch, observe_batch, share
+from pipeline.code_keys import all_code
+from pipeline.config import BuildConfig
+from pipeline.flame.model import FlameModel
+from pipeline.ledger import open_ledger, record
+from pipeline.plan import Plan, Sample, ledger_path
+from pipeline.registration.landmark_offsets import MIN_SCANS, Observed
+from pipeline.registration.template import prepare_template
+from pipeline.source_calibration import calibration_of, odd_words, result_of
+from pipeline.sources.landmark_sheet import landmark_sheet
+
+SCANS_A_TASK = 4
+
+
+def calibrate(
+    plan: Plan, config: BuildConfig, model: FlameModel, client: Callable[[], Client], seen: Watch
+) -> None:
+    """Records a calibration for every sample of the plan, and draws it.
+
+    Scans that cannot be read or registered, or end their worker, tell nothing here; what becomes
+    of them is said when it is their turn.
+    """
+    shared = config.work / "shared" / uuid.uuid4().hex
+    try:
+        observed = _observed(plan, config, model, client, seen, shared)
+    finally:
+        shutil.rmtree(shared, ignore_errors=True)
+    for sample in plan.samples:
+        options = plan.by_id[sample.source].options
+        template = prepare_template(model, "cpu", options.modes)
+        result = result_of(
+            sample.key, sample.source, template, sample.scheme, observed.get(sample.key, {})
+        )
+        with open_ledger(ledger_path(config)) as ledger:
+            record(ledger, [result])
+        calibration = calibration_of(result)
+        if not calibration.scans:
+            continue
+        path = sheet_path(config, sample.source, sample.scheme)
+        landmark_sheet(model, calibration, sample.source, path)
+        note(
+            f"{sample.source}: landmarks of {sample.scheme} calibrated from {calibration.scans} "
+            f"scans; see {path}"
+        )
+        if odd := list(odd_words(calibration, model.landmarks)):
+            warn(
+                f"{sample.source}: further from the model's than definitions of them allow: "
+                f"{', '.join(odd)}; is {sample.scheme} the order of its landmark files? See {path}"
+            )
+
+
+def sheet_path(config: BuildConfig, source: str, scheme: str) -> Path:
+    """Where the picture of a source's landmarks lies."""
+    return config.work / "calibrations" / f"{source}_{scheme}.png"
+
+
+def _observed(
+    plan: Plan,
+    config: BuildConfig,
+    model: FlameModel,
+    client: Callable[[], Client],
+    seen: Watch,
+    shared: Path,
+) -> Mapping[str, dict[str, Observed]]:
+    """Sample key -> scan id -> what the scan tells."""
+    tasks = list(_batches(plan, config, model, shared))
+    if not tasks:  # no need to start workers
+        return {}
+    found: dict[str, dict[str, Observed]] = {}
+    seen.phase("calibrating landmarks", sum(len(batch.works) for _, batch in tasks))
+    running = {
+        client().submit(observe_batch, batch, sample.scheme, pure=False): (sample, batch)
+        for sample, batch in tasks
+    }
+    for future in as_completed(running):
+        sample, batch = running[future]
+        found.setdefault(sample.key, {}).update(_outcome(future))
+        seen.rows(len(batch.works))
+    return found
+
+
+def _outcome(future: Future) -> dict[str, Observed]:
+    try:
+        told: dict[str, Observed] = future.result()
+        return told
+    except (CommClosedError, CancelledError) as error:
+        raise scheduler_gone(future.client) from error
+    except KilledWorker:
+        return {}
+
+
+def _batches(
+    plan: Plan, config: BuildConfig, model: FlameModel, shared: Path
+) -> Iterator[tuple[Sample, Batch]]:
+    shared.mkdir(parents=True)
+    model_file = share(shared, "model", model)
+    for sample in plan.samples:
+        if len(sample.works) < MIN_SCANS:
+            continue
+        source = plan.by_id[sample.source]
+        path = share(shared, f"recipe_{sample.source}", recipe_of(source, plan, config))
+        for start in range(0, len(sample.works), SCANS_A_TASK):
+            works = sample.works[start : start + SCANS_A_TASK]
+            boxes = shared / "boxes"
+            yield sample, Batch(works, path, model_file, boxes, all_code(), config.scan_seconds)
