@@ -22,7 +22,7 @@ from pipeline.ledger import open_ledger, record
 from pipeline.plan import Plan, Sample, ledger_path
 from pipeline.registration.landmark_offsets import MIN_SCANS, Observed
 from pipeline.registration.template import prepare_template
-from pipeline.source_calibration import calibration_of, odd_words, result_of
+from pipeline.source_calibration import calibration_of, result_of, told_of
 from pipeline.sources.landmark_sheet import landmark_sheet
 
 SCANS_A_TASK = 4
@@ -58,10 +58,10 @@ def calibrate(
             f"{sample.source}: landmarks of {sample.scheme} calibrated from {calibration.scans} "
             f"scans; see {path}"
         )
-        if odd := list(odd_words(calibration, model.landmarks)):
+        if odd := told_of(result, model, calibration.scans)["odd"]:
             warn(
-                f"{sample.source}: further from the model's than definitions of them allow: "
-                f"{', '.join(odd)}; is {sample.scheme} the order of its landmark files? See {path}"
+                f"{sample.source}: landmarks are further from the model's than their definitions "
+                f"allow: {odd}; is {sample.scheme} the order of its landmark files? See {path}"
             )
 
 

@@ -138,14 +138,25 @@ def _lines(values: Mapping[str, Any], depth: int) -> None:
             plain(f"{indent}{name}: {cell(value) if value != [] else 'none'}")
 
 
+TOLD_APART = ("sources", "landmarks", "quarantine", "spent")
+"""Parts of a build's summary that are no plain figures; the last is for `time_report`."""
+
+
 def summary_table(summary: Mapping[str, Any]) -> None:
     """What a build did: one line a source, then the totals."""
     if summary["sources"]:
         out.print(rows_table("Sources", summary["sources"]))
+    if summary["landmarks"]:
+        out.print(rows_table("Landmarks", summary["landmarks"]))
     for row in summary["quarantine"]:
         plain(f"quarantined {row['scan_id']} at {row['stage']}: {row['reason']}")
     for name, value in summary.items():
-        if name not in ("sources", "quarantine", "spent"):  # the last is for `time_report`
+        if name not in (
+            "sources",
+            "landmarks",
+            "quarantine",
+            "spent",
+        ):  # the last is for `time_report`
             plain(f"{name}: {cell(value)}")
 
 

@@ -93,29 +93,26 @@ def calibration_of(result: Result) -> LandmarkCalibration:
 
 
 def told_of(result: Result, model: FlameModel, scans: int) -> dict[str, Any]:
-    """For reports: the scheme, from how many scans, how far its landmarks lie from the model's.
+    """A row of reports: how far a source's landmarks lie from the model's, from how many scans.
 
     scans: how many of the source have landmarks of the scheme now.
     """
     calibration = calibration_of(result)
-    lengths = np.linalg.norm(calibration.offset_mm, axis=1)
+    embedding = model.landmarks
+    placed = np.linalg.norm(calibration.offset_mm[calibration.offset_mm.any(1)], axis=1)
     return {
         "source": result.scan_id,
         "scheme": calibration.scheme,
+        "scans": scans,
         "calibrated_from": calibration.scans,
-        "scans_with_landmarks": scans,
-        "mean_offset_mm": round(float(lengths.mean()), 2) if len(lengths) else 0.0,
-        "largest_offset_mm": round(float(lengths.max(initial=0.0)), 2),
-        "odd": list(odd_words(calibration, model.landmarks)),
+        "mean_offset_mm": round(float(placed.mean()), 2) if len(placed) else None,
+        "largest_offset_mm": round(float(placed.max()), 2) if len(placed) else None,
+        "odd": ", ".join(odd_words(calibration, embedding)) if embedding else "",
     }
 
 
-def odd_words(
-    calibration: LandmarkCalibration, embedding: LandmarkEmbedding | None
-) -> Iterator[str]:
+def odd_words(calibration: LandmarkCalibration, embedding: LandmarkEmbedding) -> Iterator[str]:
     """Each landmark that lies further off than its definition allows, by name with the distance."""
-    if embedding is None:
-        return
     for row, far_mm in odd_landmarks(calibration, embedding):
         index = int(embedding.indices_68[row])
         name = SCHEMES["ibug68"].point_names[index] if index >= 0 else f"landmark {row}"
