@@ -178,6 +178,14 @@ def registration_table(reports: Sequence[Mapping[str, Any]]) -> None:
             ],
         )
     )
+    told = {r["landmark_scheme"]: r["landmark_calibration"] for r in reports}
+    for scheme, found in told.items():
+        if found:
+            odd = f"; further off than definitions allow: {', '.join(found['odd'])}"
+            plain(
+                f"landmarks of {scheme} calibrated from {found['scans']} scans"
+                f"{odd if found['odd'] else ''}"
+            )
     if folders := sorted({str(Path(r["mesh"]).parent) for r in reports if r["mesh"]}):
         plain(f"meshes in {', '.join(folders)}: from the scan to the mesh, in millimetres")
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from pipeline.flame.model import FlameModel, LandmarkEmbedding
 from pipeline.landmarks.schemes import SCHEMES
 from pipeline.ledger import Result, digest_of
-from pipeline.registration import register
+from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.calibration import LandmarkCalibration
 from pipeline.registration.landmark_offsets import (
+    MIN_SCANS,
     Observed,
     estimate,
     loose_calibration,
@@ -38,8 +39,6 @@ and what loose registrations have in common is more."""
 DECIMALS = 3
 """Of the recorded millimetres."""
 
-T = TypeVar("T")
-
 
 def sample_of(records: Sequence[ScanRecord]) -> list[ScanRecord]:
     """Up to MOST_SCANS: one of each person before a second of any, neutral ones first, by hash.
@@ -48,7 +47,7 @@ def sample_of(records: Sequence[ScanRecord]) -> list[ScanRecord]:
     """
 
     def order(record: ScanRecord) -> tuple[bool, str]:
-        return not record.neutral, hashlib.sha256(record.scan_id.encode()).hexdigest()
+        return not record.neutral, place_of(record.scan_id)
 
     people: dict[str, list[ScanRecord]] = defaultdict(list)
     for record in sorted(records, key=order):
@@ -57,19 +56,47 @@ def sample_of(records: Sequence[ScanRecord]) -> list[ScanRecord]:
     return [record for _, _, record in sorted(turns, key=lambda row: row[:2])[:MOST_SCANS]]
 
 
+def place_of(name: str) -> str:
+    """Where a scan stands in the order by hash, which is as good as a random one."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
 def observe_scan(work: Work, scheme: str, recipe: Recipe, model: FlameModel) -> list[Observed]:
     """What one scan of a source tells of the landmarks of `scheme`: nothing where it cannot be read
-    or registered.
+    or registered."""
+    scan = read(work, recipe)
+    if not isinstance(scan, Scan) or scan.landmark_scheme != scheme:
+        return []
+    return observed_on(scan, recipe.options, model)
+
+
+def observed_on(scan: Scan, options: RegistrationOptions, model: FlameModel) -> list[Observed]:
+    """What a scan with landmarks tells of them: nothing where it cannot be registered.
 
     On the CPU by the default method, so that the calibration does not depend on the machine.
     """
-    scan = read(work, recipe)
-    if not isinstance(scan, Scan) or scan.landmark_scheme != scheme or model.landmarks is None:
+    if model.landmarks is None or scan.landmark_scheme is None:
         return []
-    options = replace(recipe.options, method="fold")
-    loose = loose_calibration(model.landmarks, scheme)
+    options = replace(options, method="fold")
+    loose = loose_calibration(model.landmarks, scan.landmark_scheme)
     found = register([scan], model, options, calibrations=[loose])
     return observe(prepare_template(model, "cpu", options.modes), [scan], found)
+
+
+def calibrations_of(
+    scans: Iterable[Scan], options: RegistrationOptions, model: FlameModel
+) -> dict[str, LandmarkCalibration]:
+    """Landmark scheme -> calibration, of scans that count as one source; of a scheme that fewer
+    than MIN_SCANS show there is none."""
+    observed: dict[str, list[Observed]] = defaultdict(list)
+    for scan in scans:
+        observed[scan.landmark_scheme or ""] += observed_on(scan, options, model)
+    template = prepare_template(model, "cpu", options.modes)
+    return {
+        scheme: estimate(template, scheme, found)
+        for scheme, found in observed.items()
+        if len(found) >= MIN_SCANS
+    }
 
 
 def result_of(
