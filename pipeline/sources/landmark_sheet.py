@@ -15,7 +15,7 @@ from pipeline.sources.sheet import FAULTY, GREEN, INK, LINE, MARGIN, RED, write
 from pipeline.types import Array
 from pipeline.views import View, before_camera, render
 
-PIXELS, HEIGHT_MM = 560, 190.0
+PIXELS, HEIGHT_MM = 420, 180.0
 LEGEND = "red: the source's, with a standard deviation; green: the model's; ringed: odd"
 YAWS = (0.0, 50.0)
 
