@@ -51,6 +51,10 @@ def calibrate(
             record(ledger, [result])
         calibration = calibration_of(result)
         if not calibration.scans:
+            note(
+                f"{sample.source}: landmarks of {sample.scheme} count as definitions in general do; "
+                f"{MIN_SCANS} scans that register are needed to calibrate them"
+            )
             continue
         path = sheet_path(config, sample.source, sample.scheme)
         landmark_sheet(model, calibration, sample.source, path)
