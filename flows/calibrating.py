@@ -18,10 +18,9 @@ from flows.worker import Batch, observe_batch, share
 from pipeline.code_keys import all_code
 from pipeline.config import BuildConfig
 from pipeline.flame.model import FlameModel
-from pipeline.ledger import open_ledger, record
+from pipeline.ledger import Result, open_ledger, record
 from pipeline.plan import Plan, Sample, ledger_path
 from pipeline.registration.landmark_offsets import MIN_SCANS, Observed
-from pipeline.registration.template import prepare_template
 from pipeline.source_calibration import calibration_of, result_of, told_of
 from pipeline.sources.landmark_sheet import landmark_sheet
 
@@ -41,32 +40,29 @@ def calibrate(
         observed = _observed(plan, config, model, client, seen, shared)
     finally:
         shutil.rmtree(shared, ignore_errors=True)
-    for sample in plan.samples:
-        options = plan.by_id[sample.source].options
-        template = prepare_template(model, "cpu", options.modes)
-        result = result_of(
-            sample.key, sample.source, template, sample.scheme, observed.get(sample.key, {})
-        )
-        with open_ledger(ledger_path(config)) as ledger:
+    with open_ledger(ledger_path(config)) as ledger:
+        for sample in plan.samples:
+            found = observed.get(sample.key, {})
+            result = result_of(sample.key, sample.source, model, sample.scheme, found)
             record(ledger, [result])
-        calibration = calibration_of(result)
-        if not calibration.scans:
-            note(
-                f"{sample.source}: landmarks of {sample.scheme} count as definitions in general do; "
-                f"{MIN_SCANS} scans that register are needed to calibrate them"
-            )
-            continue
-        path = sheet_path(config, sample.source, sample.scheme)
-        landmark_sheet(model, calibration, sample.source, path)
-        note(
-            f"{sample.source}: landmarks of {sample.scheme} calibrated from {calibration.scans} "
-            f"scans; see {path}"
+            _tell(result, config, model)
+
+
+def _tell(result: Result, config: BuildConfig, model: FlameModel) -> None:
+    """Draws a calibration, and says from what it is and what is odd of it."""
+    calibration, source = calibration_of(result), result.scan_id
+    what = f"{source}: landmarks of {calibration.scheme}"
+    if not calibration.scans:
+        note(f"{what} are not calibrated: {MIN_SCANS} scans that register are needed")
+        return
+    path = sheet_path(config, source, calibration.scheme)
+    landmark_sheet(model, calibration, source, path)
+    note(f"{what} calibrated from {calibration.scans} scans; see {path}")
+    if odd := told_of(result, model, calibration.scans)["odd"]:
+        warn(
+            f"{what} are further from the model's than their definitions allow: {odd}; is "
+            f"{calibration.scheme} the order of its landmark files? See {path}"
         )
-        if odd := told_of(result, model, calibration.scans)["odd"]:
-            warn(
-                f"{sample.source}: landmarks are further from the model's than their definitions "
-                f"allow: {odd}; is {sample.scheme} the order of its landmark files? See {path}"
-            )
 
 
 def sheet_path(config: BuildConfig, source: str, scheme: str) -> Path:

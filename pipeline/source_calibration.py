@@ -29,7 +29,7 @@ from pipeline.registration.landmark_offsets import (
     observe,
     odd_landmarks,
 )
-from pipeline.registration.template import Template, prepare_template
+from pipeline.registration.template import prepare_template
 from pipeline.stages import Recipe, Work, read
 from pipeline.types import Array, Scan, ScanRecord
 
@@ -91,19 +91,18 @@ def calibrations_of(
     observed: dict[str, list[Observed]] = defaultdict(list)
     for scan in scans:
         observed[scan.landmark_scheme or ""] += observed_on(scan, options, model)
-    template = prepare_template(model, "cpu", options.modes)
     return {
-        scheme: estimate(template, scheme, found)
+        scheme: estimate(model, scheme, found)
         for scheme, found in observed.items()
         if len(found) >= MIN_SCANS
     }
 
 
 def result_of(
-    key: str, source: str, template: Template, scheme: str, observed: Mapping[str, Observed]
+    key: str, source: str, model: FlameModel, scheme: str, observed: Mapping[str, Observed]
 ) -> Result:
     """The calibration as the ledger keeps it, from what scans tell, by scan id."""
-    found = estimate(template, scheme, list(observed.values()))
+    found = estimate(model, scheme, list(observed.values()))
     values = {name: np.round(getattr(found, name), DECIMALS).tolist() for name in _ARRAYS}
     summary = {"scheme": scheme, "scans": found.scans, "sample": sorted(observed), **values}
     return Result(key, source, None, summary | {"digest": digest_of(values)})

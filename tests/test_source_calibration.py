@@ -15,7 +15,6 @@ from pipeline.ledger import Result, open_ledger, record
 from pipeline.plan import Plan, Sample, calibrated, ledger_path, make_plan
 from pipeline.registration import RegistrationOptions
 from pipeline.registration.landmark_offsets import MIN_SCANS, Observed
-from pipeline.registration.template import Template, prepare_template
 from pipeline.source_calibration import (
     MOST_SCANS,
     calibration_of,
@@ -34,11 +33,6 @@ PEOPLE = 12
 @pytest.fixture(scope="module")
 def model() -> FlameModel:
     return stand_in()
-
-
-@pytest.fixture(scope="module")
-def template(model: FlameModel) -> Template:
-    return prepare_template(model, "cpu", 1)
 
 
 def scan_record(subject: int, expression: str, frame: int = 0) -> ScanRecord:
@@ -99,10 +93,10 @@ def observations(model: FlameModel, offset: Array, count: int = PEOPLE) -> dict[
 
 
 def record_calibration(
-    config: BuildConfig, sample: Sample, template: Template, up_mm: float, count: int = PEOPLE
+    config: BuildConfig, sample: Sample, model: FlameModel, up_mm: float, count: int = PEOPLE
 ) -> Result:
-    found = observations(template.model, np.array([0.0, up_mm, 0.0]), count)
-    result = result_of(sample.key, sample.source, template, sample.scheme, found)
+    found = observations(model, np.array([0.0, up_mm, 0.0]), count)
+    result = result_of(sample.key, sample.source, model, sample.scheme, found)
     with open_ledger(ledger_path(config)) as ledger:
         record(ledger, [result])
     return result
@@ -113,10 +107,10 @@ def register_keys(plan: Plan) -> dict[str, str]:
 
 
 def test_what_is_recorded_is_what_registration_takes(
-    config: BuildConfig, template: Template, model: FlameModel
+    config: BuildConfig, model: FlameModel
 ) -> None:
     [sample] = make_plan(config, model).samples
-    result = record_calibration(config, sample, template, 1.5)
+    result = record_calibration(config, sample, model, 1.5)
     [source] = calibrated(make_plan(config, model), config, model).sources
     found = calibration_of(source.calibrations["ibug68"])
     np.testing.assert_array_equal(found.offset_mm, calibration_of(result).offset_mm)
@@ -128,12 +122,12 @@ def test_what_is_recorded_is_what_registration_takes(
 
 
 def test_a_calibration_changes_the_keys_of_scans_with_landmarks_alone(
-    config: BuildConfig, template: Template, model: FlameModel
+    config: BuildConfig, model: FlameModel
 ) -> None:
     plan = make_plan(config, model)
     [sample] = plan.samples
     assert (sample.source, sample.scheme, len(sample.works)) == ("lab", "ibug68", PEOPLE)
-    record_calibration(config, sample, template, 1.5)
+    record_calibration(config, sample, model, 1.5)
     after = calibrated(plan, config, model)
     assert after.samples == ()
     before_keys, after_keys = register_keys(plan), register_keys(after)
@@ -143,10 +137,10 @@ def test_a_calibration_changes_the_keys_of_scans_with_landmarks_alone(
 
 
 def test_added_scans_change_no_key_and_only_recalibration_does(
-    folder: Path, config: BuildConfig, template: Template, model: FlameModel
+    folder: Path, config: BuildConfig, model: FlameModel
 ) -> None:
     [sample] = make_plan(config, model).samples
-    record_calibration(config, sample, template, 1.5)
+    record_calibration(config, sample, model, 1.5)
     before = register_keys(make_plan(config, model))
     for name in ("p90_neutral.obj", "p90_neutral.npy", "p91_smile.obj"):
         (folder / "lab" / name).write_text(name)
@@ -157,23 +151,21 @@ def test_added_scans_change_no_key_and_only_recalibration_does(
     plan = make_plan(config, model, recalibrate=True)
     [again] = plan.samples
     assert again.key == sample.key and len(again.works) == PEOPLE + 1
-    record_calibration(config, again, template, 1.5)  # from as many: the values are the same
+    record_calibration(config, again, model, 1.5)  # from as many: the values are the same
     assert register_keys(calibrated(plan, config, model)) == after
-    record_calibration(config, again, template, 2.5)
+    record_calibration(config, again, model, 2.5)
     moved = register_keys(calibrated(plan, config, model))
     changed = {scan for scan in moved if moved[scan] != after[scan]}
     assert changed == {"lab:p90_neutral", *(f"lab:p{i}_neutral" for i in range(PEOPLE))}
 
 
-def test_a_source_that_had_too_few_scans_stays_as_it_is(
-    tmp_path: Path, template: Template, model: FlameModel
-) -> None:
+def test_a_source_that_had_too_few_scans_stays_as_it_is(tmp_path: Path, model: FlameModel) -> None:
     few = [f"p{i}_neutral.{suffix}" for i in range(MIN_SCANS - 1) for suffix in ("obj", "npy")]
     write_source(tmp_path, "lab", *few)
     config = build_of(tmp_path, "lab")
     plan = make_plan(config, model)
     [sample] = plan.samples
-    result = record_calibration(config, sample, template, 1.5, count=MIN_SCANS - 1)
+    result = record_calibration(config, sample, model, 1.5, count=MIN_SCANS - 1)
     after = calibrated(plan, config, model)
     assert register_keys(after) == register_keys(plan)
     assert told_of(result, model, MIN_SCANS - 1)["mean_offset_mm"] is None
@@ -190,12 +182,11 @@ def test_a_source_that_had_too_few_scans_stays_as_it_is(
 def test_other_rules_of_reading_and_registering_ask_for_another_calibration(
     folder: Path,
     config: BuildConfig,
-    template: Template,
     model: FlameModel,
     change: dict[str, object],
 ) -> None:
     [sample] = make_plan(config, model).samples
-    record_calibration(config, sample, template, 1.5)
+    record_calibration(config, sample, model, 1.5)
     write_source(folder, "lab", **change)
     [again] = make_plan(build_of(folder, "lab"), model).samples
     assert again.key != sample.key
@@ -205,13 +196,11 @@ def test_a_model_without_landmarks_needs_none(config: BuildConfig, model: FlameM
     assert make_plan(config, replace(model, landmarks=None)).samples == ()
 
 
-def test_the_report_names_landmarks_that_are_too_far_off(
-    template: Template, model: FlameModel
-) -> None:
+def test_the_report_names_landmarks_that_are_too_far_off(model: FlameModel) -> None:
     assert model.landmarks is not None
     offset = np.zeros((len(model.landmarks.indices_68), 3))
     offset[model.landmarks.indices_68 == 30] = [0.0, 20.0, 0.0]
-    result = result_of("key", "lab", template, "ibug68", observations(model, offset))
+    result = result_of("key", "lab", model, "ibug68", observations(model, offset))
     assert told_of(result, model, 12)["odd"].startswith("nose tip 1")
 
 

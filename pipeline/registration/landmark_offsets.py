@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import RegistrationError
-from pipeline.flame.model import LandmarkEmbedding
+from pipeline.flame.model import FlameModel, LandmarkEmbedding
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.landmarks.schemes import CONTOUR_68
@@ -75,7 +75,7 @@ class Observed:
     """Median length of what the model leaves unexplained of the face."""
 
 
-def estimate(template: Template, scheme: str, observed: Sequence[Observed]) -> LandmarkCalibration:
+def estimate(model: FlameModel, scheme: str, observed: Sequence[Observed]) -> LandmarkCalibration:
     """What the landmarks of these scans, of one source and scheme, have in common.
 
     `observed` is from registrations with `loose_calibration`. Each landmark's offset is a robust
@@ -84,7 +84,7 @@ def estimate(template: Template, scheme: str, observed: Sequence[Observed]) -> L
     noise. A landmark that fewer than MIN_SCANS show keeps what is known in general, as contour
     points do, which have no place. Raises RegistrationError where the model has no landmarks.
     """
-    embedding = landmarks_of_model(template)
+    embedding = landmarks_of_model(model)
     general = general_calibration(embedding, scheme)
     if len(observed) < MIN_SCANS:
         return general
@@ -95,7 +95,7 @@ def estimate(template: Template, scheme: str, observed: Sequence[Observed]) -> L
         array.copy() for array in (general.offset_mm, general.offset_std_mm, general.noise_mm)
     )
     if len(rows):
-        frames = rest_frames(template, embedding)[rows]
+        frames = rest_frames(model, embedding)[rows]
         unexplained = float(np.median([one.unexplained_mm for one in observed]))
         names = np.maximum(embedding.indices_68[rows], 0)
         found, std[rows], noise[rows] = posterior(
@@ -136,7 +136,7 @@ def observe(
 
     Raises RegistrationError where the model has no landmarks.
     """
-    embedding = landmarks_of_model(template)
+    embedding = landmarks_of_model(template.model)
     pairs = [p for p in zip(scans, registrations, strict=True) if p[1].status != "failed"]
     faces, face = template.model.faces, template.face_region.cpu().numpy()
     nearest = faces[embedding.triangles, embedding.barycentric.argmax(1)]
@@ -152,12 +152,12 @@ def observe(
     return observed
 
 
-def landmarks_of_model(template: Template) -> LandmarkEmbedding:
-    if template.model.landmarks is None:
+def landmarks_of_model(model: FlameModel) -> LandmarkEmbedding:
+    if model.landmarks is None:
         raise RegistrationError(
-            f"calibration: the model {template.model.name} has no landmarks; name an embedding"
+            f"calibration: the model {model.name} has no landmarks; name an embedding"
         )
-    return template.model.landmarks
+    return model.landmarks
 
 
 def pose_rotations(template: Template, registration: Registration) -> Array:
@@ -179,14 +179,12 @@ def landmarks_of(scan: Scan, embedding: LandmarkEmbedding) -> Array:
     return np.asarray(np.where((confidence > 0)[:, None], points, np.nan))
 
 
-def rest_frames(template: Template, embedding: LandmarkEmbedding) -> Array:
+def rest_frames(model: FlameModel, embedding: LandmarkEmbedding) -> Array:
     """(L,3,3): the surface's normal and two tangents at each landmark at rest, as rows."""
-    rest, faces = template.tensors.template, template.faces
-    corners = faces[torch.from_numpy(embedding.triangles).to(faces.device)]
-    weights = torch.from_numpy(embedding.barycentric).to(rest)
-    normals = (vertex_normals(rest, faces)[corners] * weights[..., None]).sum(1)
-    _, _, axes = torch.linalg.svd(normals[:, None])
-    return np.asarray(axes.cpu().numpy())
+    rest, faces = torch.from_numpy(model.template_mm), torch.from_numpy(model.faces)
+    corners = vertex_normals(rest, faces).numpy()[model.faces[embedding.triangles]]
+    normals = np.einsum("lkd,lk->ld", corners, embedding.barycentric)
+    return np.asarray(np.linalg.svd(normals[:, None])[2])
 
 
 def robust_mean(values: Array) -> tuple[Array, Array, Array]:

@@ -89,7 +89,7 @@ def posed(
 
 def calibrated(template: Template, pairs: list[tuple[Scan, Registration]]) -> LandmarkCalibration:
     scans, registrations = zip(*pairs, strict=True)
-    return estimate(template, "ibug68", observe(template, scans, registrations))
+    return estimate(template.model, "ibug68", observe(template, scans, registrations))
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,7 @@ def test_points_of_the_users_own_are_calibrated_too(
         )
         for scan, _ in pairs
     ]
-    found = estimate(owned, OWN, observe(owned, scans, [r for _, r in pairs]))
+    found = estimate(owned.model, OWN, observe(owned, scans, [r for _, r in pairs]))
     assert np.linalg.norm(found.offset_mm - truth[rows], axis=1).max() < 0.5
 
 
@@ -244,7 +244,7 @@ def test_loose_registrations_show_the_definition(model: FlameModel, template: Te
         scans.append(replace(scan, landmarks_mm=marks))
     loose = [loose_calibration(embedding, "ibug68")] * len(scans)
     found = register(scans, model, RegistrationOptions(), calibrations=loose)
-    calibration = estimate(template, "ibug68", observe(template, scans, found))
+    calibration = estimate(template.model, "ibug68", observe(template, scans, found))
     ends = np.isin(embedding.indices_68, [17, 26])
     inside = embedding.indices_68 >= 17
     error = np.linalg.norm(calibration.offset_mm - truth, axis=1)
