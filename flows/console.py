@@ -146,7 +146,7 @@ def summary_table(summary: Mapping[str, Any]) -> None:
     """What a build did: one line a source, then the totals."""
     if summary["sources"]:
         out.print(rows_table("Sources", summary["sources"]))
-    if summary["landmarks"]:
+    if summary.get("landmarks"):
         out.print(rows_table("Landmarks", summary["landmarks"]))
     for row in summary["quarantine"]:
         plain(f"quarantined {row['scan_id']} at {row['stage']}: {row['reason']}")
