@@ -41,17 +41,17 @@ LEAST_NOISE_MM = 0.4
 ACROSS_MM = 1.0
 """Standard deviation across the surface of what definitions differ by: corners have a depth."""
 
-SLIDE = np.full(68, 0.35)
+SLIDE = np.full(68, 0.2)
 """(68,) standard deviation along the surface of what loose registrations of a source have in common
-at an iBUG landmark, for each millimetre that the model leaves unexplained of its faces. Root mean
-square over ICT faces and FLAME's deformed head, both registered with the ICT model."""
-SLIDE[[39, 42, 48, 54, 30, 33, 31, 32, 34, 35]] = 0.2
-SLIDE[17:27] = 0.8
-SLIDE[[17, 26]] = 2.0
-WANDER = np.full(68, 0.8)
-"""(68,) the same of what differs from scan to scan."""
-WANDER[[39, 42, 48, 54, 30, 33, 31, 32, 34, 35]] = 0.6
-WANDER[17:27] = 1.2
+at an iBUG landmark, for each millimetre that the model leaves unexplained of its faces; from ICT
+faces and FLAME's deformed head, both registered with the ICT model."""
+SLIDE[[39, 42, 48, 54, 30, 33, 31, 32, 34, 35]] = 0.1
+SLIDE[17:27] = 0.4
+SLIDE[[17, 26]] = 0.9
+LEAST_SLIDE_MM = 0.15
+"""The same of faces that the model explains."""
+WANDER = 0.2
+"""Like SLIDE, of what differs from scan to scan."""
 
 ODD = 2.5
 """Times the spread of definitions that an offset may have before a user is told."""
@@ -101,21 +101,21 @@ def estimate(model: FlameModel, scheme: str, observed: Sequence[Observed]) -> La
         found, std[rows], noise[rows] = posterior(
             np.einsum("lkd,nld->nlk", frames, gaps[:, rows]),
             general.offset_std_mm[rows],
-            SLIDE[names] * unexplained,
-            WANDER[names] * unexplained,
+            np.hypot(SLIDE[names] * unexplained, LEAST_SLIDE_MM),
+            WANDER * unexplained,
         )
         offset[rows] = np.einsum("lkd,lk->ld", frames, found)
     return LandmarkCalibration(scheme, offset, std, noise, len(observed))
 
 
 def posterior(
-    gaps: Array, definition: Array, slide: Array, wander: Array
+    gaps: Array, definition: Array, slide: Array, wander: float
 ) -> tuple[Array, Array, Array]:
     """Of gaps (n,L,3) along normal, tangent, tangent (NaN rows missing): the offsets (L,3) in the
     same axes, their standard deviation along the surface (L,), the noise (L,).
 
-    definition, slide, wander (L,): standard deviations along the surface of definitions, and of
-    what the registrations are off together and each for itself.
+    definition (L,), slide (L,), wander: standard deviations along the surface of definitions, and
+    of what the registrations are off together and each for itself.
     """
     mean, variance, count = robust_mean(gaps)
     prior = np.stack([np.full_like(definition, ACROSS_MM), definition, definition], 1) ** 2
