@@ -160,6 +160,11 @@ def summary_table(summary: Mapping[str, Any]) -> None:
             plain(f"{name}: {cell(value)}")
 
 
+def calibrated(report: Mapping[str, Any]) -> bool:
+    """Whether the landmarks of a registered file were."""
+    return bool(report.get("landmark_calibration"))
+
+
 def registration_table(reports: Sequence[Mapping[str, Any]]) -> None:
     """A row a scan, named by its file's stem; where the meshes are is said once, below."""
     out.print(
@@ -178,14 +183,11 @@ def registration_table(reports: Sequence[Mapping[str, Any]]) -> None:
             ],
         )
     )
-    told = {r["landmark_scheme"]: r["landmark_calibration"] for r in reports}
-    for scheme, found in told.items():
-        if found:
-            odd = f"; further off than definitions allow: {', '.join(found['odd'])}"
-            plain(
-                f"landmarks of {scheme} calibrated from {found['scans']} scans"
-                f"{odd if found['odd'] else ''}"
-            )
+    found = {r["landmark_scheme"]: r["landmark_calibration"] for r in reports if calibrated(r)}
+    for scheme, known in found.items():
+        plain(f"landmarks of {scheme} calibrated from {known['scans']} scans")
+        if known["odd"]:
+            warn(f"{scheme}: further off than definitions allow: {', '.join(known['odd'])}")
     if folders := sorted({str(Path(r["mesh"]).parent) for r in reports if r["mesh"]}):
         plain(f"meshes in {', '.join(folders)}: from the scan to the mesh, in millimetres")
 
