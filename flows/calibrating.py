@@ -19,9 +19,9 @@ from pipeline.code_keys import all_code
 from pipeline.config import BuildConfig
 from pipeline.flame.model import FlameModel
 from pipeline.ledger import Result, open_ledger, record
-from pipeline.plan import Plan, Sample, ledger_path
+from pipeline.plan import Plan, ledger_path
 from pipeline.registration.landmark_offsets import MIN_SCANS, Observed
-from pipeline.source_calibration import calibration_of, result_of, told_of
+from pipeline.source_calibration import Sample, calibration_of, result_of, told_of
 from pipeline.sources.landmark_sheet import landmark_sheet
 
 SCANS_A_TASK = 4

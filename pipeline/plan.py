@@ -22,7 +22,7 @@ from pipeline.ledger import Result, digest_of, open_ledger, outcomes, record, re
 from pipeline.quality import Gates, gates_from
 from pipeline.registration import RegistrationOptions, options_from
 from pipeline.registry import SourceRegistry, load_registry
-from pipeline.source_calibration import sample_of
+from pipeline.source_calibration import Sample, sample_of
 from pipeline.stage_files import SUFFIX, result_path, scan_path
 from pipeline.stages import Keys, Work
 from pipeline.types import ScanRecord
@@ -60,16 +60,6 @@ class Source:
         """The landmark scheme where the rule holds, "" where there are no landmarks."""
         marks = self.registry.under(rule).landmarks
         return marks.scheme if marks else ""
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """Scans that the landmarks of one scheme of a source are to be calibrated from."""
-
-    key: str
-    source: str
-    scheme: str
-    works: tuple[Work, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,27 +141,15 @@ def _plan_of(
     recalibrate: bool,
 ) -> Plan:
     gates = gates_from(config.quality)
-    keys = {
-        (source.registry.id, scheme): _calibration_key(source, scheme, model)
-        for source in sources
-        for scheme in (source.marked if model.landmarks is not None else ())
-    }
+    keys = {source.registry.id: _calibration_keys(source, model) for source in sources}
     with open_ledger(ledger_path(config)) as ledger:
-        there = {} if recalibrate else recorded(ledger, list(keys.values()))
-        sources = tuple(
-            replace(
-                source,
-                calibrations={
-                    scheme: there[key]
-                    for (name, scheme), key in keys.items()
-                    if name == source.registry.id and key in there
-                },
-            )
-            for source in sources
-        )
+        asked = [key for own in keys.values() for key in own.values()]
+        there = {} if recalibrate else recorded(ledger, asked)
+        sources = tuple(_calibrated(source, keys[source.registry.id], there) for source in sources)
         works = tuple(work for source in sources for work in _works(source, gates, model))
-        missing = {at: key for at, key in keys.items() if key not in there}
-        samples = _samples(sources, works, missing) if missing else ()
+        samples = tuple(
+            sample for s in sources for sample in _samples(s, works, keys[s.registry.id])
+        )
         found = outcomes(ledger, [work.keys.judge for work in works])
         if retry:
             found = {key: stage for key, stage in found.items() if stage != "worker"}
@@ -187,34 +165,32 @@ def _plan_of(
     return Plan(sources, works, gates, known, started, samples)
 
 
-def _samples(
-    sources: Sequence[Source], works: Sequence[Work], missing: Mapping[tuple[str, str], str]
-) -> tuple[Sample, ...]:
-    """The sample of each source and scheme of `missing`, which has the keys of the calibrations."""
-    by_scan = {work.record.scan_id: work for work in works}
-    return tuple(
-        Sample(
-            missing[source.registry.id, scheme],
-            source.registry.id,
-            scheme,
-            tuple(by_scan[record.scan_id] for record in sample_of(marked)),
-        )
-        for source in sources
-        for scheme, marked in source.marked.items()
-        if (source.registry.id, scheme) in missing
-    )
-
-
-def _calibration_key(source: Source, scheme: str, model: FlameModel) -> str:
-    """Of a source's landmarks: how its scans are read and registered, and none of the scans."""
+def _calibration_keys(source: Source, model: FlameModel) -> dict[str, str]:
+    """Landmark scheme -> the key of its calibration, which covers how the source's scans are read
+    and registered, and none of the scans."""
+    found = {}
     rules = (None, *range(len(source.registry.rules)))
-    ruled = source.registry.under(next(r for r in rules if source.scheme_under(r) == scheme))
-    assert ruled.landmarks is not None  # it has a scheme
-    reading = ruled.model_dump(mode="json", include=SHAPING_FIELDS)
-    code = read_code(ruled.format, (ruled.landmarks.format, scheme)), stage_code("calibrate")
-    return digest_of(
-        "calibration", ruled.id, reading, code, asdict(source.options), model.contents_hash
-    )
+    for scheme in source.marked if model.landmarks is not None else ():
+        ruled = source.registry.under(next(r for r in rules if source.scheme_under(r) == scheme))
+        assert ruled.landmarks is not None  # it has a scheme
+        reading = ruled.model_dump(mode="json", include=SHAPING_FIELDS)
+        code = read_code(ruled.format, (ruled.landmarks.format, scheme)), stage_code("calibrate")
+        options = asdict(source.options), model.contents_hash
+        found[scheme] = digest_of("calibration", ruled.id, reading, code, *options)
+    return found
+
+
+def _calibrated(source: Source, keys: Mapping[str, str], there: Mapping[str, Result]) -> Source:
+    known = {scheme: there[key] for scheme, key in keys.items() if key in there}
+    return replace(source, calibrations=known)
+
+
+def _samples(source: Source, works: Sequence[Work], keys: Mapping[str, str]) -> Iterator[Sample]:
+    """The sample of each scheme of the source that has no calibration."""
+    for scheme in [name for name in keys if name not in source.calibrations]:
+        chosen = {record.scan_id for record in sample_of(source.marked[scheme])}
+        sample = tuple(work for work in works if work.record.scan_id in chosen)
+        yield Sample(keys[scheme], source.registry.id, scheme, sample)
 
 
 def _lying(place: Callable[[Path, str], Path], work: Path) -> set[str]:

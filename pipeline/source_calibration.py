@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,17 @@ MOST_SCANS = 40
 and what loose registrations have in common is more."""
 DECIMALS = 3
 """Of the recorded millimetres."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Scans that the landmarks of one scheme of a source are to be calibrated from."""
+
+    key: str
+    """Of the calibration."""
+    source: str
+    scheme: str
+    works: tuple[Work, ...]
 
 
 def sample_of(records: Sequence[ScanRecord]) -> list[ScanRecord]:

@@ -12,11 +12,12 @@ from pipeline.config import BuildConfig
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.ledger import Result, open_ledger, record
-from pipeline.plan import Plan, Sample, calibrated, ledger_path, make_plan
+from pipeline.plan import Plan, calibrated, ledger_path, make_plan
 from pipeline.registration import RegistrationOptions
 from pipeline.registration.landmark_offsets import MIN_SCANS, Observed
 from pipeline.source_calibration import (
     MOST_SCANS,
+    Sample,
     calibration_of,
     calibrations_of,
     result_of,
