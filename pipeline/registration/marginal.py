@@ -49,8 +49,8 @@ class PersonSpace(NamedTuple):
     residual: Tensor  # (3,K,m) mm: the residual's coefficients in the rest frame are residual @ y
 
 
-class Fused(NamedTuple):
-    """The normal distribution of a person's y."""
+class Normal(NamedTuple):
+    """A normal distribution of y: of people, or of one person after some scans."""
 
     mean: Array  # (m,)
     covariance: Array  # (m,m)
@@ -115,11 +115,12 @@ def person_space(template: Template, modes: int) -> PersonSpace:
     sites, marks = equations.sites, equations.landmarks
     rest = template.tensors.template[None]
     s = len(template.tensors.shape_basis)
-    parts = [_rows(sites, sites.of(vertex_normals(rest, template.faces))[0], rest, s)]
-    for axis in torch.eye(3, dtype=rest.dtype, device=rest.device):
-        parts.append(_rows(marks, axis.expand(len(marks.at), 3), rest, s))
+    axes = torch.eye(3, dtype=rest.dtype, device=rest.device).repeat_interleave(len(marks.at), 0)
+    normals = sites.of(vertex_normals(rest, template.faces))[0]
+    all_rows = torch.cat(
+        [_rows(sites, normals, rest, s), _rows(marks.three_times(), axes, rest, s)]
+    )
     std = torch.cat([rest.new_ones(s), equations.residual.precision.repeat(3).rsqrt()])
-    all_rows = torch.cat(parts)
     place, rows = all_rows[:, :6].cpu().numpy(), (all_rows[:, 6:] * std).cpu().numpy()
     rows -= place @ np.linalg.lstsq(place, rows, rcond=None)[0]
     vectors = np.linalg.eigh(rows.T @ rows)[1][:, ::-1][:, :COMPONENTS]
@@ -138,10 +139,17 @@ def _rows(sites: Sites, direction: Tensor, rest: Tensor, s: int) -> Tensor:
     return torch.cat([torque, direction, identity, free.flatten(1)], 1)
 
 
-def fuse(parts: Sequence[MarginalInformation]) -> Fused:
-    """What scans of one person say together. Of none: the prior; of one: what it says.
+def fuse(
+    parts: Sequence[MarginalInformation],
+    people: Normal | None = None,
+    within: Array | None = None,
+) -> Normal:
+    """What scans of one person say together; of one scan, by default, what it says itself.
 
-    Raises RegistrationError where the parts are not of one `PersonSpace`.
+    `people` is how persons differ, standard normal where it is not given. `within` (m,m) is the
+    covariance of what each scan shows besides its person (an expression that the model cannot
+    make, a beard): without it all that is seen is taken for the person. Raises RegistrationError
+    where the parts are not of one `PersonSpace`.
     """
     sizes = {len(part.mean) for part in parts}
     if len(sizes) != 1:
@@ -149,18 +157,22 @@ def fuse(parts: Sequence[MarginalInformation]) -> Fused:
             f"fusing scans with {', '.join(map(str, sorted(sizes))) or 'no'} numbers of a person, "
             "expected one scan at least, all registered with one model and the same options"
         )
-    m = sizes.pop()
-    prior = np.eye(m)
-    information, pull = prior.copy(), np.zeros(m)
+    eye = np.eye(sizes.pop())
+    prior = Normal(np.zeros(len(eye)), eye) if people is None else people
+    information = np.linalg.inv(prior.covariance)
+    pull = information @ prior.mean
     for part in parts:
-        own = part.information
-        information += own - prior
-        pull += own @ part.mean
+        posterior = part.information
+        seen = np.column_stack([posterior - eye, posterior @ part.mean])
+        if within is not None:
+            seen = np.linalg.solve(eye + seen[:, :-1] @ within, seen)
+        information += seen[:, :-1]
+        pull += seen[:, -1]
     covariance = np.linalg.inv(information)
-    return Fused(covariance @ pull, covariance)
+    return Normal(covariance @ pull, covariance)
 
 
-def person(template: Template, modes: int, fused: Fused) -> Person:
+def person(template: Template, modes: int, fused: Normal) -> Person:
     """The shape at rest that a fused y means, with its standard deviation.
 
     `modes` are those of the options that the scans were registered with.
@@ -170,10 +182,14 @@ def person(template: Template, modes: int, fused: Fused) -> Person:
     y = torch.from_numpy(fused.mean).to(columns)
     shape, residual = space.shape @ y, columns @ (space.residual @ y).mT
     rest = tensors.template + torch.tensordot(shape, tensors.shape_basis, 1) + residual
-    root = torch.linalg.cholesky(torch.from_numpy(fused.covariance).to(columns))
-    variance = torch.zeros_like(columns[:, 0])
-    for axis in range(3):
-        fields = tensors.shape_basis[..., axis].mT @ space.shape + columns @ space.residual[axis]
-        variance += (fields @ root).square().sum(1)
-    found = (shape, residual, rest, variance.sqrt())
-    return Person(*(part.cpu().numpy() for part in found))
+    root = torch.linalg.cholesky(torch.from_numpy(fused.covariance).to(columns)).float()
+    std = (displacements(template, modes) @ root).square().sum((0, 2)).sqrt()
+    return Person(*(part.cpu().numpy() for part in (shape, residual, rest, std)))
+
+
+@lru_cache(maxsize=4)
+def displacements(template: Template, modes: int) -> Tensor:
+    """(3,V,m) float32: how far each of a person's numbers moves the shape at rest, mm."""
+    space, columns = person_space(template, modes), residual_basis(template, modes).columns
+    identity = template.tensors.shape_basis.permute(2, 1, 0) @ space.shape
+    return (identity + columns @ space.residual).float()

@@ -18,13 +18,14 @@ from pipeline.registration.equations import Equations, Fit, System
 from pipeline.registration.landmarks import landmark_targets
 from pipeline.registration.marginal import (
     COMPONENTS,
+    Normal,
     fuse,
     marginal_information,
     person,
     person_space,
 )
 from pipeline.registration.template import Template, prepare_template
-from pipeline.types import Array, MarginalInformation, Registration, Scan
+from pipeline.types import Array, MarginalInformation, Registration
 from tests.registration.model_scans import Truth, make_scan
 
 FEW, SHAPES = 12, 20
@@ -55,7 +56,7 @@ def system(small: Template) -> System:
     start = concatenate([one, one])
     start = replace(
         start,
-        shape=random(2, SHAPES),
+        shape=random(1, SHAPES).expand(2, -1),
         expression=0.2 * random(2, 8),
         rotations=torch.cat([rotation_matrices(random(2, 1, 3)), start.rotations[:, 1:]], 1),
     )
@@ -128,6 +129,34 @@ def test_fused_scans_are_the_solution_of_one_system(small: Template, system: Sys
     # and it is not what either says alone
     alone = means @ fuse(marginal_information(system)[:1]).mean
     assert np.abs(alone - wanted).max() > 10 * std.max()
+
+
+def test_scans_that_share_identity_alone_are_solved_as_a_group(
+    small: Template, system: System
+) -> None:
+    """`register(group=)`: people differ by identity, and each scan has a residual of its own."""
+    step = system.solve(torch.ones(2, 2, dtype=torch.float64), torch.zeros(2, dtype=torch.int64))
+    space = person_space(small, FEW)
+    identity = (space.shape.mT @ space.shape).numpy()
+    residual = np.eye(len(identity)) - identity
+    people = Normal(np.zeros(len(identity)), identity + 1e-6 * residual)
+    found = fuse(marginal_information(system), people, within=residual)
+    wanted = (system.fit.coefficients.shape + step[:, :SHAPES])[0].numpy()
+    std = np.sqrt(np.diag(space.shape.numpy() @ found.covariance @ space.shape.numpy().T))
+    assert (np.abs(space.shape.numpy() @ found.mean - wanted) < 0.05 * std).all()
+
+
+def test_people_and_what_is_a_scans_own_are_the_two_covariances_of_one_number() -> None:
+    """Two scans that see 3 ± ½ each, of people at 1 ± 2, with a share of their own of ± 1."""
+    seen, error, mean, between, own = 3.0, 0.25, 1.0, 4.0, 1.0
+    posterior = 1 + 1 / error
+    part = MarginalInformation(np.array([seen / error / posterior]), np.array([posterior**0.5]))
+    people = Normal(np.array([mean]), np.array([[between]]))
+    found = fuse([part, part], people, np.array([[own]]))
+    told = 2 / (error + own)
+    assert found.covariance[0, 0] == pytest.approx(1 / (1 / between + told), rel=2e-3)
+    expected = (mean / between + seen * told) / (1 / between + told)
+    assert found.mean[0] == pytest.approx(expected, rel=2e-3)
 
 
 def test_before_anything_is_seen_a_persons_numbers_are_standard_normal(
