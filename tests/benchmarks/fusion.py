@@ -83,10 +83,10 @@ def figures(
     template: Template, results: Sequence[Registration], truth: Array
 ) -> dict[str, float | int]:
     """Errors of the fused face, with and without the fine detail, and of the mean neutral."""
-    began = time.perf_counter()
+    began = time.process_time()
     parts = [result.marginal for result in results if result.marginal is not None]
     fused = person(template, OPTIONS.modes, fuse(parts))
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     face = face_with_truth(template.model, truth)
     mean = np.mean([result.neutral_mm[face] for result in results], axis=0, dtype=np.float64)
     alone = [person(template, OPTIONS.modes, fuse([part])).rest_mm[face] for part in parts]
@@ -118,7 +118,7 @@ def error(found: Array, truth: Array) -> float:
 
 def print_table(rows: Sequence[dict[str, float | int]]) -> None:
     print(
-        "| scans | sets | fused | with the scans' fine detail | mean of neutrals | std | ms | kB |"
+        "| scans | sets | fused | with the scans' fine detail | mean of neutrals | std | CPU ms | kB |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for count in SCANS:

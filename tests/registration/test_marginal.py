@@ -131,6 +131,24 @@ def test_fused_scans_are_the_solution_of_one_system(small: Template, system: Sys
     assert np.abs(alone - wanted).max() > 10 * std.max()
 
 
+def test_where_a_bare_template_lies_is_the_scans_and_not_the_persons(bare: FlameModel) -> None:
+    """The dense inverse with a flat prior of the place, which the solution itself holds fast."""
+    template = prepare_template(bare, "cpu", FEW)
+    equations = Equations(template, FEW, 80, landmark_targets(template, []))
+    system = System(equations, Fit(rest_coefficients(template, 1), equations.no_residual(1)))
+    k = 3 * (FEW + 4)
+    generator = torch.Generator().manual_seed(6)
+    root = torch.randn(1, 6 + k, 6 + k, generator=generator, dtype=torch.float64)
+    system.left, system.right = root @ root.mT, root[..., 0]
+    system.solve(torch.ones(1, 2, dtype=torch.float64), torch.zeros(1, dtype=torch.int64))
+    prior = torch.cat([torch.full((6,), 1e-6), equations.residual.precision.repeat(3)])
+    wanted = torch.linalg.inv(system.left[0] + torch.diag(prior))[6:, 6:].numpy()
+    [part] = marginal_information(system)
+    means = numbers(template, FEW)
+    found = means @ np.linalg.inv(part.information) @ means.T
+    np.testing.assert_allclose(found, wanted, atol=5e-3 * np.abs(wanted).max())
+
+
 def test_scans_that_share_identity_alone_are_solved_as_a_group(
     small: Template, system: System
 ) -> None:
