@@ -21,7 +21,7 @@ from open_models import add_shared_data, open_model
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import umeyama
 from pipeline.registration import RegistrationOptions, register
-from pipeline.registration.marginal import fuse, person
+from pipeline.registration.fusion import fuse, person
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import Array, Registration, Scan
 
@@ -117,9 +117,7 @@ def error(found: Array, truth: Array) -> float:
 
 
 def print_table(rows: Sequence[dict[str, float | int]]) -> None:
-    print(
-        "| scans | sets | fused | with the scans' fine detail | mean of neutrals | std | CPU ms | kB |"
-    )
+    print("| scans | sets | fused | with fine detail | mean of neutrals | std | CPU ms | kB |")
     print("|---|---|---|---|---|---|---|---|")
     for count in SCANS:
         some = [row for row in rows if row["scans"] == count]
