@@ -46,7 +46,10 @@ class PersonSpace(NamedTuple):
 
 
 def marginal_information(system: System) -> list[MarginalInformation]:
-    """Of each of a solved system's B scans alone: nothing of what others of its person say."""
+    """Of each of B scans alone: nothing of what others of its person say.
+
+    The system is solved, with the prior of identity at its own strength (stiffness 1).
+    """
     fit, equations = system.fit, system.equations
     space = person_space(equations.template, equations.modes)
     first = system.left.shape[1] - fit.residual[0].numel()
