@@ -286,6 +286,7 @@ def judge(task: Task, scans: Sequence[Scan], fitted: Fitted) -> list[Registratio
                 code=code,
                 figures=dict(figures),
                 landmark_error_mm=errors[row],
+                marginal=fitted.marginals[row] if fitted.marginals else None,
             )
         )
     return results
