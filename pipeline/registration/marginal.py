@@ -23,6 +23,7 @@ from pipeline.geometry.mesh import vertex_normals
 from pipeline.registration.coefficients import world_rotations
 from pipeline.registration.equations import Equations, Sites, System
 from pipeline.registration.landmarks import landmark_targets
+from pipeline.registration.residual import START_MM, ResidualBasis
 from pipeline.registration.template import Template
 from pipeline.types import MarginalInformation
 
@@ -48,7 +49,9 @@ class PersonSpace(NamedTuple):
 def marginal_information(system: System) -> list[MarginalInformation]:
     """Of each of B scans alone: nothing of what others of its person say.
 
-    The system is solved, with the prior of identity at its own strength (stiffness 1).
+    The system is solved, with the prior of identity at its own strength (stiffness 1). The
+    residual's prior is that of people in general, whatever amplitude the scan was found to have, so
+    that all scans are told of in the same numbers.
     """
     fit, equations = system.fit, system.equations
     space = person_space(equations.template, equations.modes)
@@ -57,12 +60,17 @@ def marginal_information(system: System) -> list[MarginalInformation]:
     # y of a person is given by the coefficients over their prior variance
     world = world_rotations(equations.template, fit.coefficients)
     turn = world[:, min(HEAD, world.shape[1] - 1)]
-    whitened = space.residual * equations.residual.precision[:, None]
+    prior = people_precision(equations.residual)
+    whitened = space.residual * prior[:, None]
     free = (turn @ whitened.flatten(1)).reshape(len(turn), fit.residual[0].numel(), m)
     columns = free.new_zeros(len(turn), system.left.shape[1], m + 1)
     columns[:, :s, :m], columns[:, first:, :m] = space.shape, free
-    columns[..., m] = system.right - system.precision * system.value
-    factor = system.factor if equations.rigid else _placed_freely(system, s, first)
+    precision = system.precision.clone()
+    precision[:, first:] = prior.repeat(3)
+    columns[..., m] = system.right - precision * system.value
+    if not equations.rigid:  # its solution holds the place fast, as the residual has rigid motions
+        precision[:, s:first] = FREE
+    factor = torch.linalg.cholesky(system.left + torch.diag_embed(precision))
     half = torch.linalg.solve_triangular(factor.float(), columns.float(), upper=False)
     covariance, step = (half.mT @ half).double()[:, :m].split([m, 1], 2)
     mean = fit.coefficients.shape @ space.shape + step[..., 0]
@@ -79,12 +87,9 @@ def marginal_information(system: System) -> list[MarginalInformation]:
     ]
 
 
-def _placed_freely(system: System, first: int, last: int) -> Tensor:
-    """The factor of the information where a bare template's place, which its solution holds fast
-    since the residual has rigid motions too, is unknown."""
-    precision = system.precision.clone()
-    precision[:, first:last] = FREE
-    return torch.linalg.cholesky(system.left + torch.diag_embed(precision))
+def people_precision(residual: ResidualBasis) -> Tensor:
+    """(K,) of the residual's coefficients, over people of no family in particular."""
+    return residual.precision(torch.full((), START_MM).to(residual.large))
 
 
 @lru_cache(maxsize=8)
@@ -96,6 +101,7 @@ def person_space(template: Template, modes: int) -> PersonSpace:
     """
     equations = Equations(template, modes, VERTICES, landmark_targets(template, []))
     sites, marks = equations.sites, equations.landmarks
+    prior = people_precision(equations.residual)
     rest = template.tensors.template[None]
     s = len(template.tensors.shape_basis)
     axes = torch.eye(3, dtype=rest.dtype, device=rest.device).repeat_interleave(len(marks.at), 0)
@@ -103,14 +109,14 @@ def person_space(template: Template, modes: int) -> PersonSpace:
     all_rows = torch.cat(
         [_rows(sites, normals, rest, s), _rows(marks.three_times(), axes, rest, s)]
     )
-    std = torch.cat([rest.new_ones(s), equations.residual.precision.repeat(3).rsqrt()])
+    std = torch.cat([rest.new_ones(s), prior.repeat(3).rsqrt()])
     place, rows = all_rows[:, :6].cpu().numpy(), (all_rows[:, 6:] * std).cpu().numpy()
     rows -= place @ np.linalg.lstsq(place, rows, rcond=None)[0]
     vectors = np.linalg.eigh(rows.T @ rows)[1][:, ::-1][:, :COMPONENTS]
     # a sum of each shape's displacements that no symmetry cancels
     signs = np.where(np.cos(np.arange(len(rows))) @ rows @ vectors < 0, -1.0, 1.0)
     numbers = std[:, None] * torch.from_numpy(vectors * signs).to(std)
-    k, m = len(equations.residual.precision), numbers.shape[1]
+    k, m = len(prior), numbers.shape[1]
     return PersonSpace(numbers[:s], numbers[s:].reshape(3, k, m))
 
 
