@@ -22,11 +22,13 @@ from pipeline.registration.coefficients import (
     Coefficients,
 )
 from pipeline.registration.equations import Equations, Fit, System
+from pipeline.registration.features import feature_rows, feature_sites
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import ScanSurface, find_matches
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template
 
+FEATURES = (60, 220)
 WARM_UP = 5
 """Point-to-point iterations before point-to-plane ones, which diverge from 20° or 25 mm off."""
 FREE_STIFFNESS = 300.0
@@ -163,6 +165,18 @@ def _fit(
             system.add(sites.three_times(), *_all_axes(gap, weight))
         else:
             system.add(sites, matches.normal, weight, (matches.normal * gap).sum(-1))
+        if schedule.modes in FEATURES:
+            places = feature_sites(template, schedule.modes)
+            found = find_matches(
+                vertices,
+                surfaces,
+                template,
+                geometric(*schedule.robust_mm, progress),
+                schedule.min_normal_cosine,
+                at=places.around,
+            )
+            for rows in feature_rows(template, places, fit.coefficients, vertices, found):
+                system.add(places.sites, *rows)
         if landmarks.points.shape[1]:
             marks = equations.landmarks
             more_mm = geometric(*schedule.landmark_more_mm, progress)
