@@ -22,7 +22,7 @@ from pipeline.registration.coefficients import (
     Coefficients,
 )
 from pipeline.registration.equations import Equations, Fit, System
-from pipeline.registration.features import feature_rows, feature_sites
+from pipeline.registration.surface_features import feature_rows, feature_sites
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import ScanSurface, find_matches
 from pipeline.registration.options import RegistrationOptions
@@ -144,6 +144,7 @@ def _fit(
     if before is not None:
         fit.residual[..., : before.residual.shape[-1]] = before.residual
     system = None
+    places = feature_sites(template, schedule.modes) if schedule.modes in FEATURES else None
     free = landmarks.confidence.sum(1) == 0
     for i in range(schedule.iterations):
         progress = min(1.0, i / max(schedule.iterations - 2, 1))
@@ -165,8 +166,7 @@ def _fit(
             system.add(sites.three_times(), *_all_axes(gap, weight))
         else:
             system.add(sites, matches.normal, weight, (matches.normal * gap).sum(-1))
-        if schedule.modes in FEATURES:
-            places = feature_sites(template, schedule.modes)
+        if places is not None:
             found = find_matches(
                 vertices,
                 surfaces,
@@ -175,8 +175,8 @@ def _fit(
                 schedule.min_normal_cosine,
                 at=places.around,
             )
-            for rows in feature_rows(template, places, fit.coefficients, vertices, found):
-                system.add(places.sites, *rows)
+            rows = feature_rows(template, places, fit.coefficients, vertices, found)
+            system.add(places.sites, *rows)
         if landmarks.points.shape[1]:
             marks = equations.landmarks
             more_mm = geometric(*schedule.landmark_more_mm, progress)

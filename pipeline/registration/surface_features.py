@@ -37,9 +37,11 @@ NEAR, WIDE = 6, 10
 """Rounds of averaging with neighbours: of the fields, and of their squared differences."""
 LONG_MM = 12.6
 """Standard deviation of the heat kernel whose averages are the long waves."""
+SPARSE = 4
+"""Long waves are averages of every n-th triangle."""
 MIN_BEND = 0.03
 """1/mm: where the template bends less than this its normals say nothing along the surface."""
-SITES = 400
+SITES = 200
 DIFFERENCE = 0.12
 """What averaged normals of two people differ by where they show the same place; what a scan shows
 around a place comes on top."""
@@ -53,7 +55,7 @@ Rows = tuple[Tensor, Tensor, Tensor]
 class FeatureSites(NamedTuple):
     """n vertices of a template where it bends, and the averages around them."""
 
-    sites: Sites
+    sites: Sites  # each of them twice, as the rows are
     around: Tensor  # (m,) the vertices that the averages look at
     middle: Tensor  # (n,) the sites within `around`
     faces: Tensor  # (f,3) triangles, corners numbered within `around`
@@ -70,7 +72,7 @@ def feature_rows(
     coefficients: Coefficients,
     vertices: Tensor,
     matches: Matches,
-) -> tuple[Rows, Rows]:
+) -> Rows:
     """Two rows a site, along the surface; vertices (B,V,3) and their matches at `places.around`."""
     c, faces = coefficients, places.faces
     mean = pose_model(template.tensors, 0 * c.shape, c.expression, c.pose, c.translation).vertices
@@ -95,8 +97,8 @@ def long_waves(places: FeatureSites, fields: Tensor) -> Tensor:
 
     fields (B,f,5): three to average, times the area seen; that area; all area.
     """
-    fields = fields.float()
-    total = fields.sum(1, keepdim=True) + places.waves @ (places.face_waves.mT @ fields)
+    some = fields[:, ::SPARSE].float()
+    total = some.sum(1, keepdim=True) + places.waves @ (places.face_waves.mT @ some)
     total = total.double()
     return total[..., :3] / torch.maximum(total[..., 3:4], 0.1 * total[..., 4:].abs())
 
@@ -111,7 +113,7 @@ def weights(places: FeatureSites, gap: Tensor, seen: Tensor) -> Tensor:
     return places.share * seen * robust / variance
 
 
-def along_surface(slope: Tensor, gap: Tensor, weight: Tensor, normal: Tensor) -> tuple[Rows, Rows]:
+def along_surface(slope: Tensor, gap: Tensor, weight: Tensor, normal: Tensor) -> Rows:
     """Σ w |slope δ − gap|² over steps δ in the tangent plane as two rows a site.
 
     slope (B,n,3,3), gap (B,n,3), weight (B,n), normal (B,n,3). The rows are the principal axes of
@@ -129,15 +131,16 @@ def along_surface(slope: Tensor, gap: Tensor, weight: Tensor, normal: Tensor) ->
     turned = slope @ directions.mT
     size = turned.square().sum(-2)
     gaps = (turned * gap[..., None]).sum(-2) / size.clamp_min(1e-9)
-    one, two = (
-        (directions[..., k, :], weight * size[..., k], gaps[..., k]) for k in range(2)
-    )
-    return one, two
+    weight = weight[..., None] * size
+    return directions.transpose(1, 2).flatten(1, 2), weight.mT.flatten(1), gaps.mT.flatten(1)
 
 
 @lru_cache(maxsize=16)
-def feature_sites(template: Template, modes: int) -> FeatureSites:
-    """About SITES of the vertices where the template bends, and their averages."""
+def feature_sites(template: Template, modes: int) -> FeatureSites | None:
+    """About SITES of the vertices where the template bends, and their averages; None if none do.
+
+    `modes` eigenvectors of the residual move them.
+    """
     data = template.data.cpu().numpy()
     n = len(template.areas)
     carries = np.zeros(n, dtype=bool)
@@ -151,6 +154,8 @@ def feature_sites(template: Template, modes: int) -> FeatureSites:
     )
     in_faces = csr_array(near @ corners)
     at = bent(template, faces, in_faces)
+    if not len(at):
+        return None
     chosen = spread_evenly(torch.from_numpy(at), SITES).numpy()
     in_faces, wide = in_faces[chosen], power(step, WIDE)[chosen][:, chosen]
     used = np.flatnonzero(in_faces.sum(0))
@@ -163,14 +168,14 @@ def feature_sites(template: Template, modes: int) -> FeatureSites:
     kept = torch.exp(-template.eigenvalues * LONG_MM**2 / 4)
     waves = (template.eigenvectors * kept)[:, kept > 0.2].float()
     return FeatureSites(
-        sites=sites_of(template, modes, index(chosen)),
+        sites=sites_of(template, modes, index(np.tile(chosen, 2))),
         around=index(around),
         middle=index(np.searchsorted(around, chosen)),
         faces=index(local.reshape(-1, 3)),
         near=SparseOperator(in_faces[:, used], device),
         wide=SparseOperator(wide, device),
         waves=waves[index(chosen)],
-        face_waves=waves[index(faces[used])].mean(1),
+        face_waves=waves[index(faces[used][::SPARSE])].mean(1),
         share=torch.as_tensor(independent_share(near[chosen]), device=device),
     )
 
