@@ -37,6 +37,7 @@ NEAR, WIDE = 6, 10
 """Rounds of averaging with neighbours: of the fields, and of their squared differences."""
 LONG_MM = 12.6
 """Standard deviation of the heat kernel whose averages are the long waves."""
+TAIL = 0.05
 SPARSE = 4
 """Long waves are averages of every n-th triangle."""
 MIN_BEND = 0.03
@@ -157,7 +158,7 @@ def feature_sites(template: Template, modes: int) -> FeatureSites | None:
     if not len(at):
         return None
     chosen = spread_evenly(torch.from_numpy(at), SITES).numpy()
-    in_faces, wide = in_faces[chosen], power(step, WIDE)[chosen][:, chosen]
+    in_faces, wide = without_tails(in_faces[chosen]), power(step, WIDE)[chosen][:, chosen]
     used = np.flatnonzero(in_faces.sum(0))
     around, local = np.unique(faces[used], return_inverse=True)
     device = template.device
@@ -178,6 +179,15 @@ def feature_sites(template: Template, modes: int) -> FeatureSites | None:
         face_waves=waves[index(faces[used][::SPARSE])].mean(1),
         share=torch.as_tensor(independent_share(near[chosen]), device=device),
     )
+
+
+def without_tails(averages: csr_array) -> csr_array:
+    """Without what counts less than TAIL of a row's largest."""
+    most = averages.max(axis=1).toarray().ravel()
+    entries = averages.tocoo()
+    kept = entries.data >= TAIL * most[entries.row]
+    at = entries.row[kept], entries.col[kept]
+    return csr_array((entries.data[kept], at), shape=averages.shape)
 
 
 def power(step: csr_array, rounds: int) -> csr_array:
