@@ -1,4 +1,4 @@
-"""Thinning of point sets, profiles that recognise a place in any pose, slopes of fields on meshes."""
+"""Thinning of point sets, profiles that recognise a place in any pose, slopes of fields."""
 
 from __future__ import annotations
 

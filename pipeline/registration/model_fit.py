@@ -28,7 +28,6 @@ from pipeline.registration.matches import ScanSurface, find_matches
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template
 
-FEATURES = True
 WARM_UP = 5
 """Point-to-point iterations before point-to-plane ones, which diverge from 20° or 25 mm off."""
 FREE_STIFFNESS = 300.0
@@ -144,7 +143,7 @@ def _fit(
     if before is not None:
         fit.residual[..., : before.residual.shape[-1]] = before.residual
     system = None
-    places = feature_sites(template, schedule.modes) if FEATURES and schedule.modes else None
+    places = feature_sites(template, schedule.modes) if schedule.modes else None
     free = landmarks.confidence.sum(1) == 0
     for i in range(schedule.iterations):
         progress = min(1.0, i / max(schedule.iterations - 2, 1))

@@ -38,11 +38,13 @@ NEAR, WIDE = 6, 10
 LONG_MM = 12.6
 """Standard deviation of the heat kernel whose averages are the long waves."""
 TAIL = 0.05
+"""Triangles that count less than this share of the largest are left out of an average."""
 SPARSE = 4
 """Long waves are averages of every n-th triangle."""
 MIN_BEND = 0.03
 """1/mm: where the template bends less than this its normals say nothing along the surface."""
 SITES = 200
+"""Enough: the averages of neighbouring places overlap, and more would share the same say."""
 DIFFERENCE = 0.12
 """What averaged normals of two people differ by where they show the same place; what a scan shows
 around a place comes on top."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.registration.coefficients import posed_vertices, rest_coefficients
+from pipeline.registration.matches import Matches, ScanSurface, find_matches
 from pipeline.registration.surface_features import (
     FeatureSites,
     along_surface,
@@ -20,7 +21,6 @@ from pipeline.registration.surface_features import (
     independent_share,
     weights,
 )
-from pipeline.registration.matches import Matches, ScanSurface, find_matches
 from pipeline.registration.template import Template, prepare_template
 from tests.registration.model_scans import make_scan
 
