@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.errors import RegistrationError
 from pipeline.flame.model import LandmarkEmbedding
 from pipeline.geometry.rigid import check_spread, umeyama
 from pipeline.landmarks.schemes import CONTOUR_68, to_68
-from pipeline.registration.annealing import geometric
-from pipeline.registration.calibration import LandmarkCalibration, general_calibration
+from pipeline.registration.calibration import NOISE_MM, LandmarkCalibration, general_calibration
+from pipeline.registration.matches import ScanSurface
 from pipeline.registration.template import Template
 from pipeline.types import Array, Scan
 
-ROBUST_MM = (40.0, 10.0)
-"""A landmark this far from where the model puts it has lost three quarters of its weight; first,
-when an open mouth is far from the model's closed one, and last."""
+GAUSSIAN = 1.4826
+"""Standard deviation over median absolute deviation of a normal distribution."""
 NO_LANDMARKS = LandmarkEmbedding(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)))
 
 
@@ -40,6 +40,19 @@ class LandmarkTargets:
         parts = ("points", "confidence", "offset", "spread", "noise")
         return replace(self, **{name: getattr(self, name)[rows] for name in parts})
 
+    def with_noise_of(self, surfaces: Sequence[ScanSurface]) -> LandmarkTargets:
+        """The same with the noise that shows: how far scans' landmarks lie off their surfaces."""
+        shown = []
+        for points, confidence, surface in zip(self.points, self.confidence, surfaces, strict=True):
+            given = points[confidence > 0]
+            if not len(given):
+                shown.append(given.new_zeros(()))
+                continue
+            at = surface.index.nearest_vertex(given)
+            off = ((given - surface.index.vertices[at]) * surface.normals[at]).sum(-1)
+            shown.append(GAUSSIAN * off.abs().median())
+        return replace(self, noise=torch.maximum(self.noise, torch.stack(shown)[:, None]))
+
     def positions(self, vertices: Tensor) -> Tensor:
         """(B,V,3) -> (B,L,3) landmarks of the template."""
         return (vertices[:, self.corners] * self.barycentric[..., None]).sum(-2)
@@ -52,24 +65,26 @@ class LandmarkTargets:
         return torch.stack([normal, along, torch.linalg.cross(normal, along)], 2)
 
     def pull(
-        self, vertices: Tensor, rotations: Tensor, more_mm: float, progress: float
+        self, vertices: Tensor, rotations: Tensor, more_mm: float, robust_mm: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Directions (B,3L,3), weights (B,3L) in 1/mm² and gaps (B,3L) in mm towards the scan.
 
         rotations (B,L,3,3) turn the rest frame at each landmark. The covariance of a landmark is
         its noise, and along the surface what is not known of its definition besides (its unknown
-        offset integrated out); `more_mm` adds what the unknowns cannot follow.
+        offset integrated out); `more_mm` adds what the unknowns cannot follow. At `robust_mm`, more
+        where the definition is loose, a landmark has lost three quarters of its weight.
         """
         gap = self.points - self.positions(vertices)
         gap = gap - (rotations @ self.offset[..., None])[..., 0]
         across = self.noise.square() + more_mm**2
-        variance = torch.stack([across, across + self.spread.square(), across + self.spread.square()], -1)
+        along = across + self.spread.square()
+        variance = torch.stack([across, along, along], -1)
         frames = self.frames(vertices)
-        along = (frames @ gap[..., None])[..., 0]
-        limit = geometric(*ROBUST_MM, progress) ** 2 + 4 * self.spread.square()
+        limit = robust_mm**2 + 4 * self.spread.square()
         robust = (limit / (limit + gap.square().sum(-1))) ** 2
         weight = (self.confidence * robust)[..., None] / variance
-        return frames.transpose(1, 2).flatten(1, 2), weight.mT.flatten(1), along.mT.flatten(1)
+        gap = (frames @ gap[..., None])[..., 0]
+        return frames.transpose(1, 2).flatten(1, 2), weight.mT.flatten(1), gap.mT.flatten(1)
 
     def mean_error(self, vertices: Tensor) -> list[float | None]:
         """Mean distance of each scan's landmarks to the template's, mm."""
@@ -85,8 +100,13 @@ def landmark_targets(
     template: Template,
     scans: Sequence[Scan],
     calibrations: Sequence[LandmarkCalibration | None] | None = None,
+    noise_mm: float = NOISE_MM,
 ) -> LandmarkTargets:
-    """Pairs the model's landmarks with each scan's; contour points have no place of their own."""
+    """Pairs the model's landmarks with each scan's; contour points have no place of their own.
+
+    A source without a calibration has noise of `noise_mm`. Raises RegistrationError for a
+    calibration of another number of landmarks than the model's.
+    """
     embedding = template.model.landmarks or NO_LANDMARKS
     keep = np.flatnonzero(~np.isin(embedding.indices_68, CONTOUR_68))
     names = embedding.indices_68[keep]
@@ -100,7 +120,12 @@ def landmark_targets(
             found, trust = (values[names] for values in landmarks_68(scan))
         points[row], confidence[row] = np.nan_to_num(found), trust
         given = calibrations[row] if calibrations is not None else None
-        known.append(given or general_calibration(embedding, scan.landmark_scheme or ""))
+        known.append(given or general_calibration(embedding, scan.landmark_scheme or "", noise_mm))
+        if len(known[-1].noise_mm) != len(embedding.indices_68):
+            raise RegistrationError(
+                f"scan {scan.scan_id}: a calibration of {len(known[-1].noise_mm)} landmarks, the "
+                f"model has {len(embedding.indices_68)}: it was made with another embedding"
+            )
 
     def real(array: Array) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float64, device=template.device)

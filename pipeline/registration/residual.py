@@ -19,11 +19,16 @@ from pipeline.registration.template import Template
 SMALL, SMOOTHNESS, LENGTH_MM = 1.0, 1.5, 12.0
 """Beside a model with a basis: standard deviation an axis (mm), exponent ν, length ℓ. What forty
 components leave of a face is about half of this; the rest is caution for faces unlike them."""
+
 LARGE_SMOOTHNESS, LARGE_LENGTH_MM = 1.9, 46.0
 """Of a further field, as smooth as differences between people are: what a face of another family
 than the model's is off it. Its standard deviation is found from each scan (`AMPLITUDES_MM`)."""
-BARE_SMALL = 0.0
-AMPLITUDES_MM = (0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+AMPLITUDES_MM, START_MM = (0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0), 1.5
+"""Those that are tried, and the one before any was."""
+BEYOND = 4.0
+"""Times the likeliest amplitude beside a basis, up to the largest: within its span a model explains
+faces of another family too, and wrongly, which no scan shows. Faces of its own family have the
+smallest amplitude either way."""
 AFFINE_MM = 10.0
 """Of a bare template besides: expected stretch and shear at 60 mm from its middle."""
 
@@ -55,6 +60,8 @@ def residual_basis(template: Template, modes: int) -> ResidualBasis:
         return ResidualBasis(vectors, SMALL**2 * matern(LENGTH_MM, SMOOTHNESS), large)
     rest = template.tensors.template
     affine = torch.cat([torch.ones_like(rest[:, :1]), (rest - rest.mean(0)) / 60.0], 1)
+    jaw = template.lower_face[:, None]
+    affine = torch.cat([affine, jaw * affine], 1) if bool(jaw.any()) else affine
     loose = torch.full_like(affine[0], AFFINE_MM**2)
-    small = torch.cat([loose, BARE_SMALL**2 * matern(LENGTH_MM, SMOOTHNESS)])
-    return ResidualBasis(torch.cat([affine, vectors], 1), small, torch.cat([0 * loose, large]))
+    small, none = torch.cat([loose, 0 * large]), torch.zeros_like(loose)
+    return ResidualBasis(torch.cat([affine, vectors], 1), small, torch.cat([none, large]))

@@ -1,7 +1,8 @@
 """Registration of a second family of faces, which no model's basis explains, by region.
 
 python tests/benchmarks/families.py [--quick] [--json] [--model flame_ict|bare|both] [--seed FIRST]
-    [--cases NAMES] [--controls] [--peers none|all|NAMES] [--eyeballs] [--shared-data DIR]
+    [--cases NAMES] [--controls] [--peers none|all|NAMES] [--eyeballs] [--render DIR]
+    [--shared-data DIR]
 FLAME's mean head with displacement fields and a rig of its own (second_family.py): nine standard
 cases, or with `--controls` mouths and lids of known openings. "varying" is without each vertex's
 mean error over the cases. `--seed` replaces the reported cases' seeds, for tuning: `--seed 100`.
@@ -21,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from cases import Case
+from closeups import closeups, save_sheets
 from cost import run_method
 from family_measures import Result, rows_of
+from heat_maps import draw_heat_maps
 from open_models import add_shared_data, open_model
 from peers import PEERS, landmark_start, missing
 from registration import named
@@ -79,9 +82,10 @@ def main() -> None:
         model = open_model(arguments.shared_data, name)
         for method, results in registered(cases, model, ["facefold", *peers]).items():
             found = rows_of(results, model) if results else {}
-            rows += [
-                {"model": name, "method": method, "case": c, **row} for c, row in found.items()
-            ]
+            head = {"model": name, "method": method}
+            rows += [{**head, "case": case, **row} for case, row in found.items()]
+            if arguments.render:
+                draw(results, model, arguments.render / name / method)
     if arguments.json:
         print(json.dumps({"rows": [without_nan(row) for row in rows]}))
     else:
@@ -98,6 +102,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--controls", action="store_true", help="known openings of mouth and eyes")
     parser.add_argument("--peers", default="none", help=f"all, none or of {','.join(PEERS)}")
     parser.add_argument("--eyeballs", action="store_true", help="to be seen between the lids")
+    parser.add_argument("--render", type=Path, help="folder for heat maps and close-ups")
     add_shared_data(parser)
     return parser.parse_args()
 
@@ -126,8 +131,34 @@ def registered(
     return found
 
 
+def draw(results: Mapping[str, Result], model: FlameModel, out: Path) -> None:
+    """Heat maps of the error, and mouth and eyes from near with the result's wireframe."""
+    draw_heat_maps({name: (r.case, r.found) for name, r in results.items()}, model, out)
+    rows = [closeups(r.case.scan, r.found.vertices_mm, model, name) for name, r in results.items()]
+    save_sheets(rows, out, "closeups")
+
+
 def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Of one model's rows: the worst region, and our error over the best peer's."""
+    errors: dict[str, dict[str, float]] = {}
+    for row in rows:
+        errors.setdefault(row["method"], {})[row["case"]] = row["face mean"]
+    ours, peers = errors.pop("facefold"), errors.values()
+    pooled = next(r for r in rows if r["method"] == "facefold" and r["case"] == "all")
+    varying = {region: pooled.get(f"{region} varying mean", 0.0) for region in REGIONS}
+    worst = max(varying, key=lambda region: varying[region])
+    words = f"worst region {worst}, {varying[worst] / pooled['face varying mean']:.2f} of the face"
+    if not peers:
+        return words
+    best = {case: min(peer.get(case, math.inf) for peer in peers) for case in ours}
+    ratios = {case: error / best[case] for case, error in ours.items()}
+    last = max(ratios, key=lambda case: ratios[case])
+    said = f"{ratios['all']:.2f} of the best peer's error, at most {ratios[last]:.2f}: {last}"
+    return f"{words}; {said}"
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -138,6 +169,10 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
             if (row["model"], row["method"]) == head:
                 values = (row.get(key, math.nan) for key in COLUMNS.values())
                 print(f"{row['case']:18}" + "".join(f"{v:9.2f}" for v in values))
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == model]
+        if any(row["method"] == "facefold" for row in own):
+            print(f"\n{model}: {summary(own)}")
 
 
 if __name__ == "__main__":

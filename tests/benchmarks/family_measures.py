@@ -20,7 +20,7 @@ from pipeline.types import Array
 STABLE = (30, 31, 33, 35, 36, 39, 42, 45, 48, 54)
 """iBUG landmarks that have one place: of the nose, and the corners of eyes and mouth."""
 CORNERS = {"mouth corners": (48, 54), "eye corners": (36, 39, 42, 45)}
-LID_MM, CHIN_MM = 7.0, 22.0
+LID_MM, CHIN_MM = 7.0, 28.0
 
 
 class Result(NamedTuple):
@@ -107,7 +107,7 @@ def rows_of(results: Mapping[str, Result], model: FlameModel) -> dict[str, dict[
         rows[name] = row
     keys = dict.fromkeys(key for row in rows.values() for key in row)
     rows["all"] = {
-        k: float(np.nanmean([row.get(k, np.nan) for row in rows.values()])) for k in keys
+        key: mean_of(np.array([row.get(key, np.nan) for row in rows.values()])) for key in keys
     }
     return rows
 

@@ -5,7 +5,8 @@ python tests/benchmarks/registration.py [--quick] [--json] [--bare | --both]
 Every method gets the same scans on one thread, each in a process of its own, after what it prepares
 once per template. Peers start from the landmarks (Umeyama without scale) even where the case hides
 these from us; their rows can come from an earlier run: `--only-peers --json > peers.json`, then
-`--with peers.json`. Lengths in millimetres.
+`--with peers.json`. Faces that no basis explains: `families.py`, `spread.py`. Lengths in
+millimetres.
 """
 
 from __future__ import annotations

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import trimesh
 from cases import Case, Head, Recipe, scanned
 from second_head import N_HEAD, MeanHead
 from second_identity import displaced
 from second_rig import INNER_LIPS, eye_centres, gap, posed, weight_for
+from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from pipeline.flame.visibility import seen_share
+from pipeline.geometry.mesh import triangle_normals
 from pipeline.types import Array
 
 SEEN_SHARE, DIRECTIONS = 0.08, 48
@@ -89,14 +92,23 @@ def face_of(
     finer = np.concatenate([seen[:N_HEAD], seen[family.edges].any(1)])
     faces = family.faces[finer[family.faces].all(1)]
     if eyeballs:
-        balls = family.model.faces[(family.model.faces >= N_HEAD).all(1)]
-        balls = balls[seen[balls].any(1)] + len(vertices) - N_HEAD
-        faces = np.concatenate([faces, balls])
+        bare = bare_eyeballs(family, on_flame) + len(vertices) - N_HEAD
+        faces = np.concatenate([faces, bare])
     marks = family.landmarks(vertices)
     noisy = marks + rng.normal(scale=LANDMARK_NOISE_MM, size=marks.shape)
     chin = vertices[chin_vertex(family)]
     truth = np.where(family.skin[:, None], on_flame, np.nan)
     return Head(np.concatenate([vertices, on_flame[N_HEAD:]]), faces, truth, noisy, marks[30], chin)
+
+
+def bare_eyeballs(family: MeanHead, on_flame: Array) -> Array:
+    """(K,3) triangles of the eyeballs which look forward, no lid before them."""
+    flame = family.model.faces
+    balls = flame[(flame >= N_HEAD).all(1)]
+    normals = triangle_normals(on_flame, balls).T
+    skin = trimesh.Trimesh(on_flame, flame[(flame < N_HEAD).all(1)], process=False)
+    covered = RayMeshIntersector(skin).intersects_any(on_flame[balls].mean(1), normals)
+    return balls[~covered & (normals[:, 2] > 0)]
 
 
 def with_jaw(

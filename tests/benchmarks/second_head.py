@@ -25,8 +25,6 @@ from pipeline.types import Array
 
 N_HEAD = 3931
 """FLAME's vertices but for the eyeballs, which come last."""
-LID_REACH_MM = 30.0
-"""From the middle of an eye; the lids' movement ends here."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,12 +133,17 @@ def parted_lips(vertices: Array, lower_lip: Array, softness_mm: float = 0.3) -> 
     """The lips of FLAME's mean head reach up to 3 mm into each other; here they touch."""
     result = vertices.copy()
     x, y, z = vertices.T
-    contact = -42.4 - 1.6 * (x / 24.0) ** 2
+    contact = contact_line(x)
     at = (np.abs(x) < 23) & (np.abs(y - contact) < 6) & (z > 40)
     side = np.where(lower_lip, -1.0, 1.0)
     apart = np.logaddexp(0, side * (y - contact) / softness_mm) * softness_mm
     result[at, 1] = (contact + side * apart)[at]
     return result
+
+
+def contact_line(x: Array) -> Array:
+    """(H,) the height in mm at which the shut lips meet."""
+    return -42.4 - 1.6 * (x / 24.0) ** 2
 
 
 def jaw_weights(vertices: Array, faces: Array, lower_lip: Array) -> Array:

@@ -18,6 +18,7 @@ OPEN_JAW = np.radians(22.0)
 LID_RAMP = np.radians(38.0)
 """Above the margin's the angle over which a lid's movement fades, below the brow."""
 UPPER, LOWER = ((36, 37, 38, 39), (42, 43, 44, 45)), ((36, 41, 40, 39), (42, 47, 46, 45))
+Pairs = tuple[tuple[int, ...], tuple[int, ...]]
 INNER_LIPS = (61, 62, 63), (67, 66, 65)
 MARGINS = (37, 38, 43, 44), (41, 40, 47, 46)
 """iBUG landmarks whose distances are the gap of the lips and that of the lids."""
@@ -27,7 +28,7 @@ def soft_movements(rest: Array, vertices: Array) -> Mapping[str, Array]:
     """(H,3) the mean head's places -> each movement's (H,3) displacement at a weight of 1."""
     x, y, z = rest.T
     side, lateral, before = np.tanh(x / 8), np.abs(x), front(z)
-    corner = x * x / (x * x + 200) * bump((y + 44) / 13) * step(lateral, 60, 27) * before
+    corner = x**4 / (x**4 + 18.0**4) * bump((y + 44) / 13) * step(lateral, 60, 27) * before
     cheek = bump((lateral - 40) / 14, (y + 6) / 15) * before
     ring = bump(x / 26, (y + 44) / 17) * before
     brow = bump(lateral / 55, (y - 47) / 15) * before
@@ -121,7 +122,7 @@ def turned_lid(local: Array, upper: Array, lower: Array, share: float) -> Array:
     return np.stack([across, c * y + s * z, c * z - s * y], 1)
 
 
-def gap(marks: Array, pairs: tuple[tuple[int, ...], tuple[int, ...]]) -> float:
+def gap(marks: Array, pairs: Pairs) -> float:
     """Mean distance of two rows of landmarks."""
     return float(np.linalg.norm(marks[list(pairs[0])] - marks[list(pairs[1])], axis=1).mean())
 
