@@ -22,10 +22,10 @@ from pipeline.registration.coefficients import (
     Coefficients,
 )
 from pipeline.registration.equations import Equations, Fit, System
-from pipeline.registration.surface_features import feature_rows, feature_sites
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import ScanSurface, find_matches
 from pipeline.registration.options import RegistrationOptions
+from pipeline.registration.surface_features import feature_rows, feature_sites
 from pipeline.registration.template import Template
 
 WARM_UP = 5
