@@ -25,6 +25,7 @@ from pipeline.registration.equations import Equations, Fit, System
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import ScanSurface, find_matches
 from pipeline.registration.options import RegistrationOptions
+from pipeline.registration.surface_features import feature_rows, feature_sites
 from pipeline.registration.template import Template
 
 WARM_UP = 5
@@ -151,6 +152,7 @@ def _fit(
         fit.residual[..., : before.residual.shape[-1]] = before.residual
         fit = replace(fit, amplitude_mm=before.amplitude_mm)
     system = None
+    places = feature_sites(template, schedule.modes) if schedule.modes else None
     free = landmarks.confidence.sum(1) == 0
     for i in range(schedule.iterations):
         progress = min(1.0, i / max(schedule.iterations - 2, 1))
@@ -172,6 +174,17 @@ def _fit(
             system.add(sites.three_times(), *_all_axes(gap, weight))
         else:
             system.add(sites, matches.normal, weight, (matches.normal * gap).sum(-1))
+        if places is not None:
+            found = find_matches(
+                vertices,
+                surfaces,
+                template,
+                geometric(*schedule.robust_mm, progress),
+                schedule.min_normal_cosine,
+                at=places.around,
+            )
+            rows = feature_rows(template, places, fit.coefficients, vertices, found)
+            system.add(places.sites, *rows)
         if landmarks.points.shape[1]:
             marks = equations.landmarks
             limit = geometric(*schedule.landmark_robust_mm, progress)
