@@ -152,8 +152,11 @@ def _fit(
         fit.residual[..., : before.residual.shape[-1]] = before.residual
         fit = replace(fit, amplitude_mm=before.amplitude_mm)
     system = None
-    places = feature_sites(template, schedule.modes) if schedule.modes else None
     free = landmarks.confidence.sum(1) == 0
+    # landmarks hold a model better than features do, which bring it nothing more
+    led = torch.full_like(free, not template.has_basis) | free
+    ask = schedule.modes and bool(led.any())
+    places = feature_sites(template, schedule.modes) if ask else None
     for i in range(schedule.iterations):
         progress = min(1.0, i / max(schedule.iterations - 2, 1))
         warm_up = i < schedule.warm_up
@@ -183,8 +186,10 @@ def _fit(
                 schedule.min_normal_cosine,
                 at=places.around,
             )
-            rows = feature_rows(template, places, fit.coefficients, vertices, found)
-            system.add(places.sites, *rows)
+            directions, weight, gap = feature_rows(
+                template, places, fit.coefficients, vertices, found
+            )
+            system.add(places.sites, directions, weight * led[:, None], gap)
         if landmarks.points.shape[1]:
             marks = equations.landmarks
             limit = geometric(*schedule.landmark_robust_mm, progress)
