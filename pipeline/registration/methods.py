@@ -13,11 +13,13 @@ from pipeline.registration.coefficients import Coefficients, place, posed_vertic
 from pipeline.registration.fine import fit_fine
 from pipeline.registration.folds import keep_rigid, unfold
 from pipeline.registration.landmarks import LandmarkTargets
+from pipeline.registration.marginal import marginal_information
 from pipeline.registration.matches import ScanSurface, find_matches
 from pipeline.registration.model_fit import fit_model, fit_with_residual
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template
 from pipeline.registration.uncertainty import error_of_people, expected_error
+from pipeline.types import MarginalInformation
 
 
 class Task(NamedTuple):
@@ -40,6 +42,7 @@ class Fitted(NamedTuple):
     change_mm: Tensor  # (B,V) length of the last step
     expected_error_mm: Tensor  # (B,V)
     iterations: int
+    marginals: list[MarginalInformation] | None = None
 
 
 Method = Callable[[Task], Fitted]
@@ -57,7 +60,8 @@ def fold(task: Task) -> Fitted:
     fine, change = fit_fine(template, surfaces, smooth, options)
     vertices = keep_rigid(template, unfold(template, fine, smooth, explained), explained)
     iterations = options.model_iterations + options.residual_iterations + options.fine_iterations
-    return Fitted(coefficients, explained, vertices, change, expected_error(system), iterations)
+    expected, marginals = expected_error(system), marginal_information(system)
+    return Fitted(coefficients, explained, vertices, change, expected, iterations, marginals)
 
 
 def rigid(task: Task) -> Fitted:
