@@ -15,6 +15,7 @@ from pipeline.registration.folds import keep_rigid, unfold
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import ScanSurface, find_matches
 from pipeline.registration.model_fit import fit_model, fit_with_residual
+from pipeline.registration.openings import find_openings
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template
 from pipeline.registration.uncertainty import error_of_people, expected_error
@@ -49,8 +50,9 @@ def fold(task: Task) -> Fitted:
     """Model fit, then free-form deformation from smooth to fine; folds are taken out."""
     template, surfaces, landmarks, start, people, options = task
     coefficients = fit_model(template, surfaces, landmarks, start, people, options)
+    openings = find_openings(template, surfaces, landmarks, coefficients)
     coefficients, residual, system = fit_with_residual(
-        template, surfaces, landmarks, coefficients, people, options
+        template, surfaces, landmarks, coefficients, people, options, openings
     )
     explained = posed_vertices(template, coefficients)
     smooth = unfold(template, explained + residual, explained, explained)

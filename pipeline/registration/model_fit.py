@@ -21,9 +21,10 @@ from pipeline.registration.annealing import geometric
 from pipeline.registration.coefficients import (
     Coefficients,
 )
-from pipeline.registration.equations import Equations, Fit, System
+from pipeline.registration.equations import Equations, Fit, System, sites_of
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import ScanSurface, find_matches
+from pipeline.registration.openings import Openings
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template
 
@@ -95,6 +96,7 @@ def fit_with_residual(
     start: Coefficients,
     people: Tensor,
     options: RegistrationOptions,
+    openings: Openings | None = None,
 ) -> tuple[Coefficients, Tensor, System]:
     """All unknowns together: coefficients, the residual (B,V,3) in mm, the last system.
 
@@ -118,8 +120,10 @@ def fit_with_residual(
         noise_mm=BARE_NOISE_MM if bare else options.residual_noise_mm,
         robust_mm=options.robust_mm if bare else (options.handover_mm, options.robust_mm[1] / 2),
     )
-    fit, _ = _fit(template, surfaces, landmarks, start, people, first)
-    fit, system = _fit(template, surfaces, landmarks, fit.coefficients, people, last, fit.residual)
+    fit, _ = _fit(template, surfaces, landmarks, start, people, first, None, openings)
+    fit, system = _fit(
+        template, surfaces, landmarks, fit.coefficients, people, last, fit.residual, openings
+    )
     assert system is not None  # the options ask for one iteration at least
     return fit.coefficients, system.equations.free(fit), system
 
@@ -132,12 +136,15 @@ def _fit(
     people: Tensor,
     schedule: Schedule,
     residual: Tensor | None = None,
+    openings: Openings | None = None,
 ) -> tuple[Fit, System | None]:
     """The fit, and the system of its last step where there was one."""
     equations = Equations(template, schedule.modes, schedule.vertices, landmarks)
     fit = Fit(start, equations.no_residual(len(start.shape)))
     if residual is not None:
         fit.residual[..., : residual.shape[-1]] = residual
+    if openings is not None:
+        edges = sites_of(template, schedule.modes, *openings.pairs.flat)
     system = None
     free = landmarks.confidence.sum(1) == 0
     for i in range(schedule.iterations):
@@ -164,6 +171,9 @@ def _fit(
         gap, weight = landmarks.pull(vertices, noise, progress)
         if gap.shape[1]:
             system.add(equations.landmarks.three_times(), *_all_axes(gap, weight))
+        if openings is not None:
+            weight = openings.weight.flatten(1)
+            system.add(edges, openings.direction, weight, openings.gap(vertices))
         held = [
             geometric(s, last, min(1.0, 1.5 * progress))
             for s, last in zip(schedule.stiffness, FREE_LAST, strict=True)
