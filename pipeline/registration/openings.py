@@ -56,6 +56,8 @@ EVIDENCE_MM, OPEN_LIPS_MM, PRIOR_MM = 0.7, 2.0, 2.5
 is another line of the lip than its landmark; by the prior alone."""
 TOLD_OPEN_MM = 5.0
 """Landmarks that are given farther apart than this say that it is open."""
+SHUT_TOLERANCE_MM, OPEN_TOLERANCE_MM = 0.5, 1.0
+"""Edges that lie so near to what was found are left alone: a landmark is not quite the edge."""
 UNSEEN_MM = 3.0
 """Expected error of lips or lids that the scan does not show."""
 UNSEEN, SHUT, OPEN = 0, 1, 2
@@ -120,6 +122,7 @@ class Openings:
     middle: Tensor  # (B,C,3) mm, from which heights count
     height_mm: Tensor  # (B,2,C) of the landmarks
     weight: Tensor  # (B,2,C) 1/mm²
+    tolerance_mm: Tensor  # (B,1,C)
     state: Tensor  # (B,O) UNSEEN, SHUT or OPEN of each of PAIRS
 
     @property
@@ -130,7 +133,8 @@ class Openings:
     def gap(self, vertices: Tensor) -> Tensor:
         """(B,V,3) -> (B,2C) mm that each landmark has to rise."""
         apart = self.pairs.positions(vertices) - self.middle[:, None]
-        return (self.height_mm - (apart * self.up[:, None, None]).sum(-1)).flatten(1)
+        gap = self.height_mm - (apart * self.up[:, None, None]).sum(-1)
+        return _beyond(gap, self.tolerance_mm).flatten(1)
 
 
 def find_openings(
@@ -157,9 +161,15 @@ def find_openings(
     against = told & ((own == UNSEEN) | ((own == SHUT) & (apart > TOLD_OPEN_MM)))
     used = (edges.found | (own == UNSEEN)) & ~against
     weight = torch.where(own == UNSEEN, PRIOR_MM, noise) ** -2 * used
-    return Openings(
-        pairs, turned[:, :, 1], marks.mean(1), height, weight[:, None].expand_as(height), state
-    )
+    tolerance = torch.where(own == OPEN, OPEN_TOLERANCE_MM, SHUT_TOLERANCE_MM)
+    weight = weight[:, None].expand_as(height)
+    up, middle = turned[:, :, 1], marks.mean(1)
+    return Openings(pairs, up, middle, height, weight, tolerance[:, None], state)
+
+
+def _beyond(gap: Tensor, tolerance: Tensor) -> Tensor:
+    """What of a gap is larger than the tolerance, with its sign."""
+    return gap - gap.clamp(-tolerance, tolerance)
 
 
 def given_apart(landmarks: LandmarkTargets, pairs: Pairs) -> tuple[Tensor, Tensor]:
@@ -264,7 +274,7 @@ def lip_lines(seen: Profiles, hollow: Tensor, run: Edges) -> tuple[Edges, Tensor
 
 def lid_lines(seen: Profiles, hollow: Tensor, run: Edges) -> tuple[Edges, Tensor, Tensor]:
     """Each section of an eye: its edges, its state, and the depth of a shut eye's line."""
-    above = deepest(seen, hollow, seen.upper - 5.5, seen.upper + 3.5)
+    above = lowest(seen, hollow, seen.upper - 5.5, seen.upper + 3.5)
     below = deepest(seen, hollow, seen.lower - 3.0, seen.lower + 2.5)
     line = deepest(seen, hollow, seen.lower - 6.0, seen.lower + 1.8)
     apart = above.at - below.at
@@ -282,12 +292,25 @@ def lid_lines(seen: Profiles, hollow: Tensor, run: Edges) -> tuple[Edges, Tensor
     return Edges(upper, lower, open_ | shut), state, torch.where(through, 9.0, line.depth)
 
 
+def lowest(seen: Profiles, hollow: Tensor, low: Tensor, high: Tensor) -> Valleys:
+    """The lowest valley between two heights that counts and is half as deep as the deepest."""
+    deep = valleys(seen, hollow, low, high)
+    enough = deep > (deep.amax(-1, keepdim=True) / 2).clamp_min(LID_LINE_MM)
+    row = torch.where(enough.any(-1), enough.int().argmax(-1), deep.argmax(-1))
+    return Valleys(seen.rows[row], deep.gather(-1, row[..., None])[..., 0])
+
+
 def deepest(seen: Profiles, hollow: Tensor, low: Tensor, high: Tensor) -> Valleys:
-    """The deepest valley between two heights (B,C); a valley is deeper than the rows beside it."""
+    """The deepest valley between two heights (B,C)."""
+    depth, row = valleys(seen, hollow, low, high).max(-1)
+    return Valleys(seen.rows[row], depth)
+
+
+def valleys(seen: Profiles, hollow: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """(B,C,T) depths between two heights (B,C), 0 but where deeper than the rows beside it."""
     peak = torch.nn.functional.max_pool1d(hollow, 5, stride=1, padding=2)
     inside = seen.between(low, high) & (hollow >= peak) & (hollow > 0)
-    depth, row = torch.where(inside, hollow, 0.0).max(-1)
-    return Valleys(seen.rows[row], depth)
+    return torch.where(inside, hollow, 0.0)
 
 
 def gaps(seen: Profiles, deep_mm: Tensor) -> Edges:
