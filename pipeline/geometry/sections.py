@@ -37,7 +37,9 @@ def depth_profiles(
     # the corner alone on its side, and where the two edges at it meet the plane
     ahead = corners[..., 0] > 0
     alone = torch.where((ahead.sum(1) == 1)[:, None], ahead, ~ahead).int().argmax(1)
-    a, b, c = (corners[torch.arange(len(face), device=face.device), (alone + i) % 3] for i in range(3))
+    a, b, c = (
+        corners[torch.arange(len(face), device=face.device), (alone + i) % 3] for i in range(3)
+    )
     facing = torch.linalg.cross(b - a, c - a)[:, 2] > 0
     p, q = (_crossing(a, end) for end in (b, c))
     share = (rows.to(p) - p[:, :1]) / _no_zero(q[:, :1] - p[:, :1])

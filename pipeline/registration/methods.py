@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from pipeline.registration.folds import keep_rigid, unfold
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import ScanSurface, find_matches
 from pipeline.registration.model_fit import fit_model, fit_with_residual
-from pipeline.registration.openings import find_openings
+from pipeline.registration.openings import facts, find_openings, with_unseen
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template
 from pipeline.registration.uncertainty import error_of_people, expected_error
@@ -41,6 +41,8 @@ class Fitted(NamedTuple):
     change_mm: Tensor  # (B,V) length of the last step
     expected_error_mm: Tensor  # (B,V)
     iterations: int
+    facts: list[dict[str, Any]] | None = None
+    """Of each scan what the method read of it, by name."""
 
 
 Method = Callable[[Task], Fitted]
@@ -59,7 +61,9 @@ def fold(task: Task) -> Fitted:
     fine, change = fit_fine(template, surfaces, smooth, options)
     vertices = keep_rigid(template, unfold(template, fine, smooth, explained), explained)
     iterations = options.model_iterations + options.residual_iterations + options.fine_iterations
-    return Fitted(coefficients, explained, vertices, change, expected_error(system), iterations)
+    expected = with_unseen(template, openings, expected_error(system))
+    found = facts(openings, vertices)
+    return Fitted(coefficients, explained, vertices, change, expected, iterations, found)
 
 
 def rigid(task: Task) -> Fitted:

@@ -1,27 +1,36 @@
 """Mouth and eyes: how far a scan shows them open, and where.
 
-Nearest points cannot tell: between lips that touch the nearest surface of either lip is the other
-one. Planes through pairs of landmarks of the upper and the lower lip or lid cut the scan instead
-(`geometry/sections.py`). Seen from the front, an opening is a run of heights without surface, or
-with one far behind lips, whose edges curl inwards; where it is shut there is a valley in its place.
-Either says where both edges belong, as rows of the same system (`equations.System`). Where a scan
-shows neither, neutral faces decide: lips shut, lids half open, and little is sure.
+Nearest points cannot tell: between lips that touch, the nearest surface of either lip is the other
+one, and of a coarse scan the model explains a shut mouth as well by lips that are apart. Sections
+through pairs of landmarks of both lips or lids are read instead (`profiles.py`). What they show
+says where the edges belong, as rows of the same system as all else (`equations.System`). Where they
+show nothing, the likeliest face decides: lips shut, lids half open, and little is sure.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pipeline.geometry.sections import SectionPlanes, depth_profiles
 from pipeline.landmarks.schemes import CONTOUR_68
 from pipeline.registration.coefficients import Coefficients, posed_vertices, world_rotations
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import ScanSurface
+from pipeline.registration.profiles import (
+    GIVEN,
+    OPEN,
+    SHUT,
+    STATES,
+    UNCLEAR,
+    UNSEEN,
+    Profiles,
+    profiles,
+    read,
+)
 from pipeline.registration.template import Template
 
 PAIRS = {
@@ -30,66 +39,18 @@ PAIRS = {
     "left_eye": ((43, 47), (44, 46)),
 }
 """iBUG landmarks of the upper and the lower edge of each opening."""
-HALF_MM, STEP_MM = 24.0, 0.5
-"""Of a profile: as far up and down from between its landmarks, and how finely."""
-REACH_MM = 25.0
-DEEP_MM = 4.5
-"""So far behind both lips a surface is no lip any more: teeth, tongue, a hole's far side."""
-BEYOND_MM = 10.0
-"""Above and below where the edges were found so far, no further are they looked for."""
-CURL_MM = 0.5
-"""An opening's edges lie at least so far behind the lips or lids beside them; those of a hole in
-the scan do not."""
-VALLEY_MM = 3.0
-"""Half the width over which a valley's depth is measured."""
-LIP_LINE_MM, LID_LINE_MM = 0.35, 0.5
-"""Depth from which a valley counts."""
-DEEP_LID_LINE_MM = 1.4
-"""From here on a lid line counts even where the other eye is not shut."""
-TOUCHING_MM = 2.0
-"""An opening of the mouth that is no higher is two lips that touch: they curl away from a viewer."""
-LID_SHUT_MM = 1.5
-WIDEST_MM = 13.0
-"""Between the lids of an open eye; the crease of an upper lid is farther above a shut one."""
-EVIDENCE_MM, OPEN_LIPS_MM, PRIOR_MM = 0.7, 2.0, 2.5
-"""Standard deviations of an edge's height: found; of lips that are open, whose edge from the front
-is another line of the lip than its landmark; by the prior alone."""
+EVIDENCE_MM, PRIOR_MM = 0.7, 2.5
+"""Standard deviations of an edge's height: found, and by the prior alone."""
 TOLD_OPEN_MM = 5.0
 """Landmarks that are given farther apart than this say that it is open."""
-SHUT_TOLERANCE_MM, OPEN_TOLERANCE_MM = 0.5, 1.0
-"""Edges that lie so near to what was found are left alone: a landmark is not quite the edge."""
-UNSEEN_MM = 3.0
-"""Expected error of lips or lids that the scan does not show."""
-UNSEEN, SHUT, OPEN = 0, 1, 2
-STATES = ("unseen", "shut", "open")
-
-
-class Profiles(NamedTuple):
-    """C sections of B scans at T heights, ascending."""
-
-    rows: Tensor  # (T,) mm
-    depth: Tensor  # (B,C,T) mm, NaN where there is no surface
-    upper: Tensor  # (B,C) mm, the height of the upper landmark so far
-    lower: Tensor  # (B,C)
-
-    def between(self, low: Tensor, high: Tensor) -> Tensor:
-        """(B,C,T) whether a row lies between two heights (B,C)."""
-        return (self.rows > low[..., None]) & (self.rows < high[..., None])
-
-
-class Edges(NamedTuple):
-    """Heights (B,C) of the upper and the lower edge where `found`."""
-
-    upper: Tensor
-    lower: Tensor
-    found: Tensor
-
-
-class Valleys(NamedTuple):
-    """Heights (B,C) of valleys and how deep they are; depth 0 where there is none."""
-
-    at: Tensor
-    depth: Tensor
+SHUT_MM, LIDS_MM, LIPS_INNER_MM, LIPS_OUTER_MM = 0.5, 1.0, 0.3, 2.5
+"""A landmark so near to an edge is left alone: it is not quite the edge. On lips that are open it
+lies on their inner side, which a viewer does not see: away from the opening, not into it."""
+UNSEEN_MM, UNCLEAR_MM = 3.0, 1.5
+"""Expected error of lips or lids that the scan does not show (any of the ten millimetres that lids
+open is as likely: 10/√12), or shows so that it can be read in two ways."""
+AROUND_MM = 8.0
+"""How far from the edges that reaches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +83,8 @@ class Openings:
     middle: Tensor  # (B,C,3) mm, from which heights count
     height_mm: Tensor  # (B,2,C) of the landmarks
     weight: Tensor  # (B,2,C) 1/mm²
-    tolerance_mm: Tensor  # (B,1,C)
-    state: Tensor  # (B,O) UNSEEN, SHUT or OPEN of each of PAIRS
+    tolerance_mm: Tensor  # (2,B,2,C) below and above
+    state: Tensor  # (B,O) of each of PAIRS, a number of STATES
 
     @property
     def direction(self) -> Tensor:
@@ -134,7 +95,7 @@ class Openings:
         """(B,V,3) -> (B,2C) mm that each landmark has to rise."""
         apart = self.pairs.positions(vertices) - self.middle[:, None]
         gap = self.height_mm - (apart * self.up[:, None, None]).sum(-1)
-        return _beyond(gap, self.tolerance_mm).flatten(1)
+        return (gap - gap.clamp(-self.tolerance_mm[0], self.tolerance_mm[1])).flatten(1)
 
 
 def find_openings(
@@ -151,25 +112,36 @@ def find_openings(
     marks = pairs.positions(posed_vertices(template, coefficients))
     seen = profiles([(s.index.vertices, s.index.faces) for s in surfaces], marks, turned)
     edges, state = read(seen, pairs.opening)
-    mouth = (pairs.opening == 0).expand_as(edges.upper)
-    own = state[:, pairs.opening]
-    noise = torch.where(mouth & (own == OPEN), OPEN_LIPS_MM, EVIDENCE_MM)
-    height = torch.stack([edges.upper, edges.lower], 1) + pairs.rim_mm
-    unseen = (own == UNSEEN)[:, None].expand_as(height)
-    height = torch.where(unseen, likeliest(seen, pairs), height)
     told, apart = given_apart(landmarks, pairs)
-    against = told & ((own == UNSEEN) | ((own == SHUT) & (apart > TOLD_OPEN_MM)))
-    used = (edges.found | (own == UNSEEN)) & ~against
-    weight = torch.where(own == UNSEEN, PRIOR_MM, noise) ** -2 * used
-    tolerance = torch.where(own == OPEN, OPEN_TOLERANCE_MM, SHUT_TOLERANCE_MM)
-    weight = weight[:, None].expand_as(height)
+    state = heeded(state, told, apart, pairs.opening)
+    own = state[:, pairs.opening]
+    guess = (own == UNSEEN) | (own == UNCLEAR)
+    read_mm = torch.stack([edges.upper, edges.lower], 1) + pairs.rim_mm
+    height = torch.where(guess[:, None], likeliest(seen, pairs), read_mm)
+    # what is beyond the scan follows its surroundings
+    used = torch.where(guess, seen.shown, edges.found) & (own != GIVEN)
+    weight = (used * torch.where(guess, PRIOR_MM, EVIDENCE_MM) ** -2)[:, None].expand_as(height)
     up, middle = turned[:, :, 1], marks.mean(1)
-    return Openings(pairs, up, middle, height, weight, tolerance[:, None], state)
+    return Openings(pairs, up, middle, height, weight, tolerances(own, pairs.opening), state)
 
 
-def _beyond(gap: Tensor, tolerance: Tensor) -> Tensor:
-    """What of a gap is larger than the tolerance, with its sign."""
-    return gap - gap.clamp(-tolerance, tolerance)
+def heeded(state: Tensor, told: Tensor, apart: Tensor, opening: Tensor) -> Tensor:
+    """The states (B,O), GIVEN where landmarks of all sections say more, or another thing."""
+    heard = []
+    for one, own in enumerate(state.unbind(1)):
+        at = opening == one
+        contrary = (own == SHUT) & (apart[:, at].mean(1) > TOLD_OPEN_MM)
+        better = told[:, at].all(1) & (contrary | (own == UNSEEN) | (own == UNCLEAR))
+        heard.append(torch.where(better, GIVEN, own))
+    return torch.stack(heard, 1)
+
+
+def tolerances(state: Tensor, opening: Tensor) -> Tensor:
+    """(B,C) -> (2,B,2,C) mm that a landmark may have to fall or to rise and be left alone."""
+    inner = torch.where(state == OPEN, torch.where(opening == 0, LIPS_INNER_MM, LIDS_MM), SHUT_MM)
+    outer = torch.where(state == OPEN, torch.where(opening == 0, LIPS_OUTER_MM, LIDS_MM), SHUT_MM)
+    # the upper one rises away from the opening, the lower one into it
+    return torch.stack([torch.stack([outer, inner], 1), torch.stack([inner, outer], 1)])
 
 
 def given_apart(landmarks: LandmarkTargets, pairs: Pairs) -> tuple[Tensor, Tensor]:
@@ -185,7 +157,7 @@ def likeliest(seen: Profiles, pairs: Pairs) -> Tensor:
     # the upper lid does most of the way
     down = torch.where(pairs.opening == 0, 0.0, pairs.rest_mm / 8)
     middle = (seen.upper + seen.lower) / 2 - down
-    return torch.stack([middle + half, middle - half], 1) + 0 * pairs.rim_mm
+    return torch.stack([middle + half, middle - half], 1)
 
 
 @lru_cache(maxsize=8)
@@ -220,123 +192,41 @@ def pairs_of(template: Template) -> Pairs | None:
     return replace(pairs, rest_mm=(seen.upper - seen.lower)[0], rim_mm=rims)
 
 
-def profiles(meshes: list[tuple[Tensor, Tensor]], marks: Tensor, axes: Tensor) -> Profiles:
-    """Sections through marks (B,2,C,3), seen along the third column of axes (B,3,3), the second
-    being up."""
-    rows = torch.arange(-HALF_MM, HALF_MM + STEP_MM / 2, STEP_MM, device=axes.device).double()
-    middle, up, out = marks.mean(1), axes[:, :, 1], axes[:, :, 2]
-    depth = [
-        depth_profiles(v, f, SectionPlanes(middle[i], up[i], out[i]), rows, REACH_MM)
-        for i, (v, f) in enumerate(meshes)
+def with_unseen(template: Template, openings: Openings | None, expected_mm: Tensor) -> Tensor:
+    """(B,V) expected errors, larger around an opening that a scan does not show."""
+    if openings is None:
+        return expected_mm
+    more = torch.zeros_like(openings.state, dtype=expected_mm.dtype)
+    more = torch.where(openings.state == UNSEEN, UNSEEN_MM, more)
+    more = torch.where(openings.state == UNCLEAR, UNCLEAR_MM, more)
+    return (expected_mm.square() + (more @ near_openings(template)).square()).sqrt()
+
+
+@lru_cache(maxsize=8)
+def near_openings(template: Template) -> Tensor:
+    """(O,V) 1 at the edges of each opening, 0 far from them."""
+    pairs = pairs_of(template)
+    assert pairs is not None  # who asks has openings
+    rest = template.tensors.template
+    marks = pairs.positions(rest[None])[0]
+    far = [
+        torch.cdist(rest, marks[:, pairs.opening == one].flatten(0, 1)).amin(1)
+        for one in range(len(PAIRS))
     ]
-    heights = ((marks - middle[:, None]) * up[:, None, None]).sum(-1)
-    low, high = heights.amin(1), heights.amax(1)
-    return Profiles(rows, torch.stack(depth).double(), high, low)
+    return torch.exp(-((torch.stack(far) / AROUND_MM) ** 2) / 2)
 
 
-def read(seen: Profiles, opening: Tensor) -> tuple[Edges, Tensor]:
-    """The edges that profiles show, and the state (B,O) of each opening; `opening` (C,)."""
-    mouth = opening == 0
-    run = gaps(seen, torch.where(mouth, DEEP_MM, torch.inf))
-    hollow = concavity(seen)
-    lips, lids = lip_lines(seen, hollow, run), lid_lines(seen, hollow, run)
-    edges = Edges(*(torch.where(mouth, a, b) for a, b in zip(lips[0], lids[0], strict=True)))
-    state = torch.where(mouth, lips[1], lids[1])
-    merged = []
-    for one in range(len(PAIRS)):
-        votes = state[:, opening == one]
-        need = votes.shape[1] // 2 + 1
-        merged.append(
-            torch.where(
-                (votes == OPEN).sum(1) >= need, OPEN, torch.where((votes == SHUT).sum(1) >= need, SHUT, UNSEEN)
-            )
-        )
-    merged = torch.stack(merged, 1)
-    depth = torch.where(state == SHUT, lids[2], 0.0)
-    deep = torch.stack([depth[:, opening == one].mean(1) for one in range(len(PAIRS))], 1) > DEEP_LID_LINE_MM
-    both = (merged[:, 1:] == SHUT).all(1)
-    lone = (merged == SHUT) & ~deep & ~both[:, None]
-    lone[:, 0] = False
-    merged = torch.where(lone, UNSEEN, merged)
-    return edges._replace(found=edges.found & (state == merged[:, opening])), merged
-
-
-def lip_lines(seen: Profiles, hollow: Tensor, run: Edges) -> tuple[Edges, Tensor]:
-    """Each section of a mouth: its edges, and its state."""
-    line = deepest(seen, hollow, seen.lower - 7.0, seen.upper + 7.0)
-    open_ = run.found & (run.upper - run.lower > TOUCHING_MM)
-    shut = ~open_ & (run.found | (line.depth > LIP_LINE_MM))
-    upper = torch.where(run.found, run.upper, line.at)
-    lower = torch.where(run.found, run.lower, line.at)
-    state = torch.where(open_, OPEN, torch.where(shut, SHUT, UNSEEN))
-    return Edges(upper, lower, open_ | shut), state
-
-
-def lid_lines(seen: Profiles, hollow: Tensor, run: Edges) -> tuple[Edges, Tensor, Tensor]:
-    """Each section of an eye: its edges, its state, and the depth of a shut eye's line."""
-    above = lowest(seen, hollow, seen.upper - 5.5, seen.upper + 3.5)
-    below = deepest(seen, hollow, seen.lower - 3.0, seen.lower + 2.5)
-    line = deepest(seen, hollow, seen.lower - 6.0, seen.lower + 1.8)
-    apart = above.at - below.at
-    ball = (above.depth > LID_LINE_MM) & (below.depth > LID_LINE_MM)
-    ball = ball & (apart > 3.0) & (apart < WIDEST_MM)
-    alone = (above.depth < 0.4 * line.depth) | (above.at - line.at > WIDEST_MM) | (above.at - line.at < 1.0)
-    shut = (line.depth > LID_LINE_MM) & alone & ~ball & ~run.found
-    height = run.upper - run.lower
-    through = run.found & (height < WIDEST_MM + 2)
-    shut = shut | (through & (height < LID_SHUT_MM))
-    open_ = (through & (height >= LID_SHUT_MM)) | (ball & ~run.found)
-    upper = torch.where(through, run.upper, torch.where(ball, above.at, line.at))
-    lower = torch.where(through, run.lower, torch.where(ball, below.at, line.at))
-    state = torch.where(open_, OPEN, torch.where(shut, SHUT, UNSEEN))
-    return Edges(upper, lower, open_ | shut), state, torch.where(through, 9.0, line.depth)
-
-
-def lowest(seen: Profiles, hollow: Tensor, low: Tensor, high: Tensor) -> Valleys:
-    """The lowest valley between two heights that counts and is half as deep as the deepest."""
-    deep = valleys(seen, hollow, low, high)
-    enough = deep > (deep.amax(-1, keepdim=True) / 2).clamp_min(LID_LINE_MM)
-    row = torch.where(enough.any(-1), enough.int().argmax(-1), deep.argmax(-1))
-    return Valleys(seen.rows[row], deep.gather(-1, row[..., None])[..., 0])
-
-
-def deepest(seen: Profiles, hollow: Tensor, low: Tensor, high: Tensor) -> Valleys:
-    """The deepest valley between two heights (B,C)."""
-    depth, row = valleys(seen, hollow, low, high).max(-1)
-    return Valleys(seen.rows[row], depth)
-
-
-def valleys(seen: Profiles, hollow: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """(B,C,T) depths between two heights (B,C), 0 but where deeper than the rows beside it."""
-    peak = torch.nn.functional.max_pool1d(hollow, 5, stride=1, padding=2)
-    inside = seen.between(low, high) & (hollow >= peak) & (hollow > 0)
-    return torch.where(inside, hollow, 0.0)
-
-
-def gaps(seen: Profiles, deep_mm: Tensor) -> Edges:
-    """The longest run of heights without surface, or farther than `deep_mm` (C,) behind."""
-    inside = seen.between(seen.lower - BEYOND_MM, seen.upper + BEYOND_MM)
-    z = seen.depth
-    shown = torch.where(inside & ~z.isnan(), z, -torch.inf)
-    below = shown.cummax(-1).values
-    above = shown.flip(-1).cummax(-1).values.flip(-1)
-    behind = torch.minimum(above, below) - z
-    gone = inside & (z.isnan() | (behind > deep_mm[:, None]))
-    index = torch.arange(len(seen.rows), device=z.device).expand(gone.shape)
-    closed = torch.where(gone, -1, index).cummax(-1).values
-    length, top = (index - closed).max(-1)
-    bottom = top - length + 1
-    found = length > 0
-    beside = ((top + 1).clamp_max(len(seen.rows) - 1), above), ((bottom - 1).clamp_min(0), below)
-    for edge, ridge in beside:
-        curl = ridge.gather(-1, edge[..., None]) - z.gather(-1, edge[..., None])
-        found = found & (curl[..., 0] > CURL_MM)
-    return Edges(seen.rows[top] + STEP_MM / 2, seen.rows[bottom] - STEP_MM / 2, found)
-
-
-def concavity(seen: Profiles) -> Tensor:
-    """(B,C,T) mm: how far the surface lies behind the middle of what is VALLEY_MM up and down."""
-    n = round(VALLEY_MM / STEP_MM)
-    z = seen.depth
-    inner = (z[..., 2 * n :] + z[..., : -2 * n]) / 2 - z[..., n:-n]
-    return torch.nn.functional.pad(inner.nan_to_num(0.0), (n, n))
+def facts(openings: Openings | None, vertices: Tensor) -> list[dict[str, Any]]:
+    """Of each of B results (B,V,3): what was read of each opening and its mean height in mm, by
+    name; nothing where the template has none."""
+    if openings is None:
+        return [{} for _ in vertices]
+    marks = openings.pairs.positions(vertices)
+    apart = (marks[:, 0] - marks[:, 1]).norm(dim=-1)
+    names = list(PAIRS)
+    own = [apart[:, openings.pairs.opening == one].mean(1).tolist() for one in range(len(names))]
+    found = []
+    for row, states in enumerate(openings.state.tolist()):
+        read_as = {name: STATES[state] for name, state in zip(names, states, strict=True)}
+        found.append(read_as | {f"{name}_gap_mm": own[i][row] for i, name in enumerate(names)})
+    return found
