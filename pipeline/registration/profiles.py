@@ -37,6 +37,8 @@ BEHIND_LID_MM = 2.5
 """So high a part of the eyeball an upper lid may hide from a viewer."""
 MARGIN_MM = 2.0
 """An upper lid lies so far before the eyeball within a millimetre of height."""
+ALIKE_MM = 4.0
+"""Sections of one eye that are open differ by less in height."""
 WIDEST_MM = 13.0
 """Between the lids of an open eye; the crease of an upper lid is farther above a shut one."""
 UNSEEN, UNCLEAR, SHUT, OPEN, GIVEN = range(5)
@@ -106,10 +108,27 @@ def read(seen: Profiles, opening: Tensor) -> tuple[Edges, Tensor]:
     )
     lips, lids = lip_lines(seen, run), lid_lines(seen, run)
     edges = Edges(*(torch.where(mouth, a, b) for a, b in zip(lips[0], lids[0], strict=True)))
-    votes = torch.where(mouth, lips[1], lids[1])
+    votes = torch.where(mouth, lips[1], agreeing(lids[0], lids[1], lids[2], opening))
     eyes = [(votes[:, opening == eye], lids[2][:, opening == eye]) for eye in (1, 2)]
     state = torch.cat([mouth_state(votes[:, mouth])[:, None], eye_states(eyes)], 1)
     return edges._replace(found=edges.found & (votes == state[:, opening])), state
+
+
+def agreeing(edges: Edges, votes: Tensor, sure: Tensor, opening: Tensor) -> Tensor:
+    """The votes (B,C), UNCLEAR where sections of one eye are open by different heights.
+
+    Of those that are sure the highest stays: through others a viewer sees the socket.
+    """
+    height = edges.upper - edges.lower
+    kept = torch.ones_like(sure)
+    for eye in (1, 2):
+        at = (opening == eye) & (votes == OPEN)
+        most = torch.where(at, height, -torch.inf).amax(1, keepdim=True)
+        least = torch.where(at, height, torch.inf).amin(1, keepdim=True)
+        best = torch.where(at & sure, height, -torch.inf).amax(1, keepdim=True)
+        stays = (most - least < ALIKE_MM) | (sure & (height > best - ALIKE_MM))
+        kept = kept & (stays | ~at)
+    return torch.where(kept, votes, UNCLEAR)
 
 
 def mouth_state(votes: Tensor) -> Tensor:
@@ -152,7 +171,7 @@ def lid_lines(seen: Profiles, run: Edges) -> tuple[Edges, Tensor, Tensor]:
     """
     bridge = bridged(seen, BEHIND_LID_MM)
     hollow = concavity(bridge)
-    line = deepest(seen, hollow, seen.lower - 6.0, seen.lower + 2.3)
+    line = deepest(seen, hollow, seen.lower - 6.0, seen.lower + 2.8)
     crease = lowest(seen, hollow, seen.upper - 5.5, seen.upper + 3.5)
     margin, hangs = step_down(bridge, seen.lower + 1.5, seen.upper + 3.5)
     above = torch.where(hangs, margin, crease.at)
