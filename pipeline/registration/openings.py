@@ -116,13 +116,19 @@ def find_openings(
     state = heeded(state, told, apart, pairs.opening)
     own = state[:, pairs.opening]
     guess = (own == UNSEEN) | (own == UNCLEAR)
-    read_mm = torch.stack([edges.upper, edges.lower], 1) + pairs.rim_mm
+    read_mm = torch.stack([edges.upper, edges.lower], 1) + rims(pairs, own)
     height = torch.where(guess[:, None], likeliest(seen, pairs), read_mm)
     # what is beyond the scan follows its surroundings
     used = torch.where(guess, seen.shown, edges.found) & (own != GIVEN)
     weight = (used * torch.where(guess, PRIOR_MM, EVIDENCE_MM) ** -2)[:, None].expand_as(height)
     up, middle = turned[:, :, 1], marks.mean(1)
     return Openings(pairs, up, middle, height, weight, tolerances(own, pairs.opening), state)
+
+
+def rims(pairs: Pairs, state: Tensor) -> Tensor:
+    """(B,C) -> (B,2,C) mm from an edge to its landmark: past the line of shut ones none crosses."""
+    no_crossing = torch.stack([pairs.rim_mm[0].clamp_min(0), pairs.rim_mm[1].clamp_max(0)])
+    return torch.where((state == SHUT)[:, None], no_crossing, pairs.rim_mm)
 
 
 def heeded(state: Tensor, told: Tensor, apart: Tensor, opening: Tensor) -> Tensor:
@@ -187,9 +193,9 @@ def pairs_of(template: Template) -> Pairs | None:
     axes = torch.eye(3, dtype=rest.dtype, device=device)[None]
     seen = profiles([(rest[0], skin)], marks, axes)
     edges, _ = read(seen, pairs.opening)
-    rims = torch.stack([seen.upper - edges.upper, seen.lower - edges.lower], 1)[0]
-    rims = torch.where(edges.found[0], rims, 0.0)
-    return replace(pairs, rest_mm=(seen.upper - seen.lower)[0], rim_mm=rims)
+    rim = torch.stack([seen.upper - edges.upper, seen.lower - edges.lower], 1)[0]
+    rim = torch.where(edges.found[0], rim, 0.0)
+    return replace(pairs, rest_mm=(seen.upper - seen.lower)[0], rim_mm=rim)
 
 
 def with_unseen(template: Template, openings: Openings | None, expected_mm: Tensor) -> Tensor:

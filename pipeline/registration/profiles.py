@@ -43,8 +43,8 @@ WIDEST_MM = 13.0
 """Between the lids of an open eye; the crease of an upper lid is farther above a shut one."""
 UNSEEN, UNCLEAR, SHUT, OPEN, GIVEN = range(5)
 STATES = ("unseen", "unclear", "shut", "open", "given")
-"""Of an opening: nothing shows, what shows can be read in several ways, shut, open, or landmarks say
-it against what was read."""
+"""Of an opening: nothing shows, what shows can be read in several ways, shut, open, or landmarks
+that were given decide."""
 
 
 class Profiles(NamedTuple):

@@ -32,14 +32,14 @@ def parted(low: float, high: float, curl: float = 2.0, depth: float = torch.nan)
     z = SKIN.clone()
     for edge in (low, high):
         z = z - curl * torch.exp(-((ROWS - edge) ** 2) / 2)
-    inside = (ROWS > low) & (ROWS < high)
+    inside = (low < ROWS) & (high > ROWS)
     return torch.where(inside, SKIN - depth, z)
 
 
 def eyeball(low: float, high: float) -> Tensor:
     """A ball between two lids, a millimetre behind the lower and three behind the upper one."""
     ball = -2.0 - (ROWS - (low + high) / 2) ** 2 / 24
-    return torch.where(ROWS >= high, 1.0 + SKIN, torch.where(ROWS <= low, SKIN, ball))
+    return torch.where(high <= ROWS, 1.0 + SKIN, torch.where(low >= ROWS, SKIN, ball))
 
 
 def of(mouth: Tensor, right: Tensor, left: Tensor, lids: float = 5.0) -> Profiles:
@@ -62,9 +62,7 @@ def test_lips_that_touch_are_shut_at_their_valley(at: float) -> None:
 @pytest.mark.parametrize(("low", "high"), [(-2.0, 1.0), (-5.0, 4.0), (-12.0, 9.0)])
 def test_lips_apart_are_open_between_their_edges(low: float, high: float, depth: float) -> None:
     seen = of(parted(low, high, depth=depth), SKIN, SKIN)
-    wide = seen._replace(
-        upper=seen.upper.clamp_min(high - 3), lower=seen.lower.clamp_max(low + 3)
-    )
+    wide = seen._replace(upper=seen.upper.clamp_min(high - 3), lower=seen.lower.clamp_max(low + 3))
     edges, state = read(wide, OPENING)
     assert state[0, 0] == OPEN
     assert (edges.upper[0, :3] - high).abs().max() <= STEP_MM
@@ -135,7 +133,9 @@ def test_small_gaps_are_bridged_with_the_deeper_end() -> None:
     z = torch.where((ROWS > -1.2) & (ROWS < 0.2), torch.nan, ROWS / 10)
     filled = bridged(of(z, parted(-4.0, 4.0), SKIN), 2.5).depth[0]
     assert filled[0].isfinite().all()
-    torch.testing.assert_close(filled[0][(ROWS > -1.2) & (ROWS < 0.2)].max(), torch.tensor(-0.15).double())
+    torch.testing.assert_close(
+        filled[0][(ROWS > -1.2) & (ROWS < 0.2)].max(), torch.tensor(-0.15).double()
+    )
     assert filled[3].isnan().any()
 
 
