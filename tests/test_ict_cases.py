@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from ict_cases import CASES, RECIPES, IctModel, make_case
+from remeshing import remesh
 
 from pipeline.geometry.closest import SurfaceIndex
-from tests.benchmarks.ict_cases import CASES, RECIPES, IctModel, make_case, remesh
 
 
 @pytest.fixture(scope="module")

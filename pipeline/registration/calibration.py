@@ -22,12 +22,14 @@ follow one definition come 1–2 mm apart."""
 OWN_DEFINITION_MM = 1.0
 """Of points of the user's own: both their places on the template and on scans follow one mind."""
 
-_CONTOUR, _BROW_END, _BROW, _LINE, _STABLE = 15.0, 7.0, 3.0, 2.5, 0.8
+
+_CONTOUR, _BROW_END, _BROW, _LINE, _STABLE = 15.0, 5.0, 2.5, 2.0, 0.8
 DEFINITION_MM = np.full(68, _LINE)
 """(68,) standard deviation along the surface of what definitions of an iBUG landmark differ by.
 
 Tight for corners and tips, which have one place; loose along lines (brows, lips, lids, the ridge of
-the nose), which annotators divide differently; the ends of the brows and the contour have no place at all.
+the nose), which annotators divide differently; the ends of the brows and the contour have no place
+of their own.
 """
 DEFINITION_MM[[39, 42, 48, 54, 30, 33]] = _STABLE
 DEFINITION_MM[[36, 45]] = 1.2
@@ -63,8 +65,10 @@ class LandmarkCalibration:
             )
 
 
-def general_calibration(embedding: LandmarkEmbedding, scheme: str) -> LandmarkCalibration:
+def general_calibration(
+    embedding: LandmarkEmbedding, scheme: str, noise_mm: float = NOISE_MM
+) -> LandmarkCalibration:
     """What is known of a single file: no offset, with the spread of definitions."""
     names, n = embedding.indices_68, len(embedding.indices_68)
     spread = np.full(n, OWN_DEFINITION_MM) if embedding.in_order else DEFINITION_MM[names]
-    return LandmarkCalibration(scheme, np.zeros((n, 3)), spread, np.full(n, NOISE_MM), 0)
+    return LandmarkCalibration(scheme, np.zeros((n, 3)), spread, np.full(n, noise_mm), 0)

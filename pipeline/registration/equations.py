@@ -16,7 +16,7 @@ from pipeline.flame.lbs import pose_model
 from pipeline.geometry.rigid import rotation_matrices, rotation_to_axis_angle
 from pipeline.registration.coefficients import Coefficients, vertex_rotations, world_rotations
 from pipeline.registration.landmarks import LandmarkTargets
-from pipeline.registration.residual import residual_basis
+from pipeline.registration.residual import AMPLITUDES_MM, BEYOND, START_MM, residual_basis
 from pipeline.registration.template import Template
 
 JOINT_PRIOR_RAD = {1: 0.05, 2: 0.30}
@@ -32,6 +32,7 @@ class Fit:
 
     coefficients: Coefficients
     residual: Tensor  # (B,3,K)
+    amplitude_mm: Tensor  # (B,) of the residual's large field
 
 
 class Sites(NamedTuple):
@@ -123,8 +124,10 @@ class Equations:
         self.few = matched_sites(template, vertices // 3, modes)
         self.landmarks = sites_of(template, modes, landmarks.corners, landmarks.barycentric)
 
-    def no_residual(self, batch: int) -> Tensor:
-        return self.residual.columns.new_zeros(batch, 3, self.residual.columns.shape[1])
+    def no_residual(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Of a new `Fit`: its residual (B,3,K) and amplitude (B,)."""
+        columns = self.residual.columns
+        return columns.new_zeros(batch, 3, columns.shape[1]), columns.new_full((batch,), START_MM)
 
     def free(self, fit: Fit) -> Tensor:
         """(B,V,3) mm of the residual alone."""
@@ -156,7 +159,7 @@ class Equations:
             rotations,
             c.translation + step[:, n + k : n + k + 3] + drift,
         )
-        return Fit(moved, fit.residual + free)
+        return Fit(moved, fit.residual + free, fit.amplitude_mm)
 
 
 class System:
@@ -240,10 +243,33 @@ class System:
         shape = torch.cholesky_solve(pull, torch.linalg.cholesky(total))[people]
         return torch.cat([shape, alone - to_shape @ shape], 1)[..., 0]
 
+    def best_amplitude(self, stiffness: Tensor) -> Tensor:
+        """(B,) mm: the amplitude of the residual's large field under which the scan is likeliest.
+
+        By the evidence of each of AMPLITUDES_MM, all unknowns integrated out (MacKay, "Bayesian
+        interpolation", 1992, sec. 3); beside a basis times BEYOND.
+        """
+        precision, value = self._prior(stiffness)
+        k = self.fit.residual.shape[-1]
+        seen = self.right + (self.left @ value[..., None])[..., 0]
+        scores = []
+        for amplitude in AMPLITUDES_MM:
+            tried = torch.full_like(self.fit.amplitude_mm, amplitude)
+            own = self.equations.residual.precision(tried).repeat(1, 3)
+            prior = torch.cat([precision[:, : -3 * k], own], 1)
+            factor = torch.linalg.cholesky(self.left + torch.diag_embed(prior))
+            whitened = torch.linalg.solve_triangular(factor, seen[..., None], upper=False)
+            volume = own.log().sum(1) - 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
+            scores.append(0.5 * (whitened.square().sum((1, 2)) + volume))
+        tried = torch.tensor(AMPLITUDES_MM, dtype=seen.dtype, device=seen.device)
+        likeliest = tried[torch.stack(scores).argmax(0)]
+        if self.equations.template.has_basis:
+            likeliest = (BEYOND * likeliest).clamp_max(AMPLITUDES_MM[-1])
+        return likeliest
+
     def _prior(self, stiffness: Tensor) -> tuple[Tensor, Tensor]:
         """Precision of each unknown and its distance from the most likely value, (B,columns)."""
         equations, c = self.equations, self.fit.coefficients
-        batch = len(c.shape)
         free = 1e-6 if equations.rigid else 1e12
         parts = [
             stiffness[:, :1].expand_as(c.shape),
@@ -264,7 +290,7 @@ class System:
             values.append(bent if equations.rigid else torch.zeros_like(bent))
         parts.append(torch.full_like(c.translation, free))
         values.append(torch.zeros_like(c.translation))
-        parts.append(equations.residual.precision.repeat(3).expand(batch, -1))
+        parts.append(equations.residual.precision(self.fit.amplitude_mm).repeat(1, 3))
         values.append(self.fit.residual.flatten(1))
         return torch.cat(parts, 1), torch.cat(values, 1)
 

@@ -9,7 +9,8 @@ from pipeline.geometry.mesh import face_normals
 from pipeline.geometry.rigid import umeyama
 from pipeline.registration.template import Template
 
-ROUNDS = 25
+ROUNDS, STEP_ROUNDS, RING_ROUNDS = 30, 20, 4
+"""In all, of those that even out steps, and until the next ring joins in."""
 MIN_COSINE = 0.1
 """A triangle whose normal turns further against the reference counts as folded (0 is flipped)."""
 
@@ -24,23 +25,38 @@ def folded_triangles(
 
 
 def unfold(template: Template, vertices: Tensor, before: Tensor, reference: Tensor) -> Tensor:
-    """Takes a step back where it folds triangles against `reference`, and only there.
+    """Evens out a step where it folds triangles against `reference`, and only there.
 
-    vertices, before, reference (B,V,3): a vertex keeps a share of its step from `before`, halved
-    each round at folded triangles and evened out towards their neighbours. Each scan by itself.
+    vertices, before, reference (B,V,3): around a folded triangle the vertices' steps from `before`
+    become their neighbours' mean, in rings that widen while it stays folded, and at last their
+    positions: a fold at the corner of an opening mouth leaves the lips where they are. Triangles
+    that no scan shows may fold. Each scan by itself.
     """
-    step, share = vertices - before, torch.ones_like(vertices[..., :1])
-    for _ in range(ROUNDS):
-        folded = folded_triangles(before + share * step, reference, template.faces)
+    step = vertices - before
+    seen = (template.areas[template.faces] > 0).any(1)
+    for i in range(ROUNDS):
+        folded = folded_triangles(before + step, reference, template.faces) & seen
         if not bool(folded.any()):
-            break
-        touched = torch.zeros_like(share)
-        for corner in range(3):
-            touched[..., 0].index_add_(1, template.faces[:, corner], folded.double())
-        halved = torch.where(touched > 0, share / 2, share)
-        evened = torch.minimum(halved, template.neighbour_mean(halved))
-        share = torch.where(folded.any(1)[:, None, None], evened, share)
-    return before + share * step
+            return before + step
+        touched = at_corners(template, folded)
+        if i >= STEP_ROUNDS:
+            flat = template.neighbour_mean(before + step) - before
+            step = torch.where(touched > 0, flat, step)
+            continue
+        for _ in range(i // RING_ROUNDS):
+            touched = template.neighbour_mean(touched)
+        step = torch.where(touched > 0, template.neighbour_mean(step), step)
+    return before + step
+
+
+def at_corners(template: Template, triangles: Tensor) -> Tensor:
+    """(B,F) bool -> (B,V,1): how many of the triangles meet at each vertex."""
+    count = torch.zeros(
+        len(triangles), len(template.areas), 1, dtype=torch.float64, device=triangles.device
+    )
+    for corner in range(3):
+        count[..., 0].index_add_(1, template.faces[:, corner], triangles.double())
+    return count
 
 
 def keep_rigid(template: Template, vertices: Tensor, reference: Tensor) -> Tensor:

@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.errors import RegistrationError
 from pipeline.flame.model import LandmarkEmbedding
 from pipeline.geometry.rigid import check_spread, umeyama
 from pipeline.landmarks.schemes import CONTOUR_68, to_68
-from pipeline.registration.annealing import geometric
+from pipeline.registration.calibration import NOISE_MM, LandmarkCalibration, general_calibration
+from pipeline.registration.matches import ScanSurface
 from pipeline.registration.template import Template
 from pipeline.types import Array, Scan
 
-ROBUST_MM = (40.0, 10.0)
-"""A landmark this far from where the model puts it has lost three quarters of its weight; first,
-when an open mouth is far from the model's closed one, and last."""
+GAUSSIAN = 1.4826
+"""Standard deviation over median absolute deviation of a normal distribution."""
 NO_LANDMARKS = LandmarkEmbedding(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 3)))
 
 
@@ -30,21 +31,60 @@ class LandmarkTargets:
     barycentric: Tensor  # (L,3)
     points: Tensor  # (B,L,3) mm, 0 where missing
     confidence: Tensor  # (B,L) in [0, 1], 0 where missing
+    offset: Tensor  # (B,L,3) mm in the rest frame: the source's landmark less the model's
+    spread: Tensor  # (B,L) mm, what is not known of the offset, along the surface
+    noise: Tensor  # (B,L) mm, standard deviation an axis
 
     def of(self, rows: list[int]) -> LandmarkTargets:
         """The same for some of the scans."""
-        return replace(self, points=self.points[rows], confidence=self.confidence[rows])
+        parts = ("points", "confidence", "offset", "spread", "noise")
+        return replace(self, **{name: getattr(self, name)[rows] for name in parts})
+
+    def with_noise_of(self, surfaces: Sequence[ScanSurface]) -> LandmarkTargets:
+        """The same with the noise that shows: how far scans' landmarks lie off their surfaces."""
+        shown = []
+        for points, confidence, surface in zip(self.points, self.confidence, surfaces, strict=True):
+            given = points[confidence > 0]
+            if not len(given):
+                shown.append(given.new_zeros(()))
+                continue
+            at = surface.index.nearest_vertex(given)
+            off = ((given - surface.index.vertices[at]) * surface.normals[at]).sum(-1)
+            shown.append(GAUSSIAN * off.abs().median())
+        return replace(self, noise=torch.maximum(self.noise, torch.stack(shown)[:, None]))
 
     def positions(self, vertices: Tensor) -> Tensor:
         """(B,V,3) -> (B,L,3) landmarks of the template."""
         return (vertices[:, self.corners] * self.barycentric[..., None]).sum(-2)
 
-    def pull(self, vertices: Tensor, noise_mm: float, progress: float) -> tuple[Tensor, Tensor]:
-        """Gap (B,L,3) towards the scan and robust weight (B,L) in 1/mm²."""
-        limit = geometric(*ROBUST_MM, progress)
-        gap = (self.points - self.positions(vertices)) * (self.confidence > 0)[..., None]
-        robust = (limit**2 / (limit**2 + gap.square().sum(-1))) ** 2
-        return gap, self.confidence * robust / noise_mm**2
+    def frames(self, vertices: Tensor) -> Tensor:
+        """(B,V,3) -> (B,L,3,3): the surface's normal and two tangents at each landmark, as rows."""
+        a, b, c = vertices[:, self.corners].unbind(2)
+        along = torch.nn.functional.normalize(b - a, dim=-1)
+        normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=-1)
+        return torch.stack([normal, along, torch.linalg.cross(normal, along)], 2)
+
+    def pull(
+        self, vertices: Tensor, rotations: Tensor, more_mm: float, robust_mm: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Directions (B,3L,3), weights (B,3L) in 1/mm² and gaps (B,3L) in mm towards the scan.
+
+        rotations (B,L,3,3) turn the rest frame at each landmark. The covariance of a landmark is
+        its noise, and along the surface what is not known of its definition besides (its unknown
+        offset integrated out); `more_mm` adds what the unknowns cannot follow. At `robust_mm`, more
+        where the definition is loose, a landmark has lost three quarters of its weight.
+        """
+        gap = self.points - self.positions(vertices)
+        gap = gap - (rotations @ self.offset[..., None])[..., 0]
+        across = self.noise.square() + more_mm**2
+        along = across + self.spread.square()
+        variance = torch.stack([across, along, along], -1)
+        frames = self.frames(vertices)
+        limit = robust_mm**2 + 4 * self.spread.square()
+        robust = (limit / (limit + gap.square().sum(-1))) ** 2
+        weight = (self.confidence * robust)[..., None] / variance
+        gap = (frames @ gap[..., None])[..., 0]
+        return frames.transpose(1, 2).flatten(1, 2), weight.mT.flatten(1), gap.mT.flatten(1)
 
     def mean_error(self, vertices: Tensor) -> list[float | None]:
         """Mean distance of each scan's landmarks to the template's, mm."""
@@ -56,28 +96,52 @@ class LandmarkTargets:
         ]
 
 
-def landmark_targets(template: Template, scans: Sequence[Scan]) -> LandmarkTargets:
-    """Pairs the model's landmarks with each scan's; contour points have no place of their own."""
+def landmark_targets(
+    template: Template,
+    scans: Sequence[Scan],
+    calibrations: Sequence[LandmarkCalibration | None] | None = None,
+    noise_mm: float = NOISE_MM,
+) -> LandmarkTargets:
+    """Pairs the model's landmarks with each scan's; contour points have no place of their own.
+
+    A source without a calibration has noise of `noise_mm`. Raises RegistrationError for a
+    calibration of another number of landmarks than the model's.
+    """
     embedding = template.model.landmarks or NO_LANDMARKS
     keep = np.flatnonzero(~np.isin(embedding.indices_68, CONTOUR_68))
     names = embedding.indices_68[keep]
     points = np.zeros((len(scans), len(keep), 3))
     confidence = np.zeros(points.shape[:2])
+    known = []
     for row, scan in enumerate(scans):
         if embedding.in_order:
             found, trust = landmarks_in_order(scan, len(keep))
         else:
             found, trust = (values[names] for values in landmarks_68(scan))
         points[row], confidence[row] = np.nan_to_num(found), trust
+        given = calibrations[row] if calibrations is not None else None
+        known.append(given or general_calibration(embedding, scan.landmark_scheme or "", noise_mm))
+        if len(known[-1].noise_mm) != len(embedding.indices_68):
+            raise RegistrationError(
+                f"scan {scan.scan_id}: a calibration of {len(known[-1].noise_mm)} landmarks, the "
+                f"model has {len(embedding.indices_68)}: it was made with another embedding"
+            )
 
     def real(array: Array) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float64, device=template.device)
+
+    def of_each(name: str) -> Tensor:
+        rows = [getattr(calibration, name)[keep] for calibration in known]
+        return real(np.stack(rows) if rows else np.zeros((0, len(keep))))
 
     return LandmarkTargets(
         corners=template.faces[torch.as_tensor(embedding.triangles[keep], device=template.device)],
         barycentric=real(embedding.barycentric[keep]),
         points=real(points),
         confidence=real(confidence),
+        offset=of_each("offset_mm"),
+        spread=of_each("offset_std_mm"),
+        noise=of_each("noise_mm"),
     )
 
 

@@ -41,9 +41,15 @@ MODEL_VERTICES, RESIDUAL_VERTICES = 1200, 1800
 """Of the template that are matched: enough for a hundred coefficients, and for the residual's."""
 LONG_WAVES, LAST_ITERATIONS = 60, 2
 """Eigenvectors of the residual until the last iterations, which have all of them."""
+MODEL_LANDMARK_MM, RESIDUAL_LANDMARK_MM = 3.0, 0.5
+"""What a landmark is off besides its noise: by what the model, and the residual, cannot follow."""
+LANDMARK_ROBUST_MM, BARE_LANDMARK_ROBUST_MM = (40.0, 10.0), (80.0, 40.0)
+"""A landmark this far from its place on the template has lost three quarters of its weight; first,
+when an open mouth is far from the model's closed one, and last. Nothing else leads a bare template
+there."""
 BARE_MORE = 10
 """Iterations more for a bare template, which has further to go."""
-BARE_NOISE_MM, BARE_LANDMARK_MM = (40.0, 1.5), 1.5
+BARE_NOISE_MM = (40.0, 1.5)
 """Its matches count little at first, when landmarks alone lead it."""
 
 
@@ -58,7 +64,8 @@ class Schedule:
     """Template vertices that are matched."""
     noise_mm: tuple[float, float]
     """Of a match: scanner, closest point and all that is not in the unknowns."""
-    landmark_noise_mm: tuple[float, float]
+    landmark_more_mm: float
+    landmark_robust_mm: tuple[float, float]
     robust_mm: tuple[float, float]
     min_normal_cosine: float = 0.5
     warm_up: int = 0
@@ -80,7 +87,8 @@ def fit_model(
         modes=0,
         vertices=MODEL_VERTICES,
         noise_mm=(options.model_noise_mm, options.model_noise_mm),
-        landmark_noise_mm=(options.landmark_noise_mm, 4 * options.landmark_noise_mm),
+        landmark_more_mm=MODEL_LANDMARK_MM,
+        landmark_robust_mm=LANDMARK_ROBUST_MM if template.has_basis else BARE_LANDMARK_ROBUST_MM,
         robust_mm=(options.robust_mm[0], options.handover_mm),
         min_normal_cosine=options.min_normal_cosine,
         warm_up=WARM_UP,
@@ -103,12 +111,14 @@ def fit_with_residual(
     The inverse of its `information` is the covariance of the unknowns (`uncertainty.py`).
     """
     bare = not template.has_basis
+    robust_mm = BARE_LANDMARK_ROBUST_MM if bare else LANDMARK_ROBUST_MM
     last = Schedule(
         iterations=min(LAST_ITERATIONS, options.residual_iterations),
         modes=options.modes,
         vertices=RESIDUAL_VERTICES,
         noise_mm=(BARE_NOISE_MM if bare else options.residual_noise_mm)[1:] * 2,
-        landmark_noise_mm=(BARE_LANDMARK_MM if bare else 1.5 * options.landmark_noise_mm,) * 2,
+        landmark_more_mm=RESIDUAL_LANDMARK_MM,
+        landmark_robust_mm=robust_mm[1:] * 2,
         robust_mm=(options.robust_mm[1] / (1 if bare else 2),) * 2,
         min_normal_cosine=options.min_normal_cosine,
         stiffness=FREE_LAST,
@@ -118,11 +128,12 @@ def fit_with_residual(
         iterations=options.residual_iterations - last.iterations + (BARE_MORE if bare else 0),
         modes=min(LONG_WAVES, options.modes),
         noise_mm=BARE_NOISE_MM if bare else options.residual_noise_mm,
+        landmark_robust_mm=robust_mm,
         robust_mm=options.robust_mm if bare else (options.handover_mm, options.robust_mm[1] / 2),
     )
-    fit, _ = _fit(template, surfaces, landmarks, start, people, first, None, openings)
+    fit, _ = _fit(template, surfaces, landmarks, start, people, first, openings)
     fit, system = _fit(
-        template, surfaces, landmarks, fit.coefficients, people, last, fit.residual, openings
+        template, surfaces, landmarks, fit.coefficients, people, last, openings, before=fit
     )
     assert system is not None  # the options ask for one iteration at least
     return fit.coefficients, system.equations.free(fit), system
@@ -135,16 +146,15 @@ def _fit(
     start: Coefficients,
     people: Tensor,
     schedule: Schedule,
-    residual: Tensor | None = None,
     openings: Openings | None = None,
+    before: Fit | None = None,
 ) -> tuple[Fit, System | None]:
     """The fit, and the system of its last step where there was one."""
     equations = Equations(template, schedule.modes, schedule.vertices, landmarks)
-    fit = Fit(start, equations.no_residual(len(start.shape)))
-    if residual is not None:
-        fit.residual[..., : residual.shape[-1]] = residual
-    if openings is not None:
-        edges = sites_of(template, schedule.modes, *openings.pairs.flat)
+    fit = Fit(start, *equations.no_residual(len(start.shape)))
+    if before is not None:
+        fit.residual[..., : before.residual.shape[-1]] = before.residual
+        fit = replace(fit, amplitude_mm=before.amplitude_mm)
     system = None
     free = landmarks.confidence.sum(1) == 0
     for i in range(schedule.iterations):
@@ -167,18 +177,22 @@ def _fit(
             system.add(sites.three_times(), *_all_axes(gap, weight))
         else:
             system.add(sites, matches.normal, weight, (matches.normal * gap).sum(-1))
-        noise = geometric(*schedule.landmark_noise_mm, progress)
-        gap, weight = landmarks.pull(vertices, noise, progress)
-        if gap.shape[1]:
-            system.add(equations.landmarks.three_times(), *_all_axes(gap, weight))
+        if landmarks.points.shape[1]:
+            marks = equations.landmarks
+            limit = geometric(*schedule.landmark_robust_mm, progress)
+            turned = marks.of(system.rotations)
+            pull = landmarks.pull(vertices, turned, schedule.landmark_more_mm, limit)
+            system.add(marks.three_times(), *pull)
         if openings is not None:
-            weight = openings.weight.flatten(1)
-            system.add(edges, openings.direction, weight, openings.gap(vertices))
+            edges = sites_of(template, schedule.modes, *openings.pairs.flat)
+            system.add(edges, *openings.pull(vertices))
         held = [
             geometric(s, last, min(1.0, 1.5 * progress))
             for s, last in zip(schedule.stiffness, FREE_LAST, strict=True)
         ]
         stiffness = torch.where(free[:, None], torch.tensor(held, device=free.device), 1.0).double()
+        if before is None and schedule.modes:
+            system.fit = fit = replace(fit, amplitude_mm=system.best_amplitude(stiffness))
         fit = equations.moved(fit, system.solve(stiffness, people))
     return fit, system
 

@@ -86,10 +86,10 @@ class Openings:
     tolerance_mm: Tensor  # (2,B,2,C) below and above
     state: Tensor  # (B,O) of each of PAIRS, a number of STATES
 
-    @property
-    def direction(self) -> Tensor:
-        """(B,2C,3)."""
-        return self.up[:, None].expand(-1, self.weight[0].numel(), -1)
+    def pull(self, vertices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Directions (B,2C,3), weights and gaps (B,2C), as `equations.System.add` takes them."""
+        direction = self.up[:, None].expand(-1, self.weight[0].numel(), -1)
+        return direction, self.weight.flatten(1), self.gap(vertices)
 
     def gap(self, vertices: Tensor) -> Tensor:
         """(B,V,3) -> (B,2C) mm that each landmark has to rise."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from pipeline.errors import RegistrationError
+from pipeline.registration.calibration import NOISE_MM
 from pipeline.units import OUTER_EYE_MM
 
 
@@ -38,8 +39,8 @@ class RegistrationOptions:
     and in the fine deformation; the residual goes down to half of the second."""
     min_normal_cosine: float = 0.5
     """Matches of surfaces that face further apart than 60° are dropped."""
-    landmark_noise_mm: float = 3.0
-    """What landmarks of one name differ by: annotators are 1–2 mm apart, definitions 2–3 mm."""
+    landmark_noise_mm: float = NOISE_MM
+    """Standard deviation an axis of the landmarks of a source that is not calibrated."""
     tolerance_mm: float = 0.2
     """Converged where the last step moves supported vertices less than this on average."""
     valid_distance_mm: float = 2.0

@@ -95,6 +95,7 @@ def register(
             [starts[r] for r in rows],
             people_of(rows, group),
             options,
+            [calibrations[r] if calibrations is not None else None for r in rows],
         )
         seconds = (time.perf_counter() - began) / len(rows)
         results.update((r, replace(x, seconds=seconds)) for r, x in zip(rows, found, strict=True))
@@ -154,11 +155,12 @@ def register_batch(
     given: Sequence[Array | None],
     people: list[int],
     options: RegistrationOptions,
+    calibrations: Sequence[LandmarkCalibration | None] | None = None,
 ) -> list[Registration]:
     """Registers scans as one batch of tensors; those without a start are set aside."""
     started: dict[int, tuple[ScanSurface, Coefficients]] = {}
     results: dict[int, Registration] = {}
-    landmarks = landmark_targets(template, scans)
+    landmarks = landmark_targets(template, scans, calibrations, options.landmark_noise_mm)
     for row, scan in enumerate(scans):
         try:
             with solvable(scan.scan_id):
@@ -171,7 +173,7 @@ def register_batch(
         # numbered anew: those of failed scans are gone
         left = torch.tensor([people[row] for row in rows], device=template.device)
         person = torch.unique(left, return_inverse=True)[1]
-        marks = landmarks.of(rows)
+        marks = landmarks.of(rows).with_noise_of(surfaces)
         task = Task(template, list(surfaces), marks, concatenate(starts), person, options)
         scan_id = scans[rows[0]].scan_id
         try:

@@ -19,8 +19,16 @@ from pipeline.registration.template import Template
 SMALL, SMOOTHNESS, LENGTH_MM = 1.0, 1.5, 12.0
 """Beside a model with a basis: standard deviation an axis (mm), exponent ν, length ℓ. What forty
 components leave of a face is about half of this; the rest is caution for faces unlike them."""
-LARGE, BARE_SMOOTHNESS, BARE_LENGTH_MM = 1.5, 1.9, 46.0
-"""For a bare template, where the field has to explain the whole difference between people."""
+
+LARGE_SMOOTHNESS, LARGE_LENGTH_MM = 1.9, 46.0
+"""Of a further field, as smooth as differences between people are: what a face of another family
+than the model's is off it. Its standard deviation is found from each scan (`AMPLITUDES_MM`)."""
+AMPLITUDES_MM, START_MM = (0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0), 1.5
+"""Those that are tried, and the one before any was."""
+BEYOND = 4.0
+"""Times the likeliest amplitude beside a basis, up to the largest: within its span a model explains
+faces of another family too, and wrongly, which no scan shows. Faces of its own family have the
+smallest amplitude either way."""
 AFFINE_MM = 10.0
 """Of a bare template besides: expected stretch and shear at 60 mm from its middle."""
 
@@ -29,24 +37,31 @@ class ResidualBasis(NamedTuple):
     """Displacement field Ψ C, C (3,K) with independent normal coefficients."""
 
     columns: Tensor  # (V,K)
-    precision: Tensor  # (K,) 1/mm² of the coefficients
+    small: Tensor  # (K,) mm², variance of the coefficients whatever the scan
+    large: Tensor  # (K,) the same for each mm² of the large field
+
+    def precision(self, amplitude_mm: Tensor) -> Tensor:
+        """(…) -> (…,K) 1/mm² of the coefficients."""
+        return 1 / (self.small + amplitude_mm[..., None].square() * self.large)
 
 
 @lru_cache(maxsize=8)
 def residual_basis(template: Template, modes: int) -> ResidualBasis:
     """The lowest `modes` eigenvectors with their prior; affine fields before them if bare."""
     vectors, values = template.eigenvectors[:, :modes], template.eigenvalues[:modes]
-    std, nu, length = (
-        (SMALL, SMOOTHNESS, LENGTH_MM)
-        if template.has_basis
-        else (LARGE, BARE_SMOOTHNESS, BARE_LENGTH_MM)
-    )
-    variance = (1 + values * length**2) ** -nu
-    on_face = (variance * vectors[template.face_region].square().mean(0)).sum()
-    precision = on_face / (variance * std**2)
+    on_face = vectors[template.face_region].square().mean(0)
+
+    def matern(length: float, nu: float) -> Tensor:
+        variance = (1 + values * length**2) ** -nu
+        return variance / (variance * on_face).sum()
+
+    large = matern(LARGE_LENGTH_MM, LARGE_SMOOTHNESS)
     if template.has_basis or not modes:
-        return ResidualBasis(vectors, precision)
+        return ResidualBasis(vectors, SMALL**2 * matern(LENGTH_MM, SMOOTHNESS), large)
     rest = template.tensors.template
     affine = torch.cat([torch.ones_like(rest[:, :1]), (rest - rest.mean(0)) / 60.0], 1)
-    loose = torch.full_like(affine[0], AFFINE_MM**-2)
-    return ResidualBasis(torch.cat([affine, vectors], 1), torch.cat([loose, precision]))
+    jaw = template.lower_face[:, None]
+    affine = torch.cat([affine, jaw * affine], 1) if bool(jaw.any()) else affine
+    loose = torch.full_like(affine[0], AFFINE_MM**2)
+    small, none = torch.cat([loose, 0 * large]), torch.zeros_like(loose)
+    return ResidualBasis(torch.cat([affine, vectors], 1), small, torch.cat([none, large]))

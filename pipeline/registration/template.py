@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.sparse import csc_array, csr_array, diags_array
+from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from pipeline.flame.lbs import ModelTensors, to_tensors
@@ -18,6 +19,10 @@ from pipeline.types import Array
 
 SILENT_REGIONS = ("eyeballs", "hidden", "mouth_interior")
 """Vertices a scanner does not see: they follow their neighbourhood instead of the scan."""
+LOWER_LIP_68 = (55, 56, 57, 58, 59, 65, 66, 67)
+UPPER_LIP_68 = (31, 32, 33, 34, 35, 49, 50, 51, 52, 53, 61, 62, 63)
+LOWER_FACE_MM = 90.0
+"""How far from the lower lip a jaw moves the surface."""
 FOCUS = 4.0
 """Times the density of the face for the eigenvectors: the same number resolves twice the detail."""
 _CACHE: OrderedDict[tuple[str, str, int], Template] = OrderedDict()
@@ -70,6 +75,8 @@ class Template:
     neighbour_mean: SparseOperator
     """(V,V): the mean of a vertex's neighbours."""
     data: Tensor  # (N,) indices of the vertices that may carry data
+    lower_face: Tensor
+    """(V,) share of an opening jaw's motion, from lips; 0 if the landmarks do not tell them."""
 
     @property
     def has_basis(self) -> bool:
@@ -127,7 +134,37 @@ def _prepare(model: FlameModel, device: torch.device, modes: int) -> Template:
         mean_mass=masses / total,
         neighbour_mean=SparseOperator(neighbour_mean(f, n), device),
         data=index(np.flatnonzero(areas > 0)),
+        lower_face=real(lower_face(model, stiffness)),
     )
+
+
+def lower_face(model: FlameModel, stiffness: csc_array) -> Array:
+    """(V,) harmonic on the surface: 1 at the lower lip, 0 at the upper and far from the mouth.
+
+    Lips that touch are far apart along the surface, so the field is a jaw's (cf. Baran, Popović
+    2007, sec. 4, for weights by diffusion).
+    """
+    v, landmarks = model.template_mm, model.landmarks
+    weight = np.zeros(len(v))
+    known = set() if landmarks is None else set(landmarks.indices_68.tolist())
+    if landmarks is None or not known.issuperset(LOWER_LIP_68 + UPPER_LIP_68):
+        return weight
+    corners = model.faces[landmarks.triangles]
+
+    def of(names: tuple[int, ...]) -> Array:
+        return np.unique(corners[np.isin(landmarks.indices_68, names)])
+
+    lower, upper = of(LOWER_LIP_68), of(UPPER_LIP_68)
+    far = np.linalg.norm(v - v[lower].mean(0), axis=1) > LOWER_FACE_MM
+    fixed = far.copy()
+    fixed[upper] = fixed[lower] = True
+    weight[lower] = 1.0
+    free = np.flatnonzero(~fixed)
+    matrix = csc_array(stiffness)
+    pull = -(matrix @ weight)[free]
+    inner = csc_array(matrix[free][:, free] + 1e-9 * diags_array(np.ones(len(free))))
+    weight[free] = splu(inner).solve(pull)
+    return np.clip(weight, 0.0, 1.0)
 
 
 def soft_face(model: FlameModel, faces: Array, n: int) -> Array:

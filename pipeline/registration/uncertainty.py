@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pipeline.registration.equations import System, expression_precision, spread_evenly
-from pipeline.registration.residual import residual_basis
+from pipeline.registration.residual import START_MM, residual_basis
 from pipeline.registration.template import Template
 
 
@@ -57,7 +57,9 @@ def error_of_people(template: Template, modes: int) -> Tensor:
     From the priors of the model's coefficients and of a residual of `modes` eigenvectors.
     """
     residual, tensors = residual_basis(template, modes), template.tensors
-    variance = 3 * (residual.columns.square() / residual.precision).sum(1)
+    variance = 3 * (
+        residual.columns.square() * (residual.small + START_MM**2 * residual.large)
+    ).sum(1)
     variance = variance + tensors.shape_basis.square().sum((0, 2))
     expression = tensors.expression_basis.square().sum((0, 2))
     if len(tensors.expression_basis):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ict_cases import Case
+from cases import Case
 from peers import Found
 from PIL import Image, ImageDraw
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from ict_cases import Case
+from cases import Case
 from mesh_faults import flipped, self_intersecting
 from peers import Found
 from scipy.spatial import cKDTree

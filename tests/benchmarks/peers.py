@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import trimesh
-from ict_cases import Case, scan_of
+from cases import Case, scan_of
 
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import umeyama
@@ -32,6 +32,8 @@ class Found:
     """(V,3) what the method's model explains without free-form deformation."""
     status: str = "converged"
     reason: str = ""
+    expected_mm: Array | None = None
+    """(V,) the error that the method expects of each vertex."""
 
 
 Method = Callable[[Case, Array], Found]
@@ -50,7 +52,14 @@ def facefold(model: FlameModel) -> Method:
         given = {} if case.start_error is None else {"starts": [start]}
         result = register([case.scan], model, **given)[0]
         explained = result.vertices_mm - result.offset_mm
-        return Found(result.vertices_mm, result.validity, explained, result.status, result.reason)
+        return Found(
+            result.vertices_mm,
+            result.validity,
+            explained,
+            result.status,
+            result.reason,
+            result.expected_error_mm,
+        )
 
     return run
 

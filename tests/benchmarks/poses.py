@@ -27,8 +27,10 @@ from typing import Any
 import numpy as np
 import torch
 import trimesh
-from ict_cases import IctModel, both, keep_triangles, random_split, scan_of
+from cases import scan_of
+from ict_cases import IctModel, both
 from open_models import add_shared_data, open_model
+from remeshing import keep_triangles, random_split
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import trimesh
 import yaml
-from ict_cases import IctModel, keep_triangles, random_split
+from ict_cases import IctModel
 from open_models import MODELS, add_shared_data, open_model
+from remeshing import keep_triangles, random_split
 
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel

@@ -5,7 +5,8 @@ python tests/benchmarks/registration.py [--quick] [--json] [--bare | --both]
 Every method gets the same scans on one thread, each in a process of its own, after what it prepares
 once per template. Peers start from the landmarks (Umeyama without scale) even where the case hides
 these from us; their rows can come from an earlier run: `--only-peers --json > peers.json`, then
-`--with peers.json`. Lengths in millimetres.
+`--with peers.json`. Faces that no basis explains: `families.py`, `spread.py`. Lengths in
+millimetres.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 import trimesh
+from cases import Case, scan_of
 from cost import Run, run_method
 from heat_maps import draw_heat_maps
-from ict_cases import CASES, Case, IctModel, make_case, scan_of
+from ict_cases import CASES, IctModel, make_case
 from measures import Own, measures
 from open_models import add_shared_data, open_model
 from peers import PEERS, Found, facefold, landmark_start, missing

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from cases import scan_of
+from remeshing import keep_triangles, random_split
 
 from pipeline.flame.lbs import pose_vertices, to_tensors
 from pipeline.flame.model import FlameModel
 from pipeline.types import Array, Scan
-from tests.benchmarks.ict_cases import keep_triangles, random_split, scan_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from cases import scan_of
 
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.registration.landmarks import landmark_targets, rigid_from_landmarks
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import Array, Scan
-from tests.benchmarks.ict_cases import scan_of
 
 TURN = rotation_matrices(torch.tensor([0.3, -0.5, 0.2], dtype=torch.float64)).numpy()
 SHIFT = np.array([40.0, -300.0, 900.0])

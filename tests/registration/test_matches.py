@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from cases import scan_of
+from remeshing import keep_triangles
 
 from pipeline.registration.matches import (
     Matches,
@@ -15,7 +17,6 @@ from pipeline.registration.matches import (
 )
 from pipeline.registration.template import Template
 from pipeline.types import Scan
-from tests.benchmarks.ict_cases import keep_triangles, scan_of
 
 
 @pytest.fixture(scope="module")

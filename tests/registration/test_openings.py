@@ -27,7 +27,8 @@ from pipeline.registration.openings import (
 from pipeline.registration.profiles import GIVEN, OPEN, UNSEEN
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import Array, Scan
-from tests.benchmarks.ict_cases import keep_triangles, scan_of
+from tests.benchmarks.cases import scan_of
+from tests.benchmarks.remeshing import keep_triangles
 from tests.registration.model_scans import make_scan, without_landmarks
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from cases import scan_of
 from model_scans import Truth, make_scan, without_landmarks
+from remeshing import keep_triangles
 
 from pipeline.errors import RegistrationError
 from pipeline.flame.model import FlameModel
@@ -16,7 +18,6 @@ from pipeline.registration.coefficients import posed_vertices, rest_coefficients
 from pipeline.registration.search import Verdict, chosen, face_of, modes_of, past_edge, search
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import Array, Scan
-from tests.benchmarks.ict_cases import keep_triangles, scan_of
 
 TURN = np.array([1.2, -1.9, 0.7])
 

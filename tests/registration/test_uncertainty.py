@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from cases import scan_of
+from remeshing import keep_triangles
 
 from pipeline.flame.model import FlameModel
 from pipeline.registration import RegistrationOptions, register
@@ -29,7 +31,6 @@ from pipeline.registration.uncertainty import (
     standard_deviation,
 )
 from pipeline.types import Registration, Scan
-from tests.benchmarks.ict_cases import keep_triangles, scan_of
 from tests.registration.model_scans import Truth, make_scan
 
 SEED = 11
