@@ -103,7 +103,7 @@ def test_what_does_not_show_has_a_large_expected_error(template: Template) -> No
     found = openings_on(template, [scan])
     small = torch.full((1, len(template.areas)), 0.5, dtype=torch.float64)
     expected = with_unseen(template, found, small)[0]
-    assert (expected[found.pairs.corners.flatten()] > 0.85 * UNSEEN_MM).all()
+    assert (expected[found.pairs.corners.flatten()] > 0.75 * UNSEEN_MM).all()
     lowest = template.tensors.template[:, 1].argmin()
     assert expected[lowest] == pytest.approx(0.5, abs=1e-6)
     seen = replace(found, state=torch.full_like(found.state, OPEN))
@@ -211,4 +211,4 @@ def test_a_scalp_of_an_mri_shows_no_lids(shared_data: Path, flame_ict: FlameMode
     assert {result.figures[name] for name in PAIRS} == {"unseen"}
     pairs = pairs_of(prepare_template(flame_ict, "cpu", 220))
     assert pairs is not None
-    assert result.expected_error_mm[pairs.corners.flatten().numpy()].min() > 0.85 * UNSEEN_MM
+    assert result.expected_error_mm[pairs.corners.flatten().numpy()].min() > 0.75 * UNSEEN_MM
