@@ -21,9 +21,10 @@ from pipeline.registration.annealing import geometric
 from pipeline.registration.coefficients import (
     Coefficients,
 )
-from pipeline.registration.equations import Equations, Fit, System
+from pipeline.registration.equations import Equations, Fit, System, sites_of
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import ScanSurface, find_matches
+from pipeline.registration.openings import Openings
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.surface_features import feature_rows, feature_sites
 from pipeline.registration.template import Template
@@ -104,6 +105,7 @@ def fit_with_residual(
     start: Coefficients,
     people: Tensor,
     options: RegistrationOptions,
+    openings: Openings | None = None,
 ) -> tuple[Coefficients, Tensor, System]:
     """All unknowns together: coefficients, the residual (B,V,3) in mm, the last system.
 
@@ -130,8 +132,10 @@ def fit_with_residual(
         landmark_robust_mm=robust_mm,
         robust_mm=options.robust_mm if bare else (options.handover_mm, options.robust_mm[1] / 2),
     )
-    fit, _ = _fit(template, surfaces, landmarks, start, people, first)
-    fit, system = _fit(template, surfaces, landmarks, fit.coefficients, people, last, fit)
+    fit, _ = _fit(template, surfaces, landmarks, start, people, first, openings)
+    fit, system = _fit(
+        template, surfaces, landmarks, fit.coefficients, people, last, openings, before=fit
+    )
     assert system is not None  # the options ask for one iteration at least
     return fit.coefficients, system.equations.free(fit), system
 
@@ -143,6 +147,7 @@ def _fit(
     start: Coefficients,
     people: Tensor,
     schedule: Schedule,
+    openings: Openings | None = None,
     before: Fit | None = None,
 ) -> tuple[Fit, System | None]:
     """The fit, and the system of its last step where there was one."""
@@ -196,6 +201,9 @@ def _fit(
             turned = marks.of(system.rotations)
             pull = landmarks.pull(vertices, turned, schedule.landmark_more_mm, limit)
             system.add(marks.three_times(), *pull)
+        if openings is not None:
+            edges = sites_of(template, schedule.modes, *openings.pairs.flat)
+            system.add(edges, *openings.pull(vertices))
         held = [
             geometric(s, last, min(1.0, 1.5 * progress))
             for s, last in zip(schedule.stiffness, FREE_LAST, strict=True)
