@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from pipeline.errors import Code
 from pipeline.quality.findings import Finding, above
 from pipeline.quality.local import PartMeasures
@@ -15,9 +17,20 @@ from pipeline.quality.measures import Measures
 from pipeline.quality.thresholds import Gates, Limits
 from pipeline.quality.usual import USUAL, USUAL_BARE, Usual, part_group
 
+EVEN = 0.1
+"""Logarithm of a stretch that is small beside a face's own."""
+
+
+def usual_stretch(m: Measures) -> float:
+    """The median over the parts: how unlike the model the face is as a whole. A part that slid
+    stands out against it."""
+    known = [part.stretch for part in m.parts.values() if math.isfinite(part.stretch)]
+    return float(np.median(known)) if known else math.nan
+
 
 def stretched(m: Measures, gates: Gates) -> Finding | None:
-    part, value, times = _most(m, lambda p, u: (p.stretch, p.stretch / u.stretch))
+    base = EVEN + usual_stretch(m)
+    part, value, times = _most(m, lambda p, u: (p.stretch, p.stretch / base / u.stretch))
     said = f"{part}: stretched by {math.expm1(value):.0%} against the model"
     return _times_above(Code.SLID, times, gates.part_stretch, said)
 

@@ -46,13 +46,13 @@ class Gates:
     """Share of them that lie apart from it where it has data all the same."""
     roughness: Limits = (0.0068, 0.1)
     """1/mm by which the cheeks' curvature differs from the posed model's."""
-    neutral_lip_gap_mm: Limits = (3.0, 1e3)
+    neutral_lip_gap_mm: Limits = (4.0, 1e3)
     """Opening of the lips of a scan that its source files as neutral, beyond the template's."""
     mouth_relief: Limits = (0.45, 0.0)
     """Share of the model's relief that the mouth shows."""
-    mouth_likeness: Limits = (0.75, -1.0)
+    mouth_likeness: Limits = (0.72, -1.0)
     """Correlation of its relief with the template's."""
-    eye_relief: Limits = (0.48, 0.0)
+    eye_relief: Limits = (0.36, 0.0)
     """Share of the model's relief that either eye shows."""
     part_stretch: Limits = (1.0, 1e3)
     """Of any part, as all that follow: so many times what is usual (`usual.py`)."""

@@ -15,6 +15,7 @@ class Usual(NamedTuple):
     """Of a part, see `PartMeasures`; what is more than this is unusual."""
 
     stretch: float
+    """Over that of the face, see `part_gates.usual_stretch`."""
     unlikeness: float
     """1 − likeness."""
     gain: float
@@ -31,26 +32,26 @@ def part_group(part: str) -> str:
 
 USUAL: Mapping[str, Usual] = MappingProxyType(
     {
-        "lips": Usual(0.128, 0.346, 0.423, 3.229, 2.481, 1.06),
-        "mouth corner": Usual(0.119, 0.526, 0.394, 3.229, 2.633, 6.214),
-        "lids": Usual(0.145, 0.356, 0.022, 1.866, 1.043, 1.067),
-        "eye corners": Usual(0.225, 0.651, 0.176, 2.079, 1.08, 1.184),
-        "nose": Usual(0.182, 0.372, 0.022, 1.866, 1.069, 1.057),
-        "chin": Usual(0.091, 0.121, 0.061, math.inf, 2.095, 1.086),
-        "ear": Usual(0.198, 0.379, 0.022, math.inf, 1.304, 12.73),
-        "forehead": Usual(0.034, 0.3, 0.052, math.inf, 1.569, 11.334),
+        "lips": Usual(1.1, 0.334, 0.06, 2.5, 3.019, 1.5),
+        "mouth corner": Usual(1.308, 0.467, 0.195, 2.5, 3.568, 6.18),
+        "lids": Usual(0.841, 0.275, 0.06, 2.5, 2.156, 1.5),
+        "eye corners": Usual(0.974, 0.31, 0.06, 2.5, 1.84, 1.5),
+        "nose": Usual(1.517, 0.759, 0.383, 2.5, 1.866, 1.5),
+        "chin": Usual(0.916, 0.207, 0.099, math.inf, 3.133, 1.5),
+        "ear": Usual(0.996, 0.581, 0.06, math.inf, 2.158, 15.0),
+        "forehead": Usual(0.8, 0.399, 0.107, math.inf, 4.421, 15.0),
     }
 )
 USUAL_BARE: Mapping[str, Usual] = MappingProxyType(
     {
-        "lips": Usual(0.345, 0.297, 0.185, 2.057, 2.609, 0.954),
-        "mouth corner": Usual(0.422, 0.52, 0.133, 2.226, 3.276, 1.408),
-        "lids": Usual(0.336, 0.254, 0.022, 2.265, 2.171, 1.144),
-        "eye corners": Usual(0.279, 0.253, 0.022, 2.204, 2.066, 0.561),
-        "nose": Usual(0.297, 0.08, 0.022, 1.502, 2.435, 0.668),
-        "chin": Usual(0.432, 0.223, 0.167, math.inf, 3.913, 0.777),
-        "ear": Usual(0.332, 0.286, 0.022, math.inf, 3.603, 18.799),
-        "forehead": Usual(0.234, 0.323, 0.055, math.inf, 4.3, 3.394),
+        "lips": Usual(1.858, 0.356, 0.06, 2.5, 12.264, 1.5),
+        "mouth corner": Usual(3.163, 0.236, 0.06, 2.5, 10.982, 1.5),
+        "lids": Usual(0.8, 0.346, 0.278, 6.929, 2.629, 1.5),
+        "eye corners": Usual(0.978, 0.295, 0.06, 2.5, 2.878, 1.5),
+        "nose": Usual(1.612, 0.253, 0.06, 2.5, 3.755, 1.5),
+        "chin": Usual(1.701, 0.2, 0.06, math.inf, 10.022, 1.5),
+        "ear": Usual(0.918, 0.2, 0.06, math.inf, 3.239, 15.0),
+        "forehead": Usual(0.8, 0.419, 0.123, math.inf, 11.753, 15.0),
     }
 )
 """For a template without an identity basis, which is bent into every face."""

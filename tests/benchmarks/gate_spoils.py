@@ -93,7 +93,7 @@ def smoothed(face: Face, rng: np.random.Generator) -> Face:
     mean = neighbour_mean(np.asarray(face.faces, np.int64), len(face.vertices))
     vertices = np.asarray(face.vertices, np.float64)
     edge = np.linalg.norm(vertices[face.faces[:, 0]] - vertices[face.faces[:, 1]], axis=1)
-    steps = int((rng.uniform(9, 13) / np.median(edge)) ** 2)
+    steps = int((rng.uniform(14, 20) / np.median(edge)) ** 2)
     for _ in range(steps):
         vertices = mean @ vertices
     return replace(face, vertices=vertices, marks=None)
@@ -200,7 +200,7 @@ OF_FILES: Mapping[str, Kind] = {
     "inch": Kind(partial(in_unit, unit="inch"), UNIT_CODES),
     "axes": Kind(turned, frozenset({Code.AXES})),
     "mirrored": Kind(mirrored, frozenset({Code.LANDMARKS_ORDER}), marks=True),
-    "hair over the face": Kind(hair_over, HIDDEN),
+    "hair over the face": Kind(hair_over, HIDDEN | {Code.NO_FACE}),
     "scarf": Kind(scarf, HIDDEN),
     "scalp without eyes": Kind(smoothed, frozenset({Code.NOT_SHOWN, Code.UNCERTAIN, *NO_FACE})),
     "half a face": Kind(half, frozenset({Code.COVERAGE})),

@@ -14,12 +14,16 @@ from gate_slides import SLIDES
 
 from pipeline.errors import Code
 from pipeline.quality import GATES, Gates, findings_of
+from pipeline.quality.local import PartMeasures
+from pipeline.quality.measures import Measures
+from pipeline.quality.part_gates import EVEN, usual_stretch
 from pipeline.quality.usual import Usual, part_group
 from pipeline.types import Array, Verdict
 
 MARGIN = 1.1
 """For faces of families that were not seen."""
-LEAST_GAIN = 0.02
+LEAST = Usual(0.8, 0.2, 0.06, 2.5, 1.5, 1.5)
+"""Less than this is nothing to look at, however seldom it was reached."""
 TAIL = 2.7
 """Times the distance from the median to the ninth decile: one in three thousand of a normal tail
 is beyond."""
@@ -152,7 +156,7 @@ def tuned(rows: Sequence[Row], bias: dict[tuple[str, str], Array], bare: bool) -
         for part, m in measures.parts.items():
             own = values.setdefault(part_group(part), {name: {} for name in Usual._fields})
             for name in Usual._fields:
-                value = 1 - m.likeness if name == "unlikeness" else getattr(m, name)
+                value = in_units(measures, m, name)
                 if math.isfinite(value):
                     own[name].setdefault(row.family, []).append(value)
     return {
@@ -166,17 +170,21 @@ def written(usual: Mapping[str, Usual]) -> str:
     return "\n".join(lines).replace("inf", "math.inf")
 
 
+def in_units(measures: Measures, part: PartMeasures, name: str) -> float:
+    """A field of `Usual`, measured."""
+    if name == "unlikeness":
+        return 1 - part.likeness
+    value: float = getattr(part, name)
+    return value / (EVEN + usual_stretch(measures)) if name == "stretch" else value
+
+
 def edge(name: str, families: Mapping[str, list[float]]) -> float:
-    """What almost no good result goes beyond: the farthest that was seen, or as far as a tail goes
-    on that leaves out one in some thousands where few were seen."""
+    """What almost no good result goes beyond: a tail, of the family that reaches farthest; of real
+    scans, which are few, the farthest that was seen."""
     found = []
     for family, values in families.items():
         x = np.array(values)
-        if family == "real":
-            found.append(float(x.max()))
-            continue
         median, upper = np.quantile(x, [0.5, 0.9])
-        found.append(max(float(x.max()), float(median + TAIL * (upper - median))))
-    if not found:
-        return math.inf
-    return round(MARGIN * max(*found, LEAST_GAIN), 3)
+        tail = float(median + TAIL * (upper - median))
+        found.append(float(x.max()) if family == "real" else tail)
+    return round(max(getattr(LEAST, name), MARGIN * max(found)), 3) if found else math.inf
