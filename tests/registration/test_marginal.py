@@ -80,7 +80,7 @@ def numbers(template: Template, modes: int) -> Array:
 
 
 def of_people(residual: ResidualBasis) -> Tensor:
-    """(3K,) precision of the residual's coefficients, whatever amplitude a scan was found to have."""
+    """(3K,) precision of the residual, whatever amplitude a scan was found to have."""
     return (1 / (residual.small + START_MM**2 * residual.large)).repeat(3)
 
 
