@@ -22,15 +22,18 @@ from pipeline.registration.template import Template
 
 
 class Calibration(NamedTuple):
-    """Standard deviation s to mean length of the error: sqrt(floor² + (scale s^power)²), mm."""
+    """Standard deviation s, and amplitude a of the residual's large field, to mean length of the
+    error: sqrt(floor² + (scale s^power)² + (family a)²), mm."""
 
     floor: float
     scale: float
     power: float
+    family: float
+    """What a face unlike the template's family is off besides, as a share of how unlike it is."""
 
 
-CALIBRATION = Calibration(0.602, 0.271, 1.454)
-BARE_CALIBRATION = Calibration(0.300, 2.554, 1.009)
+CALIBRATION = Calibration(0.501, 0.362, 1.280, 0.161)
+BARE_CALIBRATION = Calibration(0.300, 0.320, 1.604, 0.232)
 """Of a bare template, which knows nothing of where a mouth opens."""
 UNKNOWN_MM = 1000.0
 """No expectation is larger: what a result that failed is given."""
@@ -42,13 +45,14 @@ def expected_error(system: System) -> Tensor:
     Each scan counts alone: what others of the same person add is not credited.
     """
     calibration = CALIBRATION if system.equations.template.has_basis else BARE_CALIBRATION
-    return calibrated(standard_deviation(system), calibration)
+    return calibrated(standard_deviation(system), system.fit.amplitude_mm, calibration)
 
 
-def calibrated(std: Tensor, calibration: Calibration) -> Tensor:
-    """Standard deviations in mm -> expected errors, at most UNKNOWN_MM."""
-    free = calibration.scale * std**calibration.power
-    return (free.square() + calibration.floor**2).sqrt().clamp_max(UNKNOWN_MM)
+def calibrated(std: Tensor, amplitude_mm: Tensor, calibration: Calibration) -> Tensor:
+    """Standard deviations (B,V), amplitudes (B,), mm -> expected errors, at most UNKNOWN_MM."""
+    floor, scale, power, family = calibration
+    always = floor**2 + (family * amplitude_mm[:, None]).square()
+    return ((scale * std**power).square() + always).sqrt().clamp_max(UNKNOWN_MM)
 
 
 def error_of_people(template: Template, modes: int) -> Tensor:

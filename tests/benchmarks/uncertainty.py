@@ -1,22 +1,28 @@
 """Is the expected error calibrated? Predicted against true error, by deciles of the predicted one.
 
 python tests/benchmarks/uncertainty.py [--quick] [--json] [--plot FILE] [--bare | --both]
-    [--cases NAMES] [--seeds FIRST] [--fit] [--shared-data DIR]
-`--fit` fits `pipeline.registration.uncertainty.Calibration` instead; to be done on seeds that the
-benchmark does not use (`--fit --seeds 5000`). Lengths in millimetres.
+    [--family ict|second|all] [--cases NAMES] [--seeds FIRST] [--fit] [--shared-data DIR]
+Faces are of the ICT model and of the second family, which no basis explains. `--fit` fits
+`pipeline.registration.uncertainty.Calibration` instead, by the regions of both; to be done on seeds
+that the benchmark does not use (`--fit --seeds 5000`). Lengths in millimetres.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import second_family
 import torch
+from cases import Case
+from family_measures import regions_of
 from ict_cases import CASES, IctModel, make_case
 from measures import region
 from open_models import MODELS, add_shared_data, open_model
@@ -24,44 +30,45 @@ from peers import landmark_start
 from PIL import Image, ImageDraw
 from registration import QUICK, REAL, named
 from scipy.optimize import least_squares
+from second_head import MeanHead
 
-from pipeline.registration import register
-from pipeline.registration.uncertainty import (
-    BARE_CALIBRATION,
-    CALIBRATION,
-    Calibration,
-    calibrated,
-)
+from pipeline.flame.model import FlameModel
+from pipeline.registration import methods, register
+from pipeline.registration.equations import System
+from pipeline.registration.uncertainty import Calibration, calibrated, standard_deviation
 from pipeline.types import Array
 
 GROUPS = ("face, data", "head, data", "face, no data", "head, no data")
 COLOURS = ((178, 24, 43), (239, 138, 98), (33, 102, 172), (103, 169, 207))
-DECILES, FIT_BINS = 10, 20
+DECILES, FIT_BINS, LEAST_VERTICES = 10, 6, 200
 LEAST_FLOOR_MM = 0.3
 """Of a fit: no vertex is known better."""
 
 
 class Pairs(NamedTuple):
-    """Expected and true error of the vertices of a group, over all cases."""
+    """Expected and true error of the vertices of a group, over all cases, and what the expected one
+    was made of: standard deviation, and the amplitude of the scan's residual."""
 
     expected: Array
     true: Array
+    std: Array
+    amplitude: Array
 
     def bins(self, count: int) -> list[Pairs]:
         order = np.argsort(self.expected, kind="stable")
-        parts = np.array_split(order, count)
-        return [Pairs(self.expected[p], self.true[p]) for p in parts if len(p)]
+        return [Pairs(*(x[p] for x in self)) for p in np.array_split(order, count) if len(p)]
 
 
 def main() -> None:
     arguments = parsed()
     torch.set_num_threads(1)
-    names = [n for n in QUICK if n != REAL] if arguments.quick else named(arguments.cases, CASES)
+    cases = chosen_cases(arguments)
     chosen = list(MODELS) if arguments.both else ["bare" if arguments.bare else "flame_ict"]
-    found = {m: measured(m, names, arguments.seeds, arguments.shared_data) for m in chosen}
+    groups_of = by_region if arguments.fit else by_data
+    found = {m: measured(m, cases, arguments.shared_data, groups_of) for m in chosen}
     if arguments.fit:
         for name, groups in found.items():
-            print(name, fitted(groups, BARE_CALIBRATION if name == "bare" else CALIBRATION))
+            print(name, fitted(groups))
         return
     rows = [row for name, groups in found.items() for row in rows_of(name, groups)]
     if arguments.plot:
@@ -85,35 +92,94 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, help="PNG of the deciles")
     parser.add_argument("--bare", action="store_true", help="the template mesh without a basis")
     parser.add_argument("--both", action="store_true", help="the model, then the bare template")
-    parser.add_argument("--cases", default="all", help="names of cases, separated by commas")
+    parser.add_argument(
+        "--family", choices=["ict", "second", "all"], default="ict", help="of faces"
+    )
+    parser.add_argument("--cases", default="all", help="names of ICT's cases, separated by commas")
     parser.add_argument("--seeds", type=int, help="the first case's, then counted up; own if none")
     parser.add_argument("--fit", action="store_true", help="print the constants that fit best")
     add_shared_data(parser)
     return parser.parse_args()
 
 
-def measured(name: str, cases: list[str], seeds: int | None, data: Path) -> dict[str, Pairs]:
+def chosen_cases(arguments: argparse.Namespace) -> list[Case]:
+    """The cases of a family, or of both; `--seeds` counts up from the first's."""
+    data, first = arguments.shared_data, arguments.seeds
+    names = [n for n in QUICK if n != REAL] if arguments.quick else named(arguments.cases, CASES)
+    cases: list[Case] = []
+    seeds = itertools.repeat(None) if first is None else itertools.count(first)
+    if arguments.family != "second":
+        ict = IctModel.load(data)
+        cases += [make_case(ict, name, seed) for name, seed in zip(names, seeds, strict=False)]
+    if arguments.family != "ict":
+        head = MeanHead.load(data)
+        standard = list(second_family.STANDARD)[: 3 if arguments.quick else None]
+        cases += [
+            second_family.make_case(head, name, seed)
+            for name, seed in zip(standard, seeds, strict=False)
+        ]
+    return cases
+
+
+def by_data(model: FlameModel, case: Case) -> dict[str, Array]:
+    """(V,) bool of each of GROUPS."""
+    face, unseen = region(model, "face"), case.known & ~case.supported
+    data = case.supported & case.known
+    return dict(zip(GROUPS, (data & face, data, unseen & face, unseen), strict=True))
+
+
+def by_region(model: FlameModel, case: Case) -> dict[str, Array]:
+    """(V,) bool of each region with data and without, of each family apart."""
+    family = case.scan.scan_id.split(":")[0]
+    result = {}
+    for name, flags in regions_of(model).items():
+        result[f"{family} {name}, data"] = flags & case.known & case.supported
+        result[f"{family} {name}, no data"] = flags & case.known & ~case.supported
+    return result
+
+
+def measured(
+    name: str,
+    cases: list[Case],
+    data: Path,
+    groups_of: Callable[[FlameModel, Case], dict[str, Array]],
+) -> dict[str, Pairs]:
     """Every group's vertices; registrations that failed claim nothing and are left out."""
     model = open_model(data, name)
-    ict = IctModel.load(data)
-    face = region(model, "face")
-    parts: dict[str, list[Pairs]] = {group: [] for group in GROUPS}
-    for i, case_name in enumerate(cases):
-        case = make_case(ict, case_name, None if seeds is None else seeds + i)
+    parts: dict[str, list[Pairs]] = {}
+    for case in cases:
         start = None if case.start_error is None else landmark_start(model, case)
-        result = register([case.scan], model, starts=[start])[0]
+        with recorded() as systems:
+            result = register([case.scan], model, starts=[start])[0]
         if result.status == "failed":
-            print(f"{name}, {case_name}: failed, {result.reason}", file=sys.stderr)
+            print(f"{name}, {case.name}: failed, {result.reason}", file=sys.stderr)
             continue
+        std, amplitude = systems[-1]
         true = np.linalg.norm(result.vertices_mm - case.truth_mm, axis=1)
-        for group in GROUPS:
-            at = case.supported if group.endswith(", data") else case.known & ~case.supported
-            at = at & face if group.startswith("face") else at
-            parts[group].append(Pairs(result.expected_error_mm[at].astype(float), true[at]))
+        every = (result.expected_error_mm.astype(float), true, std, np.full(len(std), amplitude))
+        for group, at in groups_of(model, case).items():
+            parts.setdefault(group, []).append(Pairs(*(x[at] for x in every)))
     return {
         group: Pairs(*(np.concatenate(values) for values in zip(*some, strict=True)))
         for group, some in parts.items()
     }
+
+
+@contextmanager
+def recorded() -> Iterator[list[tuple[Array, float]]]:
+    """Standard deviations (V,) and amplitude of each system that an error is expected of."""
+    systems: list[tuple[Array, float]] = []
+    expected_error = methods.expected_error
+
+    def recording(system: System) -> torch.Tensor:
+        systems.append((standard_deviation(system)[0].numpy(), float(system.fit.amplitude_mm[0])))
+        return expected_error(system)
+
+    methods.expected_error = recording
+    try:
+        yield systems
+    finally:
+        methods.expected_error = expected_error
 
 
 def rows_of(model: str, groups: Mapping[str, Pairs]) -> list[dict[str, object]]:
@@ -137,23 +203,28 @@ def rows_of(model: str, groups: Mapping[str, Pairs]) -> list[dict[str, object]]:
     return rows
 
 
-def fitted(groups: Mapping[str, Pairs], now: Calibration) -> Calibration:
-    """Least squares of log(true / expected) over bins; every group counts the same."""
-    bins = []
-    for pairs in groups.values():
-        # back to the standard deviation, which the calibration in use is strictly rising in
-        free = np.sqrt(np.maximum(pairs.expected**2 - now.floor**2, 1e-8))
-        bins += Pairs((free / now.scale) ** (1 / now.power), pairs.true).bins(FIT_BINS)
+def fitted(groups: Mapping[str, Pairs]) -> Calibration:
+    """Robust least squares of log(true / expected) over bins; places without data count half."""
+    bins = [
+        (part, 0.5 if group.endswith("no data") else 1.0)
+        for group, pairs in groups.items()
+        if len(pairs.true) >= LEAST_VERTICES and not group.endswith("neck, no data")
+        for part in pairs.bins(FIT_BINS)
+    ]
 
     def of(x: Array) -> Calibration:
-        return Calibration(LEAST_FLOOR_MM + np.exp(x[0]), np.exp(x[1]), x[2])
+        return Calibration(LEAST_FLOOR_MM + np.exp(x[0]), np.exp(x[1]), x[2], abs(x[3]))
 
     def misfit(x: Array) -> Array:
-        said = [calibrated(torch.from_numpy(std), of(x)).mean().item() for std, _ in bins]
-        return np.log(np.array([true.mean() for _, true in bins]) / said)
+        calibration, misfits = of(x), []
+        for part, weight in bins:
+            std, amplitude = torch.from_numpy(part.std)[:, None], torch.from_numpy(part.amplitude)
+            said = calibrated(std, amplitude, calibration).mean().item()
+            misfits.append(weight * np.log(part.true.mean() / said))
+        return np.array(misfits)
 
-    best = least_squares(misfit, [-1.0, -1.0, 1.3])
-    print(f"root mean square of log(true / expected): {np.sqrt((best.fun**2).mean()):.3f}")
+    best = least_squares(misfit, [-1.0, -1.0, 1.3, 0.1], loss="soft_l1")
+    print(f"root mean square of log(true / expected): {np.sqrt((misfit(best.x) ** 2).mean()):.3f}")
     return Calibration(*(round(float(x), 3) for x in of(best.x)))
 
 
