@@ -106,7 +106,7 @@ def test_it_is_larger_where_the_scan_has_no_data(
     expected = result.expected_error_mm
     # a face of the model itself: one side tells much of the other
     assert expected[unseen].mean() > 1.25 * expected[seen].mean()
-    assert np.quantile(expected[seen], 0.5) < np.quantile(expected[unseen], 0.2)
+    assert 1.2 * np.median(expected[seen]) < np.median(expected[unseen])
 
 
 def test_it_is_calibrated_within_a_factor(
