@@ -140,9 +140,13 @@ def summary_markdown(
         for who, size in report["memory_bytes"].items()
         if size
     ]
+    landmarks = [
+        {name.replace("_", " "): cell(value) for name, value in row.items()}
+        for row in summary.get("landmarks", ())
+    ]
     found = {"store": summary["store"] or "nothing was published", **links}
     places = "\n".join(f"- {escaped(name)}: {place(where)}" for name, where in found.items())
-    tables = [markdown_table(rows) for rows in (figures, phases, stages, memory) if rows]
+    tables = [markdown_table(rows) for rows in (figures, landmarks, phases, stages, memory) if rows]
     return "\n\n".join(["# Build", places, *tables])
 
 

@@ -36,7 +36,8 @@ from pipeline.config import BuildConfig
 from pipeline.errors import Code, FacefoldError, MachineError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.ledger import Result, open_ledger, record, record_seconds
-from pipeline.plan import Plan, batches, ledger_path
+from pipeline.plan import Plan, Source, batches, ledger_path
+from pipeline.source_calibration import calibration_of
 from pipeline.stages import Recipe
 from pipeline.types import Refusal
 
@@ -126,10 +127,22 @@ def _batches(
     model_file = share(shared, "model", model)
     for works in batches(plan.todo, config.batch, _slots(config, there)):
         source = plan.by_id[works[0].record.source]
-        recipe = Recipe(source.registry, source.options, plan.gates, config.work, config.keep_scans)
+        recipe = recipe_of(source, plan, config)
         path = share(shared, f"recipe_{source.registry.id}", recipe)
         boxes = shared / "boxes"
         yield Batch(tuple(works), path, model_file, boxes, all_code(), config.scan_seconds)
+
+
+def recipe_of(source: Source, plan: Plan, config: BuildConfig) -> Recipe:
+    known = {scheme: calibration_of(result) for scheme, result in source.calibrations.items()}
+    return Recipe(
+        source.registry,
+        source.options,
+        plan.gates,
+        config.work,
+        config.keep_scans,
+        calibrations=known,
+    )
 
 
 def _submit(client: Client, batch: Batch, config: BuildConfig, there: Workers) -> Future:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.artifacts import progress_artifact, publish_artifacts
 from flows.batches import run_batches, scheduler_gone
+from flows.calibrating import calibrate
 from flows.cluster import workers
 from flows.console import note
 from flows.planning import Planned, judge_build, only_build, plan_build, summary_of
@@ -30,7 +32,7 @@ from pipeline.config import BuildConfig, load_build
 from pipeline.errors import FacefoldError
 from pipeline.estimate import full_disk_named
 from pipeline.flame.model import FlameModel
-from pipeline.plan import Plan
+from pipeline.plan import Plan, calibrated
 from pipeline.store import ModelTag, link_shards, prune, publish, push
 from pipeline.store.locks import removed_on_fault
 from pipeline.store.topology import Topology
@@ -45,17 +47,22 @@ SHARD_TASKS: Any = ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE)
 
 @flow(name="build", persist_result=False, task_runner=SHARD_TASKS)
 def build(
-    config: Path, overrides: Sequence[str] = (), dask: str | None = None, retry: bool = False
+    config: Path,
+    overrides: Sequence[str] = (),
+    dask: str | None = None,
+    retry: bool = False,
+    recalibrate: bool = False,
 ) -> dict[str, Any]:
     """Folds the sources of a build file into its store; returns what `--json` prints.
 
     `overrides` replace fields of the file (`workers=4`); `dask` is the address of a scheduler;
-    with `retry`, scans that ended their worker are tried again.
+    with `retry`, scans that ended their worker are tried again; with `recalibrate`, it is estimated
+    anew where each source puts its landmarks.
     """
     loaded = load_build(config, overrides)
     full = full_disk_named(loaded.work, loaded.store_folder)
     with full, run_log(), only_build(loaded.work), watched() as seen:
-        planned = step("plan", lambda: plan_build(loaded, dask, retry, seen))
+        planned = step("plan", lambda: plan_build(loaded, dask, retry, recalibrate, seen))
         return carry_out(planned, seen)
 
 
@@ -83,11 +90,14 @@ def so_far(seen: Watch) -> str:
 
 def carry_out(planned: Planned, seen: Watch) -> dict[str, Any]:
     """Computes what is to be computed, publishes what has changed."""
-    config, model, plan = planned.config, planned.model, planned.plan
-    seen.found(counts(plan))
-    outcomes = dict(plan.known)
+    config, model = planned.config, planned.model
     with ExitStack() as stack:
         client = cache(lambda: stack.enter_context(workers(config, planned.dask)))
+        if planned.plan.samples:
+            planned = calibrated_first(planned, client, seen)
+        plan = planned.plan
+        seen.found(counts(plan))
+        outcomes = dict(plan.known)
         if plan.todo:
             seen.phase("registering", len(plan.todo))
             outcomes |= step(
@@ -109,6 +119,13 @@ def carry_out(planned: Planned, seen: Watch) -> dict[str, Any]:
     publish_artifacts(summary, report)
     log_summary(summary, report)
     return summary
+
+
+def calibrated_first(planned: Planned, client: Callable[[], Client], seen: Watch) -> Planned:
+    """The plan with its final keys, once its samples have been registered."""
+    config, model, plan = planned.config, planned.model, planned.plan
+    step("calibrate landmarks", lambda: calibrate(plan, config, model, client, seen))
+    return replace(planned, plan=calibrated(plan, config, model, planned.retry))
 
 
 def step(name: str, run: Callable[[], T]) -> T:

@@ -106,6 +106,14 @@ def build(
         bool,
         typer.Option("--retry", help="Try scans again that ended their worker or took too long."),
     ] = False,
+    recalibrate: Annotated[
+        bool,
+        typer.Option(
+            "--recalibrate",
+            help="Estimate anew where each source puts its landmarks, from the scans it has now; "
+            "where that changes, its scans are registered again.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Rebuild the unified dataset of a build file; what did not change is not computed again."""
@@ -117,12 +125,12 @@ def build(
         from flows.dry_run import dry_run as describe
         from flows.dry_run import dry_run_report
 
-        told = describe(loaded, retry)
+        told = describe(loaded, retry, recalibrate)
         show(told) if as_json else dry_run_report(told)
         return
     from flows.console import summary_table
 
-    summary = run_build(loaded, config, given, dask, retry)
+    summary = run_build(loaded, config, given, dask, retry, recalibrate)
     if as_json:
         show(summary)
     else:
@@ -130,7 +138,12 @@ def build(
 
 
 def run_build(
-    loaded: BuildConfig, file: Path, overrides: tuple[str, ...], dask: str | None, retry: bool
+    loaded: BuildConfig,
+    file: Path,
+    overrides: tuple[str, ...],
+    dask: str | None,
+    retry: bool,
+    recalibrate: bool,
 ) -> dict[str, Any]:
     """As a flow; without one where nothing has changed and no Prefect server is there to tell."""
     from flows.local_prefect import use_local_prefect
@@ -143,10 +156,10 @@ def run_build(
             use_local_prefect(loaded.work / "prefect")
             from flows.build import build as build_flow
 
-            return build_flow(file, overrides, dask, retry)
+            return build_flow(file, overrides, dask, retry, recalibrate)
         running.enter_context(only_build(loaded.work))
         running.enter_context(stopped_at_once(lambda: "before the first scan"))
-        planned = plan_build(loaded, dask, retry)
+        planned = plan_build(loaded, dask, retry, recalibrate)
         if (summary := unchanged(planned)) is not None:
             return summary
         take_children_along()

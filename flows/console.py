@@ -138,15 +138,31 @@ def _lines(values: Mapping[str, Any], depth: int) -> None:
             plain(f"{indent}{name}: {cell(value) if value != [] else 'none'}")
 
 
+TOLD_APART = ("sources", "landmarks", "quarantine", "spent")
+"""Parts of a build's summary that are no plain figures; the last is for `time_report`."""
+
+
 def summary_table(summary: Mapping[str, Any]) -> None:
     """What a build did: one line a source, then the totals."""
     if summary["sources"]:
         out.print(rows_table("Sources", summary["sources"]))
+    if summary.get("landmarks"):
+        out.print(rows_table("Landmarks", summary["landmarks"]))
     for row in summary["quarantine"]:
         plain(f"quarantined {row['scan_id']} at {row['stage']}: {row['reason']}")
     for name, value in summary.items():
-        if name not in ("sources", "quarantine", "spent"):  # the last is for `time_report`
+        if name not in (
+            "sources",
+            "landmarks",
+            "quarantine",
+            "spent",
+        ):  # the last is for `time_report`
             plain(f"{name}: {cell(value)}")
+
+
+def calibrated(report: Mapping[str, Any]) -> bool:
+    """Whether the landmarks of a registered file were."""
+    return bool(report.get("landmark_calibration"))
 
 
 def registration_table(reports: Sequence[Mapping[str, Any]]) -> None:
@@ -167,6 +183,11 @@ def registration_table(reports: Sequence[Mapping[str, Any]]) -> None:
             ],
         )
     )
+    found = {r["landmark_scheme"]: r["landmark_calibration"] for r in reports if calibrated(r)}
+    for scheme, known in found.items():
+        plain(f"landmarks of {scheme} calibrated from {known['scans']} scans")
+        if known["odd"]:
+            warn(f"{scheme}: further off than definitions allow: {', '.join(known['odd'])}")
     if folders := sorted({str(Path(r["mesh"]).parent) for r in reports if r["mesh"]}):
         plain(f"meshes in {', '.join(folders)}: from the scan to the mesh, in millimetres")
 

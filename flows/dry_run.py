@@ -24,11 +24,11 @@ SAID = 20
 """Quarantined files that are listed one by one."""
 
 
-def dry_run(config: BuildConfig, retry: bool = False) -> dict[str, Any]:
+def dry_run(config: BuildConfig, retry: bool = False, recalibrate: bool = False) -> dict[str, Any]:
     """What `--dry-run --json` prints."""
     model = load_model(config.model, config.embedding)
     check_model(config.store_folder, ModelTag.of(model))
-    plan = make_plan(config, model, retry)
+    plan = make_plan(config, model, retry, recalibrate)
     with open_ledger(ledger_path(config)) as ledger:
         expected = estimate(plan, config, model, mean_seconds(ledger))
     leaving = removed(plan, config)

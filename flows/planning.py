@@ -32,6 +32,7 @@ from pipeline.estimate import check_space
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.plan import Plan, make_plan
+from pipeline.source_calibration import told_of
 from pipeline.stages import torch_device
 from pipeline.store import ModelTag, check_model
 from pipeline.store.locks import lock
@@ -47,6 +48,7 @@ class Planned:
     dask: str | None
     started: float
     """By time.monotonic()."""
+    retry: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,11 @@ def only_build(work: Path) -> Iterator[None]:
 
 
 def plan_build(
-    config: BuildConfig, dask: str | None = None, retry: bool = False, seen: Watch | None = None
+    config: BuildConfig,
+    dask: str | None = None,
+    retry: bool = False,
+    recalibrate: bool = False,
+    seen: Watch | None = None,
 ) -> Planned:
     """Everything that can go wrong before the first scan is opened goes wrong here."""
     started = time.monotonic()
@@ -92,11 +98,11 @@ def plan_build(
     check_model(config.store_folder, ModelTag.of(model))
     if seen is not None:
         seen.phase("reading the sources")
-    plan = make_plan(config, model, retry)
+    plan = make_plan(config, model, retry, recalibrate)
     note(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
     if plan.todo:
         check_space(plan, config, model)
-    return Planned(config, model, plan, dask, started)
+    return Planned(config, model, plan, dask, started, retry)
 
 
 def judge_build(planned: Planned, outcomes: Outcomes) -> Judged:
@@ -110,7 +116,7 @@ def judge_build(planned: Planned, outcomes: Outcomes) -> Judged:
 
 def unchanged(planned: Planned) -> dict[str, Any] | None:
     """The summary of a build with nothing to do; None where there is something."""
-    if planned.plan.todo or planned.config.store_url:
+    if planned.plan.todo or planned.plan.samples or planned.config.store_url:
         return None
     judged = judge_build(planned, planned.plan.known)
     if judged.version is None:
@@ -125,6 +131,11 @@ def summary_of(
     return {
         "store": place,
         **summarise(planned.plan, quarantine),
+        "landmarks": [
+            told_of(result, planned.model, len(source.marked[scheme]))
+            for source in planned.plan.sources
+            for scheme, result in source.calibrations.items()
+        ],
         "recomputed": len(planned.plan.todo),
         "reused": len(planned.plan.known),
         "seconds": round(time.monotonic() - planned.started, 2),

@@ -20,7 +20,9 @@ from pipeline.code_keys import LIBRARIES, all_code
 from pipeline.errors import Code, MachineError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.ledger import Result
+from pipeline.registration.landmark_offsets import Observed
 from pipeline.registration.template import prepare_template
+from pipeline.source_calibration import observe_scan
 from pipeline.stage_files import scan_path
 from pipeline.stages import (
     Recipe,
@@ -136,6 +138,21 @@ def process_batch(batch: Batch) -> Finished:
             batch, [work], finished, lambda works: process(works, recipe, model, finished.spent)
         )
     return finished
+
+
+def observe_batch(batch: Batch, scheme: str) -> dict[str, Observed]:
+    """What the scans of a sample tell of the landmarks of a scheme, by scan id."""
+    recipe, model = opened(batch)
+    prepare(replace(recipe, device="cpu"), model)
+    told: dict[str, Observed] = {}
+    finished = Finished()
+    for work in at_hand(batch, recipe, finished):
+        found = guarded(
+            batch, [work], finished, lambda works: observe_scan(works[0], scheme, recipe, model)
+        )
+        if found:
+            told[work.record.scan_id] = found[0]
+    return told
 
 
 def read_batch(batch: Batch) -> Read:

@@ -311,6 +311,9 @@ def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str,
                 "version": s.registry.version,
                 "registry": s.registry.model_dump(mode="json"),
                 "options": asdict(s.options),
+                "landmark_calibrations": [
+                    dict(result.summary) for _, result in sorted(s.calibrations.items())
+                ],
                 "scans": len(s.catalogue.records),
                 "content": digest_of(sorted(r.content_hash for r in s.catalogue.records)),
             }

@@ -27,6 +27,10 @@ ENTRIES: Mapping[str, tuple[Use, ...]] = MappingProxyType(
         "read": (Use("pipeline.stages", "read"),),
         "register": (Use("pipeline.stages", "registered"),),
         "judge": (Use("pipeline.stages", "judge"),),
+        "calibrate": (
+            Use("pipeline.source_calibration", "observe_scan"),
+            Use("pipeline.source_calibration", "result_of"),
+        ),
         "assemble": (
             Use("pipeline.assembly", "assemble"),
             Use("pipeline.assembly", "shard_arrays"),
@@ -34,8 +38,9 @@ ENTRIES: Mapping[str, tuple[Use, ...]] = MappingProxyType(
         ),
     }
 )
-"""The stages of a scan, and `assemble`, which makes the tables of a version of all their results;
-each with the functions, and the classes of their arguments, that it starts from."""
+"""The stages of a scan; `calibrate`, which finds where a source puts its landmarks; `assemble`,
+which makes the tables of a version of all results. Each with the functions, and the classes of
+their arguments, that it starts from."""
 
 BY_NAME = frozenset(
     {
@@ -46,6 +51,7 @@ BY_NAME = frozenset(
         "pipeline.registry.sections",
         "pipeline.registry.tables",
         "pipeline.registry.transforms",
+        "pipeline.source_calibration",
         "pipeline.stage_files",
         "pipeline.stages",
         "pipeline.store.layout",

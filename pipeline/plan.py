@@ -6,10 +6,11 @@ import gc
 import hashlib
 import os
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 
@@ -17,12 +18,14 @@ from pipeline.catalogue import Catalogue, catalogue
 from pipeline.code_keys import read_code, stage_code
 from pipeline.config import BuildConfig
 from pipeline.flame.model import FlameModel
-from pipeline.ledger import digest_of, open_ledger, outcomes, record, recorded
+from pipeline.ledger import Result, digest_of, open_ledger, outcomes, record, recorded
 from pipeline.quality import Gates, gates_from
 from pipeline.registration import RegistrationOptions, options_from
 from pipeline.registry import SourceRegistry, load_registry
+from pipeline.source_calibration import Sample, sample_of
 from pipeline.stage_files import SUFFIX, result_path, scan_path
 from pipeline.stages import Keys, Work
+from pipeline.types import ScanRecord
 
 SHAPING_FIELDS = {"format", "reader", "unit", "axes", "landmarks"}
 SHAPING_LIMITS = {"outer_eye_mm", "extent_mm", "turn_deg"}
@@ -40,6 +43,23 @@ class Source:
     registry: SourceRegistry
     catalogue: Catalogue
     options: RegistrationOptions
+    calibrations: Mapping[str, Result] = field(default_factory=dict)
+    """Landmark scheme -> the recorded calibration of the source's landmarks, as far as known."""
+
+    @cached_property
+    def marked(self) -> Mapping[str, Sequence[ScanRecord]]:
+        """Landmark scheme -> the scans with a landmark file of it."""
+        scheme = cache(self.scheme_under)
+        found: dict[str, list[ScanRecord]] = defaultdict(list)
+        for scan in self.catalogue.records:
+            if scan.landmark_path is not None and (name := scheme(scan.rule)):
+                found[name].append(scan)
+        return found
+
+    def scheme_under(self, rule: int | None) -> str:
+        """The landmark scheme where the rule holds, "" where there are no landmarks."""
+        marks = self.registry.under(rule).landmarks
+        return marks.scheme if marks else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +74,8 @@ class Plan:
     "" where it was kept."""
     started: Set[str] = frozenset()
     """Keys of earlier stages whose results lie there, of scans that are not known."""
+    samples: tuple[Sample, ...] = ()
+    """What has to be calibrated first: the keys of the samples' sources are not yet final."""
 
     @cached_property
     def todo(self) -> list[Work]:
@@ -88,20 +110,46 @@ def _collector_paused() -> Iterator[None]:
 
 
 @_collector_paused()
-def make_plan(config: BuildConfig, model: FlameModel, retry: bool = False) -> Plan:
+def make_plan(
+    config: BuildConfig, model: FlameModel, retry: bool = False, recalibrate: bool = False
+) -> Plan:
     """Lists and hashes the files of all sources and looks their results up in the ledger.
 
-    With `retry`, scans that ended their worker or took too long are to be tried again.
+    With `retry`, scans that ended their worker or took too long are to be tried again; with
+    `recalibrate`, landmarks are to be calibrated anew.
     """
-    gates = gates_from(config.quality)
     sources = []
     for entry in config.sources:
         registry = load_registry(entry.registry)
         options = options_from({**config.registration, **registry.registering})
         files = catalogue(registry, entry.root, hash_cache=config.work / "hashes.sqlite")
         sources.append(Source(registry, files, options))
-    works = tuple(work for source in sources for work in _works(source, gates, model))
+    return _plan_of(sources, config, model, retry, recalibrate)
+
+
+@_collector_paused()
+def calibrated(plan: Plan, config: BuildConfig, model: FlameModel, retry: bool = False) -> Plan:
+    """The plan again, now that what its samples asked for is in the ledger."""
+    return _plan_of(plan.sources, config, model, retry, recalibrate=False)
+
+
+def _plan_of(
+    sources: Sequence[Source],
+    config: BuildConfig,
+    model: FlameModel,
+    retry: bool,
+    recalibrate: bool,
+) -> Plan:
+    gates = gates_from(config.quality)
+    keys = {source.registry.id: _calibration_keys(source, model) for source in sources}
     with open_ledger(ledger_path(config)) as ledger:
+        asked = [key for own in keys.values() for key in own.values()]
+        there = {} if recalibrate else recorded(ledger, asked)
+        sources = tuple(_calibrated(source, keys[source.registry.id], there) for source in sources)
+        works = tuple(work for source in sources for work in _works(source, gates, model))
+        samples = tuple(
+            sample for s in sources for sample in _samples(s, works, keys[s.registry.id])
+        )
         found = outcomes(ledger, [work.keys.judge for work in works])
         if retry:
             found = {key: stage for key, stage in found.items() if stage != "worker"}
@@ -114,7 +162,35 @@ def make_plan(config: BuildConfig, model: FlameModel, retry: bool = False) -> Pl
         }
         todo = [work for work in works if work.keys.judge not in known]
         started = _started(config, ledger, todo, known, arrays)
-    return Plan(tuple(sources), works, gates, known, started)
+    return Plan(sources, works, gates, known, started, samples)
+
+
+def _calibration_keys(source: Source, model: FlameModel) -> dict[str, str]:
+    """Landmark scheme -> the key of its calibration, which covers how the source's scans are read
+    and registered, and none of the scans."""
+    found = {}
+    rules = (None, *range(len(source.registry.rules)))
+    for scheme in source.marked if model.landmarks is not None else ():
+        ruled = source.registry.under(next(r for r in rules if source.scheme_under(r) == scheme))
+        assert ruled.landmarks is not None  # it has a scheme
+        reading = ruled.model_dump(mode="json", include=SHAPING_FIELDS)
+        code = read_code(ruled.format, (ruled.landmarks.format, scheme)), stage_code("calibrate")
+        options = asdict(source.options), model.contents_hash
+        found[scheme] = digest_of("calibration", ruled.id, reading, code, *options)
+    return found
+
+
+def _calibrated(source: Source, keys: Mapping[str, str], there: Mapping[str, Result]) -> Source:
+    known = {scheme: there[key] for scheme, key in keys.items() if key in there}
+    return replace(source, calibrations=known)
+
+
+def _samples(source: Source, works: Sequence[Work], keys: Mapping[str, str]) -> Iterator[Sample]:
+    """The sample of each scheme of the source that has no calibration."""
+    for scheme in [name for name in keys if name not in source.calibrations]:
+        chosen = {record.scan_id for record in sample_of(source.marked[scheme])}
+        sample = tuple(work for work in works if work.record.scan_id in chosen)
+        yield Sample(keys[scheme], source.registry.id, scheme, sample)
 
 
 def _lying(place: Callable[[Path, str], Path], work: Path) -> set[str]:
@@ -167,7 +243,13 @@ def batches(works: Sequence[Work], size: int, at_once: int = 1) -> Iterator[list
 def _works(source: Source, gates: Gates, model: FlameModel) -> Iterator[Work]:
     """The scans of a source with their keys, each of which covers the one before."""
     registry = source.registry
-    registering = digest_of(asdict(source.options), model.contents_hash, stage_code("register"))
+    plain = digest_of(asdict(source.options), model.contents_hash, stage_code("register"))
+    registering = {
+        scheme: digest_of(plain, found.summary["digest"])
+        for scheme, found in source.calibrations.items()
+        if found.summary["scans"]  # else what is known in general holds
+    }
+    scheme_under = cache(source.scheme_under)
     judging = digest_of(asdict(gates), stage_code("judge"))
     reading: dict[tuple[str, int | None], str] = {}
     for scan in source.catalogue.records:
@@ -180,8 +262,9 @@ def _works(source: Source, gates: Gates, model: FlameModel) -> Iterator[Work]:
             marks = ruled.landmarks
             code = read_code(ruled.format, (marks.format, marks.scheme) if marks else None)
             reading[kind] = digest_of(shaping, told, code)
+        scheme = "" if scan.landmark_path is None else scheme_under(scan.rule)
         read = _key(reading[kind], scan.scan_id, scan.content_hash, repr(scan.scale))
-        register = _beside(read, registering)
+        register = _beside(read, registering.get(scheme, plain))
         yield Work(scan, Keys(read, register, _beside(register, judging)))
 
 

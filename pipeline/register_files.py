@@ -7,7 +7,8 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ from pipeline.landmarks.schemes import OWN, SCHEMES, scheme_of, to_68
 from pipeline.normalise import FAR_MM, in_stage, normalise
 from pipeline.quality import DEFAULT_GATES
 from pipeline.registration import RegistrationOptions, register
+from pipeline.registration.calibration import LandmarkCalibration
+from pipeline.registration.landmark_offsets import MIN_SCANS
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Axes, Limits
 from pipeline.registry.naming import without_suffix
+from pipeline.source_calibration import MOST_SCANS, calibrations_of, odd_words, place_of
 from pipeline.stages import judged, torch_device
 from pipeline.types import Array, RawLandmarks, Refusal, Registration, Scan
 
@@ -78,9 +82,11 @@ def register_files(
     The mesh has the model's vertex order, in millimetres, in the scan's own frame and axes, in
     double precision where single loses some. A scan that fails gets a report that says why and no
     mesh. `axes` such as "up=+y,forward=+z", the limits of a face's size in millimetres and `scale`
-    are what a registry says of a source. Returns the reports, in order. Raises RegistrationError
-    for a wrong call: files of one stem, scans that their own meshes would overwrite, a landmark
-    pattern that names one file for several scans, an unknown scheme, axes or limits that are none.
+    are what a registry says of a source. From MIN_SCANS files with landmarks of one scheme on they
+    count as a source, whose landmarks are calibrated first. Returns the reports, in order. Raises
+    RegistrationError for a wrong call: files of one stem, scans that their own meshes would
+    overwrite, a landmark pattern that names one file for several scans, an unknown scheme, axes or
+    limits that are none.
     """
     out = Path(out)
     declared = Declared(unit, scheme, axes_from(axes), limits_from(outer_eye_mm, extent_mm), scale)
@@ -90,9 +96,11 @@ def register_files(
         options = replace(options, outer_eye_mm=outer_eye_mm)
     out.mkdir(parents=True, exist_ok=True)
     torch_name = torch_device(device)
+    known = _calibrations(requests, model, options)
     reports = []
     for start in range(0, len(requests), BATCH):
-        reports += _register_batch(requests[start : start + BATCH], model, options, torch_name)
+        batch = requests[start : start + BATCH]
+        reports += _register_batch(batch, model, options, torch_name, known)
     for request, report in zip(requests, reports, strict=True):
         vertices = report.pop("vertices")
         mesh_path = out / f"{request.stem}.ply"
@@ -150,8 +158,28 @@ def _landmark_path(scan: Path, pattern: str) -> Path:
     return path if path.is_file() or not beside.is_file() else beside
 
 
+def _calibrations(
+    requests: Sequence[Request], model: FlameModel, options: RegistrationOptions
+) -> dict[str, LandmarkCalibration]:
+    """Landmark scheme -> where the files' landmarks lie, from a sample of the files."""
+    marked = [request for request in requests if request.landmarks is not None]
+    if len(marked) < MIN_SCANS or model.landmarks is None:
+        return {}
+
+    def scans() -> Iterator[Scan]:
+        for request in sorted(marked, key=lambda r: place_of(r.stem))[:MOST_SCANS]:
+            with suppress(FacefoldError):  # told when it is registered
+                yield read_request(request, model)
+
+    return calibrations_of(scans(), options, model)
+
+
 def _register_batch(
-    requests: Sequence[Request], model: FlameModel, options: RegistrationOptions, device: str
+    requests: Sequence[Request],
+    model: FlameModel,
+    options: RegistrationOptions,
+    device: str,
+    known: Mapping[str, LandmarkCalibration],
 ) -> list[dict[str, Any]]:
     reports: list[dict[str, Any]] = []
     scans: list[tuple[dict[str, Any], Scan]] = []
@@ -170,16 +198,27 @@ def _register_batch(
             "unit_factor_mm": scan.unit_factor_mm,
             "unit_evidence": scan.unit_evidence,
             "landmark_scheme": scan.landmark_scheme,
+            "landmark_calibration": _told(known.get(scan.landmark_scheme or ""), model),
             "source_to_canonical": scan.source_to_canonical.tolist(),
             "left_out": dict(scan.left_out),
             "left_out_share": scan.left_out_share,
         }
         scans.append((report, scan))
-    registrations = register([scan for _, scan in scans], model, options, device)
+    calibrations = [known.get(scan.landmark_scheme or "") for _, scan in scans]
+    registrations = register(
+        [scan for _, scan in scans], model, options, device, calibrations=calibrations
+    )
     template = prepare_template(model, device, options.modes)
     for (report, scan), registration in zip(scans, registrations, strict=True):
         _judge(report, scan, registration, template, requests[0].declared)
     return reports
+
+
+def _told(calibration: LandmarkCalibration | None, model: FlameModel) -> dict[str, Any] | None:
+    """From how many scans, and which landmarks are further off than definitions allow."""
+    if calibration is None or model.landmarks is None:
+        return None
+    return {"scans": calibration.scans, "odd": list(odd_words(calibration, model.landmarks))}
 
 
 def _blank_report(request: Request, model: FlameModel) -> dict[str, Any]:
@@ -198,6 +237,7 @@ def _blank_report(request: Request, model: FlameModel) -> dict[str, Any]:
         "unit_factor_mm": None,
         "unit_evidence": "",
         "landmark_scheme": None,
+        "landmark_calibration": None,
         "source_to_canonical": None,
         "left_out": {},
         "left_out_share": 0.0,

@@ -22,7 +22,7 @@ from pipeline.registration.register import failed
 from pipeline.registration.template import Template
 from pipeline.store.layout import disk_faults_told, with_checksum
 from pipeline.store.packing import unpack_validity
-from pipeline.types import Array, Registration, Scan
+from pipeline.types import Array, MarginalInformation, Registration, Scan
 
 SUFFIX = ".arrays"
 FACTS = "facts"
@@ -43,6 +43,8 @@ REGISTRATION_FACTS = (
     *("scan_id", "model_digest", "iterations", "status", "reason", "code", "figures"),
     "landmark_error_mm",
 )
+MARGINAL_ARRAYS = {"marginal_mean": "mean", "marginal_triangle": "triangle"}
+"""Of a result's file -> of its `MarginalInformation`; they are no fields of the store's rows."""
 _DAMAGED = (OSError, StoreError, ValueError, KeyError, TypeError)
 
 
@@ -74,10 +76,12 @@ def load_scan(path: Path | str) -> Scan | None:
 
 
 def save_result(path: Path | str, row: Mapping[str, Array], registration: Registration) -> None:
-    """A registration's `row_fields` and `point_fields`; one that failed has none."""
+    """A registration's `row_fields` and `point_fields`, none if it failed, and its marginal."""
     path = Path(path)
     facts = {name: getattr(registration, name) for name in REGISTRATION_FACTS}
-    _save(path, row, facts, lasting=True)
+    marginal = registration.marginal
+    own = {name: getattr(marginal, field, None) for name, field in MARGINAL_ARRAYS.items()}
+    _save(path, {**row, **own}, facts, lasting=True)
 
 
 def load_registration(path: Path | str, template: Template) -> Registration | None:
@@ -94,9 +98,24 @@ def load_registration(path: Path | str, template: Template) -> Registration | No
             return failed(template, facts["scan_id"], fault)
         arrays: dict[str, Any] = {name: stored[name] for name in REGISTRATION_ARRAYS}
         validity = unpack_validity(stored["validity"], len(arrays["vertices_mm"]))
-        return Registration(validity=validity, **arrays, **facts)
+        marginal = _marginal(stored)
+        return Registration(validity=validity, marginal=marginal, **arrays, **facts)
     except _DAMAGED:
         return None
+
+
+def load_marginal(path: Path | str) -> MarginalInformation | None:
+    """What the registration of a result's file says of its person, None where it says nothing.
+
+    Raises FileNotFoundError where the file is missing, StoreError where it is damaged.
+    """
+    return _marginal(_load(Path(path))[0])
+
+
+def _marginal(stored: Mapping[str, Array]) -> MarginalInformation | None:
+    if not MARGINAL_ARRAYS.keys() <= stored.keys():
+        return None
+    return MarginalInformation(**{field: stored[name] for name, field in MARGINAL_ARRAYS.items()})
 
 
 def load_row(path: Path | str) -> dict[str, Array]:
@@ -104,8 +123,8 @@ def load_row(path: Path | str) -> dict[str, Array]:
 
     Raises FileNotFoundError where it is missing, StoreError where it is damaged.
     """
-    path = Path(path)
-    return _load(path)[0]
+    stored = _load(Path(path))[0]
+    return {name: array for name, array in stored.items() if name not in MARGINAL_ARRAYS}
 
 
 def _save(

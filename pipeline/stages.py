@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from pipeline.ledger import Result
 from pipeline.normalise import read_record
 from pipeline.quality import Gates, assess, gates_within, likely_instead, wrong_axes
 from pipeline.registration import RegistrationOptions, register
+from pipeline.registration.calibration import LandmarkCalibration
 from pipeline.registration.detected import with_detected_landmarks
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Axes, Limits, SourceRegistry
@@ -65,6 +66,8 @@ class Recipe:
     keep_scans: bool = True
     device: str = "cpu"
     """Where scans are registered: see `torch_device`."""
+    calibrations: Mapping[str, LandmarkCalibration] = field(default_factory=dict)
+    """Landmark scheme -> what is known of the source's landmarks."""
 
 
 class Spent:
@@ -148,7 +151,8 @@ def registered(
     found = [load_registration(path, template) for path in paths]
     todo = [i for i, registration in enumerate(found) if registration is None]
     scans = [readable[i][1] for i in todo]
-    made = register(scans, model, recipe.options, device) if scans else []
+    known = [recipe.calibrations.get(scan.landmark_scheme or "") for scan in scans]
+    made = register(scans, model, recipe.options, device, calibrations=known) if scans else []
     for i, registration in zip(todo, made, strict=True):
         found[i] = registration
         row = {}

@@ -281,6 +281,30 @@ class Scan(Frozen):
 
 
 @dataclass(frozen=True, eq=False)
+class MarginalInformation(Frozen):
+    """What one scan says of its person: the normal distribution of m numbers, which mean a shape at
+    rest (`registration.marginal.PersonSpace`) and are standard normal before anything is seen.
+
+    With R the lower triangle, R (y − mean) is standard normal: the posterior's information is RᵀR.
+    """
+
+    mean: Array  # (m,) float32
+    triangle: Array  # (m(m+1)/2,) float16, R's rows up to the diagonal, one after the other
+
+    def __post_init__(self) -> None:
+        m = len(self._check("mean", (None,), np.float32))
+        self._check("triangle", (m * (m + 1) // 2,), np.float16)
+
+    @property
+    def information(self) -> Array:
+        """(m,m) float64: inverse covariance of the posterior."""
+        m = len(self.mean)
+        root = np.zeros((m, m))
+        root[np.tril_indices(m)] = self.triangle
+        return root.T @ root
+
+
+@dataclass(frozen=True, eq=False)
 class Registration(Frozen):
     """The template registered to a scan, in the scan's canonical frame (see `Scan`).
 
@@ -312,6 +336,8 @@ class Registration(Frozen):
     landmark_error_mm: float | None = None
     """Mean distance of the model's landmarks to the scan's, where the scan has any."""
     seconds: float = 0.0
+    marginal: MarginalInformation | None = None
+    """Of its person, from this scan alone; none where only a rigid motion was fitted."""
 
     def __post_init__(self) -> None:
         vertices = self._check("vertices_mm", (None, 3), np.float32)

@@ -25,6 +25,7 @@ from pipeline.registration.register import failed
 from pipeline.registration.template import prepare_template
 from pipeline.registry import SourceRegistry, load_registry
 from pipeline.stage_files import (
+    load_marginal,
     load_registration,
     load_row,
     load_scan,
@@ -186,13 +187,38 @@ def test_clean_scans_and_registrations_come_back_from_their_files_bit_for_bit(
     template = prepare_template(model, "cpu", QUICK.modes)
     found = load_registration(result_path(done[1], work.keys.register), template)
     assert kept is not None and found is not None
-    for mine, its in ((scan, kept), (made, replace(found, seconds=made.seconds))):
+    assert made.marginal is not None and found.marginal is not None
+    for mine, its in (
+        (scan, kept),
+        (made.marginal, found.marginal),
+        (replace(made, marginal=None), replace(found, seconds=made.seconds, marginal=None)),
+    ):
         for name, value in vars(mine).items():
             if isinstance(value, np.ndarray):
                 np.testing.assert_array_equal(getattr(its, name), value, err_msg=name)
                 assert getattr(its, name).dtype == value.dtype
             else:
                 assert getattr(its, name) == value, name
+
+
+def test_what_a_scan_says_of_its_person_is_read_without_the_rest(
+    done: Done, works: list[Work], model: FlameModel, tmp_path: Path
+) -> None:
+    path = result_path(done[1], good(works).keys.register)
+    template = prepare_template(model, "cpu", QUICK.modes)
+    whole, marginal = load_registration(path, template), load_marginal(path)
+    assert whole is not None and whole.marginal is not None and marginal is not None
+    np.testing.assert_array_equal(marginal.triangle, whole.marginal.triangle)
+    row = load_row(path)
+    # a file of before, or of a method that knows nothing of the person
+    save_result(tmp_path / "old", row, replace(whole, marginal=None))
+    old = load_registration(tmp_path / "old", template)
+    assert old is not None and old.marginal is None
+    assert load_marginal(tmp_path / "old") is None
+    assert load_row(tmp_path / "old").keys() == row.keys()
+    assert path.stat().st_size - (tmp_path / "old").stat().st_size < 110_000
+    with pytest.raises(FileNotFoundError):
+        load_marginal(tmp_path / "none")
 
 
 def test_a_failed_registration_comes_back_with_code_and_figures(

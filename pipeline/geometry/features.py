@@ -1,9 +1,11 @@
-"""Thinning of point sets and the profiles that recognise a place on a surface in any pose."""
+"""Thinning of point sets, profiles that recognise a place in any pose, slopes of fields."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from pipeline.types import Array
 
@@ -74,3 +76,18 @@ def ring_profiles(points: Array, normals: Array) -> tuple[Array, Array]:
     whole = (count >= 3) & (centre < MAX_IMBALANCE * mean(radius))
     shape = (len(points), len(RINGS_MM))
     return np.stack(profile, axis=-1).reshape(*shape, -1), whole.reshape(shape)
+
+
+def corner_slopes(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,V,3), (F,3) -> ∇φ of each corner (B,F,3,3) in 1/mm and areas (B,F) in mm².
+
+    A field that is linear in a triangle has the slope Σ f_i ∇φ_i, ∇φ_i = n × e_i / 2A with e_i the
+    edge across from corner i (Botsch et al. 2010, eq. 3.9). A triangle without area has slope 0.
+    """
+    a, b, c = vertices[:, faces].unbind(2)
+    across = torch.stack([c - b, a - c, b - a], 2)
+    normal = torch.linalg.cross(b - a, c - a)
+    square = normal.square().sum(-1)
+    inverse = torch.where(square > 0, 1 / square.clamp_min(1e-30), 0.0)
+    slopes = torch.linalg.cross(normal[:, :, None], across) * inverse[..., None, None]
+    return slopes, square.sqrt() / 2

@@ -47,7 +47,7 @@ class LandmarkCalibration:
     """
 
     scheme: str
-    offset_mm: Array  # (L,3) in the model's rest frame, tangential
+    offset_mm: Array  # (L,3) in the model's rest frame; along the surface but for a corner's depth
     offset_std_mm: Array  # (L,)
     noise_mm: Array  # (L,)
     scans: int

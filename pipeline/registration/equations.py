@@ -6,7 +6,7 @@ In this order: identity, expression, joints, position, residual.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -111,7 +111,7 @@ class Equations:
     ) -> None:
         self.template = template
         tensors = template.tensors
-        self.residual = residual_basis(template, modes)
+        self.modes, self.residual = modes, residual_basis(template, modes)
         # a bare template's residual holds rigid motions too
         self.rigid = template.has_basis or not modes
         self.joints = moving_joints(template)
@@ -175,7 +175,18 @@ class System:
             self.joints = posed.joints[:, equations.joints]
         self.rotations = vertex_rotations(template, c)
         self.left, self.right = torch.zeros(()), torch.zeros(())
-        self.information = self.left  # (B,columns,columns), JᵀWJ + P once solved
+        self.precision, self.value = self.left, self.left
+        """(B,columns) of the prior it was solved with, and the unknowns' distance from its mean."""
+
+    @property
+    def information(self) -> Tensor:
+        """(B,columns,columns) JᵀWJ + P, once solved."""
+        return self.left + torch.diag_embed(self.precision)
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """The lower Cholesky factor of the information, once solved."""
+        return torch.linalg.cholesky(self.information)
 
     def rows(self, sites: Sites, direction: Tensor) -> Tensor:
         """∂(direction · site) / ∂(unknowns but the residual's): (B,n,3) -> (B,n,p) float32.
@@ -225,9 +236,9 @@ class System:
         Each scan's other unknowns are eliminated first (Schur complement), which leaves a small
         system a person.
         """
-        precision, value = self._prior(stiffness)
+        self.precision, self.value = precision, value = self._prior(stiffness)
         s = self.fit.coefficients.shape.shape[1]
-        left = self.information = self.left + torch.diag_embed(precision)
+        left = self.information
         right = (self.right - precision * value)[..., None]
         both = torch.cat([left[:, s:, :s], right[:, s:]], 2)
         reduced = torch.cholesky_solve(both, torch.linalg.cholesky(left[:, s:, s:]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,11 +13,14 @@ from pipeline.registration.coefficients import Coefficients, place, posed_vertic
 from pipeline.registration.fine import fit_fine
 from pipeline.registration.folds import keep_rigid, unfold
 from pipeline.registration.landmarks import LandmarkTargets
+from pipeline.registration.marginal import marginal_information
 from pipeline.registration.matches import ScanSurface, find_matches
 from pipeline.registration.model_fit import fit_model, fit_with_residual
+from pipeline.registration.openings import facts, find_openings, with_unseen
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template
 from pipeline.registration.uncertainty import error_of_people, expected_error
+from pipeline.types import MarginalInformation
 
 
 class Task(NamedTuple):
@@ -40,6 +43,9 @@ class Fitted(NamedTuple):
     change_mm: Tensor  # (B,V) length of the last step
     expected_error_mm: Tensor  # (B,V)
     iterations: int
+    marginals: list[MarginalInformation] | None = None
+    facts: list[dict[str, Any]] | None = None
+    """Of each scan what the method read of it, by name."""
 
 
 Method = Callable[[Task], Fitted]
@@ -49,15 +55,25 @@ def fold(task: Task) -> Fitted:
     """Model fit, then free-form deformation from smooth to fine; folds are taken out."""
     template, surfaces, landmarks, start, people, options = task
     coefficients = fit_model(template, surfaces, landmarks, start, people, options)
+    openings = find_openings(template, surfaces, landmarks, coefficients)
     coefficients, residual, system = fit_with_residual(
-        template, surfaces, landmarks, coefficients, people, options
+        template, surfaces, landmarks, coefficients, people, options, openings
     )
     explained = posed_vertices(template, coefficients)
     smooth = unfold(template, explained + residual, explained, explained)
     fine, change = fit_fine(template, surfaces, smooth, options)
     vertices = keep_rigid(template, unfold(template, fine, smooth, explained), explained)
     iterations = options.model_iterations + options.residual_iterations + options.fine_iterations
-    return Fitted(coefficients, explained, vertices, change, expected_error(system), iterations)
+    return Fitted(
+        coefficients,
+        explained,
+        vertices,
+        change,
+        with_unseen(template, openings, expected_error(system)),
+        iterations,
+        marginal_information(system),
+        facts(openings, vertices),
+    )
 
 
 def rigid(task: Task) -> Fitted:

@@ -21,10 +21,12 @@ from pipeline.registration.annealing import geometric
 from pipeline.registration.coefficients import (
     Coefficients,
 )
-from pipeline.registration.equations import Equations, Fit, System
+from pipeline.registration.equations import Equations, Fit, System, sites_of
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import ScanSurface, find_matches
+from pipeline.registration.openings import Openings
 from pipeline.registration.options import RegistrationOptions
+from pipeline.registration.surface_features import feature_rows, feature_sites
 from pipeline.registration.template import Template
 
 WARM_UP = 5
@@ -103,6 +105,7 @@ def fit_with_residual(
     start: Coefficients,
     people: Tensor,
     options: RegistrationOptions,
+    openings: Openings | None = None,
 ) -> tuple[Coefficients, Tensor, System]:
     """All unknowns together: coefficients, the residual (B,V,3) in mm, the last system.
 
@@ -129,8 +132,10 @@ def fit_with_residual(
         landmark_robust_mm=robust_mm,
         robust_mm=options.robust_mm if bare else (options.handover_mm, options.robust_mm[1] / 2),
     )
-    fit, _ = _fit(template, surfaces, landmarks, start, people, first)
-    fit, system = _fit(template, surfaces, landmarks, fit.coefficients, people, last, fit)
+    fit, _ = _fit(template, surfaces, landmarks, start, people, first, openings)
+    fit, system = _fit(
+        template, surfaces, landmarks, fit.coefficients, people, last, openings, before=fit
+    )
     assert system is not None  # the options ask for one iteration at least
     return fit.coefficients, system.equations.free(fit), system
 
@@ -142,6 +147,7 @@ def _fit(
     start: Coefficients,
     people: Tensor,
     schedule: Schedule,
+    openings: Openings | None = None,
     before: Fit | None = None,
 ) -> tuple[Fit, System | None]:
     """The fit, and the system of its last step where there was one."""
@@ -152,6 +158,10 @@ def _fit(
         fit = replace(fit, amplitude_mm=before.amplitude_mm)
     system = None
     free = landmarks.confidence.sum(1) == 0
+    # landmarks hold a model better than features do, which bring it nothing more
+    led = torch.full_like(free, not template.has_basis) | free
+    ask = schedule.modes and bool(led.any())
+    places = feature_sites(template, schedule.modes) if ask else None
     for i in range(schedule.iterations):
         progress = min(1.0, i / max(schedule.iterations - 2, 1))
         warm_up = i < schedule.warm_up
@@ -172,12 +182,28 @@ def _fit(
             system.add(sites.three_times(), *_all_axes(gap, weight))
         else:
             system.add(sites, matches.normal, weight, (matches.normal * gap).sum(-1))
+        if places is not None:
+            found = find_matches(
+                vertices,
+                surfaces,
+                template,
+                geometric(*schedule.robust_mm, progress),
+                schedule.min_normal_cosine,
+                at=places.around,
+            )
+            directions, weight, gap = feature_rows(
+                template, places, fit.coefficients, vertices, found
+            )
+            system.add(places.sites, directions, weight * led[:, None], gap)
         if landmarks.points.shape[1]:
             marks = equations.landmarks
             limit = geometric(*schedule.landmark_robust_mm, progress)
             turned = marks.of(system.rotations)
             pull = landmarks.pull(vertices, turned, schedule.landmark_more_mm, limit)
             system.add(marks.three_times(), *pull)
+        if openings is not None:
+            edges = sites_of(template, schedule.modes, *openings.pairs.flat)
+            system.add(edges, *openings.pull(vertices))
         held = [
             geometric(s, last, min(1.0, 1.5 * progress))
             for s, last in zip(schedule.stiffness, FREE_LAST, strict=True)

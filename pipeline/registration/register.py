@@ -284,8 +284,9 @@ def judge(task: Task, scans: Sequence[Scan], fitted: Fitted) -> list[Registratio
                 status=status,
                 reason=reason,
                 code=code,
-                figures=dict(figures),
+                figures=(fitted.facts[row] if fitted.facts else {}) | dict(figures),
                 landmark_error_mm=errors[row],
+                marginal=fitted.marginals[row] if fitted.marginals else None,
             )
         )
     return results

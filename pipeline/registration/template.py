@@ -29,7 +29,7 @@ _CACHE: OrderedDict[tuple[str, str, int], Template] = OrderedDict()
 
 
 class SparseOperator:
-    """A symmetric or general (V,V) matrix that acts on a batch of vector fields.
+    """A (W,V) matrix that acts on a batch of vector fields.
 
     scipy's product on the CPU (forty times faster than torch's there), torch's elsewhere.
     """
@@ -45,14 +45,14 @@ class SparseOperator:
             self.on_device = made.coalesce().to(device)
 
     def __call__(self, fields: Tensor) -> Tensor:
-        """(B,V,3) -> (B,V,3)."""
+        """(B,V,d) -> (B,W,d)."""
         b, v, d = fields.shape
         columns = fields.permute(1, 0, 2).reshape(v, b * d)
         if self.on_device is not None:
             product = self.on_device @ columns
         else:
             product = torch.from_numpy(self.matrix @ columns.numpy())
-        return product.reshape(v, b, d).permute(1, 0, 2)
+        return product.reshape(-1, b, d).permute(1, 0, 2)
 
 
 @dataclass(frozen=True, eq=False)

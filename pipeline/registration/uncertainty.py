@@ -75,7 +75,7 @@ def standard_deviation(system: System) -> Tensor:
     template, sites = system.equations.template, system.equations.sites
     columns = sites.residual
     k = columns.shape[1]
-    covariance = torch.cholesky_inverse(torch.linalg.cholesky(system.information)).float()
+    covariance = torch.cholesky_inverse(system.factor).float()
     first = covariance.shape[1] - 3 * k
     variance = columns.new_zeros(len(covariance), len(columns))
     # along each axis the residual has the same columns: they share the sum of their blocks

@@ -2,7 +2,8 @@ import numpy as np
 import torch
 import trimesh
 
-from pipeline.geometry.features import RINGS_MM, ring_profiles, thin
+from pipeline.geometry.features import RINGS_MM, corner_slopes, ring_profiles, thin
+from pipeline.geometry.mesh import face_normals
 from pipeline.geometry.rigid import rotation_matrices
 
 
@@ -52,3 +53,33 @@ def test_the_border_cuts_rings() -> None:
     inward = points[half][:, 0]
     assert whole[inward > 50][:, :3].all()
     assert not whole[inward < 3][:, 2:].any()
+
+
+def test_slopes_of_a_linear_field_are_exact() -> None:
+    generator = torch.Generator().manual_seed(0)
+    vertices = torch.randn(2, 9, 3, generator=generator, dtype=torch.float64)
+    faces = torch.arange(9).reshape(3, 3)
+    wanted = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    slopes, areas = corner_slopes(vertices, faces)
+    found = ((vertices @ wanted)[:, faces, None] * slopes).sum(2)
+    normals = torch.nn.functional.normalize(face_normals(vertices, faces), dim=-1)
+    along = wanted - (normals @ wanted)[..., None] * normals
+    torch.testing.assert_close(found, along)
+    torch.testing.assert_close(areas, face_normals(vertices, faces).norm(dim=-1) / 2)
+
+
+def test_slopes_of_a_ball_s_normals_are_its_curvature() -> None:
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=80.0)
+    vertices = torch.as_tensor(np.array(ball.vertices))[None]
+    faces = torch.as_tensor(np.array(ball.faces))
+    slopes, _ = corner_slopes(vertices, faces)
+    turn = (vertices / 80)[:, faces].mT @ slopes
+    normals = torch.nn.functional.normalize(face_normals(vertices, faces), dim=-1)
+    wanted = (torch.eye(3) - normals[..., None] * normals[..., None, :]) / 80
+    torch.testing.assert_close(turn, wanted, atol=1e-6, rtol=0)
+
+
+def test_a_triangle_without_area_has_no_slope() -> None:
+    vertices = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]])
+    slopes, areas = corner_slopes(vertices, torch.tensor([[0, 1, 2]]))
+    assert bool((slopes == 0).all()) and float(areas) == 0
