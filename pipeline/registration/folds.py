@@ -19,9 +19,14 @@ def folded_triangles(
     vertices: Tensor, reference: Tensor, faces: Tensor, min_cosine: float = MIN_COSINE
 ) -> Tensor:
     """(B,V,3), (B,V,3), (F,3) -> (B,F) bool."""
-    now = torch.nn.functional.normalize(face_normals(vertices, faces), dim=-1)
     before = torch.nn.functional.normalize(face_normals(reference, faces), dim=-1)
-    return (now * before).sum(-1) < min_cosine
+    return _turned(vertices, before, faces, min_cosine)
+
+
+def _turned(vertices: Tensor, normals: Tensor, faces: Tensor, min_cosine: float) -> Tensor:
+    """(B,F) bool: the triangles whose normals are further from the unit `normals` (B,F,3)."""
+    now = face_normals(vertices, faces)
+    return (now * normals).sum(-1) < min_cosine * now.norm(dim=-1)
 
 
 def unfold(template: Template, vertices: Tensor, before: Tensor, reference: Tensor) -> Tensor:
@@ -33,12 +38,13 @@ def unfold(template: Template, vertices: Tensor, before: Tensor, reference: Tens
     that no scan shows may fold. Each scan by itself.
     """
     step = vertices - before
-    seen = (template.areas[template.faces] > 0).any(1)
+    seen = template.faces[(template.areas[template.faces] > 0).any(1)]
+    normals = torch.nn.functional.normalize(face_normals(reference, seen), dim=-1)
     for i in range(ROUNDS):
-        folded = folded_triangles(before + step, reference, template.faces) & seen
+        folded = _turned(before + step, normals, seen, MIN_COSINE)
         if not bool(folded.any()):
             return before + step
-        touched = at_corners(template, folded)
+        touched = at_corners(template, seen, folded)
         if i >= STEP_ROUNDS:
             flat = template.neighbour_mean(before + step) - before
             step = torch.where(touched > 0, flat, step)
@@ -49,13 +55,13 @@ def unfold(template: Template, vertices: Tensor, before: Tensor, reference: Tens
     return before + step
 
 
-def at_corners(template: Template, triangles: Tensor) -> Tensor:
-    """(B,F) bool -> (B,V,1): how many of the triangles meet at each vertex."""
+def at_corners(template: Template, faces: Tensor, triangles: Tensor) -> Tensor:
+    """(F,3), (B,F) bool -> (B,V,1): how many of the triangles meet at each vertex."""
     count = torch.zeros(
         len(triangles), len(template.areas), 1, dtype=torch.float64, device=triangles.device
     )
     for corner in range(3):
-        count[..., 0].index_add_(1, template.faces[:, corner], triangles.double())
+        count[..., 0].index_add_(1, faces[:, corner], triangles.double())
     return count
 
 

@@ -175,7 +175,7 @@ def rigid_from_landmarks(
     RegistrationError where fewer than three landmarks match or all lie on a line.
     """
     has = landmarks.confidence[row] > 0
-    source = landmarks.positions(vertices[None])[0, has]
+    source = (landmarks.positions(vertices[None])[0] + landmarks.offset[row])[has]
     target, weight = landmarks.points[row, has], landmarks.confidence[row, has]
     check_spread(target, f"scan {scan_id}: landmarks")
     rotation, translation = umeyama(source, target, weight)

@@ -37,11 +37,21 @@ def fit(template: Template, equations: Equations) -> Fit:
 
     rest = rest_coefficients(template, 1)
     c = replace(rest, shape=random(rest.shape, 0.5), expression=random(rest.expression, 0.2))
-    start = Fit(c, random(equations.no_residual(1), 0.3))
+    residual, amplitude_mm = equations.no_residual(1)
+    start = Fit(c, random(residual, 0.3), amplitude_mm)
     step = torch.zeros(1, columns_of(equations, start), dtype=torch.float64)
     n = equations.sites.basis.shape[2]
     step[:, n : n + 12] = torch.linspace(-0.3, 0.4, 12, dtype=torch.float64)
     return equations.moved(start, step)
+
+
+def twice(fit: Fit) -> Fit:
+    """A batch of two."""
+    return Fit(
+        concatenate([fit.coefficients] * 2),
+        fit.residual.repeat(2, 1, 1),
+        fit.amplitude_mm.repeat(2),
+    )
 
 
 def columns_of(equations: Equations, fit: Fit) -> int:
@@ -99,9 +109,7 @@ def test_sums_are_those_of_the_whole_jacobian(equations: Equations, fit: Fit) ->
 
 def test_one_person_s_scans_are_solved_as_one_system(equations: Equations, fit: Fit) -> None:
     """Eliminating each scan's own unknowns gives what the whole system gives at once."""
-    both = Fit(
-        concatenate([fit.coefficients, fit.coefficients]), torch.cat([fit.residual, fit.residual])
-    )
+    both = twice(fit)
     system = System(equations, both)
     generator = torch.Generator().manual_seed(2)
     n, s = columns_of(equations, fit), both.coefficients.shape.shape[1]
@@ -129,9 +137,7 @@ def test_one_person_s_scans_are_solved_as_one_system(equations: Equations, fit: 
 
 
 def test_strangers_are_solved_apart(equations: Equations, fit: Fit) -> None:
-    both = Fit(
-        concatenate([fit.coefficients, fit.coefficients]), torch.cat([fit.residual, fit.residual])
-    )
+    both = twice(fit)
     system = System(equations, both)
     generator = torch.Generator().manual_seed(3)
     n = columns_of(equations, fit)

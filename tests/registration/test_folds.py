@@ -27,6 +27,37 @@ def test_a_step_that_folds_is_taken_back_there_only(template: Template) -> None:
     assert not kept[vertex] and kept.double().mean() > 0.9
 
 
+def test_a_fold_at_the_corner_of_an_opening_mouth_leaves_the_chin_where_it_is(
+    template: Template,
+) -> None:
+    """A jaw opens by 20 mm at the lips; a vertex at a corner of the mouth is led astray."""
+    rest = template.tensors.template[None]
+    moved = rest.clone()
+    moved[..., 1] -= 20.0 * template.lower_face
+    embedding = template.model.landmarks
+    assert embedding is not None
+    corner = int(template.faces[embedding.triangles[embedding.indices_68 == 48].item(), 0])
+    moved[0, corner] += torch.tensor([12.0, 0.0, -4.0], dtype=rest.dtype)
+    seen = (template.areas[template.faces] > 0).any(1)
+    assert bool((folded_triangles(moved, rest, template.faces) & seen).any())
+    found = unfold(template, moved, rest, rest)
+    assert not bool((folded_triangles(found, rest, template.faces) & seen).any())
+    chin = (template.lower_face > 0.5) & ((rest[0] - rest[0, corner]).norm(dim=1) > 25)
+    assert chin.sum() > 50
+    lost = (found - moved)[0, chin].norm(dim=1)
+    assert lost.max() < 0.5
+
+
+def test_what_no_scan_shows_may_fold(template: Template) -> None:
+    rest = template.tensors.template[None]
+    inside = (template.areas[template.faces] == 0).all(1).nonzero()[0]
+    moved = rest.clone()
+    moved[0, template.faces[inside[0], 0]] += torch.tensor([30.0, 0.0, 0.0], dtype=rest.dtype)
+    folded = folded_triangles(moved, rest, template.faces)
+    assert folded.any() and not bool((folded & (template.areas[template.faces] > 0).any(1)).any())
+    assert torch.equal(unfold(template, moved, rest, rest), moved)
+
+
 def test_eyeballs_move_rigidly_and_the_head_as_it_was(template: Template) -> None:
     rest = template.tensors.template[None]
     generator = torch.Generator().manual_seed(0)

@@ -17,6 +17,7 @@ from pipeline.registration.equations import Equations, Fit, System
 from pipeline.registration.fusion import Normal, fuse
 from pipeline.registration.landmarks import landmark_targets
 from pipeline.registration.marginal import COMPONENTS, marginal_information, person_space
+from pipeline.registration.residual import START_MM, ResidualBasis, residual_basis
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import Array
 
@@ -37,6 +38,11 @@ def small(model: FlameModel) -> Template:
 
 @pytest.fixture(scope="module")
 def system(small: Template) -> System:
+    """Two scans: of people in general, and of a face that needs less of the residual."""
+    return solved(small, START_MM, 0.4)
+
+
+def solved(small: Template, *amplitude_mm: float) -> System:
     """Two scans, each turned and with unknowns and information of its own, solved."""
     equations = Equations(small, FEW, 80, landmark_targets(small, []))
     generator = torch.Generator().manual_seed(5)
@@ -52,7 +58,8 @@ def system(small: Template) -> System:
         expression=0.2 * random(2, 8),
         rotations=torch.cat([rotation_matrices(random(2, 1, 3)), start.rotations[:, 1:]], 1),
     )
-    made = System(equations, Fit(start, 0.1 * random(2, 3, FEW)))
+    amplitudes = torch.tensor(amplitude_mm, dtype=torch.float64)
+    made = System(equations, Fit(start, 0.1 * random(2, 3, FEW), amplitudes))
     n = SHAPES + 8 + 12 + 3 * FEW
     root = 4 * random(2, n, n)
     made.left, made.right = root @ root.mT, 30 * random(2, n)
@@ -72,10 +79,20 @@ def numbers(template: Template, modes: int) -> Array:
     return torch.cat([space.shape, space.residual.flatten(0, 1)]).numpy()
 
 
+def of_people(residual: ResidualBasis) -> Tensor:
+    """(3K,) precision of the residual, whatever amplitude a scan was found to have."""
+    return (1 / (residual.small + START_MM**2 * residual.large)).repeat(3)
+
+
 def test_it_is_the_block_of_the_dense_inverse(small: Template, system: System) -> None:
     means = numbers(small, FEW)
-    inverse = torch.linalg.inv(system.information)
-    steps = inverse @ (system.right - system.precision * system.value)[..., None]
+    precision = system.precision.clone()
+    precision[:, SHAPES + 20 :] = of_people(system.equations.residual)
+    # the first scan's own solution, but not the second's
+    torch.testing.assert_close(precision[0], system.precision[0])
+    assert (precision[1] / system.precision[1]).min() < 0.5
+    inverse = torch.linalg.inv(system.left + torch.diag_embed(precision))
+    steps = inverse @ (system.right - precision * system.value)[..., None]
     keep = [*range(SHAPES), *range(SHAPES + 20, SHAPES + 20 + 3 * FEW)]
     parts = marginal_information(system)
     for scan, part in enumerate(parts):
@@ -108,7 +125,7 @@ def test_fused_scans_are_the_solution_of_one_system(small: Template, system: Sys
         pull = system.right[scan] + system.left[scan] @ at - nuisance * system.value[scan]
         left += columns.T @ (system.left[scan] + torch.diag(nuisance)) @ columns
         right += columns.T @ pull
-    prior = torch.cat([torch.ones(SHAPES), system.equations.residual.precision.repeat(3)])
+    prior = torch.cat([torch.ones(SHAPES), of_people(system.equations.residual)])
     left[range(shared), range(shared)] += prior
     wanted = torch.linalg.solve(left, right)[:shared].numpy()
     covariance = torch.linalg.inv(left)[:shared, :shared].numpy()
@@ -127,13 +144,14 @@ def test_where_a_bare_template_lies_is_the_scans_and_not_the_persons(bare: Flame
     """The dense inverse with a flat prior of the place, which the solution itself holds fast."""
     template = prepare_template(bare, "cpu", FEW)
     equations = Equations(template, FEW, 80, landmark_targets(template, []))
-    system = System(equations, Fit(rest_coefficients(template, 1), equations.no_residual(1)))
-    k = 3 * (FEW + 4)
+    system = System(equations, Fit(rest_coefficients(template, 1), *equations.no_residual(1)))
+    affine = 8  # of the whole and of the jaw
+    k = 3 * (affine + FEW)
     generator = torch.Generator().manual_seed(6)
     root = torch.randn(1, 6 + k, 6 + k, generator=generator, dtype=torch.float64)
     system.left, system.right = root @ root.mT, root[..., 0]
     system.solve(torch.ones(1, 2, dtype=torch.float64), torch.zeros(1, dtype=torch.int64))
-    prior = torch.cat([torch.full((6,), 1e-6), equations.residual.precision.repeat(3)])
+    prior = torch.cat([torch.full((6,), 1e-6), of_people(equations.residual)])
     wanted = torch.linalg.inv(system.left[0] + torch.diag(prior))[6:, 6:].numpy()
     [part] = marginal_information(system)
     means = numbers(template, FEW)
@@ -141,10 +159,9 @@ def test_where_a_bare_template_lies_is_the_scans_and_not_the_persons(bare: Flame
     np.testing.assert_allclose(found, wanted, atol=5e-3 * np.abs(wanted).max())
 
 
-def test_scans_that_share_identity_alone_are_solved_as_a_group(
-    small: Template, system: System
-) -> None:
+def test_scans_that_share_identity_alone_are_solved_as_a_group(small: Template) -> None:
     """`register(group=)`: people differ by identity, and each scan has a residual of its own."""
+    system = solved(small, START_MM, START_MM)
     step = system.solve(torch.ones(2, 2, dtype=torch.float64), torch.zeros(2, dtype=torch.int64))
     space = person_space(small, FEW)
     identity = (space.shape.mT @ space.shape).numpy()
@@ -161,10 +178,10 @@ def test_before_anything_is_seen_a_persons_numbers_are_standard_normal(
 ) -> None:
     for which, modes in ((template, MODES), (small, FEW)):
         space = person_space(which, modes)
-        precision = Equations(which, modes, 80, landmark_targets(which, [])).residual.precision
-        s, k = len(space.shape), len(precision)
-        assert space.shape.shape[1] == min(COMPONENTS, s + 3 * k)
-        prior = torch.cat([torch.ones(s), precision.repeat(3)])[:, None]
+        precision = of_people(residual_basis(which, modes))
+        s = len(space.shape)
+        assert space.shape.shape[1] == min(COMPONENTS, s + len(precision))
+        prior = torch.cat([torch.ones(s), precision])[:, None]
         means = torch.from_numpy(numbers(which, modes))
         gram = means.T @ (prior * means)
         torch.testing.assert_close(gram, torch.eye(len(gram)).double(), rtol=0, atol=1e-9)

@@ -22,6 +22,7 @@ from pipeline.registration.equations import Fit, System
 from pipeline.registration.landmarks import landmark_targets, rigid_from_landmarks
 from pipeline.registration.matches import ScanSurface
 from pipeline.registration.model_fit import fit_with_residual
+from pipeline.registration.residual import START_MM
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registration.uncertainty import (
     UNKNOWN_MM,
@@ -85,7 +86,7 @@ def test_it_is_what_samples_of_the_posterior_vary_by(
             for part in (c.shape, c.expression, c.rotations, c.translation)
         )
     )
-    fit = Fit(many, system.fit.residual.expand(n, -1, -1))
+    fit = Fit(many, system.fit.residual.expand(n, -1, -1), system.fit.amplitude_mm.expand(n))
     ahead = equations.moved(fit, small * steps)
     moved = System(equations, ahead).vertices + equations.free(ahead)
     moved -= system.vertices + equations.free(system.fit)
@@ -103,8 +104,9 @@ def test_it_is_larger_where_the_scan_has_no_data(
     face[model.regions["face"]] = True
     seen, unseen = (face & (side * truth.vertices_mm[:, 0] > 15) for side in (1, -1))
     expected = result.expected_error_mm
-    assert expected[unseen].mean() > 1.5 * expected[seen].mean()
-    assert np.quantile(expected[seen], 0.9) < np.quantile(expected[unseen], 0.5)
+    # a face of the model itself: one side tells much of the other
+    assert expected[unseen].mean() > 1.25 * expected[seen].mean()
+    assert 1.2 * np.median(expected[seen]) < np.median(expected[unseen])
 
 
 def test_it_is_calibrated_within_a_factor(
@@ -141,8 +143,8 @@ def test_calibration_is_the_stated_formula() -> None:
 
 
 def test_error_of_people_adds_up_what_the_priors_expect(template: Template) -> None:
-    """On the face: identity, 7 mm of expression, and 1 mm along each axis of residual."""
+    """On the face: identity, 7 mm of expression, both fields of the residual along each axis."""
     variance = error_of_people(template, RegistrationOptions().modes).square()
     identity = template.tensors.shape_basis.square().sum((0, 2))
     rest = (variance - identity)[template.face_region].mean()
-    assert rest.item() == pytest.approx(7.0**2 + 3 * 1.0**2)
+    assert rest.item() == pytest.approx(7.0**2 + 3 * (1.0**2 + START_MM**2))
