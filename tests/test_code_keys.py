@@ -151,7 +151,7 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
         ("store/schema.py", "N_VERTICES = 5023", "N_VERTICES = 5024", {"register", "assemble"}),
         ("store/rows.py", '"status": registration', '"state": registration', {"judge"}),
         ("store/tables.py", "def table(", "def table_(", {"assemble"}),
-        ("quality/gates.py", "class Gates", "class Limits", {"judge"}),
+        ("quality/thresholds.py", "class Gates", "class Limits", {"judge"}),
         ("identity.py", "def assign_splits", "def split", {"assemble"}),
         ("errors.py", "copy it again from its source", "copy it again", set()),
         ("loaders/loader.py", "class FaceLoader", "class Loader", set()),
@@ -341,7 +341,7 @@ def test_keys_of_a_plan_follow_the_code_of_their_source(
             after = keys()
     assert after["clinic"] == before["clinic"]
     assert not set(after["lab"]) & set(before["lab"])
-    with package.altered("quality/gates.py", replaced("class Gates", "class Limits")):
+    with package.altered("quality/thresholds.py", replaced("class Gates", "class Limits")):
         package.digests()
         with monkeypatch.context() as other:
             other.setattr(pipeline.plan, "stage_code", partial(stage_code, root=package.root))
