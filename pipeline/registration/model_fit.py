@@ -13,6 +13,7 @@ morphable model, Lüthi et al. 2018; point-to-plane as in Chen, Medioni 1992).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from pipeline.registration.coefficients import (
 )
 from pipeline.registration.equations import Equations, Fit, System, sites_of
 from pipeline.registration.landmarks import LandmarkTargets
-from pipeline.registration.matches import ScanSurface, find_matches
+from pipeline.registration.matches import Matches, ScanSurface, find_matches
 from pipeline.registration.openings import Openings
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.surface_features import feature_rows, feature_sites
@@ -164,55 +165,68 @@ def _fit(
     places = feature_sites(template, schedule.modes) if ask else None
     for i in range(schedule.iterations):
         progress = min(1.0, i / max(schedule.iterations - 2, 1))
-        warm_up = i < schedule.warm_up
-        sites = equations.few if warm_up else equations.sites
         system = System(equations, fit)
         vertices = system.vertices + equations.free(fit)
-        matches = find_matches(
-            vertices,
-            surfaces,
-            template,
-            geometric(*schedule.robust_mm, progress),
-            schedule.min_normal_cosine,
-            at=sites.at,
-        )
-        gap = matches.point - vertices[:, sites.at]
-        weight = matches.weight / geometric(*schedule.noise_mm, progress) ** 2
-        if warm_up:
-            system.add(sites.three_times(), *_all_axes(gap, weight))
-        else:
-            system.add(sites, matches.normal, weight, (matches.normal * gap).sum(-1))
+        now = _Now(surfaces, vertices, schedule, progress)
+        _add_matches(system, now, warm_up=i < schedule.warm_up)
         if places is not None:
-            found = find_matches(
-                vertices,
-                surfaces,
-                template,
-                geometric(*schedule.robust_mm, progress),
-                schedule.min_normal_cosine,
-                at=places.around,
-            )
-            directions, weight, gap = feature_rows(
-                template, places, fit.coefficients, vertices, found
-            )
-            system.add(places.sites, directions, weight * led[:, None], gap)
+            found = now.matches(template, places.around)
+            rows = feature_rows(template, places, fit.coefficients, vertices, found)
+            system.add(places.sites, rows[0], rows[1] * led[:, None], rows[2])
         if landmarks.points.shape[1]:
-            marks = equations.landmarks
-            limit = geometric(*schedule.landmark_robust_mm, progress)
-            turned = marks.of(system.rotations)
-            pull = landmarks.pull(vertices, turned, schedule.landmark_more_mm, limit)
-            system.add(marks.three_times(), *pull)
+            _add_landmarks(system, now, landmarks)
         if openings is not None:
             edges = sites_of(template, schedule.modes, *openings.pairs.flat)
             system.add(edges, *openings.pull(vertices))
-        held = [
-            geometric(s, last, min(1.0, 1.5 * progress))
-            for s, last in zip(schedule.stiffness, FREE_LAST, strict=True)
-        ]
-        stiffness = torch.where(free[:, None], torch.tensor(held, device=free.device), 1.0).double()
+        stiffness = _stiffness(schedule, progress, free)
         if before is None and schedule.modes:
             system.fit = fit = replace(fit, amplitude_mm=system.best_amplitude(stiffness))
         fit = equations.moved(fit, system.solve(stiffness, people))
     return fit, system
+
+
+class _Now(NamedTuple):
+    """An iteration: where the template lies, and how far its schedule has come."""
+
+    surfaces: list[ScanSurface]
+    vertices: Tensor  # (B,V,3)
+    schedule: Schedule
+    progress: float
+
+    def matches(self, template: Template, at: Tensor) -> Matches:
+        reach = geometric(*self.schedule.robust_mm, self.progress)
+        cosine = self.schedule.min_normal_cosine
+        return find_matches(self.vertices, self.surfaces, template, reach, cosine, at=at)
+
+
+def _add_matches(system: System, now: _Now, warm_up: bool) -> None:
+    """Point to plane, point to point while it warms up."""
+    equations = system.equations
+    sites = equations.few if warm_up else equations.sites
+    matches = now.matches(equations.template, sites.at)
+    gap = matches.point - now.vertices[:, sites.at]
+    weight = matches.weight / geometric(*now.schedule.noise_mm, now.progress) ** 2
+    if warm_up:
+        system.add(sites.three_times(), *_all_axes(gap, weight))
+    else:
+        system.add(sites, matches.normal, weight, (matches.normal * gap).sum(-1))
+
+
+def _add_landmarks(system: System, now: _Now, landmarks: LandmarkTargets) -> None:
+    marks = system.equations.landmarks
+    limit = geometric(*now.schedule.landmark_robust_mm, now.progress)
+    turned = marks.of(system.rotations)
+    pull = landmarks.pull(now.vertices, turned, now.schedule.landmark_more_mm, limit)
+    system.add(marks.three_times(), *pull)
+
+
+def _stiffness(schedule: Schedule, progress: float, free: Tensor) -> Tensor:
+    """(B,2) times the prior's precision, of scans (B,) that are `free` of landmarks."""
+    held = [
+        geometric(s, last, min(1.0, 1.5 * progress))
+        for s, last in zip(schedule.stiffness, FREE_LAST, strict=True)
+    ]
+    return torch.where(free[:, None], torch.tensor(held, device=free.device), 1.0).double()
 
 
 def _all_axes(gap: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
