@@ -21,7 +21,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.ledger import Result, open_ledger, record
 from pipeline.plan import Plan, ledger_path
 from pipeline.registration.landmark_offsets import MIN_SCANS, Observed
-from pipeline.source_calibration import Sample, calibration_of, result_of, told_of
+from pipeline.source_calibration import Sample, calibration_of, report_row, result_of
 from pipeline.sources.landmark_sheet import landmark_sheet
 
 SCANS_A_TASK = 4
@@ -32,8 +32,8 @@ def calibrate(
 ) -> None:
     """Records a calibration for every sample of the plan, and draws it.
 
-    Scans that cannot be read or registered, or end their worker, tell nothing here; what becomes
-    of them is said when it is their turn.
+    Scans that cannot be read or registered, or that end their worker, contribute nothing here;
+    what becomes of them is reported when it is their turn.
     """
     shared = config.work / "shared" / uuid.uuid4().hex
     try:
@@ -49,7 +49,7 @@ def calibrate(
 
 
 def _tell(result: Result, config: BuildConfig, model: FlameModel) -> None:
-    """Draws a calibration, and says from what it is and what is odd of it."""
+    """Draws a calibration, and reports what it was estimated from and what is odd about it."""
     calibration, source = calibration_of(result), result.scan_id
     what = f"{source}: landmarks of {calibration.scheme}"
     if not calibration.scans:
@@ -58,7 +58,7 @@ def _tell(result: Result, config: BuildConfig, model: FlameModel) -> None:
     path = sheet_path(config, source, calibration.scheme)
     landmark_sheet(model, calibration, source, path)
     note(f"{what} calibrated from {calibration.scans} scans; see {path}")
-    if odd := told_of(result, model, calibration.scans)["odd"]:
+    if odd := report_row(result, model, calibration.scans)["odd"]:
         warn(
             f"{what} are further from the model's than their definitions allow: {odd}; is "
             f"{calibration.scheme} the order of its landmark files? See {path}"
@@ -66,7 +66,7 @@ def _tell(result: Result, config: BuildConfig, model: FlameModel) -> None:
 
 
 def sheet_path(config: BuildConfig, source: str, scheme: str) -> Path:
-    """Where the picture of a source's landmarks lies."""
+    """Path of the picture of a source's landmarks."""
     return config.work / "calibrations" / f"{source}_{scheme}.png"
 
 
@@ -78,7 +78,7 @@ def _observed(
     seen: Watch,
     shared: Path,
 ) -> Mapping[str, dict[str, Observed]]:
-    """Sample key -> scan id -> what the scan tells."""
+    """Sample key -> scan id -> what the scan shows."""
     tasks = list(_batches(plan, config, model, shared))
     if not tasks:  # no need to start workers
         return {}
@@ -97,8 +97,8 @@ def _observed(
 
 def _outcome(future: Future) -> dict[str, Observed]:
     try:
-        told: dict[str, Observed] = future.result()
-        return told
+        observed: dict[str, Observed] = future.result()
+        return observed
     except (CommClosedError, CancelledError) as error:
         raise scheduler_gone(future.client) from error
     except KilledWorker:

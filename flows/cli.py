@@ -125,8 +125,8 @@ def build(
         from flows.dry_run import dry_run as describe
         from flows.dry_run import dry_run_report
 
-        told = describe(loaded, retry, recalibrate)
-        show(told) if as_json else dry_run_report(told)
+        report = describe(loaded, retry, recalibrate)
+        show(report) if as_json else dry_run_report(report)
         return
     from flows.console import summary_table
 

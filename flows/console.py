@@ -161,7 +161,7 @@ def summary_table(summary: Mapping[str, Any]) -> None:
 
 
 def calibrated(report: Mapping[str, Any]) -> bool:
-    """Whether the landmarks of a registered file were."""
+    """Whether the landmarks of a registered file were calibrated."""
     return bool(report.get("landmark_calibration"))
 
 

@@ -32,7 +32,7 @@ from pipeline.estimate import check_space
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.plan import Plan, make_plan
-from pipeline.source_calibration import told_of
+from pipeline.source_calibration import report_row
 from pipeline.stages import torch_device
 from pipeline.store import ModelTag, check_model
 from pipeline.store.locks import lock
@@ -132,7 +132,7 @@ def summary_of(
         "store": place,
         **summarise(planned.plan, quarantine),
         "landmarks": [
-            told_of(result, planned.model, len(source.marked[scheme]))
+            report_row(result, planned.model, len(source.marked[scheme]))
             for source in planned.plan.sources
             for scheme, result in source.calibrations.items()
         ],

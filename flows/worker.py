@@ -141,18 +141,18 @@ def process_batch(batch: Batch) -> Finished:
 
 
 def observe_batch(batch: Batch, scheme: str) -> dict[str, Observed]:
-    """What the scans of a sample tell of the landmarks of a scheme, by scan id."""
+    """What the scans of a sample show of a scheme's landmarks, by scan id."""
     recipe, model = opened(batch)
     prepare(replace(recipe, device="cpu"), model)
-    told: dict[str, Observed] = {}
+    observed: dict[str, Observed] = {}
     finished = Finished()
     for work in at_hand(batch, recipe, finished):
         found = guarded(
             batch, [work], finished, lambda works: observe_scan(works[0], scheme, recipe, model)
         )
         if found:
-            told[work.record.scan_id] = found[0]
-    return told
+            observed[work.record.scan_id] = found[0]
+    return observed
 
 
 def read_batch(batch: Batch) -> Read:

@@ -75,7 +75,7 @@ class Plan:
     started: Set[str] = frozenset()
     """Keys of earlier stages whose results lie there, of scans that are not known."""
     samples: tuple[Sample, ...] = ()
-    """What has to be calibrated first: the keys of the samples' sources are not yet final."""
+    """Samples to calibrate from first: until then the keys of their sources are not final."""
 
     @cached_property
     def todo(self) -> list[Work]:

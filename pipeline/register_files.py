@@ -168,7 +168,7 @@ def _calibrations(
 
     def scans() -> Iterator[Scan]:
         for request in sorted(marked, key=lambda r: place_of(r.stem))[:MOST_SCANS]:
-            with suppress(FacefoldError):  # told when it is registered
+            with suppress(FacefoldError):  # reported when the file is registered
                 yield read_request(request, model)
 
     return calibrations_of(scans(), options, model)

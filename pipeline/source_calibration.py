@@ -34,10 +34,10 @@ from pipeline.stages import Recipe, Work, read
 from pipeline.types import Array, Scan, ScanRecord
 
 MOST_SCANS = 40
-"""Of a sample: the mean of so many landmarks of 1.5 mm noise is known to a quarter of a millimetre,
-and what loose registrations have in common is more."""
+"""Scans of a sample: the mean of so many landmarks of 1.5 mm noise is known to a quarter of a
+millimetre, and the error that loose registrations have in common is larger."""
 DECIMALS = 3
-"""Of the recorded millimetres."""
+"""Decimals of the recorded millimetres."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Sample:
     """Scans that the landmarks of one scheme of a source are to be calibrated from."""
 
     key: str
-    """Of the calibration."""
+    """Key of the calibration."""
     source: str
     scheme: str
     works: tuple[Work, ...]
@@ -68,12 +68,12 @@ def sample_of(records: Sequence[ScanRecord]) -> list[ScanRecord]:
 
 
 def place_of(name: str) -> str:
-    """Where a scan stands in the order by hash, which is as good as a random one."""
+    """A scan's place in the order by hash, which is as good as a random one."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 
 def observe_scan(work: Work, scheme: str, recipe: Recipe, model: FlameModel) -> list[Observed]:
-    """What one scan of a source tells of the landmarks of `scheme`: nothing where it cannot be read
+    """What one scan of a source shows of the landmarks of `scheme`: nothing where it cannot be read
     or registered."""
     scan = read(work, recipe)
     if not isinstance(scan, Scan) or scan.landmark_scheme != scheme:
@@ -82,7 +82,7 @@ def observe_scan(work: Work, scheme: str, recipe: Recipe, model: FlameModel) -> 
 
 
 def observed_on(scan: Scan, options: RegistrationOptions, model: FlameModel) -> list[Observed]:
-    """What a scan with landmarks tells of them: nothing where it cannot be registered.
+    """What a scan with landmarks shows of them: nothing where it cannot be registered.
 
     On the CPU by the default method, so that the calibration does not depend on the machine.
     """
@@ -97,8 +97,8 @@ def observed_on(scan: Scan, options: RegistrationOptions, model: FlameModel) -> 
 def calibrations_of(
     scans: Iterable[Scan], options: RegistrationOptions, model: FlameModel
 ) -> dict[str, LandmarkCalibration]:
-    """Landmark scheme -> calibration, of scans that count as one source; of a scheme that fewer
-    than MIN_SCANS show there is none."""
+    """Landmark scheme -> calibration, from scans that count as one source; schemes of fewer than
+    MIN_SCANS scans have none."""
     observed: dict[str, list[Observed]] = defaultdict(list)
     for scan in scans:
         observed[scan.landmark_scheme or ""] += observed_on(scan, options, model)
@@ -112,7 +112,7 @@ def calibrations_of(
 def result_of(
     key: str, source: str, model: FlameModel, scheme: str, observed: Mapping[str, Observed]
 ) -> Result:
-    """The calibration as the ledger keeps it, from what scans tell, by scan id."""
+    """The calibration as the ledger keeps it, from what each scan shows, by scan id."""
     found = estimate(model, scheme, list(observed.values()))
     values = {name: np.round(getattr(found, name), DECIMALS).tolist() for name in _ARRAYS}
     summary = {"scheme": scheme, "scans": found.scans, "sample": sorted(observed), **values}
@@ -123,13 +123,13 @@ _ARRAYS = ("offset_mm", "offset_std_mm", "noise_mm")
 
 
 def calibration_of(result: Result) -> LandmarkCalibration:
-    """What `result_of` recorded, as registration takes it."""
-    told = result.summary
-    arrays: dict[str, Array] = {name: np.array(told[name], np.float64) for name in _ARRAYS}
-    return LandmarkCalibration(told["scheme"], **arrays, scans=told["scans"])
+    """The calibration that `result_of` recorded, as registration takes it."""
+    recorded = result.summary
+    arrays: dict[str, Array] = {name: np.array(recorded[name], np.float64) for name in _ARRAYS}
+    return LandmarkCalibration(recorded["scheme"], **arrays, scans=recorded["scans"])
 
 
-def told_of(result: Result, model: FlameModel, scans: int) -> dict[str, Any]:
+def report_row(result: Result, model: FlameModel, scans: int) -> dict[str, Any]:
     """A row of reports: how far a source's landmarks lie from the model's, from how many scans.
 
     scans: how many of the source have landmarks of the scheme now.

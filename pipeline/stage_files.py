@@ -44,7 +44,7 @@ REGISTRATION_FACTS = (
     "landmark_error_mm",
 )
 MARGINAL_ARRAYS = {"marginal_mean": "mean", "marginal_triangle": "triangle"}
-"""Of a result's file -> of its `MarginalInformation`; they are no fields of the store's rows."""
+"""Array of a result's file -> field of `MarginalInformation`; not in the store's rows."""
 _DAMAGED = (OSError, StoreError, ValueError, KeyError, TypeError)
 
 
@@ -105,7 +105,7 @@ def load_registration(path: Path | str, template: Template) -> Registration | No
 
 
 def load_marginal(path: Path | str) -> MarginalInformation | None:
-    """What the registration of a result's file says of its person, None where it says nothing.
+    """What the registration in a result's file says of its person; None where it says nothing.
 
     Raises FileNotFoundError where the file is missing, StoreError where it is damaged.
     """

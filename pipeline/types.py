@@ -337,7 +337,7 @@ class Registration(Frozen):
     """Mean distance of the model's landmarks to the scan's, where the scan has any."""
     seconds: float = 0.0
     marginal: MarginalInformation | None = None
-    """Of its person, from this scan alone; none where only a rigid motion was fitted."""
+    """What this scan alone says of its person; None where only a rigid motion was fitted."""
 
     def __post_init__(self) -> None:
         vertices = self._check("vertices_mm", (None, 3), np.float32)

@@ -20,9 +20,9 @@ from pipeline.source_calibration import (
     Sample,
     calibration_of,
     calibrations_of,
+    report_row,
     result_of,
     sample_of,
-    told_of,
 )
 from pipeline.types import Array, ScanRecord
 from tests.registration.model_scans import make_scan, without_landmarks
@@ -117,9 +117,9 @@ def test_what_is_recorded_is_what_registration_takes(
     np.testing.assert_array_equal(found.offset_mm, calibration_of(result).offset_mm)
     assert found.scans == PEOPLE
     assert np.median(found.offset_mm[:, 1]) == pytest.approx(1.4, abs=0.3)
-    told = told_of(result, model, 99)
-    assert (told["scans"], told["calibrated_from"]) == (99, PEOPLE)
-    assert told["mean_offset_mm"] == pytest.approx(1.5, abs=0.3) and not told["odd"]
+    row = report_row(result, model, 99)
+    assert (row["scans"], row["calibrated_from"]) == (99, PEOPLE)
+    assert row["mean_offset_mm"] == pytest.approx(1.5, abs=0.3) and not row["odd"]
 
 
 def test_a_calibration_changes_the_keys_of_scans_with_landmarks_alone(
@@ -169,7 +169,7 @@ def test_a_source_that_had_too_few_scans_stays_as_it_is(tmp_path: Path, model: F
     result = record_calibration(config, sample, model, 1.5, count=MIN_SCANS - 1)
     after = calibrated(plan, config, model)
     assert register_keys(after) == register_keys(plan)
-    assert told_of(result, model, MIN_SCANS - 1)["mean_offset_mm"] is None
+    assert report_row(result, model, MIN_SCANS - 1)["mean_offset_mm"] is None
     write_source(tmp_path, "lab", *(f"p{i}_neutral.{s}" for i in range(20) for s in ("obj", "npy")))
     more = make_plan(config, model)
     assert more.samples == () and register_keys(after).items() <= register_keys(more).items()
@@ -202,7 +202,7 @@ def test_the_report_names_landmarks_that_are_too_far_off(model: FlameModel) -> N
     offset = np.zeros((len(model.landmarks.indices_68), 3))
     offset[model.landmarks.indices_68 == 30] = [0.0, 20.0, 0.0]
     result = result_of("key", "lab", model, "ibug68", observations(model, offset))
-    assert told_of(result, model, 12)["odd"].startswith("nose tip 1")
+    assert report_row(result, model, 12)["odd"].startswith("nose tip 1")
 
 
 def test_files_without_landmarks_and_too_few_are_not_calibrated(model: FlameModel) -> None:

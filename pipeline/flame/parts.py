@@ -17,7 +17,7 @@ from pipeline.types import Array
 
 
 class Part(NamedTuple):
-    """A part of the face on a template, and the iBUG points that tell where it is."""
+    """A part of the face on a template, and the iBUG points that locate it."""
 
     vertices: Array  # (N,) indices, none of them an eyeball's or hidden
     landmarks: tuple[int, ...]

@@ -113,7 +113,7 @@ def eye_relief(m: Measures, gates: Gates) -> Finding | None:
 
 
 def _least(m: Measures, feature: str, of: Callable[[Relief], float]) -> float:
-    """NaN where none is known."""
+    """Smallest value of a kind of feature; NaN where none is known."""
     found = [of(relief) for name, relief in m.features.items() if name.endswith(feature)]
     return min((value for value in found if math.isfinite(value)), default=math.nan)
 
@@ -152,6 +152,6 @@ scan is counted by."""
 
 
 def findings_of(m: Measures, gates: Gates) -> list[Finding]:
-    """What speaks against accepting, refusals first; else in the order of GATES."""
+    """All findings against accepting a registration, refusals first, otherwise in GATES' order."""
     found = [one for gate in GATES.values() if (one := gate(m, gates)) is not None]
     return sorted(found, key=lambda one: one.verdict)

@@ -1,4 +1,4 @@
-"""What is measured part by part: where a result slid along the surface, and what the scan lacks.
+"""Measures of each part of a face: where a result slid along the surface, what the scan lacks.
 
 Distance to the scan says nothing of sliding. What does: the landmarks of a part, how its triangles
 are stretched against the posed model, and whether the surface that it was laid on is curved as the
@@ -28,14 +28,14 @@ from pipeline.types import Array, Registration, Scan
 SMOOTHED = 2
 """Times that curvature is averaged over neighbours."""
 MOVED_MM = (4.0, 6.0, 9.0, 12.0)
-"""How far parts are moved to find where they fit better, in DIRECTIONS each."""
+"""Distances by which parts are moved to find where they fit better, each in DIRECTIONS ways."""
 DIRECTIONS = 8
 MIN_POINTS = 5
-"""Of a scan before a part, below which their distance is not judged."""
+"""Fewest scan points in front of a part for their distance to be judged."""
 MIN_VERTICES = 12
-"""Of a part with data, below which its form is not judged."""
+"""Fewest vertices with data for the form of a part to be judged."""
 FLATTEST = 1e-4
-"""Smallest area ratio and stretch that are told apart; folded triangles have none."""
+"""Smallest area ratio and stretch that are distinguished; folded triangles fall below it."""
 CURVATURE = 1.0
 """1/mm: sharper edges count as this sharp."""
 
@@ -60,7 +60,7 @@ class PartMeasures:
     scan_mm: float
     """80th percentile of the distance from the scan's points in front of it."""
     gain: float
-    """How much better it correlates where it is moved by at least 4 mm; negative if worse."""
+    """Rise of that correlation where the part is moved by at least 4 mm; negative if it falls."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class _Part:
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """What measuring parts needs of a model, whatever the scan."""
+    """What the measures of parts need of a model; the same for every scan."""
 
     faces: Array
     edges: Array  # (E,2)
@@ -105,8 +105,8 @@ def topology_of(model: FlameModel) -> Topology:
 
 
 def _moved(template: Array, own: Array, seen: Array, sideways: bool) -> tuple[Array, Array]:
-    """Where the vertices `own` come when the part is moved in the plane that it faces: the nearest
-    three of `seen`, (S,N,3), and their shares."""
+    """Where the vertices `own` end up when the part is moved in the plane that it faces: the
+    nearest three of `seen`, (S,N,3), and their shares."""
     turn = np.arange(DIRECTIONS) * 2 * np.pi / DIRECTIONS
     ring = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     shifts = np.concatenate([np.zeros((1, 2)), *(mm * ring for mm in MOVED_MM)])

@@ -55,17 +55,17 @@ class Measures:
     left_out_share: float
     """Of the file, see `Scan`."""
     covered_share: float
-    """Of the scan's points at the face: more than FAR_MM in front of it, where it has no data."""
+    """Share of the scan's points at the face that lie over FAR_MM before it, where it lacks data."""
     scattered_share: float
-    """Of them: more than FAR_MM away from it on either side, where it has data all the same."""
+    """Share of them that lie over FAR_MM off it, on either side, where it does have data."""
     roughness: float
-    """1/mm: what the curvature of the cheeks differs by from the posed model's (rms)."""
+    """1/mm: difference of the cheeks' curvature from the posed model's (rms)."""
     lip_gap_mm: float
     """Distance of the inner lips, less the template's."""
     features: Mapping[str, Relief]
     """Mouth and eyes."""
     neutral: bool
-    """What the source files the scan as."""
+    """Whether the source files the scan as neutral."""
     parts: Mapping[str, PartMeasures]
 
 

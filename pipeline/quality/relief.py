@@ -1,6 +1,7 @@
-"""Relief: what a quadric leaves over of the depth of a face, of its eyes and of its mouth.
+"""Relief: what remains of the depth of a face, its eyes and its mouth once a quadric is taken out.
 
-Distance does not tell a scalp without lids from a face: the template is smooth where the scan is.
+Distance cannot distinguish a scalp without lids from a face: the template is smooth where the scan
+is.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ FEATURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "left eye": ("left lids", "left eye corners"),
     }
 )
-"""What every face has, by the parts that it consists of."""
+"""Features that every face has, and the parts that each consists of."""
 MIN_SHARE = 0.5
-"""Of a feature's vertices with data, below which it is not judged."""
+"""Smallest share of a feature's vertices with data for it to be judged."""
 
 
 @dataclass(frozen=True)
 class Relief:
-    """Of a feature; NaN where the scan has too little data."""
+    """Relief of one feature; NaN where the scan has too little data."""
 
     height: float
     """Slope over the posed model's relief: 1 where all of it is there, 0 on a smooth scan."""

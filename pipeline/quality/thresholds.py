@@ -55,7 +55,7 @@ class Gates:
     eye_relief: Limits = (0.36, 0.0)
     """Share of the model's relief that either eye shows."""
     part_stretch: Limits = (1.0, 1e3)
-    """Of any part, as all that follow: so many times what is usual (`usual.py`)."""
+    """Stretch of any part; this and all that follow in multiples of what is usual (`usual.py`)."""
     part_unlikeness: Limits = (1.0, 1e3)
     part_gain: Limits = (1.0, 1e3)
     part_landmarks: Limits = (1.0, 1e3)

@@ -1,4 +1,4 @@
-"""What sound registrations reach at most in each part of a face: the units of the local gates.
+"""The most that sound registrations reach in each part of a face: the units of the local gates.
 
 Chosen by `tests/benchmarks/gates.py --tune` on seeds of its own.
 """
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Usual(NamedTuple):
-    """Of a part, see `PartMeasures`; what is more than this is unusual."""
+    """Largest usual values of a part's measures, see `PartMeasures`."""
 
     stretch: float
     """Over that of the face, see `part_gates.usual_stretch`."""

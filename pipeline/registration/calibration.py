@@ -1,4 +1,4 @@
-"""Where a source puts its landmarks against the model's, and how surely: offsets and noise.
+"""Where a source puts its landmarks relative to the model's: offsets, their uncertainty, noise.
 
 A landmark of a scan is the model's landmark, moved along the surface by what the source's
 definition of it differs, plus noise. Of a single file the offset is not known: it counts with the
@@ -20,7 +20,8 @@ NOISE_MM = 1.0
 follow one definition come 1–2 mm apart."""
 
 OWN_DEFINITION_MM = 1.0
-"""Of points of the user's own: both their places on the template and on scans follow one mind."""
+"""The same standard deviation for points of the user's own, whose places on template and scans follow
+one person's idea of them."""
 
 
 _CONTOUR, _BROW_END, _BROW, _LINE, _STABLE = 15.0, 5.0, 2.5, 2.0, 0.8
@@ -51,7 +52,7 @@ class LandmarkCalibration:
     offset_std_mm: Array  # (L,)
     noise_mm: Array  # (L,)
     scans: int
-    """From how many scans it was estimated; 0 for what is known of definitions in general."""
+    """How many scans it was estimated from; 0 where it holds what is known in general."""
 
     def __post_init__(self) -> None:
         n = len(self.noise_mm)
@@ -68,7 +69,7 @@ class LandmarkCalibration:
 def general_calibration(
     embedding: LandmarkEmbedding, scheme: str, noise_mm: float = NOISE_MM
 ) -> LandmarkCalibration:
-    """What is known of a single file: no offset, with the spread of definitions."""
+    """The calibration of a single file: no offset, with the spread of definitions."""
     names, n = embedding.indices_68, len(embedding.indices_68)
     spread = np.full(n, OWN_DEFINITION_MM) if embedding.in_order else DEFINITION_MM[names]
     return LandmarkCalibration(scheme, np.zeros((n, 3)), spread, np.full(n, noise_mm), 0)

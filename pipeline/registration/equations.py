@@ -125,7 +125,7 @@ class Equations:
         self.landmarks = sites_of(template, modes, landmarks.corners, landmarks.barycentric)
 
     def no_residual(self, batch: int) -> tuple[Tensor, Tensor]:
-        """Of a new `Fit`: its residual (B,3,K) and amplitude (B,)."""
+        """Residual (B,3,K) and amplitude (B,) that a new `Fit` starts from."""
         columns = self.residual.columns
         return columns.new_zeros(batch, 3, columns.shape[1]), columns.new_full((batch,), START_MM)
 

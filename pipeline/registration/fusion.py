@@ -38,9 +38,9 @@ def fuse(
     people: Normal | None = None,
     within: Array | None = None,
 ) -> Normal:
-    """What scans of one person say together; of one scan, by default, what it says itself.
+    """The posterior of one person from all their scans; from one scan, by default, that scan's own.
 
-    Given their person scans count as independent: the information of each posterior less the
+    Given their person, scans count as independent: the information of each posterior less the
     prior's is the scan's, and adds up. `people` is how persons differ, standard normal where it is
     not given. `within` (m,m) is the covariance of what each scan shows besides its person (an
     expression that the model cannot make, a beard): without it all is taken for the person.

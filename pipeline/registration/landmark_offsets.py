@@ -27,15 +27,15 @@ from pipeline.registration.template import Template
 from pipeline.types import Array, Registration, Scan
 
 MIN_SCANS = 5
-"""With landmarks, registered: of fewer one wrong scan shifts a median, and definitions in general
-say as much."""
+"""Fewest registered scans with landmarks: among fewer, one wrong scan shifts a median, and
+definitions in general say as much."""
 LOOSE_MM = 6.0
 """Noise an axis of landmarks while a source is not calibrated: enough for them to find the pose
 and open a mouth, too little to drag the surface."""
 FAR, ROUNDS = 2.5, 10
 """Times the median distance: one in fifty right ones is further off; iterations of the mean."""
 PRIOR_SCANS = 4
-"""How many scans the general noise counts for."""
+"""Number of scans that the general noise counts as."""
 LEAST_NOISE_MM = 0.4
 """Nobody marks a point of a face better than this."""
 ACROSS_MM = 1.0
@@ -49,16 +49,16 @@ SLIDE[[39, 42, 48, 54, 30, 33, 31, 32, 34, 35]] = 0.1
 SLIDE[17:27] = 0.4
 SLIDE[[17, 26]] = 0.9
 LEAST_SLIDE_MM = 0.15
-"""The same of faces that the model explains."""
+"""The same for faces that the model explains."""
 WANDER = 0.2
-"""Like SLIDE, of what differs from scan to scan."""
+"""Like SLIDE, for what differs from scan to scan."""
 
 ODD = 2.5
-"""Times the spread of definitions that an offset may have before a user is told."""
+"""Multiple of the spread of definitions beyond which an offset is reported to the user."""
 
 
 def loose_calibration(embedding: LandmarkEmbedding, scheme: str) -> LandmarkCalibration:
-    """For the registrations that `observe` takes: landmarks have little say."""
+    """The calibration for the registrations that `observe` takes: landmarks have little say."""
     general = general_calibration(embedding, scheme)
     loose = np.full_like(general.noise_mm, LOOSE_MM)
     return LandmarkCalibration(scheme, general.offset_mm, general.offset_std_mm, loose, 0)
@@ -66,7 +66,7 @@ def loose_calibration(embedding: LandmarkEmbedding, scheme: str) -> LandmarkCali
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """What one loosely registered scan tells of its source's landmarks."""
+    """What one loosely registered scan shows of its source's landmarks."""
 
     gap_mm: Array
     """(L,3) from each of the model's landmarks to the scan's, turned back by the pose of its place;
@@ -76,7 +76,7 @@ class Observed:
 
 
 def estimate(model: FlameModel, scheme: str, observed: Sequence[Observed]) -> LandmarkCalibration:
-    """What the landmarks of these scans, of one source and scheme, have in common.
+    """The calibration of the landmarks of these scans, all of one source and scheme.
 
     `observed` is from registrations with `loose_calibration`. Each landmark's offset is a robust
     mean over the scans, then the mean of the normal posterior with the general spread of
@@ -111,8 +111,8 @@ def estimate(model: FlameModel, scheme: str, observed: Sequence[Observed]) -> La
 def posterior(
     gaps: Array, definition: Array, slide: Array, wander: float
 ) -> tuple[Array, Array, Array]:
-    """Of gaps (n,L,3) along normal, tangent, tangent (NaN rows missing): the offsets (L,3) in the
-    same axes, their standard deviation along the surface (L,), the noise (L,).
+    """Offsets (L,3), their standard deviation along the surface (L,) and the noise (L,) from gaps
+    (n,L,3); gaps and offsets along normal, tangent, tangent; rows of NaN are missing.
 
     definition (L,), slide (L,), wander: standard deviations along the surface of definitions, and
     of what the registrations are off together and each for itself.
@@ -132,7 +132,7 @@ def posterior(
 def observe(
     template: Template, scans: Sequence[Scan], registrations: Sequence[Registration]
 ) -> list[Observed]:
-    """What these registrations of scans tell, without those that failed.
+    """What each of these registrations of scans shows; those that failed are left out.
 
     Raises RegistrationError where the model has no landmarks.
     """

@@ -5,7 +5,7 @@ its unknowns. What a person's scans share is kept of it: identity, and the resid
 the rest frame by the rotation of the head (that of a bent jaw is taken to turn with the head).
 
 A person is described by at most `COMPONENTS` numbers y that are standard normal over people
-(`PersonSpace`): the combinations of identity and residual that a scan tells most of, the same for
+(`PersonSpace`): the combinations of identity and residual that a scan determines best, the same for
 all scans of a template. Kept are the mean and a square root of the information (Bierman 1977):
 rounding leaves every covariance positive.
 """
@@ -28,15 +28,16 @@ from pipeline.registration.template import Template
 from pipeline.types import MarginalInformation
 
 COMPONENTS = 320
-"""Of a person: 104 kB a scan."""
+"""Numbers of a person: 104 kB a scan."""
 VERTICES = 1800
-"""That an ideal scan would show."""
+"""Template vertices that an ideal scan would show."""
 HEAD = 1
 """The joint that turns the head: FLAME's neck."""
 FREE = 1e-6
 """Precision of the place of a bare template, which is the scan's and not the person's."""
 LARGEST = 6e4
-"""For float16; no scan knows a number to so many standard deviations of people."""
+"""Largest entry kept, for float16; no scan determines a number to a 60,000th of people's standard
+deviation."""
 
 
 class PersonSpace(NamedTuple):
@@ -47,11 +48,11 @@ class PersonSpace(NamedTuple):
 
 
 def marginal_information(system: System) -> list[MarginalInformation]:
-    """Of each of B scans alone: nothing of what others of its person say.
+    """What each of B scans says on its own, without the other scans of its person.
 
     The system is solved, with the prior of identity at its own strength (stiffness 1). The
     residual's prior is that of people in general, whatever amplitude the scan was found to have, so
-    that all scans are told of in the same numbers.
+    that the same numbers describe all scans.
     """
     fit, equations = system.fit, system.equations
     space = person_space(equations.template, equations.modes)
@@ -88,14 +89,14 @@ def marginal_information(system: System) -> list[MarginalInformation]:
 
 
 def people_precision(residual: ResidualBasis) -> Tensor:
-    """(K,) of the residual's coefficients, over people of no family in particular."""
+    """(K,) precision of the residual's coefficients over people of no family in particular."""
     return residual.precision(torch.full((), START_MM).to(residual.large))
 
 
 @lru_cache(maxsize=8)
 def person_space(template: Template, modes: int) -> PersonSpace:
-    """The principal axes of what an ideal scan, the template itself, tells of people in units of
-    the prior: of each vertex along its normal, of each landmark along all axes, of no rigid motion.
+    """The principal axes of what an ideal scan, the template itself, shows of people in units of
+    the prior: each vertex along its normal, each landmark along all axes, no rigid motion.
 
     In float64 and with signs that shapes at rest fix, so that all machines find the same.
     """

@@ -45,7 +45,7 @@ class Fitted(NamedTuple):
     iterations: int
     marginals: list[MarginalInformation] | None = None
     facts: list[dict[str, Any]] | None = None
-    """Of each scan what the method read of it, by name."""
+    """What the method read from each scan, by name."""
 
 
 Method = Callable[[Task], Fitted]

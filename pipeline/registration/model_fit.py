@@ -40,11 +40,12 @@ FREE_LAST = (1.0, 4.0)
 from an open mouth, and most scans are neutral."""
 
 MODEL_VERTICES, RESIDUAL_VERTICES = 1200, 1800
-"""Of the template that are matched: enough for a hundred coefficients, and for the residual's."""
+"""Template vertices that are matched: enough for a hundred coefficients, and for the residual's."""
 LONG_WAVES, LAST_ITERATIONS = 60, 2
 """Eigenvectors of the residual until the last iterations, which have all of them."""
 MODEL_LANDMARK_MM, RESIDUAL_LANDMARK_MM = 3.0, 0.5
-"""What a landmark is off besides its noise: by what the model, and the residual, cannot follow."""
+"""Standard deviations of a landmark besides its noise: what the model alone, and the model with the
+residual, cannot follow."""
 LANDMARK_ROBUST_MM, BARE_LANDMARK_ROBUST_MM = (40.0, 10.0), (80.0, 40.0)
 """A landmark this far from its place on the template has lost three quarters of its weight; first,
 when an open mouth is far from the model's closed one, and last. Nothing else leads a bare template

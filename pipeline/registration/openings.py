@@ -1,8 +1,8 @@
 """Mouth and eyes: how far a scan shows them open, and where.
 
-Nearest points cannot tell: between lips that touch, the nearest surface of either lip is the other
-one, and of a coarse scan the model explains a shut mouth as well by lips that are apart. Sections
-through pairs of landmarks of both lips or lids are read instead (`profiles.py`). What they show
+Nearest points do not decide it: between lips that touch, the nearest surface of either lip is the
+other one, and on a coarse scan lips that are apart explain a shut mouth as well. Sections through
+pairs of landmarks of both lips or lids are read instead (`profiles.py`). What they show
 says where the edges belong, as rows of the same system as all else (`equations.System`). Where they
 show nothing, the likeliest face decides: lips shut, lids half open, and little is sure.
 """
@@ -41,8 +41,8 @@ PAIRS = {
 """iBUG landmarks of the upper and the lower edge of each opening."""
 EVIDENCE_MM, PRIOR_MM = 0.7, 2.5
 """Standard deviations of an edge's height: found, and by the prior alone."""
-TOLD_OPEN_MM = 5.0
-"""Landmarks that are given farther apart than this say that it is open."""
+GIVEN_OPEN_MM = 5.0
+"""Given landmarks that are farther apart than this mean that the opening is open."""
 SHUT_MM, LIDS_MM, LIPS_INNER_MM, LIPS_OUTER_MM = 0.5, 1.0, 0.3, 2.5
 """A landmark so near to an edge is left alone: it is not quite the edge. On lips that are open it
 lies on their inner side, which a viewer does not see: away from the opening, not into it."""
@@ -50,7 +50,7 @@ UNSEEN_MM, UNCLEAR_MM = 3.0, 1.5
 """Expected error of lips or lids that the scan does not show (any of the ten millimetres that lids
 open is as likely: 10/√12), or shows so that it can be read in two ways."""
 AROUND_MM = 8.0
-"""How far from the edges that reaches."""
+"""Distance from the edges to which it applies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Openings:
-    """Where the edges of mouth and eyes belong on B scans."""
+    """Heights at which the edges of mouth and eyes belong on B scans."""
 
     pairs: Pairs
     up: Tensor  # (B,3) of the head
@@ -112,8 +112,8 @@ def find_openings(
     marks = pairs.positions(posed_vertices(template, coefficients))
     seen = profiles([(s.index.vertices, s.index.faces) for s in surfaces], marks, turned)
     edges, state = read(seen, pairs.opening)
-    told, apart = given_apart(landmarks, pairs)
-    state = heeded(state, told, apart, pairs.opening)
+    given, apart = given_apart(landmarks, pairs)
+    state = heeded(state, given, apart, pairs.opening)
     own = state[:, pairs.opening]
     guess = (own == UNSEEN) | (own == UNCLEAR)
     read_mm = torch.stack([edges.upper, edges.lower], 1) + rims(pairs, own)
@@ -131,13 +131,13 @@ def rims(pairs: Pairs, state: Tensor) -> Tensor:
     return torch.where((state == SHUT)[:, None], no_crossing, pairs.rim_mm)
 
 
-def heeded(state: Tensor, told: Tensor, apart: Tensor, opening: Tensor) -> Tensor:
+def heeded(state: Tensor, given: Tensor, apart: Tensor, opening: Tensor) -> Tensor:
     """The states (B,O), GIVEN where landmarks of all sections say more, or another thing."""
     heard = []
     for one, own in enumerate(state.unbind(1)):
         at = opening == one
-        contrary = (own == SHUT) & (apart[:, at].mean(1) > TOLD_OPEN_MM)
-        better = told[:, at].all(1) & (contrary | (own != SHUT))
+        contrary = (own == SHUT) & (apart[:, at].mean(1) > GIVEN_OPEN_MM)
+        better = given[:, at].all(1) & (contrary | (own != SHUT))
         heard.append(torch.where(better, GIVEN, own))
     return torch.stack(heard, 1)
 
@@ -152,9 +152,9 @@ def tolerances(state: Tensor, opening: Tensor) -> Tensor:
 
 def given_apart(landmarks: LandmarkTargets, pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Whether a scan came with both landmarks of a section, and how far apart they are, (B,C)."""
-    told = (landmarks.confidence[:, pairs.target] > 0).all(1)
+    given = (landmarks.confidence[:, pairs.target] > 0).all(1)
     ends = landmarks.points[:, pairs.target]
-    return told, (ends[:, 0] - ends[:, 1]).norm(dim=-1)
+    return given, (ends[:, 0] - ends[:, 1]).norm(dim=-1)
 
 
 def likeliest(seen: Profiles, pairs: Pairs) -> Tensor:
@@ -223,7 +223,7 @@ def near_openings(template: Template) -> Tensor:
 
 
 def facts(openings: Openings | None, vertices: Tensor) -> list[dict[str, Any]]:
-    """Of each of B results (B,V,3): what was read of each opening and its mean height in mm, by
+    """For each of B results (B,V,3) what was read of each opening and its mean height in mm, by
     name; nothing where the template has none."""
     if openings is None:
         return [{} for _ in vertices]

@@ -16,12 +16,12 @@ from torch import Tensor
 from pipeline.geometry.sections import SectionPlanes, depth_profiles
 
 HALF_MM, STEP_MM = 24.0, 0.5
-"""Of a profile: as far up and down from between its landmarks, and how finely."""
+"""A profile's reach up and down from between its landmarks, and the step between its heights."""
 REACH_MM = 25.0
 DEEP_MM = 4.5
-"""So far behind both lips a surface is none of them: teeth, tongue, the throat."""
+"""A surface this far behind both lips is neither of them: teeth, tongue, the throat."""
 BEYOND_LIPS_MM, BEYOND_LIDS_MM = 10.0, 6.0
-"""Above and below where the edges were found so far, no further are they looked for."""
+"""Distances above and below the edges found so far within which they are looked for."""
 CURL_MM = 0.5
 """An opening's edges lie at least so far behind the lips or lids beside them; those of a hole in
 the scan do not."""
@@ -32,19 +32,19 @@ LIP_LINE_MM, LID_LINE_MM = 0.35, 0.5
 DEEP_LID_LINE_MM = 1.4
 """From here on a lid line counts even where the other eye is not shut."""
 TOUCHING_MM = 2.0
-"""An opening of the mouth that is no higher is two lips that touch and curl away."""
+"""An opening of the mouth no higher than this is two lips that touch and curl away."""
 BEHIND_LID_MM = 2.5
-"""So high a part of the eyeball an upper lid may hide from a viewer."""
+"""Height of the eyeball that an upper lid may hide from a viewer."""
 MARGIN_MM = 2.0
-"""An upper lid lies so far before the eyeball within a millimetre of height."""
+"""Distance by which an upper lid stands before the eyeball, within a millimetre of height."""
 ALIKE_MM = 4.0
-"""Sections of one eye that are open differ by less in height."""
+"""Open sections of one eye differ by less than this in height."""
 WIDEST_MM = 13.0
-"""Between the lids of an open eye; the crease of an upper lid is farther above a shut one."""
+"""Largest gap between the lids of an open eye; above a shut one the upper lid's crease is farther."""
 UNSEEN, UNCLEAR, SHUT, OPEN, GIVEN = range(5)
 STATES = ("unseen", "unclear", "shut", "open", "given")
-"""Of an opening: nothing shows, what shows can be read in several ways, shut, open, or landmarks
-that were given decide."""
+"""States of an opening: nothing shows, what shows can be read in several ways, shut, open, decided by
+landmarks that were given."""
 
 
 class Profiles(NamedTuple):
@@ -141,7 +141,7 @@ def mouth_state(votes: Tensor) -> Tensor:
 
 
 def eye_states(eyes: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Of each eye its sections' votes (B,C) and which of them are sure (B,C) -> (B,eyes)."""
+    """States (B,eyes) from the votes (B,C) of each eye's sections and which are sure (B,C)."""
     votes, sure = (torch.stack(parts, 1) for parts in zip(*eyes, strict=True))
     says_open, says_shut = votes == OPEN, votes == SHUT
     is_open = (says_open.all(2) | (says_open & sure).any(2)) & ~says_shut.any(2)

@@ -21,16 +21,17 @@ SMALL, SMOOTHNESS, LENGTH_MM = 1.0, 1.5, 12.0
 components leave of a face is about half of this; the rest is caution for faces unlike them."""
 
 LARGE_SMOOTHNESS, LARGE_LENGTH_MM = 1.9, 46.0
-"""Of a further field, as smooth as differences between people are: what a face of another family
-than the model's is off it. Its standard deviation is found from each scan (`AMPLITUDES_MM`)."""
+"""Exponent ν and length ℓ of a further field, as smooth as differences between people are: what a face
+of another family than the model's is off it. Its standard deviation is found from each scan
+(`AMPLITUDES_MM`)."""
 AMPLITUDES_MM, START_MM = (0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0), 1.5
-"""Those that are tried, and the one before any was."""
+"""Amplitudes that are tried, and the one before any was."""
 BEYOND = 4.0
 """Times the likeliest amplitude beside a basis, up to the largest: within its span a model explains
 faces of another family too, and wrongly, which no scan shows. Faces of its own family have the
 smallest amplitude either way."""
 AFFINE_MM = 10.0
-"""Of a bare template besides: expected stretch and shear at 60 mm from its middle."""
+"""Expected stretch and shear of a bare template at 60 mm from its middle, besides the field."""
 
 
 class ResidualBasis(NamedTuple):

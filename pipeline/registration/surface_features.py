@@ -1,4 +1,4 @@
-"""What features of the surface say of where along it the template belongs.
+"""Features of the surface, which say where along it the template belongs.
 
 Distance does not change when the template slides along a scan. The scan's normals under it do,
 wherever the surface bends: at lips, lids, nostrils, wings of the nose, chin, ears. A step δ along
@@ -46,8 +46,8 @@ MIN_BEND = 0.03
 SITES = 200
 """Enough: the averages of neighbouring places overlap, and more would share the same say."""
 DIFFERENCE = 0.12
-"""What averaged normals of two people differ by where they show the same place; what a scan shows
-around a place comes on top."""
+"""Difference of two people's averaged normals at the same place; what a scan shows around it comes on
+top."""
 ROBUST = 2.0
 """A difference of so many standard deviations has lost three quarters of its weight."""
 

@@ -22,7 +22,7 @@ SILENT_REGIONS = ("eyeballs", "hidden", "mouth_interior")
 LOWER_LIP_68 = (55, 56, 57, 58, 59, 65, 66, 67)
 UPPER_LIP_68 = (31, 32, 33, 34, 35, 49, 50, 51, 52, 53, 61, 62, 63)
 LOWER_FACE_MM = 90.0
-"""How far from the lower lip a jaw moves the surface."""
+"""Distance from the lower lip to which a jaw moves the surface."""
 FOCUS = 4.0
 """Times the density of the face for the eigenvectors: the same number resolves twice the detail."""
 _CACHE: OrderedDict[tuple[str, str, int], Template] = OrderedDict()
@@ -76,7 +76,7 @@ class Template:
     """(V,V): the mean of a vertex's neighbours."""
     data: Tensor  # (N,) indices of the vertices that may carry data
     lower_face: Tensor
-    """(V,) share of an opening jaw's motion, from lips; 0 if the landmarks do not tell them."""
+    """(V,) share of an opening jaw's motion, from lips; 0 if no landmarks mark them."""
 
     @property
     def has_basis(self) -> bool:

@@ -29,12 +29,12 @@ class Calibration(NamedTuple):
     scale: float
     power: float
     family: float
-    """What a face unlike the template's family is off besides, as a share of how unlike it is."""
+    """Further error of a face unlike the template's family, as a share of how unlike it is."""
 
 
 CALIBRATION = Calibration(0.501, 0.362, 1.280, 0.161)
 BARE_CALIBRATION = Calibration(0.300, 0.320, 1.604, 0.232)
-"""Of a bare template, which knows nothing of where a mouth opens."""
+"""For a bare template, which knows nothing of where a mouth opens."""
 UNKNOWN_MM = 1000.0
 """No expectation is larger: what a result that failed is given."""
 

@@ -1,10 +1,10 @@
-"""What a source's landmark calibration finds of its definition, and what it gives registration.
+"""How well a source's landmark calibration finds its definition, and what registration gains by it.
 
 python tests/benchmarks/calibration.py [--family ict|second] [--sample N] [--cases N] [--seed FIRST]
     [--json] [--shared-data DIR]
 ICT's landmarks lie up to 10 mm beside FLAME's, by how much is known exactly from its neutral face;
 those of the second family are FLAME's own. A source's first `--sample` faces calibrate it; then
-`--cases` others are registered as a single file is, calibrated, and told the true definition.
+`--cases` others are registered as a single file is, calibrated, and given the true definition.
 Lengths in millimetres, on face vertices where the scan has data; one thread.
 """
 
@@ -43,7 +43,7 @@ GROUPS: Mapping[str, Sequence[int]] = {
     "ends of the brows": (17, 26),
 }
 SURE_MM, NOISE_MM = 0.2, 0.7
-"""How surely the true definition is known, and the noise with what differs between faces."""
+"""Standard deviations of the true definition, and of noise with what differs between faces."""
 MakeCase = Callable[[str, int], Any]
 
 
@@ -62,7 +62,7 @@ def main() -> None:
     known = {
         "as a single file": general_calibration(model_landmarks(model), "ibug68"),
         "calibrated": found,
-        "told the definition": told(definition),
+        "given the definition": as_given(definition),
     }
     rows = {
         "definition": offset_rows(model, found, definition),
@@ -97,7 +97,7 @@ def family(name: str, shared_data: Path, model: FlameModel) -> tuple[MakeCase, A
     return lambda case, seed: make_ict_case(ict, case, seed), definition
 
 
-def told(definition: Array) -> LandmarkCalibration:
+def as_given(definition: Array) -> LandmarkCalibration:
     n = len(definition)
     return LandmarkCalibration("ibug68", definition, np.full(n, SURE_MM), np.full(n, NOISE_MM), 1)
 

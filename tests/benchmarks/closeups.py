@@ -21,7 +21,7 @@ from pipeline.views import View, before_camera, camera_rotation, render, save_gr
 SIZE = 400
 ROWS = 5
 LINE, FEATURE = (30, 70, 150), (200, 20, 40)
-"""Of the wireframe, and of its triangles in the region that is looked at."""
+"""Colours of the wireframe, and of its triangles in the region that is looked at."""
 
 
 def closeups(scan: Scan, vertices: Array, model: FlameModel, title: str) -> list[Array]:

@@ -143,7 +143,7 @@ def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Of one model's rows: the worst region, and our error over the best peer's."""
+    """The worst region of one model's rows, and our error over the best peer's."""
     errors: dict[str, dict[str, float]] = {}
     for row in rows:
         errors.setdefault(row["method"], {})[row["case"]] = row["face mean"]

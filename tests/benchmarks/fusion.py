@@ -30,7 +30,7 @@ NAMES = (
     *("half face", "noisy", "mixed expression", "blink", "puffed cheeks"),
 )
 SCANS = (1, 2, 5, 10)
-"""That are fused: each of a person's sets of so many in a row of NAMES."""
+"""Numbers of scans that are fused: each of a person's runs of so many in NAMES."""
 OPTIONS = RegistrationOptions()
 
 

@@ -42,7 +42,7 @@ CORNERS = {
     "left eye corners": (42, 45),
 }
 PLACES = (*CORNERS, "chin", "right ear", "left ear")
-"""Where more than SLID_MM must not be accepted."""
+"""Parts where more than SLID_MM must not be accepted."""
 REAL: Mapping[str, str] = {
     "flame_fitting/scan.obj": "m",
     "james/james.obj": "mm",

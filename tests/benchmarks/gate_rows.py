@@ -153,7 +153,7 @@ def face_of(family: str, data: Path, seed: int) -> Face:
 
 
 def digest(files: list[Path]) -> str:
-    """Of what the files say, whatever their layout."""
+    """Digest of what the files say, whatever their layout."""
     sha = hashlib.sha256()
     for file in files:
         sha.update(ast.dump(ast.parse(file.read_bytes())).encode())

@@ -188,7 +188,7 @@ class Kind(NamedTuple):
     marks: bool | None = None
     """True where the face has to come with landmarks, False without; None either way."""
     expression: bool = False
-    """Made of a face with an open mouth."""
+    """True where it is made from a face with an open mouth."""
 
 
 SURFACE = frozenset({Code.ROUGH, Code.SURFACE_DISTANCE})

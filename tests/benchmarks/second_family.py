@@ -21,9 +21,9 @@ from pipeline.geometry.mesh import triangle_normals
 from pipeline.types import Array
 
 SEEN_SHARE, DIRECTIONS = 0.08, 48
-"""Of the directions in front of a vertex so many must see it, else it is not on the scan."""
+"""Share of the directions in front of a vertex that must see it for it to be on the scan."""
 LANDMARK_NOISE_MM = 0.6
-"""An axis."""
+"""Standard deviation an axis."""
 
 STANDARD: Mapping[str, Recipe] = {
     "neutral": Recipe("neutral", 9000),

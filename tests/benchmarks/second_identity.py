@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.types import Array
 
 SPREAD = 1.0
-"""What all weights are multiplied with; two faces then are about 5 mm apart (root mean square)."""
+"""Factor of all weights; with it two faces are about 5 mm apart (root mean square)."""
 
 
 def step(value: Array, start: float, end: float) -> Array:

@@ -131,7 +131,7 @@ def face_of(
 
 
 def spread(faces: Sequence[Face], results: Sequence[Result], model: FlameModel) -> dict[str, Any]:
-    """Of the template's face vertices over all faces; how many of them the method finished."""
+    """Spread of the template's face vertices over all faces; how many the method finished."""
     found = {result.case.name: result.found.vertices_mm for result in results}
     done = [face for face in faces if face.case.name in found]
     row: dict[str, Any] = {"faces": len(done), "of": len(faces)}

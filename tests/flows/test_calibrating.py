@@ -31,8 +31,8 @@ def write_head(folder: Path, model: FlameModel, subject: int) -> None:
 
 
 def built(folder: Path, *options: str) -> dict[str, Any]:
-    told: dict[str, Any] = facefold("build", folder / "build.yaml", *options, "--json").json
-    return told
+    summary: dict[str, Any] = facefold("build", folder / "build.yaml", *options, "--json").json
+    return summary
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def test_a_bare_template_finds_the_amplitude_of_the_people(
 def test_beside_a_basis_it_is_that_of_people_beyond_its_span(
     template: Template, amplitude: float
 ) -> None:
-    """Where it is not drowned by the small field, which has 1 mm of its own."""
+    """Modes in which it is not drowned by the small field, which has 1 mm of its own."""
     found = found_amplitudes(template, amplitude) / BEYOND
     assert bool((found >= amplitude / 2).all()) and bool((found <= amplitude * 2).all())
 

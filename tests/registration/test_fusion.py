@@ -28,9 +28,9 @@ def test_people_and_what_is_a_scans_own_are_the_two_covariances_of_one_number() 
     part = MarginalInformation(np.array([seen / error / posterior]), np.array([posterior**0.5]))
     people = Normal(np.array([mean]), np.array([[between]]))
     found = fuse([part, part], people, np.array([[own]]))
-    told = 2 / (error + own)
-    assert found.covariance[0, 0] == pytest.approx(1 / (1 / between + told), rel=2e-3)
-    expected = (mean / between + seen * told) / (1 / between + told)
+    information = 2 / (error + own)
+    assert found.covariance[0, 0] == pytest.approx(1 / (1 / between + information), rel=2e-3)
+    expected = (mean / between + seen * information) / (1 / between + information)
     assert found.mean[0] == pytest.approx(expected, rel=2e-3)
 
 

@@ -35,7 +35,7 @@ def places(template: Template) -> FeatureSites:
 
 
 def perfect(vertices: Tensor, faces: Tensor, at: Tensor) -> Matches:
-    """Of a template that lies on its scan."""
+    """Matches of a template that lies on its scan."""
     normals = vertex_normals(vertices, faces)[:, at]
     one = torch.ones_like(normals[..., 0])
     return Matches(vertices[:, at], normals, one, 0 * one)
@@ -74,7 +74,7 @@ def test_where_the_mean_face_lies_on_itself_nothing_pulls(
 def test_a_template_slid_along_a_face_is_pulled_back(
     template: Template, places: FeatureSites, model: FlameModel, slide: tuple[float, float, float]
 ) -> None:
-    """Another person than the mean, whose surface does not tell by distance that it has slid."""
+    """Another person than the mean, whose distance to the scan does not show that it has slid."""
     truth = make_scan(model, 5)
     surface = ScanSurface.of(truth.scan, "cpu")
     there = torch.as_tensor(truth.vertices_mm)[None]

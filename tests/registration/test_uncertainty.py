@@ -104,7 +104,7 @@ def test_it_is_larger_where_the_scan_has_no_data(
     face[model.regions["face"]] = True
     seen, unseen = (face & (side * truth.vertices_mm[:, 0] > 15) for side in (1, -1))
     expected = result.expected_error_mm
-    # a face of the model itself: one side tells much of the other
+    # a face of the model itself: one side says much about the other
     assert expected[unseen].mean() > 1.25 * expected[seen].mean()
     assert 1.2 * np.median(expected[seen]) < np.median(expected[unseen])
 
