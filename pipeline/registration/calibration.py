@@ -20,8 +20,8 @@ NOISE_MM = 1.0
 follow one definition come 1–2 mm apart."""
 
 OWN_DEFINITION_MM = 1.0
-"""The same standard deviation for points of the user's own, whose places on template and scans follow
-one person's idea of them."""
+"""Spread of definitions along the surface for points of the user's own: whoever places them on the
+template places them on the scans."""
 
 
 _CONTOUR, _BROW_END, _BROW, _LINE, _STABLE = 15.0, 5.0, 2.5, 2.0, 0.8

@@ -40,11 +40,11 @@ MARGIN_MM = 2.0
 ALIKE_MM = 4.0
 """Open sections of one eye differ by less than this in height."""
 WIDEST_MM = 13.0
-"""Largest gap between the lids of an open eye; above a shut one the upper lid's crease is farther."""
+"""Largest gap of the lids of an open eye; the upper lid's crease is farther above a shut one."""
 UNSEEN, UNCLEAR, SHUT, OPEN, GIVEN = range(5)
 STATES = ("unseen", "unclear", "shut", "open", "given")
-"""States of an opening: nothing shows, what shows can be read in several ways, shut, open, decided by
-landmarks that were given."""
+"""States of an opening: nothing shows, what shows can be read in several ways, shut, open, or decided
+by given landmarks."""
 
 
 class Profiles(NamedTuple):

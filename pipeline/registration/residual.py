@@ -21,8 +21,8 @@ SMALL, SMOOTHNESS, LENGTH_MM = 1.0, 1.5, 12.0
 components leave of a face is about half of this; the rest is caution for faces unlike them."""
 
 LARGE_SMOOTHNESS, LARGE_LENGTH_MM = 1.9, 46.0
-"""Exponent ν and length ℓ of a further field, as smooth as differences between people are: what a face
-of another family than the model's is off it. Its standard deviation is found from each scan
+"""Exponent ν and length ℓ of a further field, as smooth as differences between people are: what a
+face of another family than the model's is off it. Its standard deviation is found from each scan
 (`AMPLITUDES_MM`)."""
 AMPLITUDES_MM, START_MM = (0.1, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0), 1.5
 """Amplitudes that are tried, and the one before any was."""

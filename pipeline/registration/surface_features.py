@@ -46,8 +46,8 @@ MIN_BEND = 0.03
 SITES = 200
 """Enough: the averages of neighbouring places overlap, and more would share the same say."""
 DIFFERENCE = 0.12
-"""Difference of two people's averaged normals at the same place; what a scan shows around it comes on
-top."""
+"""Difference of two people's averaged normals at the same place; what a scan shows around it comes
+on top."""
 ROBUST = 2.0
 """A difference of so many standard deviations has lost three quarters of its weight."""
 
