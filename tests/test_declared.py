@@ -16,7 +16,8 @@ from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Axes, Limits
 from pipeline.stages import judged
 from pipeline.types import Array, Refusal, Scan
-from tests.registration.model_scans import make_scan, without_landmarks
+from tests.benchmarks.cases import without_landmarks
+from tests.registration.model_scans import make_scan
 
 UPRIGHT = Axes(up="+y", forward="+z")
 

@@ -25,7 +25,8 @@ from pipeline.source_calibration import (
     sample_of,
 )
 from pipeline.types import Array, ScanRecord
-from tests.registration.model_scans import make_scan, without_landmarks
+from tests.benchmarks.cases import without_landmarks
+from tests.registration.model_scans import make_scan
 from tests.small_build import build_of, write_source
 
 PEOPLE = 12

@@ -55,7 +55,7 @@ class Measures:
     left_out_share: float
     """Of the file, see `Scan`."""
     covered_share: float
-    """Share of scan points at the face that lie over FAR_MM in front of it, where it has no data."""
+    """Share of scan points at the face that lie over FAR_MM before it, where it has no data."""
     scattered_share: float
     """Share of them that lie over FAR_MM off it, on either side, where it does have data."""
     roughness: float

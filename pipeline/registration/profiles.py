@@ -43,8 +43,8 @@ WIDEST_MM = 13.0
 """Largest gap of the lids of an open eye; the upper lid's crease is farther above a shut one."""
 UNSEEN, UNCLEAR, SHUT, OPEN, GIVEN = range(5)
 STATES = ("unseen", "unclear", "shut", "open", "given")
-"""States of an opening: nothing shows, what shows can be read in several ways, shut, open, or decided
-by given landmarks."""
+"""States of an opening: nothing shows, what shows can be read in several ways, shut, open, or
+decided by given landmarks."""
 
 
 class Profiles(NamedTuple):

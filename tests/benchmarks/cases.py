@@ -6,7 +6,7 @@ A `Recipe` says what is done to a face; `scanned` does it and keeps the truth.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -197,5 +197,16 @@ def scan_of(
         landmark_scheme=None if marks is None else "ibug68",
         landmark_confidence=None if marks is None else np.isfinite(marks).all(1),
         landmark_source=None if marks is None else "file",
+        oriented=oriented,
+    )
+
+
+def without_landmarks(scan: Scan, oriented: bool) -> Scan:
+    return replace(
+        scan,
+        landmarks_mm=None,
+        landmark_scheme=None,
+        landmark_confidence=None,
+        landmark_source=None,
         oriented=oriented,
     )

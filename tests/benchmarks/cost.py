@@ -1,7 +1,7 @@
 """Runs a method on cases, each in a process of its own: result, CPU and wall seconds, memory.
 
 python tests/benchmarks/cost.py METHOD FOLDER CPU_LIMIT_S NAME..., where FOLDER holds `model.pickle`
-and a pickled (case, start) `NAME.case` for each; writes `NAME.METHOD.result`. See `run_method`.
+and a pickled (case, start) `NAME.case` for each; writes `NAME.METHOD.result`. See `run_methods`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers import METHODS, Found, Method
+from cases import Case
+from peers import METHODS, Found, Method, landmark_start
+
+from pipeline.flame.model import FlameModel
 
 ONE_THREAD = {
     f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB")
@@ -38,6 +42,24 @@ class Run:
     wall_s: float = float("nan")
     peak_mb: float = float("nan")
     """Most resident memory beyond what was resident before the call."""
+
+
+def run_methods(
+    methods: Sequence[str], model: FlameModel, cases: Mapping[str, Case], cpu_limit_s: int
+) -> dict[str, dict[str, Run]]:
+    """Method -> case -> its run; peers start from the landmarks."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "model.pickle").write_bytes(pickle.dumps(model))
+        for name, case in cases.items():
+            given = case, landmark_start(model, case)
+            (folder / f"{name}.case").write_bytes(pickle.dumps(given))
+        return {
+            method: dict(
+                zip(cases, run_method(method, folder, list(cases), cpu_limit_s), strict=True)
+            )
+            for method in methods
+        }
 
 
 def run_method(method: str, folder: Path, cases: Sequence[str], cpu_limit_s: int) -> list[Run]:

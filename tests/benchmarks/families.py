@@ -14,20 +14,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import pickle
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cases import Case
 from closeups import closeups, save_sheets
-from cost import run_method
+from cost import run_methods
 from family_measures import Result, rows_of
 from heat_maps import draw_heat_maps
 from open_models import add_shared_data, open_model
-from peers import PEERS, landmark_start, missing
+from peers import PEERS, missing
 from registration import named
 from second_family import CONTROLS, RECIPES, STANDARD, make_case
 from second_head import MeanHead
@@ -73,10 +71,7 @@ def main() -> None:
         )
         for i, name in enumerate(names)
     }
-    peers = named(arguments.peers, PEERS)
-    for name in peers:
-        if why := missing(name):
-            sys.exit(f"{name}: {why}")
+    peers = installed_peers(arguments.peers)
     rows = []
     for name in ("flame_ict", "bare") if arguments.model == "both" else (arguments.model,):
         model = open_model(arguments.shared_data, name)
@@ -86,10 +81,7 @@ def main() -> None:
             rows += [{**head, "case": case, **row} for case, row in found.items()]
             if arguments.render:
                 draw(results, model, arguments.render / name / method)
-    if arguments.json:
-        print(json.dumps({"rows": [without_nan(row) for row in rows]}))
-    else:
-        print_rows(rows)
+    show(rows, arguments.json, print_rows)
 
 
 def parsed() -> argparse.Namespace:
@@ -107,27 +99,27 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def installed_peers(given: str) -> list[str]:
+    """The named peers; ends the program where one of them is not installed."""
+    peers = named(given, PEERS)
+    for name in peers:
+        if why := missing(name):
+            sys.exit(f"{name}: {why}")
+    return peers
+
+
 def registered(
     cases: Mapping[str, Case], model: FlameModel, methods: Sequence[str], cpu_limit_s: int = 120
 ) -> dict[str, dict[str, Result]]:
-    """Each method's results; cases that it fails on are said and left out."""
-    found: dict[str, dict[str, Result]] = {}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        (folder / "model.pickle").write_bytes(pickle.dumps(model))
-        for name, case in cases.items():
-            given = case, landmark_start(model, case)
-            (folder / f"{name}.case").write_bytes(pickle.dumps(given))
-        for method in methods:
-            found[method] = {}
-            for name, run in zip(
-                cases, run_method(method, folder, list(cases), cpu_limit_s), strict=True
-            ):
-                if run.found is None or run.found.status == "failed":
-                    why = run.found.reason if run.found else run.fault
-                    print(f"{method}, {name}: {why}", file=sys.stderr)
-                    continue
-                found[method][name] = Result(cases[name], run.found, run.cpu_s)
+    """Each method's results; cases that it fails on are reported and left out."""
+    found: dict[str, dict[str, Result]] = {method: {} for method in methods}
+    for method, runs in run_methods(methods, model, cases, cpu_limit_s).items():
+        for name, run in runs.items():
+            if run.found is None or run.found.status == "failed":
+                why = run.found.reason if run.found else run.fault
+                print(f"{method}, {name}: {why}", file=sys.stderr)
+                continue
+            found[method][name] = Result(cases[name], run.found, run.cpu_s)
     return found
 
 
@@ -136,6 +128,18 @@ def draw(results: Mapping[str, Result], model: FlameModel, out: Path) -> None:
     draw_heat_maps({name: (r.case, r.found) for name, r in results.items()}, model, out)
     rows = [closeups(r.case.scan, r.found.vertices_mm, model, name) for name, r in results.items()]
     save_sheets(rows, out, "closeups")
+
+
+def show(
+    rows: Sequence[dict[str, Any]],
+    as_json: bool,
+    print_rows: Callable[[Sequence[dict[str, Any]]], None],
+) -> None:
+    """Prints rows as one JSON object, NaN as null, or as tables."""
+    if as_json:
+        print(json.dumps({"rows": [without_nan(row) for row in rows]}))
+    else:
+        print_rows(rows)
 
 
 def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:

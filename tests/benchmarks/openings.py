@@ -11,7 +11,6 @@ Gaps are mean distances of iBUG 61-63 to 67-65 and 37, 38, 43, 44 to 41, 40, 47,
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,9 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from cases import Recipe, scan_of, scanned
+from cases import Recipe, scan_of, scanned, without_landmarks
 from closeups import closeups, save_sheets
-from families import without_nan
+from families import show
 from family_measures import landmarks_68, mean_of
 from ict_cases import IctModel, both
 from open_models import MODELS, add_shared_data, open_model
@@ -87,10 +86,7 @@ def main() -> None:
                 pictures.append(closeups(control.scan, vertices, model, title))
     if arguments.render:
         save_sheets(pictures, arguments.render, "openings")
-    if arguments.json:
-        print(json.dumps({"rows": [without_nan(row) for row in rows]}))
-    else:
-        print_rows(rows)
+    show(rows, arguments.json, print_rows)
 
 
 def parsed() -> argparse.Namespace:
@@ -150,17 +146,7 @@ def ict_expression(
 
 def with_and_without(kind: str, name: str, scan: Scan, truth: Array) -> Iterator[Control]:
     yield Control(kind, name, scan, truth)
-    yield Control(kind, f"{name}, no landmarks", without_landmarks(scan), truth)
-
-
-def without_landmarks(scan: Scan) -> Scan:
-    return replace(
-        scan,
-        landmarks_mm=None,
-        landmark_scheme=None,
-        landmark_confidence=None,
-        landmark_source=None,
-    )
+    yield Control(kind, f"{name}, no landmarks", without_landmarks(scan, scan.oriented), truth)
 
 
 def real_scans(data: Path, model: FlameModel, quick: bool) -> Iterator[Control]:

@@ -14,9 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import pickle
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ import numpy as np
 import torch
 import trimesh
 from cases import Case, scan_of
-from cost import Run, run_method
+from cost import Run, run_methods
 from heat_maps import draw_heat_maps
 from ict_cases import CASES, IctModel, make_case
 from measures import Own, measures
@@ -128,27 +126,19 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     """One row a method and case."""
     rows = []
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        (folder / "model.pickle").write_bytes(pickle.dumps(model))
-        for name, case in cases.items():
-            given = case, landmark_start(model, case)
-            (folder / f"{name}.case").write_bytes(pickle.dumps(given))
-        for method in methods:
-            found = run_method(method, folder, list(cases), cpu_limit_s)
-            runs = dict(zip(cases, found, strict=True))
-            for name, run in runs.items():
-                head = {"model": model_name, "method": method, "case": name}
-                rows.append({**head, **row_of(cases[name], model, run, own)})
-            if method != "facefold":
-                continue
-            done = {n: (cases[n], run.found) for n, run in runs.items() if run.found}
-            if batch:
-                head = {"model": model_name, "method": method, "case": "all in one batch"}
-                rows.append({**head, **batch_row(model, list(done.values()))})
-            if pictures is not None:
-                done.pop(REAL, None)
-                draw_heat_maps(done, model, pictures / model_name)
+    for method, runs in run_methods(methods, model, cases, cpu_limit_s).items():
+        for name, run in runs.items():
+            head = {"model": model_name, "method": method, "case": name}
+            rows.append({**head, **row_of(cases[name], model, run, own)})
+        if method != "facefold":
+            continue
+        done = {n: (cases[n], run.found) for n, run in runs.items() if run.found}
+        if batch:
+            head = {"model": model_name, "method": method, "case": "all in one batch"}
+            rows.append({**head, **batch_row(model, list(done.values()))})
+        if pictures is not None:
+            done.pop(REAL, None)
+            draw_heat_maps(done, model, pictures / model_name)
     return rows
 
 

@@ -12,20 +12,18 @@ Millimetres, over the template's face; one thread.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from cases import Case, Head, Recipe, scanned
-from families import registered, without_nan
+from families import installed_peers, registered, show
 from family_measures import Result
 from ict_cases import IctModel, both
 from measures import region
 from open_models import add_shared_data, open_model
-from peers import PEERS, missing
-from registration import named
+from peers import PEERS
 
 from pipeline.flame.model import FlameModel
 from pipeline.flame.regions import complete_regions
@@ -56,10 +54,7 @@ class Face(NamedTuple):
 def main() -> None:
     arguments = parsed()
     data, seed, quick = arguments.shared_data, arguments.seed, arguments.quick
-    peers = named(arguments.peers, PEERS)
-    for name in peers:
-        if why := missing(name):
-            sys.exit(f"{name}: {why}")
+    peers = installed_peers(arguments.peers)
     chosen = slice(3, 6) if quick else slice(None)
     directions = (
         ("stand-in faces", stand_in_faces(seed)[chosen], open_model(data, "flame_ict")),
@@ -71,10 +66,7 @@ def main() -> None:
         for method, results in registered(cases, model, ["facefold", *peers]).items():
             row = {"scans": title, "model": model.name, "method": method}
             rows.append(row | spread(faces, list(results.values()), model))
-    if arguments.json:
-        print(json.dumps({"rows": [without_nan(row) for row in rows]}))
-    else:
-        print_rows(rows)
+    show(rows, arguments.json, print_rows)
 
 
 def parsed() -> argparse.Namespace:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -58,14 +58,3 @@ def make_scan(
     marks[model.landmarks.indices_68] = model.landmarks.positions(truth, model.faces)
     marks[:17] = np.nan
     return Truth(scan_of(f"test:{seed}", vertices, faces, marks, oriented=True), truth, neutral)
-
-
-def without_landmarks(scan: Scan, oriented: bool) -> Scan:
-    return replace(
-        scan,
-        landmarks_mm=None,
-        landmark_scheme=None,
-        landmark_confidence=None,
-        landmark_source=None,
-        oriented=oriented,
-    )

@@ -15,7 +15,8 @@ from pipeline.registration.detected import (
     with_detected_landmarks,
 )
 from pipeline.types import Registration
-from tests.registration.model_scans import make_scan, without_landmarks
+from tests.benchmarks.cases import without_landmarks
+from tests.registration.model_scans import make_scan
 
 
 @pytest.fixture

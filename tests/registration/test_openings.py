@@ -27,9 +27,9 @@ from pipeline.registration.openings import (
 from pipeline.registration.profiles import GIVEN, OPEN, UNSEEN
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import Array, Scan
-from tests.benchmarks.cases import scan_of
+from tests.benchmarks.cases import scan_of, without_landmarks
 from tests.benchmarks.remeshing import keep_triangles
-from tests.registration.model_scans import make_scan, without_landmarks
+from tests.registration.model_scans import make_scan
 
 
 def openings_on(template: Template, scans: list[Scan], fitted: bool = False) -> Openings:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from model_scans import Truth, make_scan, without_landmarks
+from cases import without_landmarks
+from model_scans import Truth, make_scan
 
 from pipeline.errors import RegistrationError
 from pipeline.flame.lbs import pose_vertices, to_tensors

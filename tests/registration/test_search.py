@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from cases import scan_of
-from model_scans import Truth, make_scan, without_landmarks
+from cases import scan_of, without_landmarks
+from model_scans import Truth, make_scan
 from remeshing import keep_triangles
 
 from pipeline.errors import RegistrationError
