@@ -50,8 +50,8 @@ LANDMARK_ROBUST_MM, BARE_LANDMARK_ROBUST_MM = (40.0, 10.0), (80.0, 40.0)
 """A landmark this far from its place on the template has lost three quarters of its weight; first,
 when an open mouth is far from the model's closed one, and last. Nothing else leads a bare template
 there."""
-BARE_MORE = 10
-"""Iterations more for a bare template, which has further to go."""
+BARE_MORE, BARE_LAST_MORE = 10, 3
+"""Iterations more for a bare template, which has further to go; of the last stage."""
 BARE_NOISE_MM = (40.0, 1.5)
 """Its matches count little at first, when landmarks alone lead it."""
 
@@ -115,8 +115,9 @@ def fit_with_residual(
     """
     bare = not template.has_basis
     robust_mm = BARE_LANDMARK_ROBUST_MM if bare else LANDMARK_ROBUST_MM
+    iterations = min(LAST_ITERATIONS, options.residual_iterations)
     last = Schedule(
-        iterations=min(LAST_ITERATIONS, options.residual_iterations),
+        iterations=iterations + (BARE_LAST_MORE if bare else 0),
         modes=options.modes,
         vertices=RESIDUAL_VERTICES,
         noise_mm=(BARE_NOISE_MM if bare else options.residual_noise_mm)[1:] * 2,
@@ -128,7 +129,7 @@ def fit_with_residual(
     )
     first = replace(
         last,
-        iterations=options.residual_iterations - last.iterations + (BARE_MORE if bare else 0),
+        iterations=options.residual_iterations - iterations + (BARE_MORE if bare else 0),
         modes=min(LONG_WAVES, options.modes),
         noise_mm=BARE_NOISE_MM if bare else options.residual_noise_mm,
         landmark_robust_mm=robust_mm,

@@ -21,7 +21,7 @@ SILENT_REGIONS = ("eyeballs", "hidden", "mouth_interior")
 """Vertices a scanner does not see: they follow their neighbourhood instead of the scan."""
 LOWER_LIP_68 = (55, 56, 57, 58, 59, 65, 66, 67)
 UPPER_LIP_68 = (31, 32, 33, 34, 35, 49, 50, 51, 52, 53, 61, 62, 63)
-LOWER_FACE_MM = 90.0
+LOWER_FACE_MM = 160.0
 """Distance from the lower lip to which a jaw moves the surface."""
 FOCUS = 4.0
 """Times the density of the face for the eigenvectors: the same number resolves twice the detail."""
