@@ -30,7 +30,7 @@ from pipeline.registration.landmark_offsets import (
 from pipeline.registration.register import failed
 from pipeline.registration.template import Template
 from pipeline.types import Array, Registration, Scan
-from tests.benchmarks.ict_cases import scan_of
+from tests.benchmarks.cases import scan_of
 from tests.registration.model_scans import make_scan
 
 NOISE_MM, SCANS = 0.6, 30
