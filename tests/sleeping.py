@@ -15,11 +15,16 @@ import numpy as np
 from pipeline import stages
 from pipeline.flame.model import FlameModel
 from pipeline.registration import RegistrationOptions
+from pipeline.registration.calibration import LandmarkCalibration
 from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Registration, Scan
 
 
 def register(
-    scans: Sequence[Scan], model: FlameModel, options: RegistrationOptions, device: str
+    scans: Sequence[Scan],
+    model: FlameModel,
+    options: RegistrationOptions,
+    device: str,
+    calibrations: Sequence[LandmarkCalibration | None] | None = None,
 ) -> list[Registration]:
     time.sleep(float(os.environ.get("SLEEP_S", "0.1")) * len(scans))
     n = len(model.template_mm)

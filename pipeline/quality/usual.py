@@ -32,14 +32,14 @@ def part_group(part: str) -> str:
 
 USUAL: Mapping[str, Usual] = MappingProxyType(
     {
-        "lips": Usual(1.1, 0.334, 0.06, 2.5, 3.019, 1.5),
-        "mouth corner": Usual(1.308, 0.467, 0.195, 2.5, 3.568, 6.18),
-        "lids": Usual(0.841, 0.275, 0.06, 2.5, 2.156, 1.5),
-        "eye corners": Usual(0.974, 0.31, 0.06, 2.5, 1.84, 1.5),
-        "nose": Usual(1.517, 0.759, 0.383, 2.5, 1.866, 1.5),
-        "chin": Usual(0.916, 0.207, 0.099, math.inf, 3.133, 1.5),
-        "ear": Usual(0.996, 0.581, 0.06, math.inf, 2.158, 15.0),
-        "forehead": Usual(0.8, 0.399, 0.107, math.inf, 4.421, 15.0),
+        "lips": Usual(1.38, 0.292, 0.126, 2.615, 1.813, 1.5),
+        "mouth corner": Usual(1.553, 0.358, 0.319, 2.5, 1.828, 1.5),
+        "lids": Usual(0.926, 0.2, 0.06, 2.5, 2.381, 1.5),
+        "eye corners": Usual(1.083, 0.233, 0.06, 2.5, 1.5, 1.5),
+        "nose": Usual(1.242, 0.242, 0.06, 2.5, 1.5, 1.5),
+        "chin": Usual(1.111, 0.2, 0.06, math.inf, 3.118, 1.5),
+        "ear": Usual(1.242, 0.215, 0.06, math.inf, 1.5, 15.0),
+        "forehead": Usual(0.912, 0.515, 0.099, math.inf, 4.763, 15.0),
     }
 )
 USUAL_BARE: Mapping[str, Usual] = MappingProxyType(

@@ -23,12 +23,12 @@ def note(stage: str, scan_id: str) -> None:
         file.write(f"{stage} {scan_id}\n")
 
 
-def register(scans: Sequence[Scan], *more: Any) -> list[Registration]:
+def register(scans: Sequence[Scan], *more: Any, **options: Any) -> list[Registration]:
     for scan in scans:
         if scan.scan_id == POISON:
             os.kill(os.getpid(), signal.SIGSEGV)
         note("register", scan.scan_id)
-    return sleeping.register(scans, *more)
+    return sleeping.register(scans, *more, **options)
 
 
 def assess(scan: Scan, *more: Any) -> Quality:

@@ -31,7 +31,9 @@ ENDS: Mapping[str, Callable[[], Any]] = {
 }
 
 
-def register(scans: Sequence[Scan], model: Any, options: Any, device: str) -> list[Registration]:
+def register(
+    scans: Sequence[Scan], model: Any, options: Any, device: str, calibrations: Any = None
+) -> list[Registration]:
     fates = json.loads(Path(os.environ["FATES"]).read_text())
     template = prepare_template(model, device, 1)
     for scan in scans:

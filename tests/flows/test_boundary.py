@@ -53,10 +53,10 @@ COMMANDS: dict[str, Callable[[str], tuple[str, ...]]] = {
     "pull": lambda p: ("pull", p, "out"),
     "check": lambda p: ("sources", "check", p),
     "new from": lambda p: ("sources", "new", "mine", "--root", p),
-    "new to": lambda p: ("sources", "new", "mine", "--out", f"{p}/mine.yaml"),
+    "new to": lambda p: ("sources", "new", "mine", "--out", f"{p}/mine.yaml" if p else "mine.yaml"),
 }
 WORKS = {("subset out", p) for p in ("missing", "missing/x", "folder")}
-WORKS |= {("new to", "folder")}
+WORKS |= {("new to", "folder"), ("new to", "")}
 """Places that are as good as others."""
 
 

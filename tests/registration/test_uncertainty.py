@@ -138,8 +138,10 @@ def test_every_vertex_gets_a_finite_value(
 
 
 def test_calibration_is_the_stated_formula() -> None:
-    found = calibrated(torch.tensor([0.0, 2.0, 1e6]), Calibration(3.0, 1.0, 2.0))
-    assert found.tolist() == pytest.approx([3.0, 5.0, UNKNOWN_MM])
+    std = torch.tensor([[0.0, 2.0, 1e6], [0.0, 0.0, 2.0]])
+    found = calibrated(std, torch.tensor([0.0, 8.0]), Calibration(3.0, 1.0, 2.0, 0.5))
+    assert found[0].tolist() == pytest.approx([3.0, 5.0, UNKNOWN_MM])
+    assert found[1].tolist() == pytest.approx([5.0, 5.0, 41**0.5])
 
 
 def test_error_of_people_adds_up_what_the_priors_expect(template: Template) -> None:
