@@ -36,7 +36,7 @@ class Gates:
     """Root mean square of the identity coefficients; over many people it is about 1."""
     relief: Limits = (0.65, 0.55)
     """Correlation of nose, sockets and lips with the template's; less is worse."""
-    normals_deg: Limits = (16.0, 19.5)
+    normals_deg: Limits = (18.5, 19.5)
     """Median angle of the face's normals to those of the template laid onto it."""
     left_out_share: Limits = (0.2, 1.0)
     """Share of the file's surface or points that reading and cleaning left out."""
@@ -44,13 +44,13 @@ class Gates:
     """Share of the scan's points at the face that lie in front of it, where it has no data."""
     scattered_share: Limits = (0.025, 0.6)
     """Share of them that lie apart from it where it has data all the same."""
-    roughness: Limits = (0.0068, 0.1)
+    roughness: Limits = (0.0085, 0.1)
     """1/mm by which the cheeks' curvature differs from the posed model's."""
     neutral_lip_gap_mm: Limits = (4.0, 1e3)
     """Opening of the lips of a scan that its source files as neutral, beyond the template's."""
     mouth_relief: Limits = (0.45, 0.0)
     """Share of the model's relief that the mouth shows."""
-    mouth_likeness: Limits = (0.72, -1.0)
+    mouth_likeness: Limits = (0.68, -1.0)
     """Correlation of its relief with the template's."""
     eye_relief: Limits = (0.36, 0.0)
     """Share of the model's relief that either eye shows."""

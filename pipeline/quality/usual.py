@@ -32,14 +32,14 @@ def part_group(part: str) -> str:
 
 USUAL: Mapping[str, Usual] = MappingProxyType(
     {
-        "lips": Usual(1.38, 0.292, 0.126, 2.615, 1.813, 1.5),
-        "mouth corner": Usual(1.553, 0.358, 0.319, 2.5, 1.828, 1.5),
-        "lids": Usual(0.926, 0.2, 0.06, 2.5, 2.381, 1.5),
-        "eye corners": Usual(1.083, 0.233, 0.06, 2.5, 1.5, 1.5),
-        "nose": Usual(1.242, 0.242, 0.06, 2.5, 1.5, 1.5),
-        "chin": Usual(1.111, 0.2, 0.06, math.inf, 3.118, 1.5),
-        "ear": Usual(1.242, 0.215, 0.06, math.inf, 1.5, 15.0),
-        "forehead": Usual(0.912, 0.515, 0.099, math.inf, 4.763, 15.0),
+    "lips": Usual(1.71, 0.322, 0.15, 3.248, 2.075, 2.0),
+    "mouth corner": Usual(1.675, 0.409, 0.35, 2.5, 2.15, 2.0),
+    "lids": Usual(1.101, 0.25, 0.15, 2.5, 3.0, 2.0),
+    "eye corners": Usual(1.246, 0.375, 0.15, 2.5, 2.0, 2.0),
+    "nose": Usual(1.732, 0.305, 0.15, 2.5, 2.0, 2.0),
+    "chin": Usual(1.61, 0.25, 0.15, math.inf, 3.671, 2.0),
+    "ear": Usual(1.436, 0.28, 0.15, math.inf, 2.0, 15.0),
+    "forehead": Usual(1.007, 0.524, 0.15, math.inf, 5.146, 15.0),
     }
 )
 USUAL_BARE: Mapping[str, Usual] = MappingProxyType(

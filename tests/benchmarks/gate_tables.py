@@ -20,9 +20,9 @@ from pipeline.quality.part_gates import EVEN, usual_stretch
 from pipeline.quality.usual import Usual, part_group
 from pipeline.types import Array, Verdict
 
-MARGIN = 1.1
+MARGIN = 1.3
 """For faces of families that were not seen."""
-LEAST = Usual(0.8, 0.2, 0.06, 2.5, 1.5, 1.5)
+LEAST = Usual(1.0, 0.25, 0.15, 2.5, 2.0, 2.0)
 """Less than this is nothing to look at, however seldom it was reached."""
 TAIL = 2.7
 """Times the distance from the median to the ninth decile: one in three thousand of a normal tail
