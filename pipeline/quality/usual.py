@@ -33,7 +33,7 @@ def part_group(part: str) -> str:
 USUAL: Mapping[str, Usual] = MappingProxyType(
     {
         "lips": Usual(1.71, 0.322, 0.15, 3.248, 2.075, 2.0),
-        "mouth corner": Usual(1.675, 0.409, 0.35, 2.5, 2.15, 2.0),
+        "mouth corner": Usual(1.675, 0.409, 0.35, 2.5, 2.6, 2.0),
         "lids": Usual(1.101, 0.25, 0.15, 2.5, 3.0, 2.0),
         "eye corners": Usual(1.246, 0.375, 0.15, 2.5, 2.0, 2.0),
         "nose": Usual(1.732, 0.305, 0.15, 2.5, 2.0, 2.0),
