@@ -136,8 +136,7 @@ def heeded(state: Tensor, given: Tensor, apart: Tensor, opening: Tensor) -> Tens
     heard = []
     for one, own in enumerate(state.unbind(1)):
         at = opening == one
-        contrary = (own == SHUT) & (apart[:, at].mean(1) > GIVEN_OPEN_MM)
-        better = given[:, at].all(1) & (contrary | (own != SHUT))
+        better = given[:, at].all(1) & ((own != SHUT) | (apart[:, at].mean(1) > GIVEN_OPEN_MM))
         heard.append(torch.where(better, GIVEN, own))
     return torch.stack(heard, 1)
 
