@@ -45,10 +45,10 @@ def calibrate(
             found = observed.get(sample.key, {})
             result = result_of(sample.key, sample.source, model, sample.scheme, found)
             record(ledger, [result])
-            _tell(result, config, model)
+            _announce(result, config, model)
 
 
-def _tell(result: Result, config: BuildConfig, model: FlameModel) -> None:
+def _announce(result: Result, config: BuildConfig, model: FlameModel) -> None:
     """Draws a calibration, and reports what it was estimated from and what is odd about it."""
     calibration, source = calibration_of(result), result.scan_id
     what = f"{source}: landmarks of {calibration.scheme}"

@@ -138,7 +138,7 @@ def _lines(values: Mapping[str, Any], depth: int) -> None:
             plain(f"{indent}{name}: {cell(value) if value != [] else 'none'}")
 
 
-TOLD_APART = ("sources", "landmarks", "quarantine", "spent")
+SHOWN_APART = ("sources", "landmarks", "quarantine", "spent")
 """Parts of a build's summary that are no plain figures; the last is for `time_report`."""
 
 
@@ -151,12 +151,7 @@ def summary_table(summary: Mapping[str, Any]) -> None:
     for row in summary["quarantine"]:
         plain(f"quarantined {row['scan_id']} at {row['stage']}: {row['reason']}")
     for name, value in summary.items():
-        if name not in (
-            "sources",
-            "landmarks",
-            "quarantine",
-            "spent",
-        ):  # the last is for `time_report`
+        if name not in SHOWN_APART:
             plain(f"{name}: {cell(value)}")
 
 

@@ -198,7 +198,7 @@ def _register_batch(
             "unit_factor_mm": scan.unit_factor_mm,
             "unit_evidence": scan.unit_evidence,
             "landmark_scheme": scan.landmark_scheme,
-            "landmark_calibration": _told(known.get(scan.landmark_scheme or ""), model),
+            "landmark_calibration": _calibration_row(known.get(scan.landmark_scheme or ""), model),
             "source_to_canonical": scan.source_to_canonical.tolist(),
             "left_out": dict(scan.left_out),
             "left_out_share": scan.left_out_share,
@@ -214,7 +214,9 @@ def _register_batch(
     return reports
 
 
-def _told(calibration: LandmarkCalibration | None, model: FlameModel) -> dict[str, Any] | None:
+def _calibration_row(
+    calibration: LandmarkCalibration | None, model: FlameModel
+) -> dict[str, Any] | None:
     """From how many scans, and which landmarks are further off than definitions allow."""
     if calibration is None or model.landmarks is None:
         return None
