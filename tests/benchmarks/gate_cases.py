@@ -9,10 +9,10 @@ import hashlib
 import pickle
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import ict_cases
 import numpy as np
@@ -23,10 +23,11 @@ from open_models import open_model
 from second_head import MeanHead
 
 from pipeline.errors import FacefoldError
-from pipeline.flame.assets import load_model
+from pipeline.flame.assets import STAND_IN, load_model
 from pipeline.flame.model import FlameModel
 from pipeline.flame.parts import parts_of
 from pipeline.formats import format_of, read_scan
+from pipeline.geometry.closest import SurfaceIndex
 from pipeline.normalise import normalise
 from pipeline.registration import register
 from pipeline.registry import Axes
@@ -51,16 +52,19 @@ REAL: Mapping[str, str] = {
     "open/grading_head.ply": "mm",
 }
 N_FLAME = 5023
+UNSEEN = ("eyeballs", "hidden", "mouth_interior")
+ON_SKIN_MM = 3.0
 SOUND_MM, SLID_MM = 2.5, 4.0
 ICT_RECIPES = (
     *("neutral", "smile", "noisy", "open jaw", "neutral 2", "mixed expression", "hair", "blink"),
     *("neutral 3", "face only", "islands", "full smile", "holes", "shoulders", "kiss", "no neck"),
     *("20k triangles", "jaw wide open", "5k triangles", "no back of head", "noise 1 mm"),
-    *("puffed cheeks", "scream", "disgust", "wink"),
+    *("puffed cheeks", "scream", "disgust", "wink", "coarse face"),
 )
 SECOND_RECIPES = (
     *("neutral", "smile", "neutral 2", "open jaw", "noisy", "mixed expression", "neutral 3"),
     *("face only", "lids half open", "lips 5 mm apart", "lids shut", "lips 10 mm apart"),
+    "coarse face",
 )
 OPEN_MOUTHS = (
     *("open jaw", "jaw wide open", "scream", "wink", "face only open jaw"),
@@ -89,6 +93,14 @@ class Face:
     open_mouth: bool = False
 
 
+class Embedding(NamedTuple):
+    """Places of a topology's vertices on another one."""
+
+    corners: Array  # (V,3) vertices of the other
+    barycentric: Array  # (V,3)
+    known: Array  # (V,) bool
+
+
 @dataclass(frozen=True, eq=False)
 class Tried:
     """What became of a face: refused before registration, or registered."""
@@ -102,8 +114,8 @@ class Tried:
 @lru_cache(maxsize=8)
 def model_of(data: Path, family: str) -> FlameModel:
     """The model that faces of a family are registered with."""
-    if family == "stand-in":
-        return load_model()
+    if family.endswith("stand-in"):
+        return load_model(STAND_IN)
     return open_model(data, "bare" if family.endswith("bare") else "flame_ict")
 
 
@@ -152,7 +164,7 @@ def stand_in_face(data: Path, seed: int) -> Face:
     assert marks is not None
     noisy = marks + rng.normal(scale=0.6, size=marks.shape)
     model = load_model()
-    unseen = np.concatenate([model.regions[n] for n in ("eyeballs", "hidden", "mouth_interior")])
+    unseen = np.concatenate([model.regions[n] for n in UNSEEN])
     supported = np.ones(len(made.vertices_mm), bool)
     supported[unseen] = False
     supported[made.neutral_mm[:, 2] < made.neutral_mm[:, 2].mean() - 40] = False
@@ -170,7 +182,34 @@ def stand_in_face(data: Path, seed: int) -> Face:
     )
 
 
-def real_face(data: Path, seed: int) -> Face:
+@lru_cache(maxsize=2)
+def on_stand_in(data: Path, name: str) -> Embedding:
+    """Where the stand-in's vertices belong on FLAME's topology, from the mean face of the model
+    `name`: registered to it, each at its nearest place."""
+    mean, model = open_model(data, name), load_model(STAND_IN)
+    assert mean.landmarks is not None
+    hidden = np.concatenate([mean.regions[n] for n in UNSEEN if n in mean.regions])
+    skin = mean.faces[~np.isin(mean.faces, hidden).any(1)]
+    marks = mean.landmarks.positions_68(mean.template_mm, mean.faces)
+    raw = RawScan(mean.template_mm, skin)
+    scan = normalise(raw, scan_id=name, unit="mm", axes=UPRIGHT, landmarks=marks, scheme="ibug68")
+    [found] = register([scan], model)
+    nearest = SurfaceIndex(mean.template_mm, skin).query(found.vertices_mm.astype(np.float64))
+    return Embedding(skin[nearest.triangle], nearest.barycentric, nearest.distance < ON_SKIN_MM)
+
+
+def with_stand_in(data: Path, seed: int, family: str) -> Face:
+    """A face of "ict" or "second" for the stand-in, its truth by `on_stand_in`."""
+    of, mean = {"ict": (ict_face, "flame_ict"), "second": (second_face, "bare")}[
+        family.split(",")[0]
+    ]
+    face, at = of(data, seed, family), on_stand_in(data, mean)
+    truth = np.einsum("vk,vkd->vd", at.barycentric, face.truth_mm[at.corners])
+    supported = at.known & face.supported[at.corners].all(1)
+    return replace(face, truth_mm=truth.astype(np.float32), supported=supported)
+
+
+def real_face(data: Path, seed: int, family: str = "real") -> Face:
     """A real scan of REAL that was looked at and found sound; its truth is not known."""
     name, unit = tuple(REAL.items())[seed % len(REAL)]
     path = data / "scans" / name
@@ -181,7 +220,7 @@ def real_face(data: Path, seed: int) -> Face:
         marks[17:] = np.load(beside, allow_pickle=True)
     given = marks if beside.exists() else None
     truth = np.full((N_FLAME, 3), np.nan, np.float32)
-    return Face(name, "real", raw.vertices, raw.faces, given, truth, nobody, marks, unit, None)
+    return Face(name, family, raw.vertices, raw.faces, given, truth, nobody, marks, unit, None)
 
 
 FAMILIES: Mapping[str, Callable[[Path, int], Face]] = {
@@ -189,6 +228,9 @@ FAMILIES: Mapping[str, Callable[[Path, int], Face]] = {
     "second": second_face,
     "stand-in": stand_in_face,
     "real": real_face,
+    "real, stand-in": partial(real_face, family="real, stand-in"),
+    "ict, stand-in": partial(with_stand_in, family="ict, stand-in"),
+    "second, stand-in": partial(with_stand_in, family="second, stand-in"),
     "ict, bare": partial(ict_face, family="ict, bare"),
     "second, bare": partial(second_face, family="second, bare"),
 }

@@ -69,6 +69,8 @@ RECIPES: Mapping[str, Recipe] = {
     "turned without landmarks": Recipe("start", 132, turn_degrees=140.0),
 }
 CASES = tuple(RECIPES)
+COARSE = Recipe("resolution", 133, triangles=3_000, crop="face only")
+"""As old scans are; no part of CASES."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +132,7 @@ def make_case(
     ict: IctModel, name: str, seed: int | None = None, turn_degrees: float | None = None
 ) -> Case:
     """One scan, its identity from a unit normal; `seed` and `turn_degrees` replace the recipe's."""
-    recipe = RECIPES[name]
+    recipe = {**RECIPES, "coarse face": COARSE}[name]
     rng = np.random.default_rng(recipe.seed if seed is None else seed)
     full = ict.vertices(rng.normal(size=100), recipe.expression)
     return scanned(f"ict:{name}", ict.head(full, rng), recipe, rng, turn_degrees)

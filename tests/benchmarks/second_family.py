@@ -56,7 +56,8 @@ CONTROLS: Mapping[str, Recipe] = {
     "lids half open": Recipe("lids", 9041, {"shut lids": 0.5}, holes=0),
     "lids wide open": Recipe("lids", 9042, {"shut lids": -0.4}, holes=0),
 }
-RECIPES: Mapping[str, Recipe] = {**STANDARD, **CONTROLS}
+COARSE = Recipe("resolution", 9060, triangles=3_000, crop="face only")
+RECIPES: Mapping[str, Recipe] = {**STANDARD, **CONTROLS, "coarse face": COARSE}
 
 
 def make_case(
