@@ -83,7 +83,7 @@ def scattered(m: Measures, gates: Gates) -> Finding | None:
 
 
 def rough(m: Measures, gates: Gates) -> Finding | None:
-    said = f"the cheeks' curvature is {m.roughness:.3f}/mm (rms) off the model's"
+    said = f"the cheeks are waved as no face is: {m.roughness:.3f}/mm off the model's curvature"
     return above(Code.ROUGH, m.roughness, gates.roughness, said)
 
 
@@ -100,16 +100,22 @@ def mouth_relief(m: Measures, gates: Gates) -> Finding | None:
     return below(Code.NOT_SHOWN, value, gates.mouth_relief, said)
 
 
-def mouth_likeness(m: Measures, gates: Gates) -> Finding | None:
-    value = _least(m, "mouth", lambda relief: relief.likeness)
-    said = f"the mouth's relief correlates {value:.2f} with the template's"
-    return below(Code.NOT_SHOWN, value, gates.mouth_likeness, said)
-
-
 def eye_relief(m: Measures, gates: Gates) -> Finding | None:
     value = _least(m, "eye", lambda relief: relief.height)
     said = f"an eye shows {value:.2f} of the model's relief"
     return below(Code.NOT_SHOWN, value, gates.eye_relief, said)
+
+
+def mouth_depth(m: Measures, gates: Gates) -> Finding | None:
+    value = _least(m, "mouth", lambda relief: relief.depth_mm)
+    said = f"the mouth's relief is {value:.2f} mm (rms) deep"
+    return below(Code.NOT_SHOWN, value, gates.mouth_depth_mm, said)
+
+
+def eye_depth(m: Measures, gates: Gates) -> Finding | None:
+    value = _least(m, "eye", lambda relief: relief.depth_mm)
+    said = f"an eye's relief is {value:.2f} mm (rms) deep"
+    return below(Code.NOT_SHOWN, value, gates.eye_depth_mm, said)
 
 
 def _least(m: Measures, feature: str, of: Callable[[Relief], float]) -> float:
@@ -127,12 +133,11 @@ GATES: Mapping[str, Gate] = MappingProxyType(
         "scattered": scattered,
         "rough": rough,
         "mouth relief": mouth_relief,
-        "mouth likeness": mouth_likeness,
+        "mouth depth": mouth_depth,
         "eye relief": eye_relief,
+        "eye depth": eye_depth,
         "neutral": neutral,
-        "stretch": part_gates.stretched,
-        "likeness": part_gates.unlike,
-        "elsewhere": part_gates.elsewhere,
+        "slid": part_gates.slid,
         "surface": surface,
         "landmarks": landmarks,
         "flips": flips,
@@ -144,7 +149,6 @@ GATES: Mapping[str, Gate] = MappingProxyType(
         "clutter": clutter,
         "landmarks of parts": part_gates.landmarks,
         "expected error": part_gates.uncertain,
-        "surface of parts": part_gates.surface,
     }
 )
 """The more a finding says of the cause, the earlier it comes: what is reported first is what a

@@ -20,7 +20,6 @@ from scipy.spatial import cKDTree
 from pipeline.flame.model import FlameModel
 from pipeline.flame.parts import parts_of
 from pipeline.geometry.mesh import triangle_normals
-from pipeline.quality.surface import Near
 from pipeline.registration.calibration import DEFINITION_MM, NOISE_MM
 from pipeline.registration.landmarks import landmarks_68
 from pipeline.types import Array, Registration, Scan
@@ -30,8 +29,6 @@ SMOOTHED = 2
 MOVED_MM = (4.0, 6.0, 9.0, 12.0)
 """Distances by which parts are moved to find where they fit better, each in DIRECTIONS ways."""
 DIRECTIONS = 8
-MIN_POINTS = 5
-"""Fewest scan points in front of a part for their distance to be judged."""
 MIN_VERTICES = 12
 """Fewest vertices with data for the form of a part to be judged."""
 FLATTEST = 1e-4
@@ -57,8 +54,6 @@ class PartMeasures:
     absolute value of its logarithm."""
     likeness: float
     """Correlation of its curvature with the posed model's."""
-    scan_mm: float
-    """80th percentile of the distance from the scan's points in front of it."""
     gain: float
     """Rise of that correlation where the part is moved by at least 4 mm; negative if it falls."""
 
@@ -120,10 +115,9 @@ def _moved(template: Array, own: Array, seen: Array, sideways: bool) -> tuple[Ar
 
 
 def measure_parts(
-    scan: Scan, registration: Registration, model: FlameModel, posed: Array, near: Near
+    scan: Scan, registration: Registration, model: FlameModel, posed: Array
 ) -> dict[str, PartMeasures]:
-    """Part → its measures; `posed` (V,3) mm is what the model alone explains, `near` the points of
-    the scan at the registered mesh."""
+    """Part → its measures; `posed` (V,3) mm is what the model alone explains."""
     topology = topology_of(model)
     if not topology.parts:
         return {}
@@ -148,7 +142,6 @@ def measure_parts(
             stretch=_median(stretched[part.triangles[whole[part.triangles]]]),
             likeness=likeness,
             gain=gain,
-            scan_mm=in_front(near, part.vertices),
         )
     return found
 
@@ -209,13 +202,6 @@ def compared(said: Array, moved: Array) -> tuple[float, float]:
     size = np.linalg.norm(b, axis=1) * np.linalg.norm(a)
     likeness = (b @ a) / np.maximum(size, 1e-12)
     return float(likeness[0]), float(likeness[1:].max() - likeness[0])
-
-
-def in_front(near: Near, own: Array) -> float:
-    """80th percentile of the distance of points before the vertices `own` that face as they do."""
-    kept = np.isin(near.vertex, own) & near.alike & near.outwards
-    distance = near.distance[kept]
-    return float(np.quantile(distance, 0.8)) if len(distance) >= MIN_POINTS else math.nan
 
 
 def landmark_gaps(scan: Scan, vertices: Array, model: FlameModel) -> tuple[Array, Array]:

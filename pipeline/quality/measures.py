@@ -19,6 +19,7 @@ from pipeline.quality.local import PartMeasures, measure_parts, roughness
 from pipeline.quality.relief import Relief, detrended, measure_relief
 from pipeline.quality.surface import Near, near_points, statistics
 from pipeline.types import Array, Registration, Scan
+from pipeline.units import OUTER_EYE_MM
 
 REGIONS = ("face", "nose", "eyes", "mouth", "forehead", "cheeks")
 """Of these the ones that the model has are measured, and "all" besides."""
@@ -26,6 +27,10 @@ UPPER_INNER_LIP, LOWER_INNER_LIP = (61, 62, 63), (67, 66, 65)
 """iBUG points that touch where the mouth is shut."""
 FAR_MM = 2.5
 """Farther from the registered mesh a point of the face is not explained by it."""
+USUAL_EYE_MM = sum(OUTER_EYE_MM) / 2
+"""Between the outer corners of the eyes."""
+UNLIKE = 0.1
+"""What a face's relief may correlate less than wholly with the template's and be like it."""
 MIN_VERTICES = 100
 """Of the face with data, below which its form is not judged."""
 
@@ -59,7 +64,8 @@ class Measures:
     scattered_share: float
     """Share of them that lie over FAR_MM off it, on either side, where it does have data."""
     roughness: float
-    """1/mm: difference of the cheeks' curvature from the posed model's (rms)."""
+    """1/mm: difference of the cheeks' curvature from the posed model's (rms), of a face of usual
+    size, over how unlike the template the face is as a whole."""
     lip_gap_mm: float
     """Distance of the inner lips, less the template's."""
     features: Mapping[str, Relief]
@@ -132,6 +138,10 @@ def measure(
     error = registration.landmark_error_mm
     near = near_points(scan, registered, model, known.counted)
     covered_share, scattered_share = _far(near, known, valid)
+    outer_eye_mm, relief = _outer_eyes(registered, model), _relief(model.template_mm, upright, used)
+    size = outer_eye_mm / USUAL_EYE_MM if outer_eye_mm > 0 else 1.0
+    waves = roughness(registered, posed, known.smooth & valid, model) * size
+    laid_posed = _laid_onto(model.template_mm, posed, used)
     return Measures(
         scan_to_mesh_mm={
             name: statistics(near.distance[own[near.vertex]]) for name, own in known.members.items()
@@ -141,21 +151,21 @@ def measure(
         coverage=_mean(valid[known.face]),
         flipped_triangles=int(flipped.sum()),
         flipped_share=_mean(flipped[known.face_triangles]),
-        outer_eye_mm=_outer_eyes(registered, model),
+        outer_eye_mm=outer_eye_mm,
         beyond_model_mm=_median(lengths((registered - posed)[used].T)),
         bending_mm=_median(lengths((registered - laid_model)[used].T)),
         has_basis=n_shape > 0,
         shape_rms=float(np.sqrt((registration.shape[:n_shape] ** 2).mean())) if n_shape else 0.0,
-        relief=_relief(model.template_mm, upright, used),
+        relief=relief,
         normals_deg=_median(_turned_deg(upright, used, model)),
         left_out_share=scan.left_out_share,
         covered_share=covered_share,
         scattered_share=scattered_share,
-        roughness=roughness(registered, posed, known.smooth & valid, model),
+        roughness=waves / (UNLIKE + 1 - relief),
         lip_gap_mm=_lip_gap(registered, model) - _lip_gap(model.template_mm, model),
-        features=measure_relief(upright, _laid_onto(model.template_mm, posed, used), valid, model),
+        features=measure_relief(upright, laid_posed, valid, size, model),
         neutral=neutral,
-        parts=measure_parts(scan, registration, model, posed, near),
+        parts=measure_parts(scan, registration, model, posed),
     )
 
 

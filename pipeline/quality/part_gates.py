@@ -1,24 +1,27 @@
 """Gates over the parts of a face: lips, lids, corners, nose, chin, ears, forehead.
 
-Each takes the part that is most unusual, in units of what sound results reach there (`usual.py`).
+Each takes the part that is farthest beyond what sound results reach there (`usual.py`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
 from pipeline.errors import Code
-from pipeline.quality.findings import Finding, above
+from pipeline.quality.findings import Finding, above, finding
 from pipeline.quality.local import PartMeasures
 from pipeline.quality.measures import Measures
 from pipeline.quality.thresholds import Gates, Limits
-from pipeline.quality.usual import USUAL, USUAL_BARE, Usual, part_group
+from pipeline.quality.usual import USUAL, WEIGHTS, Slide, Usual, part_group
 
-EVEN = 0.1
-"""Logarithm of a stretch that is small beside a face's own."""
+EVEN = 0.02
+"""Logarithm of a stretch, and share of unlikeness, that are distinguished from none."""
+USUAL_SIGMAS = 0.8
+"""Distance of a landmark where none was given."""
 
 
 def usual_stretch(m: Measures) -> float:
@@ -28,23 +31,42 @@ def usual_stretch(m: Measures) -> float:
     return float(np.median(known)) if known else math.nan
 
 
-def stretched(m: Measures, gates: Gates) -> Finding | None:
-    base = EVEN + usual_stretch(m)
-    part, value, times = _most(m, lambda p, u: (p.stretch, p.stretch / base / u.stretch))
-    said = f"{part}: stretched by {math.expm1(value):.0%} against the model"
-    return _times_above(Code.SLID, times, gates.part_stretch, said)
+def slide_evidence(part: PartMeasures, usual_stretch: float) -> Slide:
+    """Logarithms of the part's stretch, of the face's and of what the curvature correlates less
+    than wholly; the gain elsewhere; the landmarks' distance. NaN where one cannot be taken."""
+    sigmas = part.landmark_sigmas
+    return Slide(
+        math.log(EVEN + part.stretch),
+        math.log(EVEN + usual_stretch),
+        math.log(EVEN + 1 - part.likeness),
+        part.gain,
+        sigmas if math.isfinite(sigmas) else USUAL_SIGMAS,
+    )
 
 
-def unlike(m: Measures, gates: Gates) -> Finding | None:
-    part, value, times = _most(m, lambda p, u: (p.likeness, (1 - p.likeness) / u.unlikeness))
-    said = f"{part}: the scan is curved otherwise there (correlation {value:.2f})"
-    return _times_above(Code.SLID, times, gates.part_unlikeness, said)
+def slid(m: Measures, gates: Gates) -> Finding | None:
+    """A part that slid is stretched more than the face is, curved otherwise than the model, better
+    placed some millimetres away, and off its landmarks: neither need be unusual by itself."""
+    whole = usual_stretch(m)
 
+    def beyond(part: PartMeasures, usual: Usual) -> tuple[float, float]:
+        score = float(np.dot(WEIGHTS, slide_evidence(part, whole))) - usual.slide
+        return score, score
 
-def elsewhere(m: Measures, gates: Gates) -> Finding | None:
-    part, value, times = _most(m, lambda p, u: (p.gain, p.gain / u.gain))
-    said = f"{part}: fits better some millimetres away (correlation {value:+.2f})"
-    return _times_above(Code.SLID, times, gates.part_gain, said)
+    name, score, _ = _most(m, beyond)
+    review, reject = gates.part_slide
+    if not score > review:
+        return None
+    part = m.parts[name]
+    said = (
+        f"{name}: likely slid along the surface; stretched by {math.expm1(part.stretch):.0%} "
+        f"against the model, curved as it is there with a correlation of {part.likeness:.2f} "
+        f"({part.gain:+.2f} elsewhere)"
+    )
+    if math.isfinite(part.landmark_mm):
+        said += f", a landmark {part.landmark_mm:.1f} mm off"
+    verdict: Literal["review", "reject"] = "reject" if score > reject else "review"
+    return finding(verdict, Code.SLID, said, value=score, limit=review)
 
 
 def landmarks(m: Measures, gates: Gates) -> Finding | None:
@@ -61,23 +83,16 @@ def uncertain(m: Measures, gates: Gates) -> Finding | None:
     return _times_above(Code.UNCERTAIN, times, gates.part_expected, said)
 
 
-def surface(m: Measures, gates: Gates) -> Finding | None:
-    part, value, times = _most(m, lambda p, u: (p.scan_mm, p.scan_mm / u.scan_mm))
-    said = f"{part}: the scan lies {value:.1f} mm (80 %) in front of it"
-    return _times_above(Code.SURFACE_DISTANCE, times, gates.part_surface, said)
-
-
 def _most(
     m: Measures, of: Callable[[PartMeasures, Usual], tuple[float, float]]
 ) -> tuple[str, float, float]:
-    """The part whose value is most beyond what is usual, the value and how many times; NaN where
-    none can be taken."""
-    usual = USUAL if m.has_basis else USUAL_BARE
+    """The part that is most beyond what is usual, the value that is reported and how far beyond;
+    NaN where none can be taken."""
     worst = ("", math.nan, math.nan)
     for name, part in m.parts.items():
-        value, times = of(part, usual[part_group(name)])
-        if not times <= worst[2] and math.isfinite(times):
-            worst = (name, value, times)
+        value, beyond = of(part, USUAL[part_group(name)])
+        if not beyond <= worst[2] and math.isfinite(beyond):
+            worst = (name, value, beyond)
     return worst
 
 

@@ -35,15 +35,15 @@ class Relief:
 
     height: float
     """Slope over the posed model's relief: 1 where all of it is there, 0 on a smooth scan."""
-    likeness: float
-    """Correlation with the template's."""
+    depth_mm: float
+    """Root mean square, of a face of usual size; no model has a part in it."""
 
 
 def measure_relief(
-    upright: Array, posed: Array, valid: Array, model: FlameModel
+    upright: Array, posed: Array, valid: Array, size: float, model: FlameModel
 ) -> dict[str, Relief]:
     """Feature → its relief, of the registered (V,3) and the posed (V,3) vertices, both laid onto
-    the template."""
+    the template; `size` is the face's over the usual."""
     parts, found = topology_of(model).parts, {}
     for name, names in FEATURES.items() if parts else ():
         own = np.unique(np.concatenate([parts[n].vertices for n in names]))
@@ -51,10 +51,9 @@ def measure_relief(
         if len(shown) < MIN_SHARE * len(own):
             found[name] = Relief(math.nan, math.nan)
             continue
-        scan, said, rest = (detrended(v[shown]) for v in (upright, posed, model.template_mm))
+        scan, said = (detrended(v[shown]) for v in (upright, posed))
         height = float(scan @ said / max(float(said @ said), 1e-12))
-        size = np.linalg.norm(scan) * np.linalg.norm(rest)
-        found[name] = Relief(height, float(scan @ rest / max(float(size), 1e-12)))
+        found[name] = Relief(height, float(np.sqrt(np.square(scan).mean())) / size)
     return found
 
 

@@ -42,25 +42,25 @@ class Gates:
     """Share of the file's surface or points that reading and cleaning left out."""
     covered_share: Limits = (0.13, 0.6)
     """Share of the scan's points at the face that lie in front of it, where it has no data."""
-    scattered_share: Limits = (0.025, 0.6)
+    scattered_share: Limits = (0.03, 0.6)
     """Share of them that lie apart from it where it has data all the same."""
-    roughness: Limits = (0.0085, 0.1)
-    """1/mm by which the cheeks' curvature differs from the posed model's."""
+    roughness: Limits = (0.048, 0.5)
+    """1/mm by which the cheeks' curvature differs from the posed model's, see `Measures`."""
     neutral_lip_gap_mm: Limits = (4.0, 1e3)
     """Opening of the lips of a scan that its source files as neutral, beyond the template's."""
-    mouth_relief: Limits = (0.45, 0.0)
+    mouth_relief: Limits = (0.4, 0.0)
     """Share of the model's relief that the mouth shows."""
-    mouth_likeness: Limits = (0.68, -1.0)
-    """Correlation of its relief with the template's."""
-    eye_relief: Limits = (0.36, 0.0)
+    mouth_depth_mm: Limits = (0.9, 0.0)
+    """Depth of its relief, root mean square, of a face of usual size."""
+    eye_relief: Limits = (0.34, 0.0)
     """Share of the model's relief that either eye shows."""
-    part_stretch: Limits = (1.0, 1e3)
-    """Stretch of any part; this and all that follow in multiples of what is usual (`usual.py`)."""
-    part_unlikeness: Limits = (1.0, 1e3)
-    part_gain: Limits = (1.0, 1e3)
+    eye_depth_mm: Limits = (0.65, 0.0)
+    """Depth of its relief, as of the mouth."""
+    part_slide: Limits = (0.0, 1e3)
+    """Log odds, beyond what is usual, that any part slid along the surface."""
     part_landmarks: Limits = (1.0, 1e3)
+    """Distance of a landmark in multiples of what is usual (`usual.py`); so the expected error."""
     part_expected: Limits = (1.0, 1e3)
-    part_surface: Limits = (1.0, 1e3)
 
 
 def gates_from(thresholds: Mapping[str, Any]) -> Gates:

@@ -1,10 +1,10 @@
-"""Verdicts over rows, tables of precision and recall, and thresholds from the curves."""
+"""Verdicts over rows, tables of precision and recall."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,7 @@ from gate_slides import SLIDES
 
 from pipeline.errors import Code
 from pipeline.quality import GATES, Gates, findings_of
-from pipeline.quality.local import PartMeasures
-from pipeline.quality.measures import Measures
-from pipeline.quality.part_gates import EVEN, usual_stretch
-from pipeline.quality.usual import Usual, part_group
 from pipeline.types import Array, Verdict
-
-MARGIN = 1.3
-"""For faces of families that were not seen."""
-LEAST = Usual(1.0, 0.25, 0.15, 2.5, 2.0, 2.0)
-"""Less than this is nothing to look at, however seldom it was reached."""
-TAIL = 2.7
-"""Times the distance from the median to the ninth decile: one in three thousand of a normal tail
-is beyond."""
 
 
 def biases(rows: Sequence[Row]) -> dict[tuple[str, str], Array]:
@@ -49,8 +37,8 @@ def errors_of(row: Row, bias: dict[tuple[str, str], Array]) -> dict[str, float]:
 
 def is_good(row: Row, errors: dict[str, float]) -> bool:
     """Real scans are taken for good: they were looked at."""
-    if row.kind != SOUND or row.family == "real":
-        return row.family == "real"
+    if row.kind != SOUND or row.family.startswith("real"):
+        return row.kind == SOUND
     return bool(errors) and max(errors.values()) < SOUND_MM
 
 
@@ -142,49 +130,3 @@ def print_tables(result: dict[str, Any]) -> None:
     for name, row in result["gates"].items():
         kinds = ", ".join(f"{k} {n}" for k, n in row["kinds"].items())
         print(f"{name:20}{row['good']:5}{row['spoiled']:6}{row['precision']:7.3f}  {kinds}")
-
-
-def tuned(rows: Sequence[Row], bias: dict[tuple[str, str], Array], bare: bool) -> dict[str, Usual]:
-    """Group of parts → what good results reach at most, in the family that reaches farthest."""
-    values: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for row in rows:
-        measures = row.measures
-        if measures is None or not is_good(row, errors_of(row, bias)):
-            continue
-        if measures.has_basis == bare:
-            continue
-        for part, m in measures.parts.items():
-            own = values.setdefault(part_group(part), {name: {} for name in Usual._fields})
-            for name in Usual._fields:
-                value = in_units(measures, m, name)
-                if math.isfinite(value):
-                    own[name].setdefault(row.family, []).append(value)
-    return {
-        group: Usual(**{n: edge(n, f) for n, f in own.items()}) for group, own in values.items()
-    }
-
-
-def written(usual: Mapping[str, Usual]) -> str:
-    """As `pipeline/quality/usual.py` has it."""
-    lines = [f'    "{group}": Usual{tuple(values)!r},' for group, values in usual.items()]
-    return "\n".join(lines).replace("inf", "math.inf")
-
-
-def in_units(measures: Measures, part: PartMeasures, name: str) -> float:
-    """A field of `Usual`, measured."""
-    if name == "unlikeness":
-        return 1 - part.likeness
-    value: float = getattr(part, name)
-    return value / (EVEN + usual_stretch(measures)) if name == "stretch" else value
-
-
-def edge(name: str, families: Mapping[str, list[float]]) -> float:
-    """What almost no good result goes beyond: a tail, of the family that reaches farthest; of real
-    scans, which are few, the farthest that was seen."""
-    found = []
-    for family, values in families.items():
-        x = np.array(values)
-        median, upper = np.quantile(x, [0.5, 0.9])
-        tail = float(median + TAIL * (upper - median))
-        found.append(float(x.max()) if family == "real" else tail)
-    return round(max(getattr(LEAST, name), MARGIN * max(found)), 3) if found else math.inf

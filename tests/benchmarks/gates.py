@@ -21,7 +21,9 @@ from pathlib import Path
 import torch
 from gate_cases import FAMILIES
 from gate_rows import KINDS, Row, Store
-from gate_tables import biases, print_tables, tables, tuned, written
+from gate_slides import SLIDES
+from gate_tables import biases, print_tables, tables
+from gate_tuning import tuned, written
 from open_models import add_shared_data
 
 from pipeline.quality import Gates
@@ -33,7 +35,10 @@ SOUND: Mapping[str, int] = {
     "stand-in": 100,
     "ict, bare": 200,
     "second, bare": 200,
+    "ict, stand-in": 50,
+    "second, stand-in": 50,
     "real": 8,
+    "real, stand-in": 8,
 }
 QUICK: Mapping[str, int] = {"ict": 6, "second": 3, "real": 2}
 SPOILED = ("ict", "second")
@@ -55,9 +60,7 @@ def main() -> None:
     rows += spoiled(store, chosen, first, each)
     bias = biases(rows)
     if arguments.tune:
-        for bare in (False, True):
-            print("USUAL_BARE" if bare else "USUAL")
-            print(written(tuned(rows, bias, bare)))
+        print(written(*tuned(rows, bias)))
     result = tables(rows, bias, Gates())
     print(json.dumps(result)) if arguments.json else print_tables(result)
 
@@ -65,9 +68,10 @@ def main() -> None:
 def spoiled(store: Store, families: list[str], first: int, each: int) -> list[Row]:
     """So many rows of each kind; results that slid are of every family."""
     of_files = [f for f in families if f in SPOILED]
+    known = [f for f in families if not f.startswith("real")]
     rows = []
     for kind in KINDS:
-        own = [f for f in families if f != "real"] if kind.startswith("slid") else of_files
+        own = known if kind in SLIDES else of_files
         rows += store.spoiled(own, kind, first, each) if own else []
     return rows
 
