@@ -42,7 +42,7 @@ from an open mouth, and most scans are neutral."""
 MODEL_VERTICES, RESIDUAL_VERTICES = 1200, 1800
 """Template vertices that are matched: enough for a hundred coefficients, and for the residual's."""
 LONG_WAVES, LAST_ITERATIONS = 60, 2
-"""Eigenvectors of the residual until the last iterations, which have all of them."""
+"""Eigenfunctions of the residual until the last iterations, which have all of them."""
 MODEL_LANDMARK_MM, RESIDUAL_LANDMARK_MM = 3.0, 0.5
 """Standard deviations of a landmark besides its noise: what the model alone, and the model with the
 residual, cannot follow."""
@@ -54,6 +54,9 @@ BARE_MORE, BARE_LAST_MORE = 10, 3
 """Iterations more for a bare template, which has further to go; of the last stage."""
 BARE_NOISE_MM = (40.0, 1.5)
 """Its matches count little at first, when landmarks alone lead it."""
+BARE_DEFINITION_MM = 2.0
+"""At most what definitions of its landmarks are taken to differ by: held more loosely they are no
+better than what lies between them."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ def fit_with_residual(
     The inverse of its `information` is the covariance of the unknowns (`uncertainty.py`).
     """
     bare = not template.has_basis
+    if bare:
+        landmarks = replace(landmarks, spread=landmarks.spread.clamp_max(BARE_DEFINITION_MM))
     robust_mm = BARE_LANDMARK_ROBUST_MM if bare else LANDMARK_ROBUST_MM
     iterations = min(LAST_ITERATIONS, options.residual_iterations)
     last = Schedule(
