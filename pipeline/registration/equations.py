@@ -103,7 +103,7 @@ def expression_precision(template: Template) -> float:
 class Equations:
     """Where a stage compares the template with scans, and how its unknowns move it.
 
-    `modes` eigenvectors of the residual; about `vertices` of the template are matched.
+    `modes` eigenfunctions of the residual; about `vertices` of the template are matched.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ from pipeline.registration.annealing import geometric
 from pipeline.registration.coefficients import (
     Coefficients,
 )
-from pipeline.registration.equations import Equations, Fit, System, sites_of
+from pipeline.registration.equations import Equations, Fit, Sites, System, sites_of
 from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.matches import Matches, ScanSurface, find_matches
 from pipeline.registration.openings import Openings
@@ -42,7 +42,7 @@ from an open mouth, and most scans are neutral."""
 MODEL_VERTICES, RESIDUAL_VERTICES = 1200, 1800
 """Template vertices that are matched: enough for a hundred coefficients, and for the residual's."""
 LONG_WAVES, LAST_ITERATIONS = 60, 2
-"""Eigenvectors of the residual until the last iterations, which have all of them."""
+"""Eigenfunctions of the residual until the last iterations, which have all of them."""
 MODEL_LANDMARK_MM, RESIDUAL_LANDMARK_MM = 3.0, 0.5
 """Standard deviations of a landmark besides its noise: what the model alone, and the model with the
 residual, cannot follow."""
@@ -54,6 +54,9 @@ BARE_MORE, BARE_LAST_MORE = 10, 3
 """Iterations more for a bare template, which has further to go; of the last stage."""
 BARE_NOISE_MM = (40.0, 1.5)
 """Its matches count little at first, when landmarks alone lead it."""
+BARE_DEFINITION_MM = 2.0
+"""At most what definitions of its landmarks are taken to differ by: held more loosely they are no
+better than what lies between them."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ def fit_with_residual(
     The inverse of its `information` is the covariance of the unknowns (`uncertainty.py`).
     """
     bare = not template.has_basis
+    if bare:
+        landmarks = replace(landmarks, spread=landmarks.spread.clamp_max(BARE_DEFINITION_MM))
     robust_mm = BARE_LANDMARK_ROBUST_MM if bare else LANDMARK_ROBUST_MM
     iterations = min(LAST_ITERATIONS, options.residual_iterations)
     last = Schedule(
@@ -170,10 +175,13 @@ def _fit(
         system = System(equations, fit)
         vertices = system.vertices + equations.free(fit)
         now = _Now(surfaces, vertices, schedule, progress)
-        _add_matches(system, now, warm_up=i < schedule.warm_up)
+        warm_up = i < schedule.warm_up
+        sites = equations.few if warm_up else equations.sites
+        wanted = [sites.at] if places is None else [sites.at, places.around]
+        matches, *around = now.matches(template, wanted)
+        _add_matches(system, now, sites, matches, warm_up)
         if places is not None:
-            found = now.matches(template, places.around)
-            rows = feature_rows(template, places, fit.coefficients, vertices, found)
+            rows = feature_rows(template, places, fit.coefficients, vertices, around[0])
             system.add(places.sites, rows[0], rows[1] * led[:, None], rows[2])
         if landmarks.points.shape[1]:
             _add_landmarks(system, now, landmarks)
@@ -195,17 +203,18 @@ class _Now(NamedTuple):
     schedule: Schedule
     progress: float
 
-    def matches(self, template: Template, at: Tensor) -> Matches:
+    def matches(self, template: Template, wanted: list[Tensor]) -> list[Matches]:
+        """Of each list of vertices; what several ask for is searched for once."""
         reach = geometric(*self.schedule.robust_mm, self.progress)
         cosine = self.schedule.min_normal_cosine
-        return find_matches(self.vertices, self.surfaces, template, reach, cosine, at=at)
+        at, rows = torch.unique(torch.cat(wanted), return_inverse=True)
+        found = find_matches(self.vertices, self.surfaces, template, reach, cosine, at=at)
+        each = rows.split([len(one) for one in wanted])
+        return [Matches(*(values[:, row] for values in found)) for row in each]
 
 
-def _add_matches(system: System, now: _Now, warm_up: bool) -> None:
+def _add_matches(system: System, now: _Now, sites: Sites, matches: Matches, warm_up: bool) -> None:
     """Point to plane, point to point while it warms up."""
-    equations = system.equations
-    sites = equations.few if warm_up else equations.sites
-    matches = now.matches(equations.template, sites.at)
     gap = matches.point - now.vertices[:, sites.at]
     weight = matches.weight / geometric(*now.schedule.noise_mm, now.progress) ** 2
     if warm_up:

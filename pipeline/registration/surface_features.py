@@ -142,7 +142,7 @@ def along_surface(slope: Tensor, gap: Tensor, weight: Tensor, normal: Tensor) ->
 def feature_sites(template: Template, modes: int) -> FeatureSites | None:
     """About SITES of the vertices where the template bends, and their averages; None if none do.
 
-    `modes` eigenvectors of the residual move them.
+    `modes` eigenfunctions of the residual move them.
     """
     data = template.data.cpu().numpy()
     n = len(template.areas)

@@ -58,7 +58,7 @@ def calibrated(std: Tensor, amplitude_mm: Tensor, calibration: Calibration) -> T
 def error_of_people(template: Template, modes: int) -> Tensor:
     """(V,) mm: what people and expressions differ by from the rest shape laid on them rigidly.
 
-    From the priors of the model's coefficients and of a residual of `modes` eigenvectors.
+    From the priors of the model's coefficients and of a residual of `modes` eigenfunctions.
     """
     residual, tensors = residual_basis(template, modes), template.tensors
     variance = 3 * (

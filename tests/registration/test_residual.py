@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.flame.model import FlameModel
-from pipeline.registration.residual import SMALL, residual_basis
+from pipeline.registration.residual import LARGE_LENGTH_MM, SMALL, residual_basis
 from pipeline.registration.template import Template, prepare_template
 
 
@@ -32,14 +32,25 @@ def test_precision_is_of_each_scan_s_amplitude(template: Template) -> None:
     assert bool((both[0] > both[1]).all())
 
 
-def test_short_waves_are_rarer_than_long_ones_and_most_in_the_large_field(
-    template: Template,
-) -> None:
+def test_the_large_field_is_a_matern_field_of_space(template: Template) -> None:
+    """Its covariance falls with the distance through space, whatever the way along the surface."""
+    basis = residual_basis(template, 220)
+    at = template.face_region[::7]
+    columns, rest = basis.columns[at], template.tensors.template[at]
+    found = (columns * basis.large) @ columns.T
+    wanted = (-(rest[:, None] - rest).norm(dim=-1) / LARGE_LENGTH_MM).exp()
+    assert float((found / found.diagonal().mean() - wanted).abs().max()) < 0.15
+
+
+def test_the_small_field_has_the_shorter_waves(template: Template) -> None:
     basis = residual_basis(template, 120)
-    for variance in (basis.small, basis.large):
-        assert bool((variance.diff() <= 0).all())
-    assert basis.small[0] > 5 * basis.small[-1]
+    assert bool((basis.large.diff() <= 0).all())
     assert basis.large[0] / basis.large[-1] > 5 * basis.small[0] / basis.small[-1]
+
+
+def test_fewer_eigenfunctions_are_the_first_of_more(template: Template) -> None:
+    few, many = residual_basis(template, 40), residual_basis(template, 120)
+    torch.testing.assert_close(few.columns, many.columns[:, :40])
 
 
 def test_samples_are_smooth(template: Template) -> None:
