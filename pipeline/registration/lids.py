@@ -45,8 +45,10 @@ SAME_EYE_MM, OTHER_EYE_MM = 1.0, 2.0
 """Standard deviations of the difference of gaps of two sections of an eye, of two eyes."""
 WINK = 0.02
 """Weight of any other difference."""
-NOISE_MM = 3.0
+MOST_MM = 3.0
 """Steps and hollows count up to this."""
+LINE_MM = 0.5
+"""A section without a hollow or a step of this depth shows no lids."""
 
 
 class Lids(NamedTuple):
@@ -105,10 +107,10 @@ def features(depth: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     margin and each gap, and (N,) whether anything shows."""
     z, hole = filled(depth)
     slope = (_shift(z, 14) - _shift(z, -14)) / 28
-    step = (_shift(z, 1) - _shift(z, -1) - 2 * slope).clamp(-1, NOISE_MM)
-    fall = (-step).clamp(-1, NOISE_MM)
+    step = (_shift(z, 1) - _shift(z, -1) - 2 * slope).clamp(-1, MOST_MM)
+    fall = (-step).clamp(-1, MOST_MM)
     raw = (_shift(z, 5) + _shift(z, -5)) / 2 - z
-    hollow = raw.clamp(-1, NOISE_MM)
+    hollow = raw.clamp(-1, MOST_MM)
     gap, low = _gaps(z), first[:, None, None] + _lower(z)
     up = low + gap
     low = low.expand_as(up)
@@ -125,7 +127,7 @@ def features(depth: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     shut = [
         _at(steps, low),
         _at(hollows, low),
-        ahead.clamp(-NOISE_MM, NOISE_MM),
+        ahead.clamp(-MOST_MM, MOST_MM),
         torch.ones_like(off),
     ]
     width = (STEP_MM / 10 * gap).expand_as(off).to(z)
@@ -135,10 +137,6 @@ def features(depth: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     window = first[:, None] + torch.arange(-14, 35, device=z.device)
     shown = torch.stack([raw, step, hole]).amax(0).gather(1, window.clamp(0, z.shape[1] - 1))
     return torch.stack(every, -1), shown.amax(1) > LINE_MM
-
-
-LINE_MM = 0.5
-"""A section without a hollow or a step of this depth shows no lids."""
 
 
 def filled(depth: Tensor) -> tuple[Tensor, Tensor]:
