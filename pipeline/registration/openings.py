@@ -39,16 +39,17 @@ PAIRS = {
     "left_eye": ((43, 47), (44, 46)),
 }
 """iBUG landmarks of the upper and the lower edge of each opening."""
-EVIDENCE_MM, PRIOR_MM = 0.7, 2.5
-"""Standard deviations of an edge's height: found, and by the prior alone."""
+EVIDENCE_MM = 0.7
+"""Standard deviation of an edge's height, also where it is a guess: the surface around, which fits
+lids of any height, would open them instead."""
 GIVEN_OPEN_MM = 5.0
 """Given landmarks that are farther apart than this mean that the opening is open."""
 SHUT_MM, LIDS_MM, LIPS_INNER_MM, LIPS_OUTER_MM = 0.5, 1.0, 0.3, 2.5
 """A landmark so near to an edge is left alone: it is not quite the edge. On lips that are open it
 lies on their inner side, which a viewer does not see: away from the opening, not into it."""
-UNSEEN_MM, UNCLEAR_MM = 3.0, 1.5
-"""Expected error of lips or lids that the scan does not show (any of the ten millimetres that lids
-open is as likely: 10/√12), or shows so that it can be read in two ways."""
+UNSEEN_MM = 3.0
+"""Expected error of lips or lids that the scan does not show, or shows so that it can be read in
+two ways: any of the ten millimetres that lids open is about as likely, 10/√12."""
 AROUND_MM = 8.0
 """Distance from the edges to which it applies."""
 
@@ -116,11 +117,12 @@ def find_openings(
     state = heeded(state, given, apart, pairs.opening)
     own = state[:, pairs.opening]
     guess = (own == UNSEEN) | (own == UNCLEAR)
-    read_mm = torch.stack([edges.upper, edges.lower], 1) + rims(pairs, own)
+    rim_mm = torch.where(edges.visible[:, None], rims(pairs, own), 0.0)
+    read_mm = torch.stack([edges.upper, edges.lower], 1) + rim_mm
     height = torch.where(guess[:, None], likeliest(seen, pairs), read_mm)
     # what is beyond the scan follows its surroundings
     used = torch.where(guess, seen.shown, edges.found) & (own != GIVEN)
-    weight = (used * torch.where(guess, PRIOR_MM, EVIDENCE_MM) ** -2)[:, None].expand_as(height)
+    weight = (used * EVIDENCE_MM**-2)[:, None].expand_as(height).to(height)
     up, middle = turned[:, :, 1], marks.mean(1)
     return Openings(pairs, up, middle, height, weight, tolerances(own, pairs.opening), state)
 
@@ -143,8 +145,11 @@ def heeded(state: Tensor, given: Tensor, apart: Tensor, opening: Tensor) -> Tens
 
 def tolerances(state: Tensor, opening: Tensor) -> Tensor:
     """(B,C) -> (2,B,2,C) mm that a landmark may have to fall or to rise and be left alone."""
-    inner = torch.where(state == OPEN, torch.where(opening == 0, LIPS_INNER_MM, LIDS_MM), SHUT_MM)
-    outer = torch.where(state == OPEN, torch.where(opening == 0, LIPS_OUTER_MM, LIDS_MM), SHUT_MM)
+    lips, is_open = opening == 0, state == OPEN
+    # shut lips and lids touch; lids that do not show are half open
+    shut = torch.where(lips, SHUT_MM, 0.0)
+    inner = torch.where(is_open, torch.where(lips, LIPS_INNER_MM, LIDS_MM), shut)
+    outer = torch.where(is_open, torch.where(lips, LIPS_OUTER_MM, LIDS_MM), shut)
     # the upper one rises away from the opening, the lower one into it
     return torch.stack([torch.stack([outer, inner], 1), torch.stack([inner, outer], 1)])
 
@@ -193,7 +198,7 @@ def pairs_of(template: Template) -> Pairs | None:
     seen = profiles([(rest[0], skin)], marks, axes)
     edges, _ = read(seen, pairs.opening)
     rim = torch.stack([seen.upper - edges.upper, seen.lower - edges.lower], 1)[0]
-    rim = torch.where(edges.found[0], rim, 0.0)
+    rim = torch.where((edges.found & edges.visible)[0], rim, 0.0)
     return replace(pairs, rest_mm=(seen.upper - seen.lower)[0], rim_mm=rim)
 
 
@@ -201,9 +206,8 @@ def with_unseen(template: Template, openings: Openings | None, expected_mm: Tens
     """(B,V) expected errors, larger around an opening that a scan does not show."""
     if openings is None:
         return expected_mm
-    more = torch.zeros_like(openings.state, dtype=expected_mm.dtype)
-    more = torch.where(openings.state == UNSEEN, UNSEEN_MM, more)
-    more = torch.where(openings.state == UNCLEAR, UNCLEAR_MM, more)
+    guess = (openings.state == UNSEEN) | (openings.state == UNCLEAR)
+    more = UNSEEN_MM * guess.to(expected_mm)
     return (expected_mm.square() + (more @ near_openings(template)).square()).sqrt()
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.geometry.sections import SectionPlanes, depth_profiles
+from pipeline.registration.lids import Lids, read_lids
 
 HALF_MM, STEP_MM = 24.0, 0.5
 """A profile's reach up and down from between its landmarks, and the step between its heights."""
@@ -35,12 +36,15 @@ TOUCHING_MM = 2.0
 """An opening of the mouth no higher than this is two lips that touch and curl away."""
 BEHIND_LID_MM = 2.5
 """Height of the eyeball that an upper lid may hide from a viewer."""
-MARGIN_MM = 2.0
-"""Distance by which an upper lid stands before the eyeball, within a millimetre of height."""
 ALIKE_MM = 4.0
 """Open sections of one eye differ by less than this in height."""
 WIDEST_MM = 13.0
 """Largest gap of the lids of an open eye; the upper lid's crease is farther above a shut one."""
+MOST_SHUT, SURELY_OPEN = 0.5, 2.5
+"""Probability from which an eye is shut; standard deviations of the gap from which it is open in
+spite of a line alone."""
+UNSURE_MM = 3.0
+"""Lids whose gap has this standard deviation, as much as if any were as likely, are unclear."""
 UNSEEN, UNCLEAR, SHUT, OPEN, GIVEN = range(5)
 STATES = ("unseen", "unclear", "shut", "open", "given")
 """States of an opening: nothing shows, what shows can be read in several ways, shut, open, or
@@ -72,6 +76,8 @@ class Edges(NamedTuple):
     upper: Tensor
     lower: Tensor
     found: Tensor
+    visible: Tensor
+    """(B,C) whether they are the edges that a viewer sees; the landmarks themselves elsewhere."""
 
 
 class Valleys(NamedTuple):
@@ -98,7 +104,8 @@ def profiles(meshes: list[tuple[Tensor, Tensor]], marks: Tensor, axes: Tensor) -
 def read(seen: Profiles, opening: Tensor) -> tuple[Edges, Tensor]:
     """The edges that profiles show, and the state (B,3) of mouth, right and left eye.
 
-    `opening` (C,) says which of them each section is of: 0, 1 or 2.
+    `opening` (C,) says which of them each section is of: 0, 1 or 2. Holes between curled lids and a
+    line that lies alone are taken as they are; else the likeliest lids are (`lids.py`).
     """
     mouth = opening == 0
     run = gaps(
@@ -106,12 +113,41 @@ def read(seen: Profiles, opening: Tensor) -> tuple[Edges, Tensor]:
         torch.where(mouth, DEEP_MM, torch.inf),
         torch.where(mouth, BEYOND_LIPS_MM, BEYOND_LIDS_MM),
     )
-    lips, lids = lip_lines(seen, run), lid_lines(seen, run)
-    edges = Edges(*(torch.where(mouth, a, b) for a, b in zip(lips[0], lids[0], strict=True)))
-    votes = torch.where(mouth, lips[1], agreeing(lids[0], lids[1], lids[2], opening))
-    eyes = [(votes[:, opening == eye], lids[2][:, opening == eye]) for eye in (1, 2)]
-    state = torch.cat([mouth_state(votes[:, mouth])[:, None], eye_states(eyes)], 1)
-    return edges._replace(found=edges.found & (votes == state[:, opening])), state
+    lips, lines = lip_lines(seen, run), lid_lines(seen, run)
+    eyes = opening[~mouth]
+    lids = read_lids(seen.rows, seen.depth[:, ~mouth], seen.lower[:, ~mouth], eyes)
+    votes = torch.where(mouth, lips[1], agreeing(lines[0], lines[1], lines[2], opening))
+    plain = eye_states([(votes[:, opening == eye], lines[2][:, opening == eye]) for eye in (1, 2)])
+    likely, better = likely_states(lids, plain, eyes)
+    state = torch.cat([mouth_state(votes[:, mouth])[:, None], better], 1)
+    heights = []
+    by_lids = torch.zeros_like(votes, dtype=torch.bool)
+    by_lids[:, ~mouth] = likely[:, eyes - 1]
+    shut = better[:, eyes - 1] == SHUT
+    for k, margin in enumerate((lids.upper, lids.lower)):
+        height = torch.where(mouth, lips[0][k], lines[0][k])
+        own = height.clone()
+        own[:, ~mouth] = torch.where(shut, lids.line, margin)
+        heights.append(torch.where(by_lids, own, height))
+    known = state[:, opening]
+    found = torch.where(
+        by_lids,
+        (known == OPEN) | (known == SHUT),
+        torch.where(mouth, lips[0].found, lines[0].found) & (votes == known),
+    )
+    return Edges(heights[0], heights[1], found, ~by_lids), state
+
+
+def likely_states(lids: Lids, plain: Tensor, eyes: Tensor) -> tuple[Tensor, Tensor]:
+    """For states (B,2) of both eyes that sections show plainly, if any: whether probabilities
+    decide instead, and the states then."""
+    mean = torch.stack([(eyes == eye).to(lids.shut) / (eyes == eye).sum() for eye in (1, 2)], 1)
+    shut, std, gap = (x @ mean for x in (lids.shut, lids.std_mm, lids.upper - lids.lower))
+    doubtful = (plain != OPEN) & ((plain != SHUT) | (gap > SURELY_OPEN * std))
+    likely = torch.where((lids.seen.to(mean) @ mean) > 0, UNCLEAR, UNSEEN)
+    likely = torch.where((std < UNSURE_MM) & (likely == UNCLEAR), OPEN, likely)
+    likely = torch.where((shut > MOST_SHUT) & (likely != UNSEEN), SHUT, likely)
+    return doubtful, torch.where(doubtful, likely, plain)
 
 
 def agreeing(edges: Edges, votes: Tensor, sure: Tensor, opening: Tensor) -> Tensor:
@@ -160,45 +196,26 @@ def lip_lines(seen: Profiles, run: Edges) -> tuple[Edges, Tensor]:
     upper = torch.where(run.found, run.upper, line.at)
     lower = torch.where(run.found, run.lower, line.at)
     state = torch.where(open_, OPEN, torch.where(shut, SHUT, UNSEEN))
-    return Edges(upper, lower, open_ | shut), state
+    return Edges(upper, lower, open_ | shut, torch.ones_like(shut)), state
 
 
 def lid_lines(seen: Profiles, run: Edges) -> tuple[Edges, Tensor, Tensor]:
     """Each section of an eye: its edges, its state, and whether that is sure.
 
-    Open where nothing is seen between the lids, or a margin or valley above what is an eyeball, and
-    a valley below it; shut where one valley lies alone at the height of the lower lid.
+    Open where nothing is seen between the lids; shut where one valley lies alone at the height of
+    the lower lid.
     """
-    bridge = bridged(seen, BEHIND_LID_MM)
-    hollow = concavity(bridge)
+    hollow = concavity(bridged(seen, BEHIND_LID_MM))
     line = deepest(seen, hollow, seen.lower - 6.0, seen.lower + 2.8)
-    crease = lowest(seen, hollow, seen.upper - 5.5, seen.upper + 3.5)
-    margin, hangs = step_down(bridge, seen.lower + 1.5, seen.upper + 3.5)
-    above = torch.where(hangs, margin, crease.at)
-    least = torch.where(hangs, MARGIN_MM, 3.0)
-    below = deepest(seen, hollow, seen.lower - 4.5, torch.minimum(above - least, seen.lower + 3.5))
-    height, apart = run.upper - run.lower, above - below.at
+    height = run.upper - run.lower
     through = run.found & (height > BEHIND_LID_MM) & (height < WIDEST_MM + 2)
-    ball = (hangs | (crease.depth > LID_LINE_MM)) & (below.depth > LID_LINE_MM)
-    ball = ball & (apart < WIDEST_MM) & ~through
     others = valleys(seen, hollow, line.at + 2.5, line.at + WIDEST_MM).amax(-1)
-    alone = (others < 0.4 * line.depth) & ~ball & ~through
-    shut = (line.depth > LID_LINE_MM) & alone
-    upper = torch.where(through, run.upper, torch.where(ball, above, line.at))
-    lower = torch.where(through, run.lower, torch.where(ball, below.at, line.at))
-    seen_any = torch.stack([crease.depth, below.depth, line.depth]).amax(0) > LID_LINE_MM
-    state = torch.where(seen_any, UNCLEAR, UNSEEN)
-    state = torch.where(through | ball, OPEN, torch.where(shut, SHUT, state))
+    shut = (line.depth > LID_LINE_MM) & (others < 0.4 * line.depth) & ~through
+    upper = torch.where(through, run.upper, line.at)
+    lower = torch.where(through, run.lower, line.at)
+    state = torch.where(through, OPEN, torch.where(shut, SHUT, UNCLEAR))
     sure = through | (shut & (line.depth > DEEP_LID_LINE_MM))
-    return Edges(upper, lower, through | ball | shut), state, sure
-
-
-def step_down(seen: Profiles, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """The lowest height (B,C) between two at which the surface falls back like the margin of an
-    upper lid over the eyeball, and whether there is one."""
-    fall = torch.nn.functional.pad(seen.depth[..., 2:] - seen.depth[..., :-2], (1, 1))
-    enough = seen.between(low, high) & (fall > MARGIN_MM)
-    return seen.rows[enough.int().argmax(-1)], enough.any(-1)
+    return Edges(upper, lower, through | shut, torch.ones_like(shut)), state, sure
 
 
 def bridged(seen: Profiles, most_mm: float) -> Profiles:
@@ -211,14 +228,6 @@ def bridged(seen: Profiles, most_mm: float) -> Profiles:
     ends = (z.gather(-1, below.clamp_min(0)), z.gather(-1, above.clamp_max(n - 1)))
     small = (above - below - 1) * STEP_MM <= most_mm
     return seen._replace(depth=torch.where(shown | ~small, z, torch.minimum(*ends)))
-
-
-def lowest(seen: Profiles, hollow: Tensor, low: Tensor, high: Tensor) -> Valleys:
-    """The lowest valley between two heights that counts and is half as deep as the deepest."""
-    deep = valleys(seen, hollow, low, high)
-    enough = deep > (deep.amax(-1, keepdim=True) / 2).clamp_min(LID_LINE_MM)
-    row = torch.where(enough.any(-1), enough.int().argmax(-1), deep.argmax(-1))
-    return Valleys(seen.rows[row], deep.gather(-1, row[..., None])[..., 0])
 
 
 def deepest(seen: Profiles, hollow: Tensor, low: Tensor, high: Tensor) -> Valleys:
@@ -253,7 +262,8 @@ def gaps(seen: Profiles, deep_mm: Tensor, beyond_mm: Tensor) -> Edges:
     for edge, ridge in beside:
         curl = ridge.gather(-1, edge[..., None]) - z.gather(-1, edge[..., None])
         found = found & (curl[..., 0] > CURL_MM)
-    return Edges(seen.rows[top] + STEP_MM / 2, seen.rows[bottom] - STEP_MM / 2, found)
+    upper, lower = seen.rows[top] + STEP_MM / 2, seen.rows[bottom] - STEP_MM / 2
+    return Edges(upper, lower, found, torch.ones_like(found))
 
 
 def concavity(seen: Profiles) -> Tensor:

@@ -182,7 +182,7 @@ def apart_on(vertices: Array, model: FlameModel) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("scan", "shut_eyes"),
     [
-        ("open/cfwen_face.off", False),
+        ("open/cfwen_face.off", False),  # its eyes show nothing
         ("open/grading_head.ply", True),
         ("scalismo_faces/01.stl", False),
         ("scalismo_faces/06.stl", False),
@@ -201,8 +201,11 @@ def test_real_scans_with_shut_mouths(
     if shut_eyes:
         assert result.figures["right_eye"] == result.figures["left_eye"] == "shut"
         assert max(apart["right_eye"], apart["left_eye"]) <= 4.5
-    else:
-        assert min(apart["right_eye"], apart["left_eye"]) > 6
+    for name in ("right_eye", "left_eye"):
+        if result.figures[name] == "open":
+            assert apart[name] > 6
+        if result.figures[name] in ("unseen", "unclear"):
+            assert 4 < apart[name] < 8  # half open, whatever the coefficients alone would give
 
 
 @pytest.mark.slow

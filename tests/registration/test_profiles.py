@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.registration.lids import read_lids
 from pipeline.registration.profiles import (
     HALF_MM,
     OPEN,
@@ -114,10 +115,36 @@ def test_a_wink() -> None:
     assert state[0].tolist() == [UNSEEN, SHUT, OPEN]
 
 
-def test_a_dish_between_the_lids_is_unclear() -> None:
+def test_a_dish_between_the_lids_is_an_open_eye() -> None:
     """A scanner often shows the eyeball hollow: that is no lid line."""
     dish = lips(0.0, 3.0, 2.5)
-    assert (read(of(SKIN, dish, dish), OPENING)[1][0, 1:] == UNCLEAR).all()
+    edges, state = read(of(SKIN, dish, dish), OPENING)
+    assert (state[0, 1:] == OPEN).all()
+    assert (edges.upper - edges.lower)[0, 3:].min() > 5
+
+
+def test_a_fold_above_a_shut_lid_is_not_its_margin() -> None:
+    """Going up: cheek, a step onto the shut lid, and eight millimetres above it another, wider."""
+    lid = torch.where(ROWS > -5.0, 2.0, 0.0) + 2.5 / (1 + torch.exp(-(ROWS - 3.0) / 0.6))
+    fold = SKIN + lid.double()
+    edges, state = read(of(SKIN, fold, fold), OPENING)
+    assert (state[0, 1:] == SHUT).all()
+    assert (edges.upper[0, 3:] + 5.0).abs().max() < 1.5
+    assert not edges.visible[0, 3:].any()
+
+
+def test_a_smooth_eye_has_a_wide_distribution_and_both_eyes_agree() -> None:
+    margin = eyeball(-4.0, 4.0)
+    eyes = torch.stack([margin, margin, SKIN, SKIN])[None]
+    which = torch.tensor([1, 1, 2, 2])
+    low = torch.full((1, 4), -5.0, dtype=torch.float64)
+    lids = read_lids(ROWS, eyes, low, which)
+    alone = read_lids(ROWS, torch.stack([SKIN, SKIN, SKIN, SKIN])[None], low, which)
+    assert lids.seen[0].tolist() == [True, True, False, False]
+    assert (alone.std_mm > 3).all()
+    assert ((lids.upper - lids.lower)[0, :2] - 8.0).abs().max() < 1.5
+    # the eye that shows nothing is taken to be as wide as the other
+    assert lids.std_mm[0, 2:].max() < alone.std_mm.min()
 
 
 def test_sections_that_disagree_leave_the_higher_opening() -> None:
