@@ -18,8 +18,10 @@ from pipeline.quality.part_gates import slide_evidence, usual_stretch
 from pipeline.quality.usual import Slide, Usual, part_group
 from pipeline.types import Array
 
-TAIL = {True: 0.99, False: 0.998}
-"""Quantile of sound parts that is usual: where slides are counted, and elsewhere."""
+SOUND_TAIL, SLID_TAIL = 0.99, 0.03
+"""Quantiles between which the score of a part that slid begins; the former where they overlap."""
+MOST_TAIL, MOST_ODDS = 0.998, 0.5
+"""Quantile of sound parts of which no slides are counted, and log odds beyond it."""
 MARGIN = 1.1
 """For families that were not seen."""
 LEAST = {"landmark_sigmas": 2.5, "expected_mm": 2.0}
@@ -35,10 +37,12 @@ def tuned(rows: Sequence[Row], bias: Bias) -> tuple[Slide, dict[str, Usual]]:
     sound: dict[str, list[Slide]] = defaultdict(list)
     slid: dict[str, list[Slide]] = defaultdict(list)
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    before = {(row.family, row.seed): errors_of(row, bias) for row in rows if row.kind == SOUND}
     for row in rows:
         if row.measures is None:
             continue
         errors, real = errors_of(row, bias), row.family.startswith("real")
+        unmoved = before.get((row.family, row.seed), {})
         whole = usual_stretch(row.measures)
         for name, part in row.measures.parts.items():
             group, error = part_group(name), errors.get(name, np.nan)
@@ -48,10 +52,10 @@ def tuned(rows: Sequence[Row], bias: Bias) -> tuple[Slide, dict[str, Usual]]:
                 for field in LEAST:
                     values[group][field].append(getattr(part, field))
             moved = {slide.part for slide in SLIDES.get(row.kind, ())}
-            if name in moved and error > SLID_MM:
+            if name in moved and error > SLID_MM and unmoved.get(name, np.inf) < SOUND_MM:
                 slid[group].append(evidence)
     weights = Slide(*np.round(fitted(sound, slid), 2).tolist())
-    return weights, {group: usual(group, sound[group], values[group], weights) for group in sound}
+    return weights, {g: usual(sound[g], slid[g], values[g], weights) for g in sound}
 
 
 def fitted(sound: Mapping[str, list[Slide]], slid: Mapping[str, list[Slide]]) -> Array:
@@ -83,18 +87,25 @@ def known(evidence: Sequence[Slide]) -> Array:
 
 
 def usual(
-    group: str, sound: Sequence[Slide], values: Mapping[str, Sequence[float]], weights: Slide
+    sound: Sequence[Slide],
+    slid: Sequence[Slide],
+    values: Mapping[str, Sequence[float]],
+    weights: Slide,
 ) -> Usual:
-    tail = TAIL[group in SLID_GROUPS]
     reached = {name: np.array(found) for name, found in values.items()}
     most = {
-        name: max(LEAST[name], MARGIN * float(np.nanquantile(x, tail)))
+        name: max(LEAST[name], MARGIN * float(np.nanquantile(x, MOST_TAIL)))
         if np.isfinite(x).any()
         else np.inf
         for name, x in reached.items()
     }
-    slide = float(np.quantile(known(sound) @ np.array(weights), tail))
-    return Usual(slide=round(slide, 2), **{name: round(x, 2) for name, x in most.items()})
+    scores, moved = (known(found) @ np.array(weights) for found in (sound, slid))
+    if len(moved):
+        low, high = np.quantile(scores, SOUND_TAIL), np.quantile(moved, SLID_TAIL)
+        slide = (low + max(low, high)) / 2
+    else:
+        slide = np.quantile(scores, MOST_TAIL) + MOST_ODDS
+    return Usual(round(float(slide), 2), **{name: round(x, 2) for name, x in most.items()})
 
 
 def written(weights: Slide, table: Mapping[str, Usual]) -> str:
