@@ -84,7 +84,8 @@ def scattered(m: Measures, gates: Gates) -> Finding | None:
 
 def rough(m: Measures, gates: Gates) -> Finding | None:
     said = f"the cheeks are waved as no face is: {m.roughness:.3f}/mm off the model's curvature"
-    return above(Code.ROUGH, m.roughness, gates.roughness, said)
+    limits = gates.roughness if m.has_basis else gates.template_roughness
+    return above(Code.ROUGH, m.roughness, limits, said)
 
 
 def neutral(m: Measures, gates: Gates) -> Finding | None:

@@ -46,6 +46,8 @@ class Gates:
     """Share of them that lie apart from it where it has data all the same."""
     roughness: Limits = (0.048, 0.5)
     """1/mm by which the cheeks' curvature differs from the posed model's, see `Measures`."""
+    template_roughness: Limits = (0.075, 0.5)
+    """The same for a bare template, which has no cheeks but its own."""
     neutral_lip_gap_mm: Limits = (4.0, 1e3)
     """Opening of the lips of a scan that its source files as neutral, beyond the template's."""
     mouth_relief: Limits = (0.4, 0.0)

@@ -21,7 +21,7 @@ class Slide(NamedTuple):
     landmark: float
 
 
-WEIGHTS = Slide(4.53, -3.78, 0.98, 3.35, 2.69)
+WEIGHTS = Slide(4.49, -4.8, 1.29, 5.09, 2.61)
 """Of a logistic regression (Cox 1958) of slid parts against sound ones."""
 
 
@@ -41,13 +41,13 @@ def part_group(part: str) -> str:
 
 USUAL: Mapping[str, Usual] = MappingProxyType(
     {
-        "lips": Usual(5.05, 2.86, 2.78),
-        "mouth corner": Usual(3.7, 2.5, 2.81),
-        "lids": Usual(2.53, 2.8, 3.08),
-        "eye corners": Usual(2.82, 2.5, 2.0),
-        "nose": Usual(3.32, 2.5, 2.0),
-        "chin": Usual(0.72, math.inf, 3.05),
-        "ear": Usual(1.56, math.inf, 2.0),
-        "forehead": Usual(-0.58, math.inf, 5.06),
+        "lips": Usual(8.52, 3.53, 2.7),
+        "mouth corner": Usual(6.1, 2.5, 3.55),
+        "lids": Usual(5.28, 2.74, 3.46),
+        "eye corners": Usual(5.04, 2.5, 2.66),
+        "nose": Usual(4.33, 2.5, 2.03),
+        "chin": Usual(1.75, math.inf, 3.01),
+        "ear": Usual(4.81, math.inf, 2.45),
+        "forehead": Usual(1.72, math.inf, 4.31),
     }
 )

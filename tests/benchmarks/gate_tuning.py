@@ -35,6 +35,7 @@ Bias = dict[tuple[str, str], Array]
 def tuned(rows: Sequence[Row], bias: Bias) -> tuple[Slide, dict[str, Usual]]:
     """Weights of the evidence, and group of parts → what is usual."""
     sound: dict[str, list[Slide]] = defaultdict(list)
+    looked_at: dict[str, list[Slide]] = defaultdict(list)
     slid: dict[str, list[Slide]] = defaultdict(list)
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     before = {(row.family, row.seed): errors_of(row, bias) for row in rows if row.kind == SOUND}
@@ -48,14 +49,15 @@ def tuned(rows: Sequence[Row], bias: Bias) -> tuple[Slide, dict[str, Usual]]:
             group, error = part_group(name), errors.get(name, np.nan)
             evidence = slide_evidence(part, whole)
             if row.kind == SOUND and (real or error < SOUND_MM):
-                sound[group].append(evidence)
+                (looked_at if real else sound)[group].append(evidence)
                 for field in LEAST:
                     values[group][field].append(getattr(part, field))
             moved = {slide.part for slide in SLIDES.get(row.kind, ())}
             if name in moved and error > SLID_MM and unmoved.get(name, np.inf) < SOUND_MM:
                 slid[group].append(evidence)
     weights = Slide(*np.round(fitted(sound, slid), 2).tolist())
-    return weights, {g: usual(sound[g], slid[g], values[g], weights) for g in sound}
+    table = {g: usual(sound[g], looked_at[g], slid[g], values[g], weights) for g in sound}
+    return weights, table
 
 
 def fitted(sound: Mapping[str, list[Slide]], slid: Mapping[str, list[Slide]]) -> Array:
@@ -88,6 +90,7 @@ def known(evidence: Sequence[Slide]) -> Array:
 
 def usual(
     sound: Sequence[Slide],
+    looked_at: Sequence[Slide],
     slid: Sequence[Slide],
     values: Mapping[str, Sequence[float]],
     weights: Slide,
@@ -99,13 +102,14 @@ def usual(
         else np.inf
         for name, x in reached.items()
     }
-    scores, moved = (known(found) @ np.array(weights) for found in (sound, slid))
+    scores, real, moved = (known(f) @ np.array(weights) for f in (sound, looked_at, slid))
     if len(moved):
         low, high = np.quantile(scores, SOUND_TAIL), np.quantile(moved, SLID_TAIL)
         slide = (low + max(low, high)) / 2
     else:
         slide = np.quantile(scores, MOST_TAIL) + MOST_ODDS
-    return Usual(round(float(slide), 2), **{name: round(x, 2) for name, x in most.items()})
+    slide = max([slide, *real])  # few, and all of them were looked at
+    return Usual(round(float(slide) + 0.005, 2), **{name: round(x, 2) for name, x in most.items()})
 
 
 def written(weights: Slide, table: Mapping[str, Usual]) -> str:
