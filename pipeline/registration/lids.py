@@ -4,7 +4,8 @@ No single mark tells lids: the upper lid's crease looks like its margin over an 
 be a shut eye or the end of a lower lid. All pairs of heights at which the two margins may lie are
 compared instead, by a log-linear model (conditional random field of two nodes; Lafferty et al.
 2001) of what a section shows at both, between them and around. Its weights were fitted to scans of
-synthetic faces of two families with known lids, meshed finely and coarsely, sharp and smoothed.
+synthetic faces of two families with known lids, meshed finely and coarsely, sharp and smoothed,
+given how common each gap was among them; here they are joined with how common gaps are of people.
 The sections of a face share one height of the gap, near enough.
 """
 
@@ -16,23 +17,29 @@ import torch
 from torch import Tensor
 
 WEIGHTS = {
-    "step at upper": 1.64,
-    "fall at lower": 3.36,
-    "hollow at lower": 0.12,
-    "hollow at upper": -0.39,
-    "hole between": 2.36,
-    "shut: step": 1.86,
-    "shut: hollow": -0.19,
-    "shut: ahead": 0.96,
-    "shut": 0.54,
-    "hole outside": -2.24,
-    "hollow between": 0.58,
-    "hollow below": -0.69,
-    "off": -0.63,
-    "off squared": -1.35,
-    "gap squared": -0.41,
+    "step at upper": 1.48,
+    "fall at lower": 2.86,
+    "hollow at upper": -0.31,
+    "rim at upper": 0.34,
+    "rim at lower": 0.63,
+    "hole between": 4.56,
+    "shut: step": 1.47,
+    "shut: hollow": -0.28,
+    "shut: ahead": 0.87,
+    "shut": 1.42,
+    "hole above": -3.77,
+    "hole below": -2.57,
+    "hollow between": 0.32,
+    "hollow below": -0.47,
+    "crease": 0.86,
+    "bulge": 0.11,
+    "off": -0.49,
+    "off squared": -1.15,
 }
 """Of `features`, in their order."""
+REST_MM, REST_STD_MM = 10.0, 2.5
+REST, CLOSED = 0.5, 0.15
+"""Shares of eyes at rest, which are so far open, and of shut ones; others have any gap."""
 STEP_MM = 0.5
 """Between the rows of a profile."""
 LOWEST, HIGHEST, WIDEST = -14, 14, 30
@@ -43,7 +50,7 @@ SHARED = 0.5
 """Weight of what other sections say: all see the same face and err together."""
 SAME_EYE_MM, OTHER_EYE_MM = 1.0, 2.0
 """Standard deviations of the difference of gaps of two sections of an eye, of two eyes."""
-WINK = 0.02
+WINK = 0.05
 """Weight of any other difference."""
 MOST_MM = 3.0
 """Steps and hollows count up to this."""
@@ -54,8 +61,8 @@ LINE_MM = 0.5
 class Lids(NamedTuple):
     """What C sections of eyes on B scans show; heights in mm."""
 
-    upper: Tensor  # (B,C) expected height of the landmark of the upper margin
-    lower: Tensor  # (B,C)
+    upper: Tensor  # (B,C) height of the landmark of the upper margin, by the median gap
+    lower: Tensor  # (B,C) expected height
     line: Tensor  # (B,C) where they meet if they are shut
     std_mm: Tensor  # (B,C) of the gap
     shut: Tensor  # (B,C) probability
@@ -69,8 +76,10 @@ def read_lids(rows: Tensor, depth: Tensor, lower: Tensor, eye: Tensor) -> Lids:
     weights = torch.tensor(list(WEIGHTS.values()), dtype=depth.dtype, device=depth.device)
     every, seen = features(flat, first)
     nothing, _ = features(torch.zeros_like(flat[:1]), first[:1])
-    alone = (every @ weights).flatten(1).softmax(1).view(*depth.shape[:2], *every.shape[1:3])
-    prior = (nothing @ weights).flatten().softmax(0).view(every.shape[1:3]).sum(0)
+    common = log_prior(depth)
+    alone = (every @ weights + common).flatten(1).softmax(1)
+    alone = alone.view(*depth.shape[:2], *every.shape[1:3])
+    prior = (nothing @ weights + common).flatten().softmax(0).view(every.shape[1:3]).sum(0)
     gap = alone.sum(2)
     shared = shared_gaps(gap, gap / prior, eye)
     both = alone * (shared / gap.clamp_min(1e-12))[:, :, None]
@@ -82,7 +91,25 @@ def read_lids(rows: Tensor, depth: Tensor, lower: Tensor, eye: Tensor) -> Lids:
     at = (both * low).sum((2, 3))
     mean = (shared * apart).sum(2)
     std = ((shared * apart**2).sum(2) - mean**2).clamp_min(0).sqrt()
-    return Lids(at + mean, at, line, std, closed.sum((2, 3)), seen.view(depth.shape[:2]))
+    # of readings that contradict each other the likelier one counts, not one between them
+    upper = at + STEP_MM * median(shared)
+    return Lids(upper, at, line, std, closed.sum((2, 3)), seen.view(depth.shape[:2]))
+
+
+def log_prior(like: Tensor) -> Tensor:
+    """(G,) how common gaps are, whatever a section shows."""
+    rest = torch.exp(-(((STEP_MM * _gaps(like).to(like) - REST_MM) / REST_STD_MM) ** 2) / 2)
+    shut = (_gaps(like) < SHUT_ROWS).to(like)
+    other = (1 - REST - CLOSED) / len(rest)
+    return (REST * rest / rest.sum() + CLOSED * shut / SHUT_ROWS + other).log()
+
+
+def median(probability: Tensor) -> Tensor:
+    """(...,G) -> (...,), between rows."""
+    below = probability.cumsum(-1)
+    row = (below < 0.5).sum(-1, keepdim=True).clamp_max(probability.shape[-1] - 1)
+    own = probability.gather(-1, row).clamp_min(1e-12)
+    return (row + 0.5 - (below.gather(-1, row) - 0.5) / own)[..., 0]
 
 
 def shared_gaps(own: Tensor, says: Tensor, eye: Tensor) -> Tensor:
@@ -111,6 +138,7 @@ def features(depth: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     fall = (-step).clamp(-1, MOST_MM)
     raw = (_shift(z, 5) + _shift(z, -5)) / 2 - z
     hollow = raw.clamp(-1, MOST_MM)
+    rim = (z - (_shift(z, 3) + _shift(z, -3)) / 2).clamp(-1, MOST_MM)
     gap, low = _gaps(z), first[:, None, None] + _lower(z)
     up = low + gap
     low = low.expand_as(up)
@@ -119,10 +147,14 @@ def features(depth: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
 
     steps, falls, hollows = _peak(step, 2), _peak(fall, 2), _peak(hollow, 1)
     inside = (_at(holes, up + 1) - _at(holes, low)) / count
-    outside = _at(holes, up + 9) - _at(holes, up + 1) + _at(holes, low) - _at(holes, low - 8)
+    above, below = _at(holes, up + 9) - _at(holes, up + 1), _at(holes, low) - _at(holes, low - 8)
     under = torch.stack([_at(hollows, low - k) for k in range(4, 11)]).amax(0).clamp_min(0)
+    over = torch.stack([_at(hollows, up + k) for k in range(4, 13)]).amax(0).clamp_min(0)
+    middle, quarter = (low + up) // 2, gap // 4
+    bulge = _at(z, middle) - (_at(z, middle - quarter) + _at(z, middle + quarter)) / 2
     off = ((low - first[:, None, None]) * STEP_MM / 3).to(z)
-    opened = [_at(steps, up), _at(falls, low), _at(hollows, low), _at(hollows, up), inside]
+    rims = [_at(rim, up + 1), _at(rim, low - 1)]
+    opened = [_at(steps, up), _at(falls, low), _at(hollows, up), *rims, inside]
     ahead = _at(z, low + 3) - _at(z, low - 3) - 6 * _at(slope, low)
     shut = [
         _at(steps, low),
@@ -130,9 +162,9 @@ def features(depth: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
         ahead.clamp(-MOST_MM, MOST_MM),
         torch.ones_like(off),
     ]
-    width = (STEP_MM / 10 * gap).expand_as(off).to(z)
-    always = [outside / 16, _inner(hollow, low), under, off, off**2, width**2]
-    is_open = (gap > 2).to(z)
+    is_open, is_wide = (gap > 2).to(z), (gap > 9).to(z)
+    ball = (4 * bulge).clamp(-MOST_MM, MOST_MM) * is_open
+    always = [above / 8, below / 8, _inner(hollow, low), under, over * is_wide, ball, off, off**2]
     every = [x * is_open for x in opened] + [x * (1 - is_open) for x in shut] + always
     window = first[:, None] + torch.arange(-14, 35, device=z.device)
     shown = torch.stack([raw, step, hole]).amax(0).gather(1, window.clamp(0, z.shape[1] - 1))

@@ -4,7 +4,8 @@ Nearest points do not decide it: between lips that touch, the nearest surface of
 other one, and on a coarse scan lips that are apart explain a shut mouth as well. Sections through
 pairs of landmarks of both lips or lids are read instead (`profiles.py`). What they show
 says where the edges belong, as rows of the same system as all else (`equations.System`). Where they
-show nothing, the likeliest face decides: lips shut, lids half open, and little is sure.
+show nothing, the likeliest face decides: lips shut, lids half open, and little is sure. Lids that
+can be read in several ways stay at their median height, as little sure.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def find_openings(
     given, apart = given_apart(landmarks, pairs)
     state = heeded(state, given, apart, pairs.opening)
     own = state[:, pairs.opening]
-    guess = (own == UNSEEN) | (own == UNCLEAR)
+    guess = ((own == UNSEEN) | (own == UNCLEAR)) & ~edges.found
     rim_mm = torch.where(edges.visible[:, None], rims(pairs, own), 0.0)
     read_mm = torch.stack([edges.upper, edges.lower], 1) + rim_mm
     height = torch.where(guess[:, None], likeliest(seen, pairs), read_mm)

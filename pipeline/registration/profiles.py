@@ -43,8 +43,12 @@ WIDEST_MM = 13.0
 MOST_SHUT, SURELY_OPEN = 0.5, 2.5
 """Probability from which an eye is shut; standard deviations of the gap from which it is open in
 spite of a line alone."""
-UNSURE_MM = 3.0
-"""Lids whose gap has this standard deviation, as much as if any were as likely, are unclear."""
+PART_MM = 4.5
+"""A hole this much lower than the likeliest lids is a part of the eye: the eyeball shows beside it.
+"""
+UNSURE_MM, UNKNOWN_MM = 3.0, 4.4
+"""Standard deviations of the gap from which lids are unclear, and from which what shows says
+nothing of them: that of `lids.log_prior`."""
 UNSEEN, UNCLEAR, SHUT, OPEN, GIVEN = range(5)
 STATES = ("unseen", "unclear", "shut", "open", "given")
 """States of an opening: nothing shows, what shows can be read in several ways, shut, open, or
@@ -118,7 +122,7 @@ def read(seen: Profiles, opening: Tensor) -> tuple[Edges, Tensor]:
     lids = read_lids(seen.rows, seen.depth[:, ~mouth], seen.lower[:, ~mouth], eyes)
     votes = torch.where(mouth, lips[1], agreeing(lines[0], lines[1], lines[2], opening))
     plain = eye_states([(votes[:, opening == eye], lines[2][:, opening == eye]) for eye in (1, 2)])
-    likely, better = likely_states(lids, plain, eyes)
+    likely, better = likely_states(lids, plain, (run.upper - run.lower)[:, ~mouth], eyes)
     state = torch.cat([mouth_state(votes[:, mouth])[:, None], better], 1)
     heights = []
     by_lids = torch.zeros_like(votes, dtype=torch.bool)
@@ -132,19 +136,23 @@ def read(seen: Profiles, opening: Tensor) -> tuple[Edges, Tensor]:
     known = state[:, opening]
     found = torch.where(
         by_lids,
-        (known == OPEN) | (known == SHUT),
+        (known == OPEN) | (known == SHUT) | ((known == UNCLEAR) & seen.shown),
         torch.where(mouth, lips[0].found, lines[0].found) & (votes == known),
     )
     return Edges(heights[0], heights[1], found, ~by_lids), state
 
 
-def likely_states(lids: Lids, plain: Tensor, eyes: Tensor) -> tuple[Tensor, Tensor]:
-    """For states (B,2) of both eyes that sections show plainly, if any: whether probabilities
-    decide instead, and the states then."""
+def likely_states(
+    lids: Lids, plain: Tensor, hole_mm: Tensor, eyes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """For states (B,2) of both eyes that sections show plainly, if any, and heights of holes (B,C):
+    whether probabilities decide instead, and the states then."""
     mean = torch.stack([(eyes == eye).to(lids.shut) / (eyes == eye).sum() for eye in (1, 2)], 1)
     shut, std, gap = (x @ mean for x in (lids.shut, lids.std_mm, lids.upper - lids.lower))
-    doubtful = (plain != OPEN) & ((plain != SHUT) | (gap > SURELY_OPEN * std))
-    likely = torch.where((lids.seen.to(mean) @ mean) > 0, UNCLEAR, UNSEEN)
+    part = gap - hole_mm @ mean > PART_MM
+    doubtful = ((plain != OPEN) | part) & ((plain != SHUT) | (gap > SURELY_OPEN * std))
+    told = ((lids.seen.to(mean) @ mean) > 0) & (std < UNKNOWN_MM)
+    likely = torch.where(told, UNCLEAR, UNSEEN)
     likely = torch.where((std < UNSURE_MM) & (likely == UNCLEAR), OPEN, likely)
     likely = torch.where((shut > MOST_SHUT) & (likely != UNSEEN), SHUT, likely)
     return doubtful, torch.where(doubtful, likely, plain)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.registration.lids import read_lids
+from pipeline.registration.lids import log_prior, median, read_lids
 from pipeline.registration.profiles import (
     HALF_MM,
     OPEN,
@@ -111,7 +111,8 @@ def test_a_faint_line_needs_the_other_eye() -> None:
 
 
 def test_a_wink() -> None:
-    state = read(of(SKIN, lips(-5.0, 2.5, 0.8), eyeball(-4.0, 4.0)), OPENING)[1]
+    upper_lid = lips(-5.0, 2.5, 0.8) + (ROWS > -5.0)  # a millimetre ahead of the lower one
+    state = read(of(SKIN, upper_lid, eyeball(-4.0, 4.0)), OPENING)[1]
     assert state[0].tolist() == [UNSEEN, SHUT, OPEN]
 
 
@@ -175,3 +176,17 @@ def test_scans_of_a_batch_do_not_mix() -> None:
         torch.testing.assert_close(state[row], own[0])
         for a, b in zip(edges, found, strict=True):
             torch.testing.assert_close(a[row], b[0])
+
+
+def test_most_eyes_are_at_rest_and_shut_ones_are_next() -> None:
+    prior = log_prior(ROWS).exp()
+    assert prior.sum() == pytest.approx(1.0)
+    assert prior[20] == prior.max()  # 10 mm
+    assert prior[0] > prior[10] > 0
+
+
+def test_the_median_of_two_readings_is_the_likelier_one() -> None:
+    two = torch.zeros(2, 31, dtype=torch.float64)
+    two[0, 4], two[0, 24] = 0.3, 0.7
+    two[1, 10:13] = torch.tensor([0.25, 0.5, 0.25])
+    assert (median(two) - torch.tensor([24.0, 11.0])).abs().max() < 0.5
