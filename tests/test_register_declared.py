@@ -71,25 +71,24 @@ def test_world_coordinates_come_back_as_they_were(model: FlameModel, tmp_path: P
 @pytest.mark.parametrize("factor", [0.72, 0.75, 0.78])
 def test_limits_of_small_faces(shared_data: Path, tmp_path: Path, factor: float) -> None:
     """A real scan of a child's size, with landmarks and without: accepted by the limits that are
-    declared, and by the usual ones looked at both ways, or refused both ways. The embedded model
-    is too unlike a person for a verdict on its parts."""
+    declared, and by the usual ones looked at both ways, or refused both ways."""
     raw = read_scan(shared_data / "scans" / "flame_fitting" / "scan.obj", "obj")
     marks = np.load(shared_data / "scans" / "flame_fitting" / "scan_lmks.npy")
     np.save(tmp_path / "child_lmk.npy", factor * marks)
     path = write_obj(tmp_path / "child.obj", factor * raw.vertices, raw.faces)
     flame = shared_data / "flame"
-    model = load_model(
+    of_people = load_model(
         shared_data / "flame_ict" / "flame_ict.npz",
         flame / "landmark_embedding.npy",
         flame / "FLAME_masks.pkl",
     )
     for given in ({"landmarks": "{stem}_lmk.npy"}, {}):
-        found = registered(path, model, unit="m", outer_eye_mm=(60.0, 105.0), **given)
+        found = registered(path, of_people, unit="m", outer_eye_mm=(60.0, 105.0), **given)
         assert found["quality"]["verdict"] == "accept", found["reason"]
         if factor > 0.74:
-            usual = registered(path, model, unit="m", **given)
+            usual = registered(path, stand_in(), unit="m", **given)
             assert usual["quality"]["verdict"] == "review"
-            assert [f["code"] for f in usual["quality"]["findings"]] == ["size"]
+            assert "size" in {f["code"] for f in usual["quality"]["findings"]}
 
 
 def test_declared_axes_are_used_and_checked(model: FlameModel, tmp_path: Path) -> None:
