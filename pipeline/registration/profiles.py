@@ -151,8 +151,8 @@ def likely_states(
     shut, std, gap = (x @ mean for x in (lids.shut, lids.std_mm, lids.upper - lids.lower))
     part = gap - hole_mm @ mean > PART_MM
     doubtful = ((plain != OPEN) | part) & ((plain != SHUT) | (gap > SURELY_OPEN * std))
-    told = ((lids.seen.to(mean) @ mean) > 0) & (std < UNKNOWN_MM)
-    likely = torch.where(told, UNCLEAR, UNSEEN)
+    known = ((lids.seen.to(mean) @ mean) > 0) & (std < UNKNOWN_MM)
+    likely = torch.where(known, UNCLEAR, UNSEEN)
     likely = torch.where((std < UNSURE_MM) & (likely == UNCLEAR), OPEN, likely)
     likely = torch.where((shut > MOST_SHUT) & (likely != UNSEEN), SHUT, likely)
     return doubtful, torch.where(doubtful, likely, plain)
