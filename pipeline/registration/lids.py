@@ -5,7 +5,8 @@ be a shut eye or the end of a lower lid. All pairs of heights at which the two m
 compared instead, by a log-linear model (conditional random field of two nodes; Lafferty et al.
 2001) of what a section shows at both, between them and around. Its weights were fitted to scans of
 synthetic faces of two families with known lids, meshed finely and coarsely, sharp and smoothed,
-given how common each gap was among them; here they are joined with how common gaps are of people.
+given how common each gap was among them (`tests/benchmarks/lid_weights.py`); here they are joined
+with how common gaps are of people.
 The sections of a face share one height of the gap, near enough.
 """
 
