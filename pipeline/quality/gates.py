@@ -129,6 +129,7 @@ Gate = Callable[[Measures, Gates], Finding | None]
 
 GATES: Mapping[str, Gate] = MappingProxyType(
     {
+        "landmarks": landmarks,
         "covered": covered,
         "coverage": coverage,
         "scattered": scattered,
@@ -140,7 +141,6 @@ GATES: Mapping[str, Gate] = MappingProxyType(
         "neutral": neutral,
         "slid": part_gates.slid,
         "surface": surface,
-        "landmarks": landmarks,
         "flips": flips,
         "size": size,
         "bending": bending,

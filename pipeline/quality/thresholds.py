@@ -52,11 +52,11 @@ class Gates:
     """Opening of the lips of a scan that its source files as neutral, beyond the template's."""
     mouth_relief: Limits = (0.4, 0.0)
     """Share of the model's relief that the mouth shows."""
-    mouth_depth_mm: Limits = (0.9, 0.0)
+    mouth_depth_mm: Limits = (0.97, 0.0)
     """Depth of its relief, root mean square, of a face of usual size."""
     eye_relief: Limits = (0.34, 0.0)
     """Share of the model's relief that either eye shows."""
-    eye_depth_mm: Limits = (0.65, 0.0)
+    eye_depth_mm: Limits = (0.68, 0.0)
     """Depth of its relief, as of the mouth."""
     part_slide: Limits = (0.0, 1e3)
     """Log odds, beyond what is usual, that any part slid along the surface."""
