@@ -235,6 +235,17 @@ def test_mirrored_scans_and_swapped_sides_are_refused(axes: Axes | None) -> None
         assert Refusal.of(caught.value).stage == "landmarks"
 
 
+@pytest.mark.parametrize("unit", ["mm", "auto"])
+def test_a_wrong_order_is_named_before_the_size_that_follows_from_it(unit: str) -> None:
+    """Mouth corners where eye corners belong are 50 mm apart, which no unit explains."""
+    vertices, faces = head()
+    shuffled = seven(vertices)[[5, 4, 1, 6, 2, 0, 3]]
+    with pytest.raises(FormatError, match=r"in its order") as caught:
+        normalise(RawScan(vertices, faces), scan_id="a", unit=unit, axes=None, landmarks=shuffled)
+    refused = Refusal.of(caught.value)
+    assert (refused.stage, refused.code) == ("landmarks", Code.LANDMARKS_ORDER)
+
+
 def test_a_scale_rule_applies_once_before_the_unit() -> None:
     """Files in quarters of a metre: neither the vertices nor the landmarks know it twice."""
     vertices, faces = head()

@@ -64,14 +64,17 @@ def normalise(
     if own is not None:
         scale = float(np.cbrt(np.linalg.det(own[:3, :3])))
     surface = _cleaned(scan_id, raw)
+    matrix = np.diag([scale, scale, scale, 1.0]) if own is None else own
     marks_68 = None
     if landmarks is not None:
         scheme = scheme or scheme_by_count(len(landmarks)).name
+        # before their size says anything of the unit
+        _check_order(scan_id, scheme, transform(matrix, landmarks))
         marks_68 = to_68(scheme, landmarks) * scale
     found = find_unit(unit, sizes_of(unit, surface, scale, marks_68, limits))
-    matrix = np.eye(4)
-    matrix[:3, :3] = found.mm * (np.eye(3) if axes is None else axes.rotation())
-    matrix = matrix @ (np.diag([scale, scale, scale, 1.0]) if own is None else own)
+    turned = np.eye(4)
+    turned[:3, :3] = found.mm * (np.eye(3) if axes is None else axes.rotation())
+    matrix = turned @ matrix
     vertices, matrix = centred(transform(matrix, surface.vertices), matrix)
     faces = surface.faces
     if len(faces):
@@ -82,7 +85,9 @@ def normalise(
         landmarks_mm = transform(matrix, landmarks)
         confidence = np.asarray(np.isfinite(landmarks_mm).all(axis=1), np.float32)
         _check_near(scan_id, landmarks_mm, vertices)
-        marks_mm = _checked_order(scan_id, scheme, landmarks_mm, vertices, normals)
+        marks_mm = to_68(scheme, landmarks_mm)
+        with in_stage("landmarks"):
+            check_side(scan_id, marks_mm, vertices, normals)
         if axes is not None:
             check_axes(scan_id, axes, marks_mm, limits.turn_deg)
     left_out, share = _left_out(raw, surface)
@@ -180,17 +185,12 @@ def _check_near(scan_id: str, landmarks_mm: Array, vertices_mm: Array) -> None:
         )
 
 
-def _checked_order(
-    scan_id: str, scheme: str, landmarks_mm: Array, vertices_mm: Array, normals: Array
-) -> Array:
-    """(68,3) iBUG landmarks, once they are known to be in their scheme's order and unmirrored."""
+def _check_order(scan_id: str, scheme: str, landmarks: Array) -> None:
+    """FormatError where landmarks, of any size, are not in their scheme's order, or mirrored."""
     with in_stage("landmarks"):
-        if faults := check_order(scheme, landmarks_mm):
+        if faults := check_order(scheme, landmarks):
             remedy = f"check that the file's landmarks are those of scheme {scheme}, in its order"
             raise FormatError(scan_id, "; ".join(faults), remedy, Code.LANDMARKS_ORDER)
-        marks_mm = to_68(scheme, landmarks_mm)
-        check_side(scan_id, marks_mm, vertices_mm, normals)
-    return marks_mm
 
 
 def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
