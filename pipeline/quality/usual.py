@@ -22,7 +22,7 @@ class Slide(NamedTuple):
 
 
 WEIGHTS = Slide(4.49, -4.8, 1.29, 5.09, 2.61)
-"""Of a logistic regression (Cox 1958) of slid parts against sound ones."""
+"""Coefficients of a logistic regression (Cox 1958) of slid parts against sound ones."""
 
 
 class Usual(NamedTuple):

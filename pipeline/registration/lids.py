@@ -1,10 +1,10 @@
 """Reads from sections through an eye how far its lids are apart, as probabilities.
 
-No single mark tells lids: the upper lid's crease looks like its margin over an eyeball, a line may
-be a shut eye or the end of a lower lid. All pairs of heights at which the two margins may lie are
-compared instead, by a log-linear model (conditional random field of two nodes; Lafferty et al.
-2001) of what a section shows at both, between them and around. Its weights were fitted to scans of
-synthetic faces of two families with known lids, meshed finely and coarsely, sharp and smoothed,
+No single mark identifies the lids: the upper lid's crease looks like its margin over an eyeball, a
+line may be a shut eye or the end of a lower lid. All pairs of heights at which the two margins may
+lie are compared instead, by a log-linear model (conditional random field of two nodes; Lafferty et
+al. 2001) of what a section shows at both, between them and around. Its weights were fitted to scans
+of synthetic faces of two families with known lids, meshed finely and coarsely, sharp and smoothed,
 given how common each gap was among them (`tests/benchmarks/lid_weights.py`); here they are joined
 with how common gaps are of people.
 The sections of a face share one height of the gap, near enough.
@@ -37,7 +37,7 @@ WEIGHTS = {
     "off": -0.49,
     "off squared": -1.15,
 }
-"""Of `features`, in their order."""
+"""What each of `features` counts, in their order."""
 REST_MM, REST_STD_MM = 10.0, 2.5
 REST, CLOSED = 0.5, 0.15
 """Shares of eyes at rest, which are so far open, and of shut ones; others have any gap."""
