@@ -10,8 +10,7 @@ from pipeline.errors import Code
 from pipeline.quality import part_gates
 from pipeline.quality.findings import Finding, above, below, finding
 from pipeline.quality.measures import Measures
-from pipeline.quality.relief import Relief
-from pipeline.quality.thresholds import Gates
+from pipeline.quality.thresholds import Gates, Limits
 from pipeline.units import EYE_SLACK, outside
 
 
@@ -95,34 +94,26 @@ def neutral(m: Measures, gates: Gates) -> Finding | None:
     return above(Code.NOT_NEUTRAL, m.lip_gap_mm, gates.neutral_lip_gap_mm, said)
 
 
-def mouth_relief(m: Measures, gates: Gates) -> Finding | None:
-    value = _least(m, "mouth", lambda relief: relief.height)
-    said = f"the mouth shows {value:.2f} of the model's relief"
-    return below(Code.NOT_SHOWN, value, gates.mouth_relief, said)
+def mouth(m: Measures, gates: Gates) -> Finding | None:
+    return _not_shown(m, "the mouth", gates.mouth_relief, gates.mouth_depth_mm)
 
 
-def eye_relief(m: Measures, gates: Gates) -> Finding | None:
-    value = _least(m, "eye", lambda relief: relief.height)
-    said = f"an eye shows {value:.2f} of the model's relief"
-    return below(Code.NOT_SHOWN, value, gates.eye_relief, said)
+def eyes(m: Measures, gates: Gates) -> Finding | None:
+    return _not_shown(m, "an eye", gates.eye_relief, gates.eye_depth_mm)
 
 
-def mouth_depth(m: Measures, gates: Gates) -> Finding | None:
-    value = _least(m, "mouth", lambda relief: relief.depth_mm)
-    said = f"the mouth's relief is {value:.2f} mm (rms) deep"
-    return below(Code.NOT_SHOWN, value, gates.mouth_depth_mm, said)
-
-
-def eye_depth(m: Measures, gates: Gates) -> Finding | None:
-    value = _least(m, "eye", lambda relief: relief.depth_mm)
-    said = f"an eye's relief is {value:.2f} mm (rms) deep"
-    return below(Code.NOT_SHOWN, value, gates.eye_depth_mm, said)
-
-
-def _least(m: Measures, feature: str, of: Callable[[Relief], float]) -> float:
-    """Smallest value of a kind of feature; NaN where none is known."""
-    found = [of(relief) for name, relief in m.features.items() if name.endswith(feature)]
-    return min((value for value in found if math.isfinite(value)), default=math.nan)
+def _not_shown(m: Measures, feature: str, share: Limits, depth_mm: Limits) -> Finding | None:
+    """Relief that is small beside the model's, or in millimetres."""
+    found = [r for name, r in m.features.items() if name.endswith(feature.split()[-1])]
+    height, depth = (
+        min((value for value in values if math.isfinite(value)), default=math.nan)
+        for values in ([r.height for r in found], [r.depth_mm for r in found])
+    )
+    said = f"{feature} shows {height:.2f} of the model's relief"
+    deep = f"the relief of {feature} is {depth:.2f} mm (rms) deep"
+    return below(Code.NOT_SHOWN, height, share, said) or below(
+        Code.NOT_SHOWN, depth, depth_mm, deep
+    )
 
 
 Gate = Callable[[Measures, Gates], Finding | None]
@@ -134,10 +125,8 @@ GATES: Mapping[str, Gate] = MappingProxyType(
         "coverage": coverage,
         "scattered": scattered,
         "rough": rough,
-        "mouth relief": mouth_relief,
-        "mouth depth": mouth_depth,
-        "eye relief": eye_relief,
-        "eye depth": eye_depth,
+        "mouth": mouth,
+        "eyes": eyes,
         "neutral": neutral,
         "slid": part_gates.slid,
         "surface": surface,
