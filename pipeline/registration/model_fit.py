@@ -170,6 +170,8 @@ def _fit(
     led = torch.full_like(free, not template.has_basis) | free
     ask = schedule.modes and bool(led.any())
     places = feature_sites(template, schedule.modes) if ask else None
+    beside = [] if places is None else [places.around]
+    early, late = (_once([sites.at, *beside]) for sites in (equations.few, equations.sites))
     for i in range(schedule.iterations):
         progress = min(1.0, i / max(schedule.iterations - 2, 1))
         system = System(equations, fit)
@@ -177,8 +179,9 @@ def _fit(
         now = _Now(surfaces, vertices, schedule, progress)
         warm_up = i < schedule.warm_up
         sites = equations.few if warm_up else equations.sites
-        wanted = [sites.at] if places is None else [sites.at, places.around]
-        matches, *around = now.matches(template, wanted)
+        at, rows_of_each = early if warm_up else late
+        found = now.matches(template, at)
+        matches, *around = (Matches(*(x[:, rows] for x in found)) for rows in rows_of_each)
         _add_matches(system, now, sites, matches, warm_up)
         if places is not None:
             rows = feature_rows(template, places, fit.coefficients, vertices, around[0])
@@ -203,14 +206,16 @@ class _Now(NamedTuple):
     schedule: Schedule
     progress: float
 
-    def matches(self, template: Template, wanted: list[Tensor]) -> list[Matches]:
-        """Of each list of vertices; what several ask for is searched for once."""
+    def matches(self, template: Template, at: Tensor) -> Matches:
         reach = geometric(*self.schedule.robust_mm, self.progress)
         cosine = self.schedule.min_normal_cosine
-        at, rows = torch.unique(torch.cat(wanted), return_inverse=True)
-        found = find_matches(self.vertices, self.surfaces, template, reach, cosine, at=at)
-        each = rows.split([len(one) for one in wanted])
-        return [Matches(*(values[:, row] for values in found)) for row in each]
+        return find_matches(self.vertices, self.surfaces, template, reach, cosine, at=at)
+
+
+def _once(wanted: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The vertices of all lists, each once, and where those of each list are among them."""
+    at, rows = torch.unique(torch.cat(wanted), return_inverse=True)
+    return at, rows.split([len(one) for one in wanted])
 
 
 def _add_matches(system: System, now: _Now, sites: Sites, matches: Matches, warm_up: bool) -> None:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from pipeline.geometry.sections import SectionPlanes, depth_profiles
-from pipeline.registration.lids import Lids, read_lids
+from pipeline.registration.lids import STEP_MM, Lids, read_lids
 
-HALF_MM, STEP_MM = 24.0, 0.5
-"""A profile's reach up and down from between its landmarks, and the step between its heights."""
+HALF_MM = 24.0
+"""A profile's reach up and down from between its landmarks."""
 REACH_MM = 25.0
 DEEP_MM = 4.5
 """A surface this far behind both lips is neither of them: teeth, tongue, the throat."""

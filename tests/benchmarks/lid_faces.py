@@ -49,7 +49,7 @@ SETS = (
 )
 QUICK = (People(2, (1.0, 0.5, 0.0, -0.4), (0, 6_000, 20_000)),)
 NOISE_MM = (0.1, 0.3)
-"""Of every other person."""
+"""The second is every other person's."""
 OPTIONS = RegistrationOptions()
 
 
