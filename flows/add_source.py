@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.artifacts import escaped, table_rows
 from flows.console import logged, note, note_model
-from flows.pictures import save_trial
+from pipeline.pictures.contact_sheets import save_trial
 from flows.run_log import run_log
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel

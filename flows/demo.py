@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from flows.build import build
 from flows.console import heading, note, out, plain, rows_table, summary_table
-from flows.pictures import save_pictures
+from pipeline.pictures.contact_sheets import save_pictures
 from pipeline.config import load_build
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel

@@ -1,0 +1,1 @@
+"""Pictures for people: renderings of scans and registrations, sheets and grids."""
