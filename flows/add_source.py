@@ -9,16 +9,15 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.artifacts import escaped, table_rows
-from flows.console import logged, note, note_model
-from pipeline.pictures.contact_sheets import save_trial
-from flows.run_log import run_log
+from flows.prefect_server.artifacts import escaped, table_rows
+from flows.prefect_server.run_log import run_log
+from flows.terminal.console import logged, note, note_model
+from pipeline.build.stages import torch_device
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.registry import SourceRegistry, load_registry
 from pipeline.sources import check_folder
-from pipeline.stages import torch_device
-from pipeline.trial import Tried, build_lines, readiness, sample_rows, try_scans
+from pipeline.sources.trial import Tried, build_lines, readiness, sample_rows, save_trial, try_scans
 
 plain_task = task(cache_policy=NO_CACHE, persist_result=False)
 

@@ -16,23 +16,23 @@ from prefect import Flow, Task, flow
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.artifacts import progress_artifact, publish_artifacts
-from flows.batches import run_batches, scheduler_gone
-from flows.calibrating import calibrate
-from flows.cluster import workers
-from flows.console import note
+from flows.cluster.batches import run_batches, scheduler_gone
+from flows.cluster.calibrating import calibrate
+from flows.cluster.connection import workers
+from flows.cluster.stopping import stopped_at_once
+from flows.cluster.worker import write_rows
 from flows.planning import Planned, judge_build, only_build, plan_build, summary_of
-from flows.progress import SourceCount, Watch, watch
-from flows.run_log import log_summary, run_log
-from flows.stopping import stopped_at_once
-from flows.time_report import time_report
-from flows.worker import write_rows
-from pipeline.assembly import Assembly, assemble
-from pipeline.config import BuildConfig, load_build
+from flows.prefect_server.artifacts import progress_artifact, publish_artifacts
+from flows.prefect_server.run_log import log_summary, run_log
+from flows.terminal.console import note
+from flows.terminal.progress import SourceCount, Watch, watch
+from flows.terminal.time_report import time_report
+from pipeline.build.assembly import Assembly, assemble
+from pipeline.build.config import BuildConfig, load_build
+from pipeline.build.estimate import full_disk_named
+from pipeline.build.plan import Plan, calibrated
 from pipeline.errors import FacefoldError
-from pipeline.estimate import full_disk_named
 from pipeline.flame.model import FlameModel
-from pipeline.plan import Plan, calibrated
 from pipeline.store import ModelTag, link_shards, prune, publish, push
 from pipeline.store.locks import removed_on_fault
 from pipeline.store.topology import Topology

@@ -12,13 +12,17 @@ import yaml
 from torch.utils.data import DataLoader
 
 from flows.build import build
-from flows.console import heading, note, out, plain, rows_table, summary_table
-from pipeline.pictures.contact_sheets import save_pictures
-from pipeline.config import load_build
+from flows.terminal.console import heading, note, out, plain, rows_table, summary_table
+from pipeline.build.config import BuildConfig, load_build
+from pipeline.catalogue import catalogue
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.loaders import FaceDataset
+from pipeline.normalise import read_record
+from pipeline.pictures.contact_sheets import Shown, save_registrations
+from pipeline.registry import load_registry
 from pipeline.store import open_store
+from pipeline.store.validity_bits import unpack_validity
 from pipeline.synthetic import SyntheticSource, accuracy, load_truth, write_sources
 
 
@@ -32,11 +36,11 @@ def run_demo(folder: Path, scans: int, device: str, quiet: bool) -> dict[str, An
     config_path = write_config(folder, sources, device)
     config = load_build(config_path)
     summary = build(config_path)
-    store = Path(summary["store"])
+    store, model = Path(summary["store"]), load_model(config.model)
     note("comparing with the truth, drawing pictures")
-    summary["accuracy"] = accuracy_by_source(folder, store, load_model(config.model))
+    summary["accuracy"] = accuracy_by_source(folder, store, model)
     summary["surprises"] = surprises(sources, summary["quarantine"])
-    summary["pictures"] = save_pictures(folder / "pictures", config, store)
+    summary["pictures"] = save_pictures(folder / "pictures", config, model)
     summary["build"] = str(config_path)
     summary["seconds"] = round(time.monotonic() - started, 2)
     if not quiet:
@@ -89,6 +93,33 @@ def accuracy_by_source(folder: Path, store: Path, model: FlameModel) -> list[dic
         }
         for source, figures in errors.items()
     ]
+
+
+def save_pictures(
+    folder: Path, config: BuildConfig, model: FlameModel, columns: int = 4
+) -> list[str]:
+    """One PNG a source, of the first scans that the store kept."""
+    opened = open_store(config.store_folder)
+    manifest = opened.manifest.select(["source", "scan_id"]).to_pylist()
+    written = []
+    for entry in config.sources:
+        registry = load_registry(entry.registry)
+        records = {r.scan_id: r for r in catalogue(registry, entry.root, hashes=False).records}
+        rows = [i for i, row in enumerate(manifest) if row["source"] == registry.id][:columns]
+        shown = []
+        for i in rows:
+            vertices, distance, packed = (
+                opened.read(name, np.array([i]))[0]
+                for name in ("vertices_mm", "distance_mm", "validity")
+            )
+            scan = read_record(records[manifest[i]["scan_id"]], registry)
+            valid = unpack_validity(packed, len(vertices))
+            shown.append(Shown(scan, vertices, distance, valid))
+        if shown:
+            path = folder / f"{registry.id}.png"
+            save_registrations(path, shown, model)
+            written.append(str(path))
+    return written
 
 
 def surprises(

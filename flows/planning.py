@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.console import note, note_model, warn
-from flows.progress import Watch
-from pipeline.assembly import (
+from flows.terminal.console import note, note_model, warn
+from flows.terminal.progress import Watch
+from pipeline.build.assembly import (
     Outcomes,
     assembly_digest,
     check_limits,
@@ -26,14 +26,14 @@ from pipeline.assembly import (
     quarantine_rows,
     summarise,
 )
-from pipeline.config import BuildConfig
+from pipeline.build.config import BuildConfig
+from pipeline.build.estimate import check_space
+from pipeline.build.plan import Plan, make_plan
+from pipeline.build.source_calibration import report_row
+from pipeline.build.stages import torch_device
 from pipeline.errors import FacefoldError
-from pipeline.estimate import check_space
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
-from pipeline.plan import Plan, make_plan
-from pipeline.source_calibration import report_row
-from pipeline.stages import torch_device
 from pipeline.store import ModelTag, check_model
 from pipeline.store.locks import lock
 

@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.verify import check
 from pipeline.store import push
-from pipeline.store.objects import Place
+from pipeline.store.remote.objects import Place
 
 
 @flow(name="publish", persist_result=False)

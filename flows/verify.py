@@ -6,7 +6,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.artifacts import escaped, table_rows
+from flows.prefect_server.artifacts import escaped, table_rows
 from pipeline.errors import StoreError
 from pipeline.store import verify as faults_of
 

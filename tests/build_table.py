@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from pipeline.config import BuildConfig, SourceEntry
+from pipeline.build.config import BuildConfig, SourceEntry
 from pipeline.quality import Gates
 from pipeline.registration import RegistrationOptions
 

@@ -9,16 +9,16 @@ from xdist.scheduler.loadscope import LoadScopeScheduling
 SHARING = ("tests/contract/",)
 """Folders whose files share what takes long to build: one process runs them all."""
 FIRST = (
-    "tests/flows/test_artifacts.py",  # makes the demo; others that need it come later
+    "tests/flows/prefect_server/test_artifacts.py",  # makes the demo for others
     "tests/contract/",
-    "tests/flows/test_worker_failures.py",
+    "tests/flows/cluster/test_worker_failures.py",
     "tests/registration/test_register.py",
-    "tests/flows/test_cluster.py",
+    "tests/flows/cluster/test_cluster.py",
     "tests/flows/test_deployments.py",
-    "tests/flows/test_kills.py",
+    "tests/flows/cluster/test_kills.py",
     "tests/store/test_faults.py",
     "tests/loaders/",
-    "tests/test_register_files.py",
+    "tests/build/test_register_files.py",
     "tests/store/",
 )
 """What takes longest, in the order in which it is begun."""

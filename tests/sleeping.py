@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline import stages
+from pipeline.build import stages
 from pipeline.flame.model import FlameModel
 from pipeline.registration import RegistrationOptions
 from pipeline.registration.calibration import LandmarkCalibration

@@ -10,9 +10,9 @@ import numpy as np
 import trimesh
 import yaml
 
-from pipeline.config import BuildConfig, load_build
-from pipeline.ledger import Result, open_ledger, record
-from pipeline.plan import Plan, ledger_path
+from pipeline.build.config import BuildConfig, load_build
+from pipeline.build.ledger import Result, open_ledger, record
+from pipeline.build.plan import Plan, ledger_path
 from pipeline.types import Refusal
 
 REGISTRY: Mapping[str, Any] = {

@@ -15,20 +15,20 @@ import numpy as np
 import pytest
 
 import pipeline
+from pipeline.build.config import load_build
+from pipeline.build.ledger import open_ledger
+from pipeline.build.register_files import register_files
 from pipeline.catalogue import catalogue
-from pipeline.config import load_build
 from pipeline.errors import FacefoldError, ModelError
 from pipeline.flame.assets import load_model
 from pipeline.flame.embedding import read_embedding
 from pipeline.flame.named import STAND_IN, model_path
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
-from pipeline.ledger import open_ledger
-from pipeline.register_files import register_files
+from pipeline.pictures.sheets import save_grid
 from pipeline.registry import load_registry, read_yaml
 from pipeline.sources import draft_source
 from pipeline.types import RawScan
-from pipeline.views import save_grid
 from tests.small_build import write_registry
 
 

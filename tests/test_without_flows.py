@@ -26,8 +26,8 @@ from pipeline.loaders import FaceDataset
 from pipeline.quality import Gates
 from pipeline.registration import RegistrationOptions
 from pipeline.registry import load_registry
-from pipeline.assembly import shard_arrays
-from pipeline.stages import Keys, Recipe, Work, process
+from pipeline.build.assembly import shard_arrays
+from pipeline.build.stages import Keys, Recipe, Work, process
 from pipeline.store import ModelTag, create_staging, publish, write_shard
 from pipeline.synthetic import write_sources
 

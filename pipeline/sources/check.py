@@ -21,9 +21,9 @@ from pipeline.registration import register
 from pipeline.registration.search import search
 from pipeline.registry import Limits, SourceRegistry
 from pipeline.registry.skeleton import flow
+from pipeline.sources.check_sheet import contact_sheet
 from pipeline.sources.evidence import common_axes, template
 from pipeline.sources.report import Seen, report_of, see, spread
-from pipeline.sources.sheet import contact_sheet
 from pipeline.types import Array, Scan
 from pipeline.units import EYE_SLACK, outside
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from pipeline.store.publishing import publish as publish
     from pipeline.store.reader import Store as Store
     from pipeline.store.reader import open_store as open_store
+    from pipeline.store.remote.transfer import pull as pull
+    from pipeline.store.remote.transfer import push as push
     from pipeline.store.rows import manifest_row as manifest_row
     from pipeline.store.rows import row_fields as row_fields
     from pipeline.store.rows import stack_rows as stack_rows
     from pipeline.store.schema import ModelTag as ModelTag
     from pipeline.store.schema import fields as fields
     from pipeline.store.subsets import subset as subset
-    from pipeline.store.transfer import pull as pull
-    from pipeline.store.transfer import push as push
     from pipeline.store.verification import verify as verify
     from pipeline.store.writer import check_model as check_model
     from pipeline.store.writer import create_staging as create_staging
@@ -48,8 +48,8 @@ _HOME = {
     "subset": "subsets",
     "ModelTag": "schema",
     "fields": "schema",
-    "pull": "transfer",
-    "push": "transfer",
+    "pull": "remote.transfer",
+    "push": "remote.transfer",
     "verify": "verification",
     "check_model": "writer",
     "create_staging": "writer",

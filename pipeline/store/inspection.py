@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from pipeline.store.documents import text
 from pipeline.store.form import Form
 from pipeline.store.layout import HEAD, VERSIONS
-from pipeline.store.objects import is_url
 from pipeline.store.reader import open_store
+from pipeline.store.remote.objects import is_url
 from pipeline.store.schema import TABLES
 from pipeline.store.tables import coded as coded_column
 from pipeline.store.versions import list_versions

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import StoreError
-from pipeline.store.flat import MappedField
+from pipeline.store.compressed_fields import InSteps, Rows, check_places, gone, stored_rows
 from pipeline.store.form import IN_STEPS, at
 from pipeline.store.layout import (
     FILES,
@@ -23,9 +23,9 @@ from pipeline.store.layout import (
     path_of,
 )
 from pipeline.store.listing import check_shards, check_sizes, fields_held, listing_of
-from pipeline.store.mirror import CACHE_BYTES, Mirrored, is_mirror, mirrored
-from pipeline.store.objects import is_url
-from pipeline.store.packed import InSteps, Rows, check_places, gone, stored_rows
+from pipeline.store.mapped_fields import MappedField
+from pipeline.store.remote.mirror import CACHE_BYTES, Mirrored, is_mirror, mirrored
+from pipeline.store.remote.objects import is_url
 from pipeline.store.tables import RENAMED, check_table, read_table, said_columns, schema_of
 from pipeline.store.topology import Topology, read_topology
 from pipeline.types import Array

@@ -12,8 +12,8 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.landmarks.schemes import to_68
-from pipeline.store.packing import pack_validity
 from pipeline.store.schema import extra_fields, fields
+from pipeline.store.validity_bits import pack_validity
 from pipeline.types import Array, Quality, Registration, Scan, ScanRecord
 
 MOST_POINTS = 32768

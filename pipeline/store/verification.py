@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
+from pipeline.store.compressed_fields import check_places, stored_rows
 from pipeline.store.documents import LARGEST, fault_of, parsed, unsealed_content
 from pipeline.store.form import Form, at
 from pipeline.store.layout import (
@@ -30,8 +31,7 @@ from pipeline.store.layout import (
     strangers,
 )
 from pipeline.store.listing import check_shards, fields_held, listing_in
-from pipeline.store.objects import Place, is_url, published_version
-from pipeline.store.packed import check_places, stored_rows
+from pipeline.store.remote.objects import Place, is_url, published_version
 from pipeline.store.schema import TABLES
 from pipeline.store.tables import CHECKSUM, SINCE_SCHEMA_1, check_table
 

@@ -15,8 +15,9 @@ from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import umeyama
+from pipeline.pictures.rendering import View, before_camera, camera_rotation, render
+from pipeline.pictures.sheets import save_grid
 from pipeline.types import Array, Scan
-from pipeline.views import View, before_camera, camera_rotation, render, save_grid
 
 SIZE = 400
 ROWS = 5

@@ -27,10 +27,11 @@ from pipeline.formats import read_scan
 from pipeline.geometry.rigid import umeyama
 from pipeline.landmarks import read_landmarks
 from pipeline.normalise import normalise
+from pipeline.pictures.rendering import View, camera_rotation, render
+from pipeline.pictures.sheets import save_grid
 from pipeline.registration import register
 from pipeline.registration.detected import detected_landmarks
 from pipeline.types import Array, Registration, Scan
-from pipeline.views import View, camera_rotation, render, save_grid
 
 CASES = (
     *("neutral", "smile", "open jaw", "face only", "noisy", "half face", "jaw wide open"),

@@ -151,7 +151,15 @@ def simulated_source(folder: Path, scans: int) -> Path:
 def build(config: Path, *overrides: str, asleep: bool = True) -> Figures:
     """`facefold build` in a process of its own, watched from outside; its workers register, or are
     `asleep` instead."""
-    command = [sys.executable, "-m", "flows.cli", "build", str(config), *overrides, "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "flows.terminal.command",
+        "build",
+        str(config),
+        *overrides,
+        "--json",
+    ]
     env = os.environ | ({"SLEEP_S": str(SLEEP_S), **SURROUNDINGS} if asleep else {})
     began, cpu_before = time.monotonic(), children_cpu_s()
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True) as process:

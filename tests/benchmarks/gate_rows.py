@@ -16,7 +16,7 @@ from gate_slides import SLIDES, slid
 from gate_spoils import NO_FACE, OF_FILES
 from poses import no_face
 
-from pipeline.code_keys import ROOT, stage_code
+from pipeline.build.code_keys import ROOT, stage_code
 from pipeline.errors import Code
 from pipeline.quality import wrong_axes
 from pipeline.quality.measures import Measures, measure

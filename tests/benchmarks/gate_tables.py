@@ -47,7 +47,7 @@ def is_bad(errors: dict[str, float]) -> bool:
 
 
 def judged(row: Row, gates: Gates) -> tuple[Verdict, list[Code]]:
-    """As `pipeline.stages.judged` does, and the codes of its reasons."""
+    """As `pipeline.build.stages.judged` does, and the codes of its reasons."""
     if row.measures is None:
         assert row.refused is not None
         return "reject", [row.refused]

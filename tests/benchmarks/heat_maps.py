@@ -13,8 +13,9 @@ from PIL import Image, ImageDraw
 
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import umeyama
+from pipeline.pictures.rendering import View, distance_colours, render
+from pipeline.pictures.sheets import save_grid
 from pipeline.types import Array
-from pipeline.views import View, distance_colours, render, save_grid
 
 LIMIT_MM, NO_DATA_LIMIT_MM = 3.0, 10.0
 VIEWS = tuple(View(yaw, 0, 360.0, (0.0, -15.0, 20.0)) for yaw in (0, 90, -90))

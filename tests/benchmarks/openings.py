@@ -32,9 +32,9 @@ from second_family import CONTROLS, make_case
 from second_head import MeanHead
 from second_rig import INNER_LIPS, MARGINS, gap, weight_for
 
+from pipeline.build.register_files import Declared, Request, read_request
 from pipeline.flame.model import FlameModel
 from pipeline.quality import assess
-from pipeline.register_files import Declared, Request, read_request
 from pipeline.registration import register
 from pipeline.types import Array, Scan
 

@@ -28,9 +28,10 @@ from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
 from pipeline.geometry.closest import SurfaceIndex
+from pipeline.pictures.rendering import View, render
+from pipeline.pictures.sheets import save_grid
 from pipeline.store import open_store
 from pipeline.types import Array
-from pipeline.views import View, render, save_grid
 
 SCALISMO = ("01", "02", "06", "14")
 EXPRESSIONS: tuple[dict[str, float], ...] = (
@@ -69,7 +70,7 @@ def main() -> None:
 
 def facefold(*arguments: object) -> Any:
     """The command's JSON; its own messages go to stderr."""
-    command = [sys.executable, "-m", "flows.cli", *map(str, arguments), "--json"]
+    command = [sys.executable, "-m", "flows.terminal.command", *map(str, arguments), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode not in (0, 3):
         sys.exit(done.returncode)

@@ -28,6 +28,7 @@ from open_models import add_shared_data, open_model
 from poses import ICT_KINDS, REAL_PARTS, ict_face, part_of, real_scans
 from scipy.spatial import cKDTree
 
+from pipeline.build.stages import judged
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.normalise import normalise
@@ -36,7 +37,6 @@ from pipeline.quality import Gates
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Axes, Limits
-from pipeline.stages import judged
 from pipeline.types import Array, RawScan, Refusal
 from pipeline.units import UNITS
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from pipeline.build.stages import judged
 from pipeline.errors import FacefoldError, UnitError
 from pipeline.formats import read_scan
 from pipeline.landmarks import read_landmarks, resolve
@@ -21,7 +22,6 @@ from pipeline.registration import register
 from pipeline.registration.template import prepare_template
 from pipeline.registry import Axes, SourceRegistry
 from pipeline.registry.transforms import matrix_of
-from pipeline.stages import judged
 from pipeline.types import Array, RawScan, Refusal, Scan, ScanRecord
 from pipeline.units import UNITS
 from tests.contract.built import IDS, QUICK, Built

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import pytest
 from filelock import FileLock
 
-from flows.cli import main
+from flows.terminal.command import main
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +44,7 @@ def facefold(
     *arguments: object, cwd: Path | None = None, surroundings: Mapping[str, str] | None = None
 ) -> Run:
     """Runs the command in a process of its own, as a user would; `surroundings` go on top."""
-    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "flows.terminal.command", *map(str, arguments)]
     env = {**os.environ, **(surroundings or {})}
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=500)
     return Run(done.returncode, done.stdout, done.stderr)

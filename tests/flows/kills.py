@@ -73,7 +73,7 @@ class Site:
         place.mkdir(exist_ok=True)
         log = place / f"{len(list(place.glob('*.log')))}.log"
         overrides = (f"store={place / 'unified.zarr'}", f"work={place / 'work'}")
-        arguments = ("flows.cli", "build", self.config, *overrides, *more)
+        arguments = ("flows.terminal.command", "build", self.config, *overrides, *more)
         return Build(self.run(*arguments, log=log), log)
 
     def repeated(self) -> dict[str, int]:

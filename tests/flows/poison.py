@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import stages
+from pipeline.build import stages
 from pipeline.errors import RegistrationError
 from pipeline.registration.register import failed
 from pipeline.registration.template import prepare_template

@@ -23,14 +23,14 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from tests.test_trial import write_lab
 
-from flows.artifacts import escaped
-from flows.local_prefect import reach
+from flows.prefect_server.artifacts import escaped
+from flows.prefect_server.local_prefect import reach
 from pipeline.errors import FacefoldError
 from pipeline.store import inspect_store
 from tests.small_build import build_of, write_heads, write_source
 from tests.store.random_store import make_store
-from tests.test_trial import write_lab
 
 PREFECT_FILE = Path(__file__).parents[2] / "flows" / "prefect.yaml"
 PREFECT = (sys.executable, "-m", "prefect")
@@ -294,7 +294,7 @@ def test_a_runs_log_has_counts_and_reasons_and_the_terminal_nothing_of_dask(serv
 def test_a_new_source_is_tried_out_and_the_server_told(server: Server, tmp_path: Path) -> None:
     write_lab(tmp_path)
     arguments = ("lab.yaml", "--root", "lab", "--out", "out", "--sample", "1", "--json")
-    command = [sys.executable, "-m", "flows.cli", "sources", "add", *arguments]
+    command = [sys.executable, "-m", "flows.terminal.command", "sources", "add", *arguments]
     environment = {**server.environment, "PYTHONPATH": str(PREFECT_FILE.parents[1])}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -312,7 +312,7 @@ def test_a_new_source_is_tried_out_and_the_server_told(server: Server, tmp_path:
 
 def test_a_server_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     write_lab(tmp_path)
-    command = [sys.executable, "-m", "flows.cli", "sources", "add", "lab.yaml"]
+    command = [sys.executable, "-m", "flows.terminal.command", "sources", "add", "lab.yaml"]
     url = f"http://127.0.0.1:{free_port()}/api"
     environment = {**os.environ, "PREFECT_API_URL": url}
     environment["PYTHONPATH"] = str(PREFECT_FILE.parents[1])

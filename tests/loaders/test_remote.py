@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 from pipeline.errors import StoreError
 from pipeline.loaders import FaceDataset, FaceLoader
 from pipeline.loaders.orders import BlockShuffled
-from pipeline.store import objects, open_store
-from pipeline.store.mirror import mirrored
+from pipeline.store import open_store
+from pipeline.store.remote import objects
+from pipeline.store.remote.mirror import mirrored
 
 FIELDS = ("vertices_mm", "shape", "validity", "identity", "expression")
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.build.register_files import Declared, Request, read_request
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel, LandmarkEmbedding
-from pipeline.register_files import Declared, Request, read_request
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.coefficients import rest_coefficients
 from pipeline.registration.landmarks import landmark_targets

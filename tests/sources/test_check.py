@@ -13,9 +13,10 @@ from PIL import Image
 
 from pipeline.errors import FacefoldError
 from pipeline.flame.stand_in import stand_in
+from pipeline.pictures.sheets import BLUE, RED
 from pipeline.registry import SourceRegistry, load_registry, new_registry
 from pipeline.sources import check_folder
-from pipeline.sources.sheet import BLUE, RED, SIZE, side_colours
+from pipeline.sources.check_sheet import SIZE, side_colours
 from pipeline.types import Array
 
 FG7 = [36, 39, 42, 45, 33, 48, 54]

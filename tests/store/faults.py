@@ -26,7 +26,7 @@ from typing import Any
 from pipeline.errors import StoreError
 from pipeline.store import current_version, open_store, publish, subset, verify
 from pipeline.store.reader import Store
-from pipeline.store.transfer import push
+from pipeline.store.remote.transfer import push
 from tests.s3_server import Bucket, Faults, failing_proxy
 from tests.store.random_store import random_manifest, random_points, random_rows, stage
 

@@ -22,9 +22,9 @@ from pipeline.store import (
     stack_rows,
     write_shard,
 )
-from pipeline.store.packing import unpack_validity
 from pipeline.store.rows import MOST_POINTS, point_fields
 from pipeline.store.schema import TABLES
+from pipeline.store.validity_bits import unpack_validity
 from pipeline.types import Quality, Refusal, Registration, Scan, ScanRecord
 
 V = 21

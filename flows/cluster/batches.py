@@ -1,0 +1,235 @@
+"""The driver of a build's scans: batches to the workers, so many at a time; results to the ledger.
+
+A batch that ends its worker (Dask starts another and runs the batch there again) comes back without
+the scan that was at fault. That one is tried again alone, once.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from distributed import Client, Future, KilledWorker
+from distributed.comm import CommClosedError
+
+from flows.cluster.connection import GPU, Workers, present, worker_line
+from flows.cluster.worker import (
+    Batch,
+    Finished,
+    process_batch,
+    read_batch,
+    refusal_for,
+    register_batch,
+    share,
+)
+from flows.terminal.console import warn
+from flows.terminal.progress import Watch
+from pipeline.build.code_keys import all_code
+from pipeline.build.config import BuildConfig
+from pipeline.build.ledger import Result, open_ledger, record, record_seconds
+from pipeline.build.plan import Plan, Source, batches, ledger_path
+from pipeline.build.source_calibration import calibration_of
+from pipeline.build.stages import Recipe
+from pipeline.errors import Code, FacefoldError, MachineError, StoreError
+from pipeline.flame.model import FlameModel
+from pipeline.types import Refusal
+
+A_WORKER = 2
+"""Batches in flight for each worker: one that it is at, one that waits for it."""
+LOOK_EVERY_S = 2.0
+"""Between two looks at who is in the cluster, which may grow and shrink."""
+NOBODY_S = 120.0
+"""A cluster without a single worker for so long is told as an error."""
+
+
+def run_batches(
+    plan: Plan, config: BuildConfig, model: FlameModel, client: Client, watch: Watch
+) -> dict[str, str]:
+    """Computes `plan.todo` on the cluster; returns `keys.judge` -> the stage that refused the scan.
+
+    Every batch is in the ledger before the next is taken from it. Memory is bounded by the batches
+    in flight. Raises FacefoldError where the scheduler or all workers have gone: what is recorded
+    stays, and the next build goes on from there.
+    """
+    everything = config.work / "shared"
+    shutil.rmtree(everything, ignore_errors=True)  # of a build that was killed
+    # a name of its own, for workers that stay may have read those of another build
+    shared = everything / uuid.uuid4().hex
+    try:
+        with open_ledger(ledger_path(config)) as ledger:
+            outcomes: dict[str, str] = {}
+            for batch, finished in _finished(plan, config, model, client, watch, shared):
+                results = [result for rows in finished.results for result in rows]
+                record(ledger, results)
+                source = batch.works[0].record.source
+                n = len(finished.results)
+                record_seconds(ledger, source, n, finished.spent.seconds)
+                outcomes |= {rows[-1].key: rows[-1].stage for rows in finished.results}
+                _tell(watch, source, finished)
+            return outcomes
+    finally:
+        shutil.rmtree(everything, ignore_errors=True)
+
+
+def _finished(
+    plan: Plan,
+    config: BuildConfig,
+    model: FlameModel,
+    client: Client,
+    watch: Watch,
+    shared: Path,
+) -> Iterator[tuple[Batch, Finished]]:
+    """Batches as they end, in any order; scans to try alone are submitted before others."""
+    there = _wait_for_workers(client)
+    waiting = deque(_batches(plan, config, model, there, shared))
+    running: dict[Future, Batch] = {}
+    ended: SimpleQueue[Future] = SimpleQueue()
+    looked = time.monotonic()
+    while waiting or running:
+        # readers count too: a GPU that is faster than one of them is fed by several
+        while waiting and len(running) < A_WORKER * there.n:
+            batch = waiting.popleft()
+            future = _submit(client, batch, config, there)
+            running[future] = batch
+            future.add_done_callback(ended.put)
+        if time.monotonic() - looked > LOOK_EVERY_S:
+            there, looked = _wait_for_workers(client), time.monotonic()
+            watch.workers(there.n, there.memory_bytes, there.busiest_bytes)
+        try:
+            future = ended.get(timeout=LOOK_EVERY_S)
+        except Empty:
+            continue
+        batch = running.pop(future)
+        finished = _outcome(batch, future)
+        if batch.attempt == 1:
+            for work, refusal in finished.unfinished:
+                watch.retried(work.record.scan_id, refusal.reason)
+                waiting.appendleft(replace(batch, works=(work,), attempt=2))
+        else:
+            finished.results += [
+                [Result(work.keys.judge, work.record.scan_id, refusal)]
+                for work, refusal in finished.unfinished
+            ]
+        yield batch, finished
+
+
+def _batches(
+    plan: Plan, config: BuildConfig, model: FlameModel, there: Workers, shared: Path
+) -> Iterator[Batch]:
+    shared.mkdir(parents=True)
+    model_file = share(shared, "model", model)
+    for works in batches(plan.todo, config.batch, _slots(config, there)):
+        source = plan.by_id[works[0].record.source]
+        recipe = recipe_of(source, plan, config)
+        path = share(shared, f"recipe_{source.registry.id}", recipe)
+        boxes = shared / "boxes"
+        yield Batch(tuple(works), path, model_file, boxes, all_code(), config.scan_seconds)
+
+
+def recipe_of(source: Source, plan: Plan, config: BuildConfig) -> Recipe:
+    known = {scheme: calibration_of(result) for scheme, result in source.calibrations.items()}
+    return Recipe(
+        source.registry,
+        source.options,
+        plan.gates,
+        config.work,
+        config.keep_scans,
+        calibrations=known,
+    )
+
+
+def _submit(client: Client, batch: Batch, config: BuildConfig, there: Workers) -> Future:
+    """Reading on CPU workers feeds registration on those with a GPU, where there are any."""
+    if not _with_gpu(config, there):
+        return client.submit(process_batch, batch, pure=False)
+    cpu = list(there.addresses) or None
+    found = client.submit(read_batch, batch, pure=False, workers=cpu, allow_other_workers=True)
+    resources = {GPU: 1}
+    return client.submit(
+        register_batch, batch, found, config.device, pure=False, resources=resources
+    )
+
+
+def _with_gpu(config: BuildConfig, there: Workers) -> bool:
+    if config.device == "cuda" and not there.gpus:
+        raise FacefoldError(
+            "device: cuda, but no worker of the cluster has the resource GPU: start those on "
+            "machines with one by `dask worker … --nthreads 1 --resources GPU=1`"
+        )
+    return config.device != "cpu" and bool(there.gpus)
+
+
+def _slots(config: BuildConfig, there: Workers) -> int:
+    return len(there.gpus) if _with_gpu(config, there) else there.n
+
+
+def _wait_for_workers(client: Client) -> Workers:
+    """Raises FacefoldError where the scheduler has gone or nobody works for it."""
+    until, told = time.monotonic() + NOBODY_S, False
+    while True:
+        try:
+            there = present(client)
+        except (OSError, ValueError, CancelledError) as error:
+            raise scheduler_gone(client) from error
+        if there.n:
+            return there
+        if time.monotonic() > until:
+            raise FacefoldError(
+                f"{_address(client)}: no worker for {NOBODY_S:g} s; start some, such as "
+                f"`{worker_line(_address(client))}`, then build again"
+            )
+        if not told:
+            told = True
+            warn(
+                f"waiting for workers: `{worker_line(_address(client))}` starts one; "
+                f"the build ends after {NOBODY_S:g} s without any"
+            )
+        time.sleep(0.5)
+
+
+def _address(client: Client) -> str:
+    return "the cluster" if client.scheduler is None else str(client.scheduler.address)
+
+
+def scheduler_gone(client: Client) -> FacefoldError:
+    return FacefoldError(
+        f"{_address(client)}: the Dask scheduler has gone; what it had finished is in the "
+        "ledger: start it again, then build again"
+    )
+
+
+def _outcome(batch: Batch, future: Future) -> Finished:
+    """What the workers say; where they raised, all scans of the batch are unfinished."""
+    if future.status in ("cancelled", "lost"):
+        raise scheduler_gone(future.client)
+    try:
+        error = future.exception()
+        if error is None:
+            finished: Finished = future.result()
+            return finished
+    except (CommClosedError, CancelledError) as gone:  # before the result was fetched
+        raise scheduler_gone(future.client) from gone
+    if isinstance(error, (MachineError, StoreError)):  # as a full disk: no scan is at fault
+        raise error
+    # no scan may stop the others, whatever it makes a worker raise; nothing is hidden, for the
+    # reason is reported, and stays in quarantine if it comes again
+    refusal = refusal_for(error)
+    if isinstance(error, KilledWorker):
+        reason = "the workers that were at its batch died, one after another"
+        refusal = Refusal("worker", Code.CRASHED, reason)
+    return Finished(unfinished=[(work, refusal) for work in batch.works])
+
+
+def _tell(watch: Watch, source: str, finished: Finished) -> None:
+    last = [rows[-1] for rows in finished.results]
+    refused = Counter(one.refusal.kind for one in last if one.refusal is not None)
+    kept = sum(one.kept for one in last)
+    spent = finished.spent
+    watch.batch(source, kept, refused, spent.seconds, spent.cpu_seconds)

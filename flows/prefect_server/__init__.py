@@ -1,0 +1,1 @@
+"""What Prefect's server is asked for and what it shows of a run."""

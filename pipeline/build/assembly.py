@@ -1,0 +1,349 @@
+"""From results to the published dataset: identities, splits, the order of rows, the tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import __version__
+from pipeline.build.code_keys import stage_code
+from pipeline.build.config import POINTS, BuildConfig
+from pipeline.build.ledger import Result, digest_of, open_ledger, recorded
+from pipeline.build.plan import Plan, ledger_path
+from pipeline.build.result_files import load_row, result_path
+from pipeline.build.row_placement import RowOrder, row_order
+from pipeline.build.stages import Work
+from pipeline.catalogue import Catalogue
+from pipeline.errors import FacefoldError
+from pipeline.flame.model import FlameModel
+from pipeline.identity.people import assign_splits, identities
+from pipeline.registry import SourceRegistry, load_registry, registry_files
+from pipeline.store import current_version, stack_rows
+from pipeline.store.documents import content_of, parsed
+from pipeline.store.layout import HEAD
+from pipeline.store.schema import NON_METRIC, ModelTag
+from pipeline.store.tables import table
+from pipeline.types import Array, Quarantine
+
+Row = dict[str, Any]
+BY_IDENTITY = "by identity"
+ROWS_AT_ONCE = 4096
+"""Rows of the manifest that are Python objects at a time."""
+Outcomes = Mapping[str, str]
+"""`keys.judge` of every work -> the stage that refused the scan, "" where it is kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class Assembly:
+    """All tables of a version to be published; row i of the arrays is row i of `manifest`."""
+
+    manifest: pa.Table
+    order: RowOrder
+    quarantine: list[Row]
+    excluded: list[Row]
+    provenance: dict[str, Any]
+
+
+def assembly_digest(
+    config: BuildConfig,
+    plan: Plan,
+    outcomes: Outcomes,
+    quarantine: list[Row],
+    model: FlameModel,
+) -> str:
+    """Equal for builds that would publish the same dataset; no result is read for it."""
+    sha = hashlib.sha256()
+    facts = [
+        _provenance(config, plan, model),
+        stage_code("assemble"),
+        sorted(_benchmark_people(plan, identities_of(plan))),
+        [[s.catalogue.excluded, s.catalogue.subjects] for s in plan.sources],
+        quarantine,
+    ]
+    sha.update(digest_of(facts).encode())
+    for work in plan.works:
+        r, key = work.record, work.keys.judge
+        images = plan.by_id[r.source].catalogue.images
+        shown = [images[path].sha256 for path in r.image_paths]
+        who = (r.scan_id, r.subject, r.session, r.expression, r.expression_class, r.frame, r.rule)
+        sha.update(repr((*who, key, outcomes[key], shown)).encode())
+    return sha.hexdigest()
+
+
+def assemble(
+    config: BuildConfig,
+    plan: Plan,
+    outcomes: Outcomes,
+    quarantine: list[Row],
+    model: FlameModel,
+    digest: str,
+) -> Assembly:
+    """Folds the results of all scans together; `outcomes` holds one for every work of the plan,
+    `digest` is their `assembly_digest`."""
+    identity = identities_of(plan)
+    benchmark = _benchmark_people(plan, identity)
+    split = assign_splits(set(identity.values()), config.splits, config.seed, benchmark)
+    kept = [work for work in plan.works if not outcomes[work.keys.judge]]
+    order = row_order(config, kept, identity, ModelTag.of(model))
+    of_source = {
+        (s.registry.id, rule): _row_of_source(s.registry.under(rule))
+        for s in plan.sources
+        for rule in (None, *range(len(s.registry.rules)))
+    }
+    parts = []
+    with open_ledger(ledger_path(config)) as ledger:
+        for start in range(0, max(len(kept), 1), ROWS_AT_ONCE):
+            works = order.works[start : start + ROWS_AT_ONCE]
+            results = recorded(ledger, [work.keys.judge for work in works])
+            rows = [
+                _manifest_row(w, results[w.keys.judge], plan, identity, split, of_source)
+                for w in works
+            ]
+            parts.append(table("manifest", rows))
+    return Assembly(
+        pa.concat_tables(parts, promote_options="permissive"),
+        order,
+        quarantine,
+        [
+            {"source": s.registry.id, "path": path, "reason": reason}
+            for s in plan.sources
+            for path, reason in s.catalogue.excluded
+        ],
+        {
+            **_provenance(config, plan, model),
+            "assembly": digest,
+            "row_order": BY_IDENTITY if order.by_identity else "in place",
+        },
+    )
+
+
+def identities_of(plan: Plan) -> dict[str, str]:
+    """Scan id -> identity, of all scans of the plan."""
+    same_as = {
+        f"{s.registry.id}:{subject}": other
+        for s in plan.sources
+        for subject in {*s.catalogue.subjects, *s.registry.subjects.same_as} - {"*"}
+        if (other := s.registry.same_as(subject))
+    }
+    for source in plan.sources:
+        ruled = {
+            i: source.registry.under(i) for i, r in enumerate(source.registry.rules) if r.same_as
+        }
+        for record in source.catalogue.records if ruled else ():
+            other = ruled[record.rule].same_as(record.subject) if record.rule in ruled else None
+            if other:
+                same_as[f"{record.source}:{record.subject}"] = other
+    return identities([work.record for work in plan.works], same_as)
+
+
+def _benchmark_people(plan: Plan, identity: Mapping[str, str]) -> set[str]:
+    """Identities with a scan in a benchmark source, or named after one that is not in the build."""
+    built = {s.registry.id: s.registry for s in plan.sources}
+    people = {
+        identity[work.record.scan_id]
+        for work in plan.works
+        if built[work.record.source].under(work.record.rule).benchmark
+    }
+    files = registry_files()
+    others: dict[str, SourceRegistry] = {}
+    for person in set(identity.values()) - people:
+        source, _, subject = person.partition(":")
+        if source not in built and source in files and source not in others:
+            others[source] = load_registry(source)
+        if (source in built and built[source].benchmark) or (
+            source in others and others[source].may_be_tested_on(subject)
+        ):
+            people.add(person)
+    return people
+
+
+def _manifest_row(
+    work: Work,
+    result: Result,
+    plan: Plan,
+    identity: Mapping[str, str],
+    split: Mapping[str, str],
+    of_source: Mapping[tuple[str, int | None], Row],
+) -> Row:
+    """The figures of the result with what the record and the registry say today."""
+    record, found = work.record, plan.by_id[work.record.source].catalogue
+    person = identity[record.scan_id]
+    row = {
+        **result.summary,
+        **of_source[record.source, record.rule],
+        "scan_id": record.scan_id,
+        "subject": record.subject,
+        "identity": person,
+        "session": record.session,
+        "expression": record.expression,
+        "neutral": record.neutral,
+        "expression_class": record.expression_class,
+        "frame": record.frame,
+        **_demographics(found.subjects.get(record.subject, {})),
+        "content_hash": record.content_hash,
+        "image_files": json.dumps([found.images[path]._asdict() for path in record.image_paths])
+        if record.image_paths
+        else "[]",
+        "result_key": work.keys.register,
+    }
+    row["split"] = split[person] + ("" if row["metric"] else NON_METRIC)
+    return row
+
+
+def _row_of_source(registry: SourceRegistry) -> Row:
+    """What all rows of a source have in common."""
+    return {
+        "source": registry.id,
+        "licence": registry.licence.name,
+        "commercial": registry.licence.commercial,
+        "redistribution": registry.licence.redistribution,
+        "metric": registry.is_metric,
+        "benchmark": registry.benchmark,
+    }
+
+
+def _demographics(told: Mapping[str, str]) -> Row:
+    """Sex, age and ancestry as columns; null where nothing is told, or no number of years."""
+    age = told.get("age") or ""
+    return {
+        "sex": told.get("sex") or None,
+        "age": float(age) if age.replace(".", "", 1).isdecimal() else None,
+        "ancestry": told.get("ancestry") or None,
+    }
+
+
+def quarantine_rows(config: BuildConfig, plan: Plan, outcomes: Outcomes) -> list[Row]:
+    """What is refused, by source and scan: by the catalogue, or by a stage as the ledger tells."""
+    rows = [quarantine_row(row) for source in plan.sources for row in source.catalogue.quarantined]
+    refused = [work for work in plan.works if outcomes[work.keys.judge]]
+    with open_ledger(ledger_path(config)) as ledger:
+        results = recorded(ledger, [work.keys.judge for work in refused])
+    rows += [
+        quarantine_row(Quarantine(r.source, r.scan_id, str(r.path), refusal))
+        for r, refusal in ((work.record, results[work.keys.judge].refusal) for work in refused)
+        if refusal is not None
+    ]
+    return sorted(rows, key=lambda row: (row["source"], row["scan_id"], row["path"]))
+
+
+def quarantine_row(lost: Quarantine) -> Row:
+    """As the table holds it."""
+    refusal = lost.refusal
+    return {
+        "source": lost.source,
+        "scan_id": lost.scan_id,
+        "path": lost.path,
+        "stage": refusal.stage,
+        "code": str(refusal.code),
+        "reason": refusal.reason,
+        "figures": json.dumps(dict(refusal.figures), sort_keys=True),
+    }
+
+
+def summarise(plan: Plan, quarantine: Sequence[Row]) -> dict[str, Any]:
+    """Counts by source and in all: found = kept + quarantined + excluded, companions apart."""
+    lost = Counter(row["source"] for row in quarantine)
+    sources = [_counts(source.catalogue, lost[source.registry.id]) for source in plan.sources]
+    totals = {name: sum(row[name] for row in sources) for name in sources[0] if name != "source"}
+    return {**totals, "sources": sources, "quarantine": quarantine}
+
+
+def check_limits(plan: Plan, quarantine: Sequence[Row]) -> None:
+    """Raises FacefoldError where a source lost a larger share of its scans than it allows."""
+    lost = Counter(row["source"] for row in quarantine)
+    faults = []
+    for source in plan.sources:
+        counts = _counts(source.catalogue, lost[source.registry.id])
+        gone, tried = counts["quarantined"], counts["quarantined"] + counts["kept"]
+        limit = source.registry.limits.max_rejected_share
+        if tried and gone / tried > limit:
+            rows = [row for row in quarantine if row["source"] == counts["source"]]
+            kinds = Counter(f"{row['stage']}: {row['code']}" for row in rows)
+            where = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
+            faults.append(
+                f"{counts['source']}: {gone} of {tried} scans are quarantined ({where}), more than "
+                f"limits.max_rejected_share {limit:g}; the first is {rows[0]['scan_id']}: "
+                f"{rows[0]['reason']}"
+            )
+    if faults:
+        raise FacefoldError(
+            "; ".join(faults)
+            + "; nothing was published. Correct the registry or the files, or raise the limit"
+        )
+
+
+def _counts(catalogue: Catalogue, lost: int) -> Row:
+    scans = len(catalogue.records) + len(catalogue.quarantined)
+    return {
+        "source": catalogue.source,
+        "found": catalogue.n_files - len(catalogue.companions),
+        "kept": scans - lost,
+        "quarantined": lost,
+        "excluded": len(catalogue.excluded),
+        "companions": len(catalogue.companions),
+    }
+
+
+def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str, Any]:
+    """What the dataset was made from; nothing that differs between equal builds."""
+    return {
+        "facefold": __version__,
+        "model": {
+            "name": model.name,
+            "digest": model.digest,
+            "is_stand_in": model.is_stand_in,
+        },
+        "splits": dict(config.splits),
+        "seed": config.seed,
+        "rows_per_shard": config.rows_per_shard,
+        "points_per_scan": config.points_per_scan,
+        "gates": asdict(plan.gates),
+        "sources": [
+            {
+                "id": s.registry.id,
+                "version": s.registry.version,
+                "registry": s.registry.model_dump(mode="json"),
+                "options": asdict(s.options),
+                "landmark_calibrations": [
+                    dict(result.summary) for _, result in sorted(s.calibrations.items())
+                ],
+                "scans": len(s.catalogue.records),
+                "content": digest_of(sorted(r.content_hash for r in s.catalogue.records)),
+            }
+            for s in plan.sources
+        ],
+    }
+
+
+def published_as(config: BuildConfig, digest: str) -> Path | None:
+    """The store's current version if it was published from an assembly with this digest, and its
+    rows are in order if they have to be. Raises StoreError for a damaged version."""
+    if not (config.store_folder / HEAD).is_file():
+        return None
+    version = current_version(config.store_folder)
+    path = version / "provenance.json"
+    provenance = parsed(content_of(path), path)
+    if config.sort_rows and provenance.get("row_order") != BY_IDENTITY:
+        return None
+    return version if provenance.get("assembly") == digest else None
+
+
+def shard_arrays(
+    work: Path | str, keys: Sequence[str], points_per_scan: int = 0
+) -> dict[str, Array | list[Array]]:
+    """The arrays of the results with these keys below a build's work folder, stacked in order, as
+    `write_shard` takes them."""
+    rows = []
+    for key in keys:
+        stored = load_row(result_path(work, key))
+        # points lie in random order: a prefix is a sample
+        points = {name: stored.pop(name)[:points_per_scan] for name in POINTS if name in stored}
+        rows.append(stored | points if points_per_scan else stored)
+    return stack_rows(rows)

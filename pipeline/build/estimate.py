@@ -1,0 +1,313 @@
+"""What a build will take, said before it starts: time of the workers, bytes to read and to write.
+
+The defaults were measured on one core of a small machine, on the demo's sources, the miniatures of
+the datasets and two real heads. A ledger that has timings of its own goes before them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.build.assembly import assembly_digest, identities_of, published_as, quarantine_rows
+from pipeline.build.config import BuildConfig
+from pipeline.build.plan import Plan
+from pipeline.build.row_placement import row_order, written_rows
+from pipeline.build.stages import Work
+from pipeline.errors import FacefoldError
+from pipeline.flame.model import FlameModel
+from pipeline.store.rows import MOST_POINTS
+from pipeline.store.schema import ROWS_PER_CHUNK, ModelTag, extra_fields, fields
+from pipeline.types import ScanRecord
+
+Seconds = Mapping[tuple[str, str], float]
+"""(source, stage) -> seconds of a worker a scan, as `ledger.mean_seconds` tells them."""
+VERTEX_BYTES = 48
+"""Of a kept scan: position and normal as float32, two triangles a vertex as uint32."""
+KEPT_SHARE = {"obj": 0.7, "wrl": 0.6, "ply": 1.2, "stl": 0.5, "bnt": 0.75, "abs.gz": 3.0, "png": 32}
+"""Format -> bytes of a kept scan over those of its file. OBJ is 0.69 of a real head, 0.35–0.41
+with a texture, 1.0 with few digits; binary PLY 1.0–1.2; ABS 2.9–3.1. Of PNG the compression of real
+depth is a guess: 1.5 bytes a pixel."""
+OTHER_SHARE = 1.2
+"""Of formats not measured: most are binary, as PLY is."""
+READ_SECONDS = 20e-6
+"""Of each vertex, with cleaning and normals: 10–31 µs, VRML 38."""
+STAGE_SECONDS = {"register": 1.8, "judge": 0.2}
+START_SECONDS = 15.0
+"""Until the first scan is at work: processes, imports, the model's basis."""
+WRITE_BYTES = 100e6
+"""Of a version a second: each byte is read from results, written, read back and summed."""
+STATE_BYTES = 12_000_000
+"""Prefect's database with its log: 5.6 MB after a first small build."""
+RECIPE_BYTES = 100_000
+"""What workers have to know of a source."""
+LEDGER_BYTES, LOG_BYTES, MOST_LOG_BYTES = 2_500, 24_000, 2**26
+"""What a scan takes in the ledger, and in its log, which is emptied at the last of these."""
+FULL_BYTES = 100_000
+"""A disk with less than that free is full: SQLite writes pages of 4 kB, and some at a time."""
+
+
+@dataclass(frozen=True)
+class SourceEstimate:
+    """Of one source: scans to put through each stage, and what that takes."""
+
+    source: str
+    read: int
+    register: int
+    judge: int
+    read_bytes: int
+    kept_bytes: int
+    """Of clean scans, kept in the work folder."""
+    result_bytes: int
+    seconds: float
+    """Of one worker."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of a whole build."""
+
+    sources: tuple[SourceEstimate, ...]
+    rows: int
+    """Of the version that will be published, if all scans pass; 0 where none will be."""
+    written_rows: int
+    """Of these the ones in shards that the published version does not have."""
+    store_bytes: int
+    """Of the rows that are written."""
+    shared_bytes: int
+    """Size of model and recipes, which are files for workers while scans are registered."""
+    state_bytes: int
+    """Size of the ledger and of Prefect's database."""
+    seconds: float
+    """Of the clock, on the build's workers."""
+
+    @property
+    def read_bytes(self) -> int:
+        return sum(source.read_bytes for source in self.sources)
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(source.kept_bytes for source in self.sources)
+
+    @property
+    def result_bytes(self) -> int:
+        return sum(source.result_bytes for source in self.sources)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a build writes to one file system, by name, and what is free there."""
+
+    mount: Path
+    free_bytes: int
+    needs: Mapping[str, int]
+
+    @property
+    def needed_bytes(self) -> int:
+        return sum(self.needs.values())
+
+
+def estimate(
+    plan: Plan, config: BuildConfig, model: FlameModel, history: Seconds | None = None
+) -> Estimate:
+    """What remains to be done of a plan. `history` goes before the measured defaults."""
+    row_bytes = sum(field.row_bytes for field in fields(len(model.template_mm)).values())
+    todo: dict[str, list[Work]] = {source.registry.id: [] for source in plan.sources}
+    for work in plan.todo:
+        todo[work.record.source].append(work)
+    sources = tuple(
+        _of_source(source, works, plan, config, row_bytes, history or {})
+        for source, works in todo.items()
+    )
+    rows, written, store_bytes = _version(plan, config, model)
+    staged = sum(source.seconds for source in sources) / config.workers
+    start = START_SECONDS if plan.todo or rows else 0.0
+    seconds = start + staged + store_bytes / WRITE_BYTES
+    shared = model_bytes(model) + RECIPE_BYTES * len(sources) if plan.todo else 0
+    state = STATE_BYTES + ledger_bytes(len(plan.todo)) if plan.todo or rows else 0
+    return Estimate(sources, rows, written, store_bytes, shared, state, seconds)
+
+
+def model_bytes(model: FlameModel) -> int:
+    """Size of its arrays, which make the file that workers read it from."""
+    arrays = (getattr(model, field.name) for field in dataclass_fields(model))
+    return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+
+
+def ledger_bytes(scans: int) -> int:
+    return LEDGER_BYTES * scans + min(LOG_BYTES * scans, MOST_LOG_BYTES)
+
+
+def spaces(config: BuildConfig, expected: Estimate) -> list[Space]:
+    """What each file system has to hold besides what is there."""
+    needs = (
+        ("kept scans", config.work, expected.kept_bytes),
+        ("results", config.work, expected.result_bytes),
+        ("model and recipes for workers", config.work, expected.shared_bytes),
+        ("ledger and Prefect's state", config.work, expected.state_bytes),
+        ("store", config.store_folder, expected.store_bytes),
+    )
+    by_mount: dict[Path, dict[str, int]] = {}
+    for what, folder, n_bytes in needs:
+        by_mount.setdefault(mount_of(folder), {})[what] = n_bytes
+    return [Space(at, shutil.disk_usage(at).free, found) for at, found in by_mount.items()]
+
+
+def check_space(
+    plan: Plan, config: BuildConfig, model: FlameModel, history: Seconds | None = None
+) -> Estimate:
+    """What remains to be done, once there is room for it.
+
+    Raises FacefoldError where a file system has less room than the build will take.
+    """
+    expected = estimate(plan, config, model, history)
+    if faults := faults_of_space(spaces(config, expected)):
+        raise FacefoldError("; ".join(faults))
+    return expected
+
+
+def faults_of_space(found: Sequence[Space]) -> list[str]:
+    """What is too full, what would fill it and what to do, a file system each."""
+    faults = []
+    for space in found:
+        if space.needed_bytes <= space.free_bytes:
+            continue
+        parts = ", ".join(f"{what} {size(n)}" for what, n in space.needs.items() if n)
+        remedies = ["make room", "give `work:` or `store:` another place"]
+        if space.needs.get("store"):
+            remedies.append("remove old versions with `facefold prune`")
+        if space.needs.get("kept scans"):
+            remedies.append("set keep_scans: false")
+        faults.append(
+            f"the build needs about {size(space.needed_bytes)} on {space.mount} ({parts}), "
+            f"{size(space.free_bytes)} are free: {', '.join(remedies[:-1])} or {remedies[-1]}"
+        )
+    return faults
+
+
+def check_room(folder: Path | str, n_bytes: int, what: str) -> None:
+    """Raises FacefoldError if the file system of `folder` has no room for `what`."""
+    at = mount_of(folder)
+    if faults := faults_of_space([Space(at, shutil.disk_usage(at).free, {what: n_bytes})]):
+        raise FacefoldError("; ".join(faults))
+
+
+@contextmanager
+def full_disk_named(*folders: Path | str) -> Iterator[None]:
+    """Whatever breaks the block while a disk of these folders is full is a FacefoldError that names
+    the disk: databases, servers and libraries fail on it in ways of their own."""
+    try:
+        yield
+    except FacefoldError:
+        raise
+    except Exception as error:
+        full = {at for at in map(mount_of, folders) if shutil.disk_usage(at).free < FULL_BYTES}
+        if not full:
+            raise
+        raise FacefoldError(
+            f"the disk is full: {size(shutil.disk_usage(min(full)).free)} are free on {min(full)} "
+            f"({first_line(error)}); make room and build again, which goes on from what is finished"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def size(n_bytes: float) -> str:
+    """12 kB, 3.4 GB: decimal units, as disks are sold."""
+    value, unit = n_bytes / 1e3, "kB"
+    for unit in ("kB", "MB", "GB", "TB"):
+        if value < 999.5 or unit == "TB":
+            break
+        value /= 1e3
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"
+
+
+def mount_of(folder: Path | str) -> Path:
+    """Where the file system begins that holds `folder`, or will hold it."""
+    folder = Path(folder)
+    place = folder.resolve()
+    while not os.access(place, os.F_OK):
+        place = place.parent
+    device = place.stat().st_dev
+    while place != place.parent and place.parent.stat().st_dev == device:
+        place = place.parent
+    return place
+
+
+def _of_source(
+    source: str,
+    todo: Sequence[Work],
+    plan: Plan,
+    config: BuildConfig,
+    row_bytes: int,
+    history: Seconds,
+) -> SourceEstimate:
+    # a scan that is only judged is looked at, too: from the work folder, or else from its file
+    read = [work.record for work in todo if work.keys.read not in plan.started]
+    register = [work.record for work in todo if work.keys.register not in plan.started]
+    points = extra_fields()
+    point_bytes = points["points_mm"].row_bytes + points["normals"].row_bytes
+    return SourceEstimate(
+        source,
+        len(read),
+        len(register),
+        len(todo),
+        read_bytes=sum(record.n_bytes for record in read),
+        kept_bytes=sum(map(kept_bytes, read)) if config.keep_scans else 0,
+        result_bytes=sum(
+            row_bytes + point_bytes * min(vertices(record), MOST_POINTS) for record in register
+        ),
+        seconds=len(read) * _seconds(history, source, "read", _mean_read_seconds(read))
+        + len(register) * _seconds(history, source, "register", STAGE_SECONDS["register"])
+        + len(todo) * _seconds(history, source, "judge", STAGE_SECONDS["judge"]),
+    )
+
+
+def _seconds(history: Seconds, source: str, stage: str, default: float) -> float:
+    """Of the source itself, or of others on the same machine."""
+    others = [seconds for (_, name), seconds in history.items() if name == stage]
+    return history.get((source, stage), sum(others) / len(others) if others else default)
+
+
+def _mean_read_seconds(records: Sequence[ScanRecord]) -> float:
+    return READ_SECONDS * sum(map(vertices, records)) / max(len(records), 1)
+
+
+def kept_bytes(record: ScanRecord) -> int:
+    """Of the clean scan of a file that has not been opened."""
+    return round(record.n_bytes * KEPT_SHARE.get(record.format, OTHER_SHARE))
+
+
+def vertices(record: ScanRecord) -> int:
+    return kept_bytes(record) // VERTEX_BYTES
+
+
+def _version(plan: Plan, config: BuildConfig, model: FlameModel) -> tuple[int, int, int]:
+    """Of the version that will be published its rows, those that are written, and the bytes of
+    these: none where it is there already."""
+    kept = [work for work in plan.works if not plan.known.get(work.keys.judge)]
+    if not kept:
+        return 0, 0, 0
+    if not plan.todo:
+        quarantine = quarantine_rows(config, plan, plan.known)
+        digest = assembly_digest(config, plan, plan.known, quarantine, model)
+        if published_as(config, digest) is not None:
+            return 0, 0, 0
+    form = config.form(len(kept), ModelTag.of(model))
+    order = row_order(config, kept, identities_of(plan), form.model)
+    written = written_rows(order, form)
+    rows = -(-len(written) // ROWS_PER_CHUNK) * ROWS_PER_CHUNK
+    each = sum(field.row_bytes for field in form.fields.values() if not field.group)
+    point = sum(field.row_bytes for field in form.fields.values() if field.group)
+    points = sum(min(vertices(work.record), config.points_per_scan) for work in written)
+    return len(kept), len(written), rows * each + points * point

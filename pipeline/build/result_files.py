@@ -1,0 +1,155 @@
+"""What the stages of a scan leave on disk for those after them: clean scans, and rows of arrays.
+
+Files are named by the key of the result; one that is missing or damaged is made again, so nothing
+depends on them but time. Each holds arrays in the safetensors format, which is read several times
+as fast as .npz, and a CRC-32C after them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from pipeline.errors import Code, RegistrationError, StoreError
+from pipeline.registration.register import failed
+from pipeline.registration.template import Template
+from pipeline.store.layout import disk_faults_told, with_checksum
+from pipeline.store.validity_bits import unpack_validity
+from pipeline.types import Array, MarginalInformation, Registration, Scan
+
+SUFFIX = ".arrays"
+FACTS = "facts"
+"""The entry with what is no array, as JSON."""
+SCAN_ARRAYS = (
+    *("vertices_mm", "faces", "normals"),
+    *("source_to_canonical", "landmarks_mm", "landmark_confidence"),
+)
+SCAN_FACTS = (
+    *("scan_id", "unit", "unit_factor_mm", "unit_evidence"),
+    *("landmark_scheme", "landmark_source", "oriented", "left_out", "left_out_share"),
+)
+REGISTRATION_ARRAYS = (
+    *("vertices_mm", "neutral_mm", "shape", "expression", "pose", "translation_mm"),
+    *("offset_mm", "distance_mm", "weight", "expected_error_mm"),
+)
+REGISTRATION_FACTS = (
+    *("scan_id", "model_digest", "iterations", "status", "reason", "code", "figures"),
+    "landmark_error_mm",
+)
+MARGINAL_ARRAYS = {"marginal_mean": "mean", "marginal_triangle": "triangle"}
+"""Array of a result's file -> field of `MarginalInformation`; not in the store's rows."""
+_DAMAGED = (OSError, StoreError, ValueError, KeyError, TypeError)
+
+
+def scan_path(work: Path | str, key: str) -> Path:
+    """Where a clean scan lies: a folder for each first byte keeps folders small."""
+    return Path(f"{work}/scans/{key[:2]}/{key}{SUFFIX}")
+
+
+def result_path(work: Path | str, key: str) -> Path:
+    """Where a registered scan's arrays lie."""
+    return Path(f"{work}/results/{key[:2]}/{key}{SUFFIX}")
+
+
+def save_scan(path: Path | str, scan: Scan) -> None:
+    path = Path(path)
+    arrays = {name: getattr(scan, name) for name in SCAN_ARRAYS}
+    arrays["faces"] = scan.faces.astype(np.uint32)
+    _save(path, arrays, {name: getattr(scan, name) for name in SCAN_FACTS})
+
+
+def load_scan(path: Path | str) -> Scan | None:
+    """What `save_scan` wrote, equal in every bit; None where it is missing or damaged."""
+    path = Path(path)
+    try:
+        arrays, facts = _load(path)
+        return Scan(**arrays, **facts)  # type: ignore[arg-type]
+    except _DAMAGED:
+        return None
+
+
+def save_result(path: Path | str, row: Mapping[str, Array], registration: Registration) -> None:
+    """A registration's `row_fields` and `point_fields`, none if it failed, and its marginal."""
+    path = Path(path)
+    facts = {name: getattr(registration, name) for name in REGISTRATION_FACTS}
+    marginal = registration.marginal
+    own = {name: getattr(marginal, field, None) for name, field in MARGINAL_ARRAYS.items()}
+    _save(path, {**row, **own}, facts, lasting=True)
+
+
+def load_registration(path: Path | str, template: Template) -> Registration | None:
+    """The registration that `save_result` was given; None where it is missing or damaged.
+
+    A registration's arrays are the row's own, bit for bit: they have one dtype.
+    """
+    path = Path(path)
+    try:
+        stored, facts = _load(path)
+        facts["code"] = facts["code"] and Code(facts["code"])
+        if facts["status"] == "failed":
+            fault = RegistrationError(facts["reason"], facts["code"], facts["figures"])
+            return failed(template, facts["scan_id"], fault)
+        arrays: dict[str, Any] = {name: stored[name] for name in REGISTRATION_ARRAYS}
+        validity = unpack_validity(stored["validity"], len(arrays["vertices_mm"]))
+        marginal = _marginal(stored)
+        return Registration(validity=validity, marginal=marginal, **arrays, **facts)
+    except _DAMAGED:
+        return None
+
+
+def load_marginal(path: Path | str) -> MarginalInformation | None:
+    """What the registration in a result's file says of its person; None where it says nothing.
+
+    Raises FileNotFoundError where the file is missing, StoreError where it is damaged.
+    """
+    return _marginal(_load(Path(path))[0])
+
+
+def _marginal(stored: Mapping[str, Array]) -> MarginalInformation | None:
+    if not MARGINAL_ARRAYS.keys() <= stored.keys():
+        return None
+    return MarginalInformation(**{field: stored[name] for name, field in MARGINAL_ARRAYS.items()})
+
+
+def load_row(path: Path | str) -> dict[str, Array]:
+    """The row of arrays that `save_result` was given, by field.
+
+    Raises FileNotFoundError where it is missing, StoreError where it is damaged.
+    """
+    stored = _load(Path(path))[0]
+    return {name: array for name, array in stored.items() if name not in MARGINAL_ARRAYS}
+
+
+def _save(
+    path: Path, arrays: Mapping[str, Array | None], facts: Mapping[str, Any], lasting: bool = False
+) -> None:
+    """A file that is either whole or not there; a `lasting` one survives a loss of power."""
+    there = {name: np.asarray(a, order="C") for name, a in arrays.items() if a is not None}
+    there[FACTS] = np.frombuffer(json.dumps(dict(facts)).encode(), np.uint8)
+    partial = path.with_name(f".{uuid.uuid4().hex}{SUFFIX}")
+    with disk_faults_told(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                file.write(with_checksum(safetensors.numpy.save(there)))
+                if lasting:
+                    file.flush()
+                    os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    content = path.read_bytes()
+    if with_checksum(content[:-4]) != content:
+        raise StoreError(f"{path}: damaged; delete it, and the next build makes it again")
+    arrays = safetensors.numpy.load(content[:-4])
+    return arrays, json.loads(bytes(arrays.pop(FACTS)))

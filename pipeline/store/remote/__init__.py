@@ -1,0 +1,1 @@
+"""Stores behind a URL: objects, transfers, and mirrors that hold what was read of them."""
