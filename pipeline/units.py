@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pipeline.errors import Code, UnitError
-from pipeline.types import Array
+
+if TYPE_CHECKING:
+    from pipeline.types import Array
 
 UNITLESS = (
     "a file in no real unit needs a `scale` that brings it into one, and `metric: false` if that "
@@ -27,6 +27,8 @@ SMALL_MODEL = 0.3
 
 UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "inch": 25.4}
 """Unit -> millimetres."""
+UnitName = Literal["mm", "cm", "m", "inch", "auto"]
+"""What a scan's unit may be declared as; `auto` is found from its size."""
 
 OUTER_EYE_MM = (80.0, 105.0)
 """Distance of the outer eye corners: 80.4–101.6 over 147 Stirling scans, 82.3–99.9 over 105 of
@@ -102,6 +104,8 @@ def mm_per(unit: str) -> float:
 
 def extent(vertices: Array) -> float:
     """Largest side of the box that holds all but 1 % of (V,3) vertices at either end."""
+    import numpy as np  # the command names units without it
+
     low, high = np.percentile(np.asarray(vertices, np.float64), (1, 99), axis=0)
     return float((high - low).max())
 

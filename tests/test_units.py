@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from pipeline.errors import UnitError
 from pipeline.types import Array
-from pipeline.units import EXTENT_MM, OUTER_EYE_MM, UNITS, Size, extent, find_unit, mm_per
+from pipeline.units import EXTENT_MM, OUTER_EYE_MM, UNITS, Size, UnitName, extent, find_unit, mm_per
 
 
 def points(extent_mm: float) -> Array:
@@ -27,6 +29,10 @@ def ratio(value: float, unit: str) -> Size:
 
 def box(extent_mm: float, unit: str) -> Size:
     return Size("largest extent {}", extent_mm / UNITS[unit], *EXTENT_MM)
+
+
+def test_names_of_units_are_those_with_a_factor_and_auto() -> None:
+    assert get_args(UnitName) == (*UNITS, "auto")
 
 
 def test_millimetres_in_each_unit() -> None:

@@ -13,6 +13,7 @@ import typer
 from flows.terminal.boundary import ended, local, say, show, tell
 from pipeline import __version__
 from pipeline.errors import FacefoldError
+from pipeline.units import UnitName
 
 if TYPE_CHECKING:
     from pipeline.build.config import BuildConfig
@@ -33,14 +34,7 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-class Unit(StrEnum):
-    mm = "mm"
-    cm = "cm"
-    m = "m"
-    inch = "inch"
-    auto = "auto"
-
-
+Unit = Annotated[UnitName, typer.Option(help="Unit of the files; auto decides or refuses.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
 Folder = Annotated[Path, typer.Option("--out", parser=local, help="Where the results go.")]
 
@@ -173,9 +167,7 @@ def run_build(
 def register(
     scans: Annotated[list[Path], typer.Argument(parser=local, help="Scan files.")],
     out: Folder,
-    unit: Annotated[Unit, typer.Option(help="Unit of the files; auto decides or refuses.")] = (
-        Unit.auto
-    ),
+    unit: Unit = "auto",
     landmarks: Annotated[
         str | None,
         typer.Option(help="Landmark file, or a pattern such as '{stem}_lmk.npy' for several."),
@@ -219,7 +211,7 @@ def register(
         scans,
         out,
         load_model(model, embedding),
-        unit=unit.value,
+        unit=unit,
         landmarks=landmarks,
         scheme=scheme,
         axes=axes,

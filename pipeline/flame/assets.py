@@ -18,6 +18,7 @@ from pipeline.flame.safe_pickle import read_npz, read_pickle
 from pipeline.formats.obj import read_obj
 from pipeline.formats.ply import read_ply
 from pipeline.types import N_EXPRESSION, N_SHAPE, Array
+from pipeline.units import UNITS
 
 _KEYS = (
     "v_template",
@@ -36,7 +37,7 @@ _HELP = (
 )
 # A head measures 0.15–0.6 m along its longest side; the three ranges do not overlap.
 _EXTENT_M = (0.15, 0.6)
-_UNITS_MM = {"metres": 1000.0, "centimetres": 10.0, "millimetres": 1.0}
+_UNITS_MM = {"metres": UNITS["m"], "centimetres": UNITS["cm"], "millimetres": UNITS["mm"]}
 _FLAME_TOPOLOGY = (5023, 9976)
 _FLAME_FILES_BESIDE = ("landmark_embedding.npy", "FLAME_masks.pkl")
 

@@ -1,15 +1,12 @@
-"""Scan files: one reader a format, all with one contract.
+"""Scan files: one reader a format, all with one contract (`Reader`).
 
-A reader takes a path and returns a whole RawScan in the file's own unit, axes and vertex order, or
-raises FormatError. What a file does not say about itself, such as a camera, is a keyword-only
-parameter of its reader: an option. To add a format, write `<format>.py` beside the others and a
-line in READERS.
+To add a format, write `<format>.py` beside the others and a line in READERS.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -26,13 +23,12 @@ from pipeline.formats.obj import read_obj
 from pipeline.formats.off import read_off
 from pipeline.formats.pcd import read_pcd
 from pipeline.formats.ply import read_ply
+from pipeline.formats.reader import Reader
 from pipeline.formats.stl import read_stl
 from pipeline.formats.vtk import read_vtk
 from pipeline.formats.wrl import read_wrl
 from pipeline.formats.xyz import read_csv, read_xyz
 from pipeline.types import RawScan
-
-Reader = Callable[..., RawScan]
 
 
 # glTF's document is a pydantic model, which registration on a bare machine must do without

@@ -1,13 +1,12 @@
-"""Landmark files: one reader a format, and what their points mean (`schemes`).
+"""Landmark files: one reader a format (`LandmarkReader`), and what their points mean (`schemes`).
 
-A reader takes a path and returns RawLandmarks, points, vertex indices or pixels, in the file's own
-unit, axes and order, or raises FormatError. To add a format, write `<format>.py` beside the others
-and a line in LANDMARK_READERS. Needs numpy only.
+To add a format, write `<format>.py` beside the others and a line in LANDMARK_READERS. Needs numpy
+only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,11 +24,10 @@ from pipeline.landmarks.npy import read_npy
 from pipeline.landmarks.pp import read_pp
 from pipeline.landmarks.pse import read_pse
 from pipeline.landmarks.pts import read_pts
+from pipeline.landmarks.reader import LandmarkReader
 from pipeline.landmarks.schemes import in_order
 from pipeline.landmarks.txt import read_txt, read_txt1
 from pipeline.types import Array, RawLandmarks, RawScan
-
-LandmarkReader = Callable[[Path], RawLandmarks]
 
 LANDMARK_READERS: Mapping[str, LandmarkReader] = MappingProxyType(
     {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import (
@@ -27,7 +27,7 @@ from pipeline.landmarks import LANDMARK_READERS
 from pipeline.landmarks.schemes import SCHEMES
 from pipeline.registry.naming import glob_regex, name_regex, path_template
 from pipeline.types import Array
-from pipeline.units import EXTENT_MM, OUTER_EYE_MM, UNITS
+from pipeline.units import EXTENT_MM, OUTER_EYE_MM, UnitName
 
 
 def one_of(value: str, known: Collection[str]) -> str:
@@ -82,6 +82,7 @@ def _ascending(value: tuple[float, float]) -> tuple[float, float]:
 
 Text = Annotated[str, Field(min_length=1), AfterValidator(_filled_in)]
 Glob = Annotated[str, accepted_by(glob_regex)]
+UNIT_NAMES = get_args(UnitName)
 PathTemplate = Annotated[str, Field(min_length=1), accepted_by(path_template)]
 Number = Annotated[float, StrictType()]
 Interval = Annotated[tuple[Number, Number], AfterValidator(_ascending)]
@@ -89,9 +90,8 @@ LandmarkFormat = Annotated[
     str, known(LANDMARK_READERS), Field(json_schema_extra={"enum": sorted(LANDMARK_READERS)})
 ]
 Scheme = Annotated[str, known(SCHEMES), Field(json_schema_extra={"enum": sorted(SCHEMES)})]
-UNIT_NAMES = (*UNITS, "auto")
 Format = Annotated[str, known(READERS), Field(json_schema_extra={"enum": sorted(READERS)})]
-Unit = Annotated[str, known(UNIT_NAMES), Field(json_schema_extra={"enum": list(UNIT_NAMES)})]
+Unit = Annotated[str, known(UNIT_NAMES), Field(json_schema_extra={"enum": [*UNIT_NAMES]})]
 Neutral = tuple[Text, ...]
 SameAs = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*:.+$")]
 FirstItem = Literal[0, 1]
