@@ -23,7 +23,7 @@ from pipeline.build.stages import Work
 from pipeline.catalogue import Catalogue
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
-from pipeline.identity.people import assign_splits, identities
+from pipeline.identity import assign_splits, identities
 from pipeline.registry import SourceRegistry, load_registry, registry_files
 from pipeline.store import current_version, stack_rows
 from pipeline.store.documents import content_of, parsed

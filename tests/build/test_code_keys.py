@@ -152,7 +152,7 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
         ("store/rows.py", '"status": registration', '"state": registration', {"judge"}),
         ("store/tables.py", "def table(", "def table_(", {"assemble"}),
         ("quality/thresholds.py", "class Gates", "class Limits", {"judge"}),
-        ("identity/people.py", "def assign_splits", "def split", {"assemble"}),
+        ("identity/splits.py", "def assign_splits", "def split", {"assemble"}),
         ("errors.py", "copy it again from its source", "copy it again", set()),
         ("loaders/loader.py", "class FaceLoader", "class Loader", set()),
         ("build/ledger.py", "timeout=60", "timeout=50", set()),
