@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from tests.test_trial import write_lab
 
 from flows.prefect_server.artifacts import escaped
 from flows.prefect_server.local_prefect import reach
 from pipeline.errors import FacefoldError
 from pipeline.store import inspect_store
 from tests.small_build import build_of, write_heads, write_source
+from tests.sources.test_trial import write_lab
 from tests.store.random_store import make_store
 
 PREFECT_FILE = Path(__file__).parents[2] / "flows" / "prefect.yaml"

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.test_quality import FAULTS, Made, make, scan_of
 
 from pipeline.errors import Code
 from pipeline.flame.assets import load_model
@@ -24,6 +23,7 @@ from pipeline.quality.local import log_stretches
 from pipeline.quality.measures import measure
 from pipeline.quality.relief import detrended
 from pipeline.types import Array, Quality
+from tests.quality.test_quality import FAULTS, Made, make, scan_of
 
 
 @pytest.fixture(scope="module")
