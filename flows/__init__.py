@@ -1,1 +1,1 @@
-"""When things run: thin Prefect flows and the `facefold` command. How things run is `pipeline`."""
+"""When things run: Prefect flows, one a file. How things are done is `pipeline`'s."""

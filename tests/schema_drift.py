@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.registry import registry_schema_text
 from pipeline.store.schema import schema_json
 from tests.build_table import build_markdown
+from tests.house_picture import house_svg
 from tests.refusal_table import refusals_markdown
 from tests.source_table import sources_markdown
 
@@ -22,6 +23,7 @@ GENERATED = {
     ROOT / "docs" / "reference" / "build.md": build_markdown,
     ROOT / "docs" / "reference" / "sources.md": sources_markdown,
     ROOT / "docs" / "reference" / "refusals.md": refusals_markdown,
+    ROOT / "docs" / "pictures" / "house.svg": house_svg,
 }
 
 

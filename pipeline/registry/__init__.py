@@ -1,4 +1,4 @@
-"""The source files `registries/<id>.yaml`: one a source, strict, every fault told at once."""
+"""The source files `registries/<id>.yaml`: one a source, strict, every fault reported at once."""
 
 from pipeline.registry.load import (
     list_registries,
