@@ -19,7 +19,8 @@ def mixed(values: Array) -> Array:
     """(N,) uint64 -> (N,) uint64 that look random; a bijection."""
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
     values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return values ^ (values >> np.uint64(33))
+    scattered: Array = values ^ (values >> np.uint64(33))
+    return scattered
 
 
 def draws(key: tuple[int, ...], positions: Array) -> Array:

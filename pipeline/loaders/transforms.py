@@ -228,4 +228,5 @@ def _unit(batch: Sample) -> str:
 def _field(batch: Sample, name: str) -> Tensor:
     if name not in batch:
         raise FacefoldError(f"no {name} in the batch; ask the dataset for it in `fields`")
-    return batch[name]
+    field: Tensor = batch[name]
+    return field

@@ -39,10 +39,12 @@ def camera_rotation(view: View) -> Array:
 def before_camera(vertices_mm: Array, view: View) -> Array:
     """(V,3) float64 mm: right, up and towards the camera of what the view looks at."""
     rotation = camera_rotation(view)
-    points = np.asarray(vertices_mm, dtype=np.float64) @ rotation.T
+    points: Array = np.asarray(vertices_mm, dtype=np.float64) @ rotation.T
     if view.centre_mm is None:
-        return points - (points.min(0) + points.max(0)) / 2
-    return points - rotation @ np.asarray(view.centre_mm, dtype=np.float64)
+        points -= (points.min(0) + points.max(0)) / 2
+    else:
+        points -= rotation @ np.asarray(view.centre_mm, dtype=np.float64)
+    return points
 
 
 def render(
@@ -80,7 +82,8 @@ def render(
         )
         picture[ray] = shade(normals)[:, None] * paint
     picture = picture.reshape(size, 2, size, 2, 3).mean(axis=(1, 3))
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    pixels: Array = np.clip(picture, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def splats(vertices_mm: Array, normals: Array, view: View = FRONT, size: int = 512) -> Array:
@@ -103,16 +106,17 @@ def shade(normals: Array) -> Array:
     """(N,3) unit normals, +z towards the camera -> (N,) brightness: key, fill and ambient."""
     key = np.array([-0.45, 0.55, 0.70])
     fill = np.array([0.80, 0.10, 0.59])
-    return (
+    brightness: Array = (
         0.25
         + 0.70 * np.clip(normals @ (key / np.linalg.norm(key)), 0, None)
         + 0.25 * np.clip(normals @ (fill / np.linalg.norm(fill)), 0, None)
     )
+    return brightness
 
 
 def distance_colours(distance_mm: Array, limit_mm: float = 2.0) -> Array:
     """(V,) mm -> (V,3) uint8: pale where 0, deep red from `limit_mm` on; grey where not finite."""
     share = np.clip(np.nan_to_num(distance_mm, nan=0.0) / limit_mm, 0, 1)[:, None]
-    colours = (1 - share) * np.array([235, 235, 225]) + share * np.array([178, 24, 43])
+    colours: Array = (1 - share) * np.array([235, 235, 225]) + share * np.array([178, 24, 43])
     colours[~np.isfinite(distance_mm)] = 150
     return colours.astype(np.uint8)

@@ -148,7 +148,8 @@ class Identities(Exact):
         of = np.cumsum(begins) - 1
         # neighbours on a circle of the person's own: K different scans wherever there are so many
         place = start[of] + (which + epoch * self.k) % size[of] * step[of]
-        return self._groups.rows[self._groups.start[person][of] + place % size[of]]
+        rows: Array = self._groups.rows[self._groups.start[person][of] + place % size[of]]
+        return rows
 
     @cached_property
     def _groups(self) -> _Groups:
