@@ -39,18 +39,7 @@ def read_off(path: Path) -> RawScan:
         raise FormatError(path, "binary OFF", "export it as plain text OFF", Code.UNSUPPORTED)
     refuse_binary(path, data)
     rows = rows_of(plain_lines(data.removeprefix(b"\xef\xbb\xbf")))
-    first = rows.row(0) if len(rows.sizes) else []
-    header = first[0].decode("latin-1").upper() if first else ""
-    if header not in HEADERS:
-        fault = f"starts with {header[:20]!r}, expected one of {', '.join(HEADERS)}"
-        raise not_this_format(path, data, fault, "export it as plain text OFF")
-    # the counts may stand behind the header or in a row of their own
-    start = 1 if len(first) > 1 else 2
-    words = first[1:] or (rows.row(1) if len(rows.sizes) > 1 else [])
-    counts = integers(path, words, "counts")
-    if len(counts) < 2 or (counts < 0).any():
-        raise FormatError(path, "no row `vertices faces edges` after the header", COPY_AGAIN)
-    n_vertices, n_faces = int(counts[0]), int(counts[1])
+    header, start, n_vertices, n_faces = announced(path, data, rows)
     n_rows = len(rows.sizes) - start
     if n_rows < n_vertices + n_faces:
         fault = f"{n_rows} rows, expected {n_vertices} vertices and {n_faces} faces"
@@ -67,6 +56,22 @@ def read_off(path: Path) -> RawScan:
     left_out |= {"faces_degenerate": n_short} if n_short else {}
     colours = colours_uint8(values[:, 3:]) if header == "COFF" else None
     return checked_scan(path, values[:, :3], faces, colours, left_out=left_out)
+
+
+def announced(path: Path, data: bytes, rows: Words) -> tuple[str, int, int, int]:
+    """The header, the row at which the vertices start, and the numbers of vertices and faces."""
+    first = rows.row(0) if len(rows.sizes) else []
+    header = first[0].decode("latin-1").upper() if first else ""
+    if header not in HEADERS:
+        fault = f"starts with {header[:20]!r}, expected one of {', '.join(HEADERS)}"
+        raise not_this_format(path, data, fault, "export it as plain text OFF")
+    # the counts may stand behind the header or in a row of their own
+    start = 1 if len(first) > 1 else 2
+    words = first[1:] or (rows.row(1) if len(rows.sizes) > 1 else [])
+    counts = integers(path, words, "counts")
+    if len(counts) < 2 or (counts < 0).any():
+        raise FormatError(path, "no row `vertices faces edges` after the header", COPY_AGAIN)
+    return header, start, int(counts[0]), int(counts[1])
 
 
 def triangles(path: Path, rows: Words) -> tuple[Array, int]:
