@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.numpy
 
 from pipeline.errors import Code, RegistrationError, StoreError
-from pipeline.registration.register import failed
+from pipeline.registration.outcome import failed
 from pipeline.registration.template import Template
 from pipeline.store.layout import disk_faults_told, with_checksum
 from pipeline.store.validity_bits import unpack_validity
