@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,15 @@ from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.task import Fitted, Task
 from pipeline.registration.template import Template
 from pipeline.registration.uncertainty import UNKNOWN_MM
-from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Array, Registration, Scan
+from pipeline.types import (
+    N_EXPRESSION,
+    N_POSE,
+    N_SHAPE,
+    REGISTRATION_ARRAYS,
+    Array,
+    Registration,
+    Scan,
+)
 
 Status = Literal["converged", "iteration limit", "failed"]
 
@@ -131,21 +139,16 @@ def shared_by(person: Tensor, neutral: Tensor, valid: Tensor) -> Tensor:
 def failed(template: Template, scan_id: str, fault: FacefoldError) -> Registration:
     """A result that is only a reason; its arrays hold the model at rest."""
     rest = template.model.template_mm
-    n = len(rest)
+    arrays: dict[str, Any] = {
+        name: np.zeros(array.shape(len(rest)), array.dtype)
+        for name, array in REGISTRATION_ARRAYS.items()
+    }
+    arrays |= {"vertices_mm": rest, "neutral_mm": rest}
+    arrays["expected_error_mm"] = np.full(len(rest), UNKNOWN_MM)
     return Registration(
         scan_id=scan_id,
         model_digest=template.model.digest,
-        vertices_mm=rest,
-        neutral_mm=rest,
-        shape=np.zeros(N_SHAPE),
-        expression=np.zeros(N_EXPRESSION),
-        pose=np.zeros(N_POSE),
-        translation_mm=np.zeros(3),
-        distance_mm=np.zeros(n),
-        weight=np.zeros(n),
-        offset_mm=np.zeros_like(rest),
-        validity=np.zeros(n, dtype=bool),
-        expected_error_mm=np.full(n, UNKNOWN_MM),
+        **arrays,
         iterations=0,
         status="failed",
         reason=str(fault),
