@@ -7,7 +7,7 @@ The canonical frame is FLAME's: right-handed, +y up, +z out of the face, +x to t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -304,28 +304,70 @@ class MarginalInformation(Frozen):
         return root.T @ root
 
 
+SIZES: Mapping[str, int] = {
+    "xyz": 3,
+    "shape_component": N_SHAPE,
+    "expression_component": N_EXPRESSION,
+    "pose_value": N_POSE,
+}
+"""By dimension, but for "vertex"."""
+
+
+class RowArray(NamedTuple):
+    """An array of each registration, which a store has a row of."""
+
+    dims: tuple[str, ...]
+    unit: str
+    """As UDUNITS write it; "1" = a number without one."""
+    meaning: str
+    dtype: type[np.generic]
+
+    def shape(self, n_vertices: int) -> tuple[int, ...]:
+        """Of one registration's."""
+        return tuple(n_vertices if dim == "vertex" else SIZES[dim] for dim in self.dims)
+
+
+def row_of(
+    dims: str, unit: str, meaning: str, dtype: type[np.generic] = np.float32
+) -> dict[str, RowArray]:
+    """Metadata of a field of `Registration`."""
+    return {"array": RowArray(tuple(dims.split()), unit, meaning, dtype)}
+
+
 @dataclass(frozen=True, eq=False)
 class Registration(Frozen):
     """The template registered to a scan, in the scan's canonical frame (see `Scan`).
 
-    `vertices_mm` holds what the scan shows, free-form detail included; re-posing the model with
-    the coefficients gives what the model explains; their difference is the residual beyond it.
+    What its arrays are is said here for all: their check, files of results, rows of a store and the
+    store's schema follow (REGISTRATION_ARRAYS). `vertices_mm` holds what the scan shows, free-form
+    detail included; re-posing the model with the coefficients gives what the model explains; their
+    difference is the residual beyond it.
     """
 
     scan_id: str
     model_digest: str
-    vertices_mm: Array  # (V,3) float32
-    neutral_mm: Array
-    """(V,3) float32: expression and pose removed, the free-form identity detail kept."""
-    shape: Array  # (300,) float32
-    expression: Array  # (100,) float32
-    pose: Array  # (15,) float32, axis-angle: global, neck, jaw, left eye, right eye
-    translation_mm: Array  # (3,) float32
-    offset_mm: Array  # (V,3) float32: the model posed by its coefficients + this = vertices_mm
-    distance_mm: Array  # (V,) float32, unsigned distance of each vertex to its match on the scan
-    weight: Array  # (V,) float32 in [0, 1], of the last correspondence
-    validity: Array  # (V,) bool: the scan has data here
-    expected_error_mm: Array  # (V,) float32: mean length of the error to expect of each vertex
+    # fmt: off
+    vertices_mm: Array = field(metadata=row_of("vertex xyz", "mm",
+        "the template registered to the scan, canonical frame"))
+    neutral_mm: Array = field(metadata=row_of("vertex xyz", "mm",
+        "the same head with expression and pose removed, identity detail kept"))
+    shape: Array = field(metadata=row_of("shape_component", "1",
+        "identity coefficients in standard deviations, zero beyond the model's own"))
+    expression: Array = field(metadata=row_of("expression_component", "1",
+        "expression coefficients in standard deviations"))
+    pose: Array = field(metadata=row_of("pose_value", "rad",
+        "axis-angle of global, neck, jaw, left eye, right eye"))
+    translation_mm: Array = field(metadata=row_of("xyz", "mm", "the model's translation"))
+    offset_mm: Array = field(metadata=row_of("vertex xyz", "mm",
+        "the model posed by the coefficients above plus this is vertices_mm"))
+    distance_mm: Array = field(metadata=row_of("vertex", "mm",
+        "unsigned distance of each vertex to its match on the scan"))
+    weight: Array = field(metadata=row_of("vertex", "1",
+        "weight in [0, 1] of each vertex's last correspondence"))
+    validity: Array = field(metadata=row_of("vertex", "1", "the scan has data", np.bool_))
+    expected_error_mm: Array = field(metadata=row_of("vertex", "mm",
+        "mean length of the error to expect of each vertex of vertices_mm"))
+    # fmt: on
     iterations: int
     status: Literal["converged", "iteration limit", "failed"]
     reason: str = ""
@@ -340,15 +382,15 @@ class Registration(Frozen):
     """What this scan alone says of its person; None where only a rigid motion was fitted."""
 
     def __post_init__(self) -> None:
-        vertices = self._check("vertices_mm", (None, 3), np.float32)
-        self._check("neutral_mm", vertices.shape, np.float32)
-        self._check("offset_mm", vertices.shape, np.float32)
-        for name, n in (("shape", N_SHAPE), ("expression", N_EXPRESSION), ("pose", N_POSE)):
-            self._check(name, (n,), np.float32)
-        self._check("translation_mm", (3,), np.float32)
-        for name in ("distance_mm", "weight", "expected_error_mm"):
-            self._check(name, (len(vertices),), np.float32)
-        self._check("validity", (len(vertices),), np.bool_)
+        n_vertices = len(self._check("vertices_mm", (None, 3), np.float32))
+        for name, array in REGISTRATION_ARRAYS.items():
+            self._check(name, array.shape(n_vertices), array.dtype)
+
+
+REGISTRATION_ARRAYS: dict[str, RowArray] = {
+    f.name: f.metadata["array"] for f in fields(Registration) if "array" in f.metadata
+}
+"""By field: rows of a store and files of results hold these, in this order."""
 
 
 @dataclass(frozen=True)

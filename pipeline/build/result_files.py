@@ -11,6 +11,7 @@ import json
 import os
 import uuid
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +19,29 @@ import numpy as np
 import safetensors.numpy
 
 from pipeline.errors import Code, RegistrationError, StoreError
-from pipeline.registration.register import failed
+from pipeline.registration.outcome import failed
 from pipeline.registration.template import Template
 from pipeline.store.layout import disk_faults_told, with_checksum
 from pipeline.store.validity_bits import unpack_validity
-from pipeline.types import Array, MarginalInformation, Registration, Scan
+from pipeline.types import (
+    REGISTRATION_ARRAYS,
+    Array,
+    MarginalInformation,
+    Registration,
+    Scan,
+)
 
 SUFFIX = ".arrays"
 FACTS = "facts"
 """The entry with what is no array, as JSON."""
-SCAN_ARRAYS = (
-    *("vertices_mm", "faces", "normals"),
-    *("source_to_canonical", "landmarks_mm", "landmark_confidence"),
+SCAN_ARRAYS = tuple(f.name for f in fields(Scan) if "Array" in str(f.type))
+SCAN_FACTS = tuple(f.name for f in fields(Scan) if f.name not in SCAN_ARRAYS)
+REGISTRATION_FACTS = tuple(
+    f.name
+    for f in fields(Registration)
+    if f.name not in {*REGISTRATION_ARRAYS, "marginal", "seconds"}
 )
-SCAN_FACTS = (
-    *("scan_id", "unit", "unit_factor_mm", "unit_evidence"),
-    *("landmark_scheme", "landmark_source", "oriented", "left_out", "left_out_share"),
-)
-REGISTRATION_ARRAYS = (
-    *("vertices_mm", "neutral_mm", "shape", "expression", "pose", "translation_mm"),
-    *("offset_mm", "distance_mm", "weight", "expected_error_mm"),
-)
-REGISTRATION_FACTS = (
-    *("scan_id", "model_digest", "iterations", "status", "reason", "code", "figures"),
-    "landmark_error_mm",
-)
+"""What is kept of a registration besides its arrays; not how long it took."""
 MARGINAL_ARRAYS = {"marginal_mean": "mean", "marginal_triangle": "triangle"}
 """Array of a result's file -> field of `MarginalInformation`; not in the store's rows."""
 _DAMAGED = (OSError, StoreError, ValueError, KeyError, TypeError)
@@ -96,10 +95,14 @@ def load_registration(path: Path | str, template: Template) -> Registration | No
         if facts["status"] == "failed":
             fault = RegistrationError(facts["reason"], facts["code"], facts["figures"])
             return failed(template, facts["scan_id"], fault)
-        arrays: dict[str, Any] = {name: stored[name] for name in REGISTRATION_ARRAYS}
-        validity = unpack_validity(stored["validity"], len(arrays["vertices_mm"]))
-        marginal = _marginal(stored)
-        return Registration(validity=validity, marginal=marginal, **arrays, **facts)
+        n_vertices = len(stored["vertices_mm"])
+        arrays: dict[str, Any] = {
+            name: unpack_validity(stored[name], n_vertices)
+            if array.dtype is np.bool_
+            else stored[name]
+            for name, array in REGISTRATION_ARRAYS.items()
+        }
+        return Registration(marginal=_marginal(stored), **arrays, **facts)
     except _DAMAGED:
         return None
 

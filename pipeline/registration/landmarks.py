@@ -15,6 +15,7 @@ from pipeline.geometry.rigid import check_spread, umeyama
 from pipeline.landmarks.schemes import CONTOUR_68, to_68
 from pipeline.registration.calibration import NOISE_MM, LandmarkCalibration, general_calibration
 from pipeline.registration.matches import ScanSurface
+from pipeline.registration.sites import Rows
 from pipeline.registration.template import Template
 from pipeline.types import Array, Scan
 
@@ -64,10 +65,8 @@ class LandmarkTargets:
         normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=-1)
         return torch.stack([normal, along, torch.linalg.cross(normal, along)], 2)
 
-    def pull(
-        self, vertices: Tensor, rotations: Tensor, more_mm: float, robust_mm: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Directions (B,3L,3), weights (B,3L) in 1/mm² and gaps (B,3L) in mm towards the scan.
+    def pull(self, vertices: Tensor, rotations: Tensor, more_mm: float, robust_mm: float) -> Rows:
+        """Eq. 5 of `model_fit.py`: three rows a landmark towards the scan, in 1/mm² and mm.
 
         rotations (B,L,3,3) turn the rest frame at each landmark. The covariance of a landmark is
         its noise, and along the surface what is not known of its definition besides (its unknown
@@ -84,7 +83,8 @@ class LandmarkTargets:
         robust = (limit / (limit + gap.square().sum(-1))) ** 2
         weight = (self.confidence * robust)[..., None] / variance
         gap = (frames @ gap[..., None])[..., 0]
-        return frames.transpose(1, 2).flatten(1, 2), weight.mT.flatten(1), gap.mT.flatten(1)
+        directions = frames.transpose(1, 2).flatten(1, 2)
+        return Rows(directions, weight.mT.flatten(1), gap.mT.flatten(1))
 
     def mean_error(self, vertices: Tensor) -> list[float | None]:
         """Mean distance of each scan's landmarks to the template's, mm."""

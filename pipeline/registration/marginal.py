@@ -21,9 +21,10 @@ from torch import Tensor
 
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.registration.coefficients import world_rotations
-from pipeline.registration.equations import Equations, Sites, System
+from pipeline.registration.equations import System
 from pipeline.registration.landmarks import landmark_targets
-from pipeline.registration.residual import START_MM, ResidualBasis
+from pipeline.registration.residual import START_MM, ResidualBasis, residual_basis
+from pipeline.registration.sites import Sites, matched_sites, sites_of
 from pipeline.registration.template import Template
 from pipeline.types import MarginalInformation
 
@@ -54,14 +55,14 @@ def marginal_information(system: System) -> list[MarginalInformation]:
     residual's prior is that of people in general, whatever amplitude the scan was found to have, so
     that the same numbers describe all scans.
     """
-    fit, equations = system.fit, system.equations
-    space = person_space(equations.template, equations.modes)
+    fit, unknowns = system.fit, system.unknowns
+    space = person_space(unknowns.template, unknowns.modes)
     first = system.left.shape[1] - fit.residual[0].numel()
     s, m = space.shape.shape
     # y of a person is given by the coefficients over their prior variance
-    world = world_rotations(equations.template, fit.coefficients)
+    world = world_rotations(unknowns.template, fit.coefficients)
     turn = world[:, min(HEAD, world.shape[1] - 1)]
-    prior = people_precision(equations.residual)
+    prior = people_precision(unknowns.residual)
     whitened = space.residual * prior[:, None]
     free = (turn @ whitened.flatten(1)).reshape(len(turn), fit.residual[0].numel(), m)
     columns = free.new_zeros(len(turn), system.left.shape[1], m + 1)
@@ -69,7 +70,7 @@ def marginal_information(system: System) -> list[MarginalInformation]:
     precision = system.precision.clone()
     precision[:, first:] = prior.repeat(3)
     columns[..., m] = system.right - precision * system.value
-    if not equations.rigid:  # its solution holds the place fast, as the residual has rigid motions
+    if not unknowns.rigid:  # its solution holds the place fast, as the residual has rigid motions
         precision[:, s:first] = FREE
     factor = torch.linalg.cholesky(system.left + torch.diag_embed(precision))
     half = torch.linalg.solve_triangular(factor.float(), columns.float(), upper=False)
@@ -100,9 +101,9 @@ def person_space(template: Template, modes: int) -> PersonSpace:
 
     In float64 and with signs that shapes at rest fix, so that all machines find the same.
     """
-    equations = Equations(template, modes, VERTICES, landmark_targets(template, []))
-    sites, marks = equations.sites, equations.landmarks
-    prior = people_precision(equations.residual)
+    sites, targets = matched_sites(template, VERTICES, modes), landmark_targets(template, [])
+    marks = sites_of(template, modes, targets.corners, targets.barycentric)
+    prior = people_precision(residual_basis(template, modes))
     rest = template.tensors.template[None]
     s = len(template.tensors.shape_basis)
     axes = torch.eye(3, dtype=rest.dtype, device=rest.device).repeat_interleave(len(marks.at), 0)

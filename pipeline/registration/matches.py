@@ -86,7 +86,7 @@ def find_matches(
     on_triangles: bool = False,
     at: Tensor | None = None,
 ) -> Matches:
-    """Closest points weighted by distance (Geman–McClure), normals and the scan's border.
+    """Closest points weighted by distance (eq. 7 of `model_fit.py`), normals and the scan's border.
 
     vertices (B,V,3); `at` (N,) names those to match, all where None. A vertex without data
     (`template.areas` 0) gets weight 0. `on_triangles` matches points of the scan's triangles, else

@@ -2,63 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import torch
-from torch import Tensor
 
 from pipeline.geometry.rigid import umeyama
-from pipeline.registration.coefficients import Coefficients, place, posed_vertices
+from pipeline.registration.coefficients import place, posed_vertices
 from pipeline.registration.fine import fit_fine
 from pipeline.registration.folds import keep_rigid, unfold
-from pipeline.registration.landmarks import LandmarkTargets
 from pipeline.registration.marginal import marginal_information
-from pipeline.registration.matches import ScanSurface, find_matches
+from pipeline.registration.matches import find_matches
 from pipeline.registration.model_fit import fit_model, fit_with_residual
 from pipeline.registration.openings import facts, find_openings, with_unseen
-from pipeline.registration.options import RegistrationOptions
-from pipeline.registration.template import Template
+from pipeline.registration.task import Fitted, Method, Task
 from pipeline.registration.uncertainty import error_of_people, expected_error
-from pipeline.types import MarginalInformation
-
-
-class Task(NamedTuple):
-    """What a method is given: one template, and B scans with the template placed on each."""
-
-    template: Template
-    surfaces: list[ScanSurface]
-    landmarks: LandmarkTargets
-    start: Coefficients
-    people: Tensor  # (B,) scans of one number are of one person and share its identity
-    options: RegistrationOptions
-
-
-class Fitted(NamedTuple):
-    """What a method returns for the B scans."""
-
-    coefficients: Coefficients
-    explained: Tensor  # (B,V,3) mm, what the model alone explains
-    vertices: Tensor  # (B,V,3) mm
-    change_mm: Tensor  # (B,V) length of the last step
-    expected_error_mm: Tensor  # (B,V)
-    iterations: int
-    marginals: list[MarginalInformation] | None = None
-    facts: list[dict[str, Any]] | None = None
-    """What the method read from each scan, by name."""
-
-
-Method = Callable[[Task], Fitted]
 
 
 def fold(task: Task) -> Fitted:
     """Model fit, then free-form deformation from smooth to fine; folds are taken out."""
-    template, surfaces, landmarks, start, people, options = task
-    coefficients = fit_model(template, surfaces, landmarks, start, people, options)
+    template, surfaces, landmarks, *_, options = task
+    coefficients = fit_model(task)
     openings = find_openings(template, surfaces, landmarks, coefficients)
-    coefficients, residual, system = fit_with_residual(
-        template, surfaces, landmarks, coefficients, people, options, openings
-    )
+    task = task._replace(start=coefficients)
+    coefficients, residual, system = fit_with_residual(task, openings)
     explained = posed_vertices(template, coefficients)
     smooth = unfold(template, explained + residual, explained, explained)
     fine, change = fit_fine(template, surfaces, smooth, options)

@@ -32,6 +32,7 @@ from pipeline.registration.profiles import (
     profiles,
     read,
 )
+from pipeline.registration.sites import Rows
 from pipeline.registration.template import Template
 
 PAIRS = {
@@ -68,7 +69,7 @@ class Pairs:
 
     @property
     def flat(self) -> tuple[Tensor, Tensor]:
-        """Corners and barycentric coordinates (2C,3), as `equations.sites_of` takes them."""
+        """Corners and barycentric coordinates (2C,3), as `sites_of` takes them."""
         return self.corners.flatten(0, 1), self.barycentric.flatten(0, 1)
 
     def positions(self, vertices: Tensor) -> Tensor:
@@ -88,10 +89,10 @@ class Openings:
     tolerance_mm: Tensor  # (2,B,2,C) below and above
     state: Tensor  # (B,O) of each of PAIRS, a number of STATES
 
-    def pull(self, vertices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Directions (B,2C,3), weights and gaps (B,2C), as `equations.System.add` takes them."""
+    def pull(self, vertices: Tensor) -> Rows:
+        """Eq. 6 of `model_fit.py`: a row for each edge of a section, 2C of them."""
         direction = self.up[:, None].expand(-1, self.weight[0].numel(), -1)
-        return direction, self.weight.flatten(1), self.gap(vertices)
+        return Rows(direction, self.weight.flatten(1), self.gap(vertices))
 
     def gap(self, vertices: Tensor) -> Tensor:
         """(B,V,3) -> (B,2C) mm that each landmark has to rise."""

@@ -1,19 +1,16 @@
-"""Registers scans in one batch and states what each result is worth."""
+"""Registers scans in batches, each from its start."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import Code, FacefoldError, RegistrationError
-from pipeline.flame.lbs import pose_vertices
+from pipeline.errors import Code, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.registration.calibration import LandmarkCalibration
 from pipeline.registration.coefficients import (
@@ -22,32 +19,21 @@ from pipeline.registration.coefficients import (
     place,
     posed_vertices,
     rest_coefficients,
-    vertex_rotations,
 )
-from pipeline.registration.equations import sum_by_person
 from pipeline.registration.landmarks import (
     LandmarkTargets,
     landmark_targets,
     rigid_from_landmarks,
 )
-from pipeline.registration.matches import ScanSurface, find_matches
-from pipeline.registration.methods import METHODS, Fitted, Task
+from pipeline.registration.matches import ScanSurface
+from pipeline.registration.methods import METHODS
 from pipeline.registration.options import RegistrationOptions
+from pipeline.registration.outcome import failed, judge
 from pipeline.registration.search import search, settle
 from pipeline.registration.solvable import solvable
+from pipeline.registration.task import Task
 from pipeline.registration.template import Template, prepare_template
-from pipeline.registration.uncertainty import UNKNOWN_MM
-from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Array, Registration, Scan
-
-Status = Literal["converged", "iteration limit", "failed"]
-
-
-class Outcome(NamedTuple):
-    status: Status
-    reason: str = ""
-    code: Code | None = None
-    figures: Mapping[str, float] = MappingProxyType({})
-
+from pipeline.types import Array, Registration, Scan
 
 DEFAULT_OPTIONS = RegistrationOptions()
 MIN_VERTICES = 100
@@ -89,14 +75,10 @@ def register(
     results: dict[int, Registration] = {}
     for rows in batches(scans, group, template.device):
         began = time.perf_counter()
-        found = register_batch(
-            template,
-            [scans[r] for r in rows],
-            [starts[r] for r in rows],
-            people_of(rows, group),
-            options,
-            [calibrations[r] if calibrations is not None else None for r in rows],
-        )
+        own, given = [scans[r] for r in rows], [starts[r] for r in rows]
+        known = None if calibrations is None else [calibrations[r] for r in rows]
+        people = people_of(rows, group)
+        found = register_batch(template, own, given, people, options, known)
         seconds = (time.perf_counter() - began) / len(rows)
         results.update((r, replace(x, seconds=seconds)) for r, x in zip(rows, found, strict=True))
     return [results[row] for row in range(len(scans))]
@@ -245,131 +227,3 @@ def settled(template: Template, scan: Scan, start: Array) -> tuple[Tensor, Tenso
         return settle(template, scan, rotation, translation)
     except RegistrationError:
         return torch.from_numpy(rotation), torch.from_numpy(translation)
-
-
-def judge(task: Task, scans: Sequence[Scan], fitted: Fitted) -> list[Registration]:
-    """Distances, validity and status of every result of a batch."""
-    template, surfaces, landmarks, _, person, options = task
-    reach, cosine = options.robust_mm[1], options.min_normal_cosine
-    matches = find_matches(fitted.vertices, surfaces, template, reach, cosine, on_triangles=True)
-    posed = posed_as_stored(template, fitted.coefficients)
-    trusted = (matches.weight > 0) & (matches.distance <= options.valid_distance_mm)
-    neutral = shared_by(person, neutral_vertices(template, fitted), trusted)
-    errors = landmarks.mean_error(fitted.vertices)
-    pose = fitted.coefficients.pose
-    results = []
-    for row, scan in enumerate(scans):
-        vertices = fitted.vertices[row].cpu().numpy()
-        distance = matches.distance[row].cpu().numpy()
-        valid = trusted[row].cpu().numpy()
-        status, reason, code, figures = status_of(
-            template, distance, valid, fitted.change_mm[row], options
-        )
-        results.append(
-            Registration(
-                scan_id=scan.scan_id,
-                model_digest=template.model.digest,
-                vertices_mm=vertices,
-                neutral_mm=neutral[row].cpu().numpy(),
-                shape=padded(fitted.coefficients.shape[row], N_SHAPE),
-                expression=padded(fitted.coefficients.expression[row], N_EXPRESSION),
-                pose=padded(pose[row], N_POSE),
-                translation_mm=fitted.coefficients.translation[row].cpu().numpy(),
-                distance_mm=distance,
-                weight=matches.weight[row].cpu().numpy(),
-                offset_mm=(fitted.vertices[row] - posed[row]).cpu().numpy(),
-                validity=valid,
-                expected_error_mm=fitted.expected_error_mm[row].cpu().numpy(),
-                iterations=fitted.iterations,
-                status=status,
-                reason=reason,
-                code=code,
-                figures=(fitted.facts[row] if fitted.facts else {}) | dict(figures),
-                landmark_error_mm=errors[row],
-                marginal=fitted.marginals[row] if fitted.marginals else None,
-            )
-        )
-    return results
-
-
-def status_of(
-    template: Template, distance: Array, valid: Array, change: Tensor, options: RegistrationOptions
-) -> Outcome:
-    """Status and reason from the fit of the face."""
-    face = template.face_region.cpu().numpy()
-    coverage = float(valid[face].mean())
-    if coverage < 0.1:
-        reason = f"the scan covers {coverage:.0%} of the face, expected at least 10 %"
-        return Outcome("failed", reason, Code.COVERAGE, {"coverage": coverage})
-    # where the scan ends the template goes on: only the better half tells how well it fits
-    median = float(np.quantile(distance[face], 0.5 * min(1.0, coverage + 0.25)))
-    if median > options.max_median_mm:
-        reason = (
-            f"the face lies {median:.1f} mm from the scan at the median, "
-            f"expected at most {options.max_median_mm:g} mm"
-        )
-        return Outcome("failed", reason, Code.SURFACE_DISTANCE, {"median_mm": median})
-    moved = float(change.cpu().numpy()[face][valid[face]].mean())
-    if moved > options.tolerance_mm:
-        reason = (
-            f"the last iteration still moved the face by {moved:.2f} mm on average, "
-            f"expected at most {options.tolerance_mm:g} mm"
-        )
-        return Outcome("iteration limit", reason, figures={"moved_mm": moved})
-    return Outcome("converged")
-
-
-def neutral_vertices(template: Template, fitted: Fitted) -> Tensor:
-    """(B,V,3): the shape at rest with the free-form residual turned back by the pose."""
-    c = fitted.coefficients
-    rest = rest_coefficients(template, len(c.shape))
-    residual = fitted.vertices - fitted.explained
-    back = torch.einsum("bvkl,bvk->bvl", vertex_rotations(template, c), residual)
-    return posed_vertices(template, replace(rest, shape=c.shape)) + back
-
-
-def posed_as_stored(template: Template, c: Coefficients) -> Tensor:
-    """(B,V,3) mm from the coefficients rounded to what a `Registration` keeps of them."""
-    given = [x.float().double() for x in (c.shape, c.expression, c.pose, c.translation)]
-    return pose_vertices(template.tensors, *given)
-
-
-def shared_by(person: Tensor, neutral: Tensor, valid: Tensor) -> Tensor:
-    """(B,V,3) -> each person's mean, in which a guess counts a tenth of what a scan shows."""
-    if len(person.unique()) == len(person):
-        return neutral
-    weight = torch.where(valid, 1.0, 0.1).double()[..., None]
-    return (sum_by_person(weight * neutral, person) / sum_by_person(weight, person))[person]
-
-
-def failed(template: Template, scan_id: str, fault: FacefoldError) -> Registration:
-    """A result that is only a reason; its arrays hold the model at rest."""
-    rest = template.model.template_mm
-    n = len(rest)
-    return Registration(
-        scan_id=scan_id,
-        model_digest=template.model.digest,
-        vertices_mm=rest,
-        neutral_mm=rest,
-        shape=np.zeros(N_SHAPE),
-        expression=np.zeros(N_EXPRESSION),
-        pose=np.zeros(N_POSE),
-        translation_mm=np.zeros(3),
-        distance_mm=np.zeros(n),
-        weight=np.zeros(n),
-        offset_mm=np.zeros_like(rest),
-        validity=np.zeros(n, dtype=bool),
-        expected_error_mm=np.full(n, UNKNOWN_MM),
-        iterations=0,
-        status="failed",
-        reason=str(fault),
-        code=fault.code,
-        figures=fault.figures,
-    )
-
-
-def padded(values: Tensor, length: int) -> Array:
-    """(n,) -> (length,) float32, zeros behind."""
-    result = np.zeros(length, np.float32)
-    result[: len(values)] = values.cpu().numpy()
-    return result

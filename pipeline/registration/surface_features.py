@@ -28,8 +28,8 @@ from pipeline.flame.lbs import pose_model
 from pipeline.geometry.features import corner_slopes
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.registration.coefficients import Coefficients
-from pipeline.registration.equations import Sites, sites_of, spread_evenly
 from pipeline.registration.matches import Matches
+from pipeline.registration.sites import Rows, Sites, sites_of, spread_evenly
 from pipeline.registration.template import SparseOperator, Template
 from pipeline.types import Array
 
@@ -50,9 +50,6 @@ DIFFERENCE = 0.12
 on top."""
 ROBUST = 2.0
 """A difference of so many standard deviations has lost three quarters of its weight."""
-
-Rows = tuple[Tensor, Tensor, Tensor]
-"""Directions (B,n,3), weights (B,n) in 1/mm² and gaps (B,n) in mm, as `System.add` takes them."""
 
 
 class FeatureSites(NamedTuple):
@@ -76,7 +73,10 @@ def feature_rows(
     vertices: Tensor,
     matches: Matches,
 ) -> Rows:
-    """Two rows a site, along the surface; vertices (B,V,3) and their matches at `places.around`."""
+    """Eq. 4 of `model_fit.py`: two rows a site, along the surface.
+
+    Of vertices (B,V,3) and their matches at `places.around`.
+    """
     c, faces = coefficients, places.faces
     mean = pose_model(template.tensors, 0 * c.shape, c.expression, c.pose, c.translation).vertices
     wanted = vertex_normals(mean, template.faces)[:, places.around]
@@ -135,7 +135,8 @@ def along_surface(slope: Tensor, gap: Tensor, weight: Tensor, normal: Tensor) ->
     size = turned.square().sum(-2)
     gaps = (turned * gap[..., None]).sum(-2) / size.clamp_min(1e-9)
     weight = weight[..., None] * size
-    return directions.transpose(1, 2).flatten(1, 2), weight.mT.flatten(1), gaps.mT.flatten(1)
+    directions = directions.transpose(1, 2).flatten(1, 2)
+    return Rows(directions, weight.mT.flatten(1), gaps.mT.flatten(1))
 
 
 @lru_cache(maxsize=16)

@@ -16,9 +16,12 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from pipeline.registration.equations import System, expression_precision, spread_evenly
+from pipeline.registration.equations import System
 from pipeline.registration.residual import START_MM, residual_basis
+from pipeline.registration.schedules import RESIDUAL_VERTICES
+from pipeline.registration.sites import matched_sites, spread_evenly
 from pipeline.registration.template import Template
+from pipeline.registration.unknowns import expression_precision
 
 
 class Calibration(NamedTuple):
@@ -44,7 +47,7 @@ def expected_error(system: System) -> Tensor:
 
     Each scan counts alone: what others of the same person add is not credited.
     """
-    calibration = CALIBRATION if system.equations.template.has_basis else BARE_CALIBRATION
+    calibration = CALIBRATION if system.unknowns.template.has_basis else BARE_CALIBRATION
     return calibrated(standard_deviation(system), system.fit.amplitude_mm, calibration)
 
 
@@ -76,7 +79,8 @@ def standard_deviation(system: System) -> Tensor:
 
     Evaluated at the vertices that were matched and interpolated to the others, in float32.
     """
-    template, sites = system.equations.template, system.equations.sites
+    template = system.unknowns.template
+    sites = matched_sites(template, RESIDUAL_VERTICES, system.unknowns.modes)
     columns = sites.residual
     k = columns.shape[1]
     covariance = torch.cholesky_inverse(system.factor).float()

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pipeline.registry.naming import fill, without_suffix
-from pipeline.sources.grammar import SEPARATORS
+from pipeline.sources.columns import SEPARATORS
 
 Groups = Mapping[str, str]
 READ_OFF = 200

@@ -3,50 +3,34 @@
 from __future__ import annotations
 
 import posixpath
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from pipeline.catalogue.classes import SYSTEM_FILES
 from pipeline.catalogue.tree import Entry, files_below
 from pipeline.errors import FacefoldError, FormatError
-from pipeline.formats import READERS, format_of, read_scan, reader_options
+from pipeline.formats import read_scan, reader_options
 from pipeline.landmarks import LANDMARK_READERS
 from pipeline.landmarks.schemes import OUTER_EYES_68
 from pipeline.registry.naming import any_glob, any_path
 from pipeline.registry.skeleton import FILL, Draft
 from pipeline.sources.belonging import find_templates, shortened
 from pipeline.sources.evidence import Marks, Pose, Sample, common_axes, pose_of, read_marks
-from pipeline.sources.grammar import Grammar, guess_grammar, include_globs, literal
+from pipeline.sources.globs import include_globs, literal, suffix_globs
+from pipeline.sources.grammar import Grammar, guess_grammar
 from pipeline.sources.report import spread
+from pipeline.sources.scan_files import Scans, choose_scans, format_or_none
 from pipeline.sources.vocabulary import NEUTRAL, SEXES
 from pipeline.types import Array, RawScan
 
-MIXED = ("npz", "csv", "xyz", "mat", "png", "depth.npz")
-"""Suffixes of tables, landmarks and photos as well: scans only where no other format is there."""
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
-STRAY = 0.1
-"""Scan files at a depth of folders where fewer than this share of them lie are taken for strays."""
 AGREE = 0.75
 """Share of the scans that show one unit, where it is taken for all."""
-READ_FIRST = 3
-"""Scans of a format of which one must be readable."""
-
-
-@dataclass(frozen=True, eq=False)
-class Scans:
-    """The files taken for scans, and those of scan formats that are not."""
-
-    paths: tuple[str, ...]
-    format: str
-    strays: tuple[str, ...] = ()
-    other: Mapping[str, int] = field(default_factory=dict)
-    """Other scan format -> number of its files."""
 
 
 def draft_source(root: Path | str, samples: int = 6) -> Draft:
@@ -62,10 +46,10 @@ def draft_source(root: Path | str, samples: int = 6) -> Draft:
     system = any_glob(SYSTEM_FILES)
     usable = [e.path for e in entries if not e.fault and not system.fullmatch(e.path)]
     scans = choose_scans(root, usable)
+    rest = sorted(set(usable) - {*scans.paths, *scans.strays})
+    rest = [path for path in rest if format_or_none(path) not in scans.other]
     grammar = guess_grammar(scans.paths)
     groups = {path: grammar.of(path) for path in scans.paths}
-    rest = sorted(set(usable) - {*scans.paths, *scans.strays})
-    rest = [path for path in rest if _format(path) not in scans.other]
     seen = _read_some(root, scans, samples)
     landmarks, marks, landmark_notes = _landmarks(root, rest, groups, scans, seen)
     pictures = [path for path in rest if path.lower().endswith(IMAGES)]
@@ -73,103 +57,52 @@ def draft_source(root: Path | str, samples: int = 6) -> Draft:
     known = [any_path(text) for text in images]
     known += [any_path(landmarks["file"])] if landmarks else []
     loose = [path for path in rest if not any(p.fullmatch(path) for p in known)]
-    poses = {path: pose_of(Sample(path, raw, marks.get(path))) for path, raw in seen.items()}
-    unit, unit_notes = _unit(poses)
-    axes, axes_notes = _axes(poses)
-    neutral, neutral_notes = _neutral(grammar)
-    return Draft(
-        include=include_globs(scans.paths, grammar, rest),
-        name=grammar.name,
-        exclude=_exclusions(scans),
-        companions=_suffix_globs(loose),
+    draft = Draft(
         examples={path: groups[path] for path in spread(scans.paths, 3)},
+        companions=suffix_globs(loose),
         metric=FILL,
-        format=scans.format,
-        reader=FILL if reader_options(scans.format) and not seen else "",
-        unit=unit,
-        axes=axes,
         landmarks=landmarks,
         images=images,
+        notes={"": _overview(usable, entries), "landmarks": landmark_notes},
+    )
+    draft = _with_poses(_with_names(draft, scans, grammar, rest), marks, seen)
+    return _with_format(draft, scans, seen)
+
+
+def _with_names(draft: Draft, scans: Scans, grammar: Grammar, others: Sequence[str]) -> Draft:
+    """What the names of scans tell; no glob of theirs takes one of the others."""
+    neutral, neutral_notes = _neutral(grammar)
+    notes = {
+        "name": _told(grammar),
+        "exclude": _excluded_notes(scans),
+        "neutral": neutral_notes,
+    }
+    return replace(
+        draft,
+        include=include_globs(scans.paths, grammar, others),
+        name=grammar.name,
+        exclude=_exclusions(scans),
         neutral=neutral,
         case=grammar.case,
         metadata=_metadata(grammar),
-        notes={
-            "": _overview(usable, entries),
-            "metric": _sizes(marks, poses),
-            "name": _told(grammar),
-            "exclude": _excluded_notes(scans),
-            "reader": [f"of {', '.join(sorted(reader_options(scans.format)))}"],
-            "unit": unit_notes,
-            "axes": axes_notes,
-            "landmarks": landmark_notes,
-            "neutral": neutral_notes,
-        },
+        notes={**draft.notes, **notes},
     )
 
 
-def choose_scans(root: Path, paths: Sequence[str]) -> Scans:
-    """The format most files have, formats of nothing but scans first, of which some can be read.
-
-    FacefoldError where there is none.
-    """
-    by_format: dict[str, list[str]] = defaultdict(list)
-    for path in paths:
-        if (found := _format(path)) is not None:
-            by_format[found].append(path)
-    order = sorted(by_format, key=lambda f: (f in MIXED, -len(by_format[f])))
-    faults = []
-    for form in order:
-        own = by_format[form]
-        if form == "png":  # most are photos
-            own = [path for path in own if _is_grey(root / path)]
-        fault = _unreadable(root, own, form)
-        if fault:
-            faults.append(fault)
-            continue
-        depths = Counter(path.count("/") for path in own)
-        usual = depths.most_common(1)[0][0]
-        few = sum(n for depth, n in depths.items() if depth != usual) < STRAY * len(own)
-        strays = tuple(path for path in own if few and path.count("/") != usual)
-        other = {
-            name: len(files)
-            for name, files in by_format.items()
-            if name not in MIXED and name != form
-        }
-        return Scans(tuple(p for p in own if p not in set(strays)), form, strays, other)
-    known = ", ".join("." + name for name in READERS)
-    raise FacefoldError(
-        f"{root}: none of its {len(paths)} files can be read as a scan, expected some of {known}"
-        + "".join(f"; {fault}" for fault in faults[:3])
-    )
+def _with_poses(draft: Draft, marks: Mapping[str, Array], seen: Mapping[str, RawScan]) -> Draft:
+    """What the faces on the scans that were read tell of unit and axes."""
+    poses = {path: pose_of(Sample(path, raw, marks.get(path))) for path, raw in seen.items()}
+    unit, unit_notes = _unit(poses)
+    axes, axes_notes = _axes(poses)
+    notes = {"metric": _sizes(marks, poses), "unit": unit_notes, "axes": axes_notes}
+    return replace(draft, unit=unit, axes=axes, notes={**draft.notes, **notes})
 
 
-def _format(path: str) -> str | None:
-    try:
-        return format_of(Path(path))
-    except FormatError:
-        return None
-
-
-def _unreadable(root: Path, paths: Sequence[str], form: str) -> str:
-    """Why none of the first few is a scan; nothing where one is, or where a camera is missing."""
-    fault = "no grey image"
-    for path in spread(paths, READ_FIRST):
-        try:
-            read_scan(root / path, form)
-        except FormatError as error:
-            fault = str(error)
-        else:
-            return ""
-    return "" if form == "png" and paths else fault
-
-
-def _is_grey(path: Path) -> bool:
-    """Whether an image has one channel, which may be depth."""
-    try:
-        with Image.open(path) as image:
-            return image.mode == "L" or image.mode.startswith("I")
-    except (OSError, UnidentifiedImageError):
-        return False
+def _with_format(draft: Draft, scans: Scans, seen: Mapping[str, RawScan]) -> Draft:
+    options = reader_options(scans.format)
+    notes = {**draft.notes, "reader": [f"of {', '.join(sorted(options))}"]}
+    reader = FILL if options and not seen else ""
+    return replace(draft, format=scans.format, reader=reader, notes=notes)
 
 
 def _read_some(root: Path, scans: Scans, n: int) -> dict[str, RawScan]:
@@ -285,18 +218,6 @@ def _exclusions(scans: Scans) -> list[dict[str, str]]:
 def _excluded_notes(scans: Scans) -> list[str]:
     other = [f"{n} files of another scan format" for n in scans.other.values()]
     return other + ["not in a folder like those of the other scans"] * len(scans.strays)
-
-
-def _suffix_globs(paths: Iterable[str]) -> list[str]:
-    """A glob for each suffix, and for each name without one; they take every path."""
-    globs = set()
-    for path in paths:
-        stem, suffix = posixpath.splitext(posixpath.basename(path))
-        if suffix.lower() == ".gz":
-            stem, inner = posixpath.splitext(stem)
-            suffix = inner + suffix
-        globs.add(f"**/*{literal(suffix)}" if suffix.strip(".") else f"**/{literal(stem)}{suffix}")
-    return sorted({glob.lower() for glob in globs})
 
 
 def _overview(paths: Sequence[str], entries: Sequence[Entry]) -> list[str]:

@@ -94,6 +94,15 @@ def on_average(marks_68: Array) -> tuple[float, float, Array] | None:
     return fit.rms_mm, scale, turn.T
 
 
+class _Reading(NamedTuple):
+    """Landmark files taken for landmarks in one format and scheme."""
+
+    residual_mm: float
+    format: str
+    scheme: str
+    marks: Mapping[str, Array]
+
+
 def read_marks(
     scans: Mapping[str, RawScan], files: Mapping[str, Path], formats: Sequence[str]
 ) -> Marks | str:
@@ -101,7 +110,21 @@ def read_marks(
 
     `files` gives each scan's landmark file.
     """
-    readings: list[tuple[float, str, str, dict[str, Array]]] = []
+    readings, faults = _readings(scans, files, formats)
+    if not readings:
+        return faults[0] if faults else "no scheme has so many points"
+    best, *others = readings
+    if best.residual_mm > MAX_RESIDUAL_MM:
+        far = f"{best.residual_mm:.0f} mm from an average one"
+        return f"read as {best.scheme} they are no face: {far}"
+    return _far_from_scans(scans, best.marks) or _undecided(best, others)
+
+
+def _readings(
+    scans: Mapping[str, RawScan], files: Mapping[str, Path], formats: Sequence[str]
+) -> tuple[list[_Reading], list[str]]:
+    """All readings of the files, the most like faces first, and what failed."""
+    readings: list[_Reading] = []
     faults: list[str] = []
     for format in formats:
         for scheme in _schemes(files, format, faults):
@@ -109,32 +132,26 @@ def read_marks(
             if len(marks) == len(files):
                 fits = [on_average(points) for points in marks.values()]
                 residuals = [np.inf if fit is None else fit[0] for fit in fits]
-                readings.append((float(np.median(residuals)), format, scheme.name, marks))
-    if not readings:
-        return faults[0] if faults else "no scheme has so many points"
-    readings.sort(key=lambda reading: reading[0])
-    residual, format, scheme_name, marks = readings[0]
-    if residual > MAX_RESIDUAL_MM:
-        return f"read as {scheme_name} they are no face: {residual:.0f} mm from an average one"
-    far = _far_from_scans(scans, marks)
-    if far:
-        return far
-    notes = [f"read as {scheme_name} they are {residual:.1f} mm from an average face (rms)"]
-    others = [
-        reading
-        for reading in readings[1:]
-        if reading[0] < CLEAR * residual and not _same(reading[3], marks)
-    ]
-    other_formats = {r[1] for r in others if r[1] != format}
+                median = float(np.median(residuals))
+                readings.append(_Reading(median, format, scheme.name, marks))
+    return sorted(readings, key=lambda reading: reading.residual_mm), faults
+
+
+def _undecided(best: _Reading, others: Sequence[_Reading]) -> Marks:
+    """The best reading, with what others that fit about as well leave open."""
+    residual, format, scheme, marks = best
+    notes = [f"read as {scheme} they are {residual:.1f} mm from an average face (rms)"]
+    near = [o for o in others if o.residual_mm < CLEAR * residual and not _same(o.marks, marks)]
+    other_formats = {o.format for o in near if o.format != format}
     if other_formats:
         notes.append(f"{format} or {' or '.join(other_formats)}: both make faces; see the sheet")
         format = FILL
-    other_schemes = sorted({r[2] for r in others if r[2] != scheme_name})
+    other_schemes = sorted({o.scheme for o in near if o.scheme != scheme})
     if other_schemes:
         # equal readings: the usual scheme, which SCHEMES lists first
-        scheme_name = min([scheme_name, *other_schemes], key=list(SCHEMES).index)
+        scheme = min([scheme, *other_schemes], key=list(SCHEMES).index)
         notes.append(f"schemes that fit about as well: {', '.join(other_schemes)}")
-    return Marks(format, scheme_name, marks, tuple(notes))
+    return Marks(format, scheme, marks, tuple(notes))
 
 
 def _same(marks: Mapping[str, Array], others: Mapping[str, Array]) -> bool:

@@ -14,7 +14,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.landmarks.schemes import to_68
 from pipeline.store.schema import extra_fields, fields
 from pipeline.store.validity_bits import pack_validity
-from pipeline.types import Array, Quality, Registration, Scan, ScanRecord
+from pipeline.types import REGISTRATION_ARRAYS, Array, Quality, Registration, Scan, ScanRecord
 
 MOST_POINTS = 32768
 
@@ -34,22 +34,7 @@ def row_fields(scan: Scan, registration: Registration, model: FlameModel) -> dic
         )
     landmarks, confidence = _landmarks_68(scan)
     values: dict[str, Any] = {
-        **{
-            name: getattr(registration, name)
-            for name in (
-                "vertices_mm",
-                "neutral_mm",
-                "shape",
-                "expression",
-                "pose",
-                "translation_mm",
-                "offset_mm",
-                "distance_mm",
-                "weight",
-                "expected_error_mm",
-            )
-        },
-        "validity": pack_validity(registration.validity),
+        **{name: _stored(getattr(registration, name)) for name in REGISTRATION_ARRAYS},
         "landmarks_mm": landmarks,
         "landmark_confidence": confidence,
         "registered_landmarks_mm": _registered_landmarks(registration.vertices_mm, model),
@@ -58,6 +43,11 @@ def row_fields(scan: Scan, registration: Registration, model: FlameModel) -> dic
     }
     schema = fields(len(model.template_mm))
     return {name: np.asarray(values[name], field.dtype) for name, field in schema.items()}
+
+
+def _stored(array: Array) -> Array:
+    """Flags as bits."""
+    return pack_validity(array) if array.dtype == np.bool_ else array
 
 
 def point_fields(scan: Scan) -> dict[str, Array]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, ExpressionClass
+from pipeline.types import REGISTRATION_ARRAYS, ExpressionClass, RowArray
 
 if TYPE_CHECKING:
     from pipeline.flame.model import FlameModel
@@ -57,33 +57,20 @@ class Field:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
+def _of_registration(name: str, array: RowArray, n_vertices: int) -> Field:
+    if array.dtype is np.bool_:
+        meaning = f"{array.meaning} at vertex 8j+k: bit k, lowest first, of byte j"
+        n_bytes = -(-n_vertices // 8)
+        dims = (f"{name}_byte",)
+        return Field(name, "|u1", (n_bytes,), dims, array.unit, meaning, "register")
+    shape, dtype = array.shape(n_vertices), np.dtype(array.dtype).str
+    return Field(name, dtype, shape, array.dims, array.unit, array.meaning, "register")
+
+
 def fields(n_vertices: int = N_VERTICES) -> dict[str, Field]:
     """Every array that each store has, by name, in the order they are written."""
-    v, bits = n_vertices, -(-n_vertices // 8)
     rows = (
-        Field("vertices_mm", "<f4", (v, 3), ("vertex", "xyz"), "mm",
-              "the template registered to the scan, canonical frame", "register"),
-        Field("neutral_mm", "<f4", (v, 3), ("vertex", "xyz"), "mm",
-              "the same head with expression and pose removed, identity detail kept", "register"),
-        Field("shape", "<f4", (N_SHAPE,), ("shape_component",), "1",
-              "identity coefficients in standard deviations, zero beyond the model's own",
-              "register"),
-        Field("expression", "<f4", (N_EXPRESSION,), ("expression_component",), "1",
-              "expression coefficients in standard deviations", "register"),
-        Field("pose", "<f4", (N_POSE,), ("pose_value",), "rad",
-              "axis-angle of global, neck, jaw, left eye, right eye", "register"),
-        Field("translation_mm", "<f4", (3,), ("xyz",), "mm", "the model's translation",
-              "register"),
-        Field("offset_mm", "<f4", (v, 3), ("vertex", "xyz"), "mm",
-              "the model posed by the coefficients above plus this is vertices_mm", "register"),
-        Field("distance_mm", "<f4", (v,), ("vertex",), "mm",
-              "unsigned distance of each vertex to its match on the scan", "register"),
-        Field("weight", "<f4", (v,), ("vertex",), "1",
-              "weight in [0, 1] of each vertex's last correspondence", "register"),
-        Field("validity", "|u1", (bits,), ("validity_byte",), "1",
-              "the scan has data at vertex 8j+k: bit k, lowest first, of byte j", "register"),
-        Field("expected_error_mm", "<f4", (v,), ("vertex",), "mm",
-              "mean length of the error to expect of each vertex of vertices_mm", "register"),
+        *(_of_registration(name, array, n_vertices) for name, array in REGISTRATION_ARRAYS.items()),
         Field("landmarks_mm", "<f4", (68, 3), ("landmark", "xyz"), "mm",
               "the scan's landmarks in iBUG-68 order, canonical frame; NaN where absent",
               "landmarks", optional=True),

@@ -26,6 +26,7 @@ from pipeline.registration.openings import pairs_of
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.profiles import profiles
 from pipeline.registration.register import start_of
+from pipeline.registration.task import Task
 from pipeline.registration.template import Template
 from pipeline.types import Array
 
@@ -90,7 +91,7 @@ def cut(template: Template, case: Case, seed: int) -> Sections:
     landmarks = landmark_targets(template, [case.scan], None, OPTIONS.landmark_noise_mm)
     surface, start = start_of(template, case.scan, landmarks, 0, None, OPTIONS)
     landmarks = landmarks.with_noise_of([surface])
-    fit = fit_model(template, [surface], landmarks, start, torch.tensor([0]), OPTIONS)
+    fit = fit_model(Task(template, [surface], landmarks, start, torch.tensor([0]), OPTIONS))
     pairs = pairs_of(template)
     assert pairs is not None
     marks = pairs.positions(posed_vertices(template, fit))

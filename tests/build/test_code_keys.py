@@ -146,7 +146,7 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
         ("formats/__init__.py", "return gltf.read_glb", "return gltf.read_gltf", {"glb"}),
         ("landmarks/__init__.py", "NEAR_PIXELS = 5.0", "NEAR_PIXELS = 6.0", MARKED),
         ("normalise/size.py", "(0.6, 1.5)", "(0.5, 1.5)", EVERY),
-        ("build/result_files.py", '"faces", "normals"', '"normals", "faces"', EVERY),
+        ("build/result_files.py", "astype(np.uint32)", "astype(np.uint64)", EVERY),
         ("store/validity_bits.py", 'order="little"', 'order="big"', {"register"}),
         ("store/schema.py", "N_VERTICES = 5023", "N_VERTICES = 5024", {"register", "assemble"}),
         ("store/rows.py", '"status": registration', '"state": registration', {"judge"}),

@@ -32,7 +32,7 @@ from pipeline.flame.stand_in import stand_in
 from pipeline.normalise import read_record
 from pipeline.quality import Gates
 from pipeline.registration import RegistrationOptions, register
-from pipeline.registration.register import failed
+from pipeline.registration.outcome import failed
 from pipeline.registration.template import prepare_template
 from pipeline.registry import SourceRegistry, load_registry
 from pipeline.store import fields

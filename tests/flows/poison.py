@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.build import stages
 from pipeline.errors import RegistrationError
-from pipeline.registration.register import failed
+from pipeline.registration.outcome import failed
 from pipeline.registration.template import prepare_template
 from pipeline.types import Registration, Scan
 

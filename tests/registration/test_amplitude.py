@@ -10,10 +10,11 @@ from torch import Tensor
 
 from pipeline.flame.model import FlameModel
 from pipeline.registration.coefficients import rest_coefficients
-from pipeline.registration.equations import Equations, Fit, System
-from pipeline.registration.landmarks import landmark_targets
+from pipeline.registration.equations import System
 from pipeline.registration.residual import AMPLITUDES_MM, BEYOND
+from pipeline.registration.sites import matched_sites
 from pipeline.registration.template import Template, prepare_template
+from pipeline.registration.unknowns import Fit, Unknowns, unfitted
 
 MODES, VERTICES, NOISE_MM, SCANS = 60, 400, 0.3, 4
 
@@ -25,21 +26,20 @@ def found_amplitudes(template: Template, amplitude: float | None, seed: int = 0)
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    equations = Equations(template, MODES, VERTICES, landmark_targets(template, []))
+    unknowns, sites = Unknowns(template, MODES), matched_sites(template, VERTICES, MODES)
     rest = rest_coefficients(template, SCANS)
-    residual, start = equations.no_residual(SCANS)
-    before = Fit(rest, residual, start)
+    before = unknowns.widened(unfitted(rest))
+    residual, start = before.residual, before.amplitude_mm
     people = replace(rest, shape=0.8 * random(*rest.shape.shape))
     if amplitude is not None:
-        precision = equations.residual.precision(torch.full_like(start, amplitude))
+        precision = unknowns.residual.precision(torch.full_like(start, amplitude))
         residual = random(*residual.shape) / precision.sqrt()[:, None]
-    sites = equations.sites
     there, here = (
-        (System(equations, fit).vertices + equations.free(fit))[:, sites.at]
+        System(unknowns, fit).positions()[:, sites.at]
         for fit in (Fit(people, residual, start), before)
     )
     gap = there - here + NOISE_MM * random(*here.shape)
-    system = System(equations, before)
+    system = System(unknowns, before)
     weight = torch.full((SCANS, len(sites.at)), NOISE_MM**-2, dtype=torch.float64)
     for axis in range(3):
         direction = torch.zeros_like(here)

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from pipeline.flame.model import FlameModel
 from pipeline.registration.coefficients import concatenate, rest_coefficients
-from pipeline.registration.equations import Equations, Fit, Sites, System, spread_evenly
-from pipeline.registration.landmarks import landmark_targets
+from pipeline.registration.equations import System
+from pipeline.registration.sites import Sites, matched_sites, spread_evenly
 from pipeline.registration.template import Template, prepare_template
+from pipeline.registration.unknowns import Fit, Unknowns, unfitted
 
 MODES, VERTICES = 12, 80
 
@@ -23,12 +24,17 @@ def template(model: FlameModel) -> Template:
 
 
 @pytest.fixture(scope="module")
-def equations(template: Template) -> Equations:
-    return Equations(template, MODES, VERTICES, landmark_targets(template, []))
+def unknowns(template: Template) -> Unknowns:
+    return Unknowns(template, MODES)
 
 
 @pytest.fixture(scope="module")
-def fit(template: Template, equations: Equations) -> Fit:
+def sites(template: Template) -> Sites:
+    return matched_sites(template, VERTICES, MODES)
+
+
+@pytest.fixture(scope="module")
+def fit(template: Template, unknowns: Unknowns) -> Fit:
     """A posed person with an expression and a residual."""
     generator = torch.Generator().manual_seed(1)
 
@@ -37,12 +43,12 @@ def fit(template: Template, equations: Equations) -> Fit:
 
     rest = rest_coefficients(template, 1)
     c = replace(rest, shape=random(rest.shape, 0.5), expression=random(rest.expression, 0.2))
-    residual, amplitude_mm = equations.no_residual(1)
-    start = Fit(c, random(residual, 0.3), amplitude_mm)
-    step = torch.zeros(1, columns_of(equations, start), dtype=torch.float64)
-    n = equations.sites.basis.shape[2]
+    start = unknowns.widened(unfitted(c))
+    start = replace(start, residual=random(start.residual, 0.3))
+    step = torch.zeros(1, columns_of(unknowns, start), dtype=torch.float64)
+    n = len(unknowns.root_moves)
     step[:, n : n + 12] = torch.linspace(-0.3, 0.4, 12, dtype=torch.float64)
-    return equations.moved(start, step)
+    return unknowns.moved(start, step)
 
 
 def twice(fit: Fit) -> Fit:
@@ -54,14 +60,13 @@ def twice(fit: Fit) -> Fit:
     )
 
 
-def columns_of(equations: Equations, fit: Fit) -> int:
-    joints = 3 * len(equations.joints)
-    return equations.sites.basis.shape[2] + joints + 3 + fit.residual[0].numel()
+def columns_of(unknowns: Unknowns, fit: Fit) -> int:
+    joints = 3 * len(unknowns.joints)
+    return len(unknowns.root_moves) + joints + 3 + fit.residual[0].numel()
 
 
-def positions(equations: Equations, fit: Fit) -> Tensor:
-    vertices = System(equations, fit).vertices + equations.free(fit)
-    return vertices[:, equations.sites.at]
+def positions(unknowns: Unknowns, sites: Sites, fit: Fit) -> Tensor:
+    return System(unknowns, fit).positions()[:, sites.at]
 
 
 def all_columns(system: System, sites: Sites, direction: Tensor) -> Tensor:
@@ -70,19 +75,20 @@ def all_columns(system: System, sites: Sites, direction: Tensor) -> Tensor:
     return torch.cat([system.rows(sites, direction), *free], -1).double()
 
 
-def test_rows_are_the_derivatives_of_the_vertices(equations: Equations, fit: Fit) -> None:
+def test_rows_are_the_derivatives_of_the_vertices(
+    unknowns: Unknowns, sites: Sites, fit: Fit
+) -> None:
     """Against central differences of every unknown, along each axis."""
-    sites = equations.sites
-    n = columns_of(equations, fit)
+    n = columns_of(unknowns, fit)
     for axis in range(3):
         direction = torch.zeros(1, len(sites.at), 3, dtype=torch.float64)
         direction[..., axis] = 1.0
-        rows = all_columns(System(equations, fit), sites, direction)[0]
+        rows = all_columns(System(unknowns, fit), sites, direction)[0]
         for column in range(0, n, 7):
             step = torch.zeros(1, n, dtype=torch.float64)
             step[0, column] = 1e-5
-            ahead = positions(equations, equations.moved(fit, step))
-            behind = positions(equations, equations.moved(fit, -step))
+            ahead = positions(unknowns, sites, unknowns.moved(fit, step))
+            behind = positions(unknowns, sites, unknowns.moved(fit, -step))
             slope = (ahead - behind)[0, :, axis] / 2e-5
             error = rows[:, column] - slope
             # identity also moves the joints, and with them all that turns as one piece: the
@@ -91,14 +97,13 @@ def test_rows_are_the_derivatives_of_the_vertices(equations: Equations, fit: Fit
             assert error.abs().quantile(0.9) < 0.02 + 0.05 * slope.abs().max(), column
 
 
-def test_sums_are_those_of_the_whole_jacobian(equations: Equations, fit: Fit) -> None:
+def test_sums_are_those_of_the_whole_jacobian(unknowns: Unknowns, sites: Sites, fit: Fit) -> None:
     generator = torch.Generator().manual_seed(4)
-    sites = equations.sites
     direction, weight, gap = (
         torch.rand(1, len(sites.at), *more, generator=generator, dtype=torch.float64)
         for more in ((3,), (), ())
     )
-    system = System(equations, fit)
+    system = System(unknowns, fit)
     system.add(sites, direction, weight, gap)
     jacobian = all_columns(system, sites, direction)
     left = jacobian.mT @ (weight[..., None] * jacobian)
@@ -107,18 +112,18 @@ def test_sums_are_those_of_the_whole_jacobian(equations: Equations, fit: Fit) ->
     torch.testing.assert_close(system.right, right, rtol=1e-4, atol=1e-5 * float(right.max()))
 
 
-def test_one_person_s_scans_are_solved_as_one_system(equations: Equations, fit: Fit) -> None:
+def test_one_person_s_scans_are_solved_as_one_system(unknowns: Unknowns, fit: Fit) -> None:
     """Eliminating each scan's own unknowns gives what the whole system gives at once."""
     both = twice(fit)
-    system = System(equations, both)
+    system = System(unknowns, both)
     generator = torch.Generator().manual_seed(2)
-    n, s = columns_of(equations, fit), both.coefficients.shape.shape[1]
+    n, s = columns_of(unknowns, fit), both.coefficients.shape.shape[1]
     root = torch.randn(2, n, n, generator=generator, dtype=torch.float64)
     system.left, system.right = root @ root.mT, root[..., 0]
     stiffness = torch.ones(2, 2, dtype=torch.float64)
     found = system.solve(stiffness, torch.tensor([0, 0]))
 
-    precision, value = system._prior(stiffness)
+    precision, value = unknowns.prior(both, stiffness)
     size = s + 2 * (n - s)
     left = torch.zeros(size, size, dtype=torch.float64)
     right = torch.zeros(size, dtype=torch.float64)
@@ -136,15 +141,15 @@ def test_one_person_s_scans_are_solved_as_one_system(equations: Equations, fit: 
     torch.testing.assert_close(found[0, :s], found[1, :s])
 
 
-def test_strangers_are_solved_apart(equations: Equations, fit: Fit) -> None:
+def test_strangers_are_solved_apart(unknowns: Unknowns, fit: Fit) -> None:
     both = twice(fit)
-    system = System(equations, both)
+    system = System(unknowns, both)
     generator = torch.Generator().manual_seed(3)
-    n = columns_of(equations, fit)
+    n = columns_of(unknowns, fit)
     root = torch.randn(2, n, n, generator=generator, dtype=torch.float64)
     system.left, system.right = root @ root.mT, root[..., 0]
     stiffness = torch.ones(2, 2, dtype=torch.float64)
-    precision, value = system._prior(stiffness)
+    precision, value = unknowns.prior(both, stiffness)
     wanted = torch.linalg.solve(
         system.left + torch.diag_embed(precision), system.right - precision * value
     )

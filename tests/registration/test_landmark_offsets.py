@@ -27,7 +27,7 @@ from pipeline.registration.landmark_offsets import (
     observe,
     odd_landmarks,
 )
-from pipeline.registration.register import failed
+from pipeline.registration.outcome import failed
 from pipeline.registration.template import Template
 from pipeline.types import Array, Registration, Scan
 from tests.benchmarks.cases import scan_of

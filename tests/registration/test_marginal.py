@@ -13,12 +13,12 @@ from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.registration import RegistrationOptions
 from pipeline.registration.coefficients import concatenate, rest_coefficients, world_rotations
-from pipeline.registration.equations import Equations, Fit, System
+from pipeline.registration.equations import System
 from pipeline.registration.fusion import Normal, fuse
-from pipeline.registration.landmarks import landmark_targets
 from pipeline.registration.marginal import COMPONENTS, marginal_information, person_space
 from pipeline.registration.residual import START_MM, ResidualBasis, residual_basis
 from pipeline.registration.template import Template, prepare_template
+from pipeline.registration.unknowns import Fit, Unknowns, unfitted
 from pipeline.types import Array
 
 FEW, SHAPES = 12, 20
@@ -44,7 +44,7 @@ def system(small: Template) -> System:
 
 def solved(small: Template, *amplitude_mm: float) -> System:
     """Two scans, each turned and with unknowns and information of its own, solved."""
-    equations = Equations(small, FEW, 80, landmark_targets(small, []))
+    unknowns = Unknowns(small, FEW)
     generator = torch.Generator().manual_seed(5)
 
     def random(*shape: int) -> Tensor:
@@ -59,7 +59,7 @@ def solved(small: Template, *amplitude_mm: float) -> System:
         rotations=torch.cat([rotation_matrices(random(2, 1, 3)), start.rotations[:, 1:]], 1),
     )
     amplitudes = torch.tensor(amplitude_mm, dtype=torch.float64)
-    made = System(equations, Fit(start, 0.1 * random(2, 3, FEW), amplitudes))
+    made = System(unknowns, Fit(start, 0.1 * random(2, 3, FEW), amplitudes))
     n = SHAPES + 8 + 12 + 3 * FEW
     root = 4 * random(2, n, n)
     made.left, made.right = root @ root.mT, 30 * random(2, n)
@@ -69,7 +69,7 @@ def solved(small: Template, *amplitude_mm: float) -> System:
 
 def in_rest_frame(system: System, scan: int) -> Tensor:
     """(S+3K,S+3K): identity and the residual's coefficients, the latter turned into the scan."""
-    turn = world_rotations(system.equations.template, system.fit.coefficients)[scan, 1]
+    turn = world_rotations(system.unknowns.template, system.fit.coefficients)[scan, 1]
     return torch.block_diag(torch.eye(SHAPES), torch.kron(turn, torch.eye(FEW)).double())
 
 
@@ -87,7 +87,7 @@ def of_people(residual: ResidualBasis) -> Tensor:
 def test_it_is_the_block_of_the_dense_inverse(small: Template, system: System) -> None:
     means = numbers(small, FEW)
     precision = system.precision.clone()
-    precision[:, SHAPES + 20 :] = of_people(system.equations.residual)
+    precision[:, SHAPES + 20 :] = of_people(system.unknowns.residual)
     # the first scan's own solution, but not the second's
     torch.testing.assert_close(precision[0], system.precision[0])
     assert (precision[1] / system.precision[1]).min() < 0.5
@@ -125,7 +125,7 @@ def test_fused_scans_are_the_solution_of_one_system(small: Template, system: Sys
         pull = system.right[scan] + system.left[scan] @ at - nuisance * system.value[scan]
         left += columns.T @ (system.left[scan] + torch.diag(nuisance)) @ columns
         right += columns.T @ pull
-    prior = torch.cat([torch.ones(SHAPES), of_people(system.equations.residual)])
+    prior = torch.cat([torch.ones(SHAPES), of_people(system.unknowns.residual)])
     left[range(shared), range(shared)] += prior
     wanted = torch.linalg.solve(left, right)[:shared].numpy()
     covariance = torch.linalg.inv(left)[:shared, :shared].numpy()
@@ -143,15 +143,15 @@ def test_fused_scans_are_the_solution_of_one_system(small: Template, system: Sys
 def test_where_a_bare_template_lies_is_the_scans_and_not_the_persons(bare: FlameModel) -> None:
     """The dense inverse with a flat prior of the place, which the solution itself holds fast."""
     template = prepare_template(bare, "cpu", FEW)
-    equations = Equations(template, FEW, 80, landmark_targets(template, []))
-    system = System(equations, Fit(rest_coefficients(template, 1), *equations.no_residual(1)))
+    unknowns = Unknowns(template, FEW)
+    system = System(unknowns, unknowns.widened(unfitted(rest_coefficients(template, 1))))
     affine = 8  # of the whole and of the jaw
     k = 3 * (affine + FEW)
     generator = torch.Generator().manual_seed(6)
     root = torch.randn(1, 6 + k, 6 + k, generator=generator, dtype=torch.float64)
     system.left, system.right = root @ root.mT, root[..., 0]
     system.solve(torch.ones(1, 2, dtype=torch.float64), torch.zeros(1, dtype=torch.int64))
-    prior = torch.cat([torch.full((6,), 1e-6), of_people(equations.residual)])
+    prior = torch.cat([torch.full((6,), 1e-6), of_people(unknowns.residual)])
     wanted = torch.linalg.inv(system.left[0] + torch.diag(prior))[6:, 6:].numpy()
     [part] = marginal_information(system)
     means = numbers(template, FEW)

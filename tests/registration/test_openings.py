@@ -25,6 +25,7 @@ from pipeline.registration.openings import (
     with_unseen,
 )
 from pipeline.registration.profiles import GIVEN, OPEN, UNSEEN
+from pipeline.registration.task import Task
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import Array, Scan
 from tests.benchmarks.cases import scan_of, without_landmarks
@@ -39,8 +40,8 @@ def openings_on(template: Template, scans: list[Scan], fitted: bool = False) -> 
     coefficients = rest_coefficients(template, len(scans))
     if fitted:
         people = torch.arange(len(scans))
-        options = RegistrationOptions()
-        coefficients = fit_model(template, surfaces, marks, coefficients, people, options)
+        task = Task(template, surfaces, marks, coefficients, people, RegistrationOptions())
+        coefficients = fit_model(task)
         marks = replace(marks, confidence=torch.zeros_like(marks.confidence))
     found = find_openings(template, surfaces, marks, coefficients)
     assert found is not None

@@ -15,7 +15,7 @@ from pipeline.geometry.closest import SurfaceIndex
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.registration import METHODS, RegistrationOptions, options_from, register
 from pipeline.registration.folds import folded_triangles
-from pipeline.registration.register import status_of
+from pipeline.registration.outcome import status_of
 from pipeline.registration.template import Template
 from pipeline.types import Array, Registration
 

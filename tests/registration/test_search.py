@@ -15,7 +15,11 @@ from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import rotation_matrices, umeyama
 from pipeline.registration import RegistrationOptions
 from pipeline.registration.coefficients import posed_vertices, rest_coefficients
-from pipeline.registration.search import Verdict, chosen, face_of, modes_of, past_edge, search
+from pipeline.registration.search import search
+from pipeline.registration.search.face import face_of, modes_of
+from pipeline.registration.search.poses import Poses
+from pipeline.registration.search.surface import past_edge
+from pipeline.registration.search.verdict import Verdict, chosen
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import Array, Scan
 
@@ -97,13 +101,13 @@ def test_the_best_pose_must_fit_and_beat_every_other(
     expected: str | int,
 ) -> None:
     axis_angle = torch.tensor([[0.0, turn, 0.0] for turn in turns], dtype=torch.float64)
-    motions = rotation_matrices(axis_angle).numpy(), np.zeros((2, 3))
+    poses = Poses(rotation_matrices(axis_angle).numpy(), np.zeros((2, 3)))
     given = [Verdict(*v) for v in verdicts]
     if isinstance(expected, str):
         with pytest.raises(RegistrationError, match=expected):
-            chosen("a", face_of(template), given, *motions)
+            chosen("a", face_of(template), given, poses)
     else:
-        assert chosen("a", face_of(template), given, *motions) == expected
+        assert chosen("a", face_of(template), given, poses) == expected
 
 
 @pytest.mark.parametrize("kind", ["ball", "box", "plane"])

@@ -18,11 +18,12 @@ from pipeline.registration.coefficients import (
     posed_vertices,
     rest_coefficients,
 )
-from pipeline.registration.equations import Fit, System
+from pipeline.registration.equations import System
 from pipeline.registration.landmarks import landmark_targets, rigid_from_landmarks
 from pipeline.registration.matches import ScanSurface
 from pipeline.registration.model_fit import fit_with_residual
 from pipeline.registration.residual import START_MM
+from pipeline.registration.task import Task
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registration.uncertainty import (
     UNKNOWN_MM,
@@ -31,6 +32,7 @@ from pipeline.registration.uncertainty import (
     error_of_people,
     standard_deviation,
 )
+from pipeline.registration.unknowns import Fit
 from pipeline.types import Registration, Scan
 from tests.registration.model_scans import Truth, make_scan
 
@@ -64,7 +66,7 @@ def last_system(template: Template, scan: Scan) -> System:
     surface = ScanSurface.of(scan, "cpu")
     person = torch.zeros(1, dtype=torch.int64)
     options = RegistrationOptions()
-    return fit_with_residual(template, [surface], targets, start, person, options)[2]
+    return fit_with_residual(Task(template, [surface], targets, start, person, options))[2]
 
 
 @pytest.mark.parametrize("has_basis", [True, False])
@@ -79,7 +81,7 @@ def test_it_is_what_samples_of_the_posterior_vary_by(
     )
     factor = torch.linalg.cholesky(system.information[0])
     steps = torch.linalg.solve_triangular(factor.mT, noise[..., 0].T, upper=True).T
-    c, equations = system.fit.coefficients, system.equations
+    c, unknowns = system.fit.coefficients, system.unknowns
     many = Coefficients(
         *(
             part.expand(n, *part.shape[1:])
@@ -87,9 +89,8 @@ def test_it_is_what_samples_of_the_posterior_vary_by(
         )
     )
     fit = Fit(many, system.fit.residual.expand(n, -1, -1), system.fit.amplitude_mm.expand(n))
-    ahead = equations.moved(fit, small * steps)
-    moved = System(equations, ahead).vertices + equations.free(ahead)
-    moved -= system.vertices + equations.free(system.fit)
+    ahead = unknowns.moved(fit, small * steps)
+    moved = System(unknowns, ahead).positions() - system.positions()
     sampled = moved.square().sum(-1).mean(0).sqrt() / small
     ratio = (standard_deviation(system)[0] / sampled)[template.data].numpy()
     assert np.median(ratio) == pytest.approx(1, abs=0.03)

@@ -9,7 +9,8 @@ import pytest
 from trees import tree
 
 from pipeline.registry.naming import glob_regex
-from pipeline.sources.grammar import guess_grammar, include_globs
+from pipeline.sources.globs import include_globs
+from pipeline.sources.grammar import guess_grammar
 
 BU3DFE = [
     f"{s}{i:04}/{s}{i:04}_{e}{level:02}{'WH' if i < 2 else 'AE'}_F3D.wrl"

@@ -25,7 +25,7 @@ from pipeline.store import (
 from pipeline.store.rows import MOST_POINTS, point_fields
 from pipeline.store.schema import TABLES
 from pipeline.store.validity_bits import unpack_validity
-from pipeline.types import Quality, Refusal, Registration, Scan, ScanRecord
+from pipeline.types import REGISTRATION_ARRAYS, Quality, Refusal, Registration, Scan, ScanRecord
 
 V = 21
 
@@ -101,15 +101,7 @@ def test_a_row(scan: Scan, registration: Registration, model: FlameModel) -> Non
     for name, field in fields(V).items():
         assert row[name].shape == field.shape, name
         assert row[name].dtype == np.dtype(field.dtype), name
-    for name in (
-        "vertices_mm",
-        "neutral_mm",
-        "shape",
-        "pose",
-        "offset_mm",
-        "distance_mm",
-        "weight",
-    ):
+    for name in REGISTRATION_ARRAYS.keys() - {"validity"}:
         assert row[name].tobytes() == getattr(registration, name).tobytes()
     assert (unpack_validity(row["validity"], V) == registration.validity).all()
     assert row["unit_factor_mm"] == 10
