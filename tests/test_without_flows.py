@@ -23,7 +23,7 @@ from pathlib import Path
 from pipeline.catalogue import catalogue
 from pipeline.flame.assets import load_model
 from pipeline.loaders import FaceDataset
-from pipeline.quality import Gates
+from pipeline.quality.thresholds import Gates
 from pipeline.registration import RegistrationOptions
 from pipeline.registry import load_registry
 from pipeline.build.assembly import shard_arrays

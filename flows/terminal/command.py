@@ -116,8 +116,8 @@ def build(
     given = tuple(overrides or ())
     loaded = load_build(config, given)
     if dry_run:
-        from flows.terminal.dry_run import dry_run as describe
         from flows.terminal.dry_run import dry_run_report
+        from pipeline.build.dry_run import dry_run as describe
 
         report = describe(loaded, retry, recalibrate)
         show(report) if as_json else dry_run_report(report)
@@ -141,9 +141,9 @@ def run_build(
 ) -> dict[str, Any]:
     """As a flow; without one where nothing has changed and no Prefect server is there to tell."""
     from flows.cluster.stopping import stopped_at_once, take_children_along
-    from flows.planning import only_build, plan_build, unchanged
     from flows.prefect_server.local_prefect import use_local_prefect
     from pipeline.build.estimate import full_disk_named
+    from pipeline.build.planning import only_build, plan_build, unchanged
 
     with full_disk_named(loaded.work, loaded.store_folder), ExitStack() as running:
         if os.environ.get("PREFECT_API_URL"):

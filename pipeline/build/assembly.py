@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from pipeline import __version__
 from pipeline.build.code_keys import stage_code
-from pipeline.build.config import POINTS, BuildConfig
+from pipeline.build.config import BuildConfig
+from pipeline.build.config.model import POINTS
 from pipeline.build.ledger import Result, digest_of, open_ledger, recorded
 from pipeline.build.plan import Plan, ledger_path
 from pipeline.build.result_files import load_row, result_path
@@ -304,7 +305,7 @@ def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str,
         "seed": config.seed,
         "rows_per_shard": config.rows_per_shard,
         "points_per_scan": config.points_per_scan,
-        "gates": asdict(plan.gates),
+        "gates": plan.gates.model_dump(),
         "sources": [
             {
                 "id": s.registry.id,

@@ -22,8 +22,8 @@ from pipeline.build.source_calibration import Sample, sample_of
 from pipeline.build.stages import Keys, Work
 from pipeline.catalogue import Catalogue, catalogue
 from pipeline.flame.model import FlameModel
-from pipeline.quality import Gates, gates_from
-from pipeline.registration import RegistrationOptions, options_from
+from pipeline.quality.thresholds import Gates
+from pipeline.registration import RegistrationOptions
 from pipeline.registry import SourceRegistry, load_registry
 from pipeline.types import ScanRecord
 
@@ -121,7 +121,7 @@ def make_plan(
     sources = []
     for entry in config.sources:
         registry = load_registry(entry.registry)
-        options = options_from({**config.registration, **registry.registering})
+        options = RegistrationOptions(**config.registration.model_dump() | registry.registering)
         files = catalogue(registry, entry.root, hash_cache=config.work / "hashes.sqlite")
         sources.append(Source(registry, files, options))
     return _plan_of(sources, config, model, retry, recalibrate)
@@ -140,7 +140,7 @@ def _plan_of(
     retry: bool,
     recalibrate: bool,
 ) -> Plan:
-    gates = gates_from(config.quality)
+    gates = config.quality
     keys = {source.registry.id: _calibration_keys(source, model) for source in sources}
     with open_ledger(ledger_path(config)) as ledger:
         asked = [key for own in keys.values() for key in own.values()]
@@ -250,7 +250,7 @@ def _works(source: Source, gates: Gates, model: FlameModel) -> Iterator[Work]:
         if found.summary["scans"]  # else what is known in general holds
     }
     scheme_under = cache(source.scheme_under)
-    judging = digest_of(asdict(gates), stage_code("judge"))
+    judging = digest_of(gates.model_dump(), stage_code("judge"))
     reading: dict[tuple[str, int | None], str] = {}
     for scan in source.catalogue.records:
         kind = scan.expression, scan.rule

@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.build.device import Device, torch_device
 from pipeline.build.source_calibration import MOST_SCANS, calibrations_of, odd_words, place_of
-from pipeline.build.stages import judged, torch_device
+from pipeline.build.stages import judged
 from pipeline.errors import Code, FacefoldError, FormatError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
 from pipeline.landmarks.schemes import OWN, SCHEMES, scheme_of, to_68
 from pipeline.normalise import FAR_MM, in_stage, normalise
-from pipeline.quality import DEFAULT_GATES
+from pipeline.quality.assess import DEFAULT_GATES
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.calibration import LandmarkCalibration
 from pipeline.registration.landmark_offsets import MIN_SCANS
@@ -74,7 +75,7 @@ def register_files(
     outer_eye_mm: tuple[float, float] | None = None,
     extent_mm: tuple[float, float] | None = None,
     scale: float = 1.0,
-    device: str = "auto",
+    device: Device = "auto",
     options: RegistrationOptions | None = None,
 ) -> list[dict[str, Any]]:
     """Registers scans in batches; writes `<stem>.ply` and `<stem>.json` for each into `out`.

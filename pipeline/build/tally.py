@@ -1,4 +1,4 @@
-"""How a build goes on: a tally that the driver feeds, told as a live view or as plain lines."""
+"""The tally of a build: what the driver has been through, counted and timed; nothing is told."""
 
 from __future__ import annotations
 
@@ -6,21 +6,14 @@ import resource
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
-from rich.console import Console
-from rich.live import Live
 
-from flows.terminal.console import duration, err, figure, logged, note, plain, warn
-from flows.terminal.pace import Pace
-from pipeline.errors import Code
-
-STAGES = ("read", "register", "judge")
-MEANINGS = {str(code): code.meaning for code in Code}
+from pipeline.build.ledger import STAGES
 
 
 @dataclass(frozen=True)
@@ -51,19 +44,14 @@ class SourceTally:
         return self.scans - self.reused - self.done
 
 
-class Watch:
+class Tally:
     """What a build has done so far. Its methods are cheap and may be called from any thread."""
 
     def __init__(
         self,
         sources: Sequence[SourceCount] = (),
-        say: Callable[[str], None] = lambda line: None,
-        plain: bool = False,
         clock: Callable[[], float] = time.monotonic,
-        warn: Callable[[str], None] | None = None,
     ) -> None:
-        """`warn`, or else `say`, gets retries as lines; `say` all progress where it is `plain`."""
-        # lines are said outside of it: a live view takes it while it holds the terminal
         self.lock = threading.RLock()
         self.sources: dict[str, SourceTally] = {}
         self.found(sources)
@@ -74,14 +62,16 @@ class Watch:
         self.cpu_seconds: Counter[str] = Counter()
         self.retries: list[str] = []
         self.alive = self.memory = self.busiest = self.peak_memory = self.peak_busiest = 0
-        self.clock, self._say, self._plain = clock, say, plain
-        self._warn = warn or say
-        self.began = clock()
+        self.clock = clock
+        self.began = self.phase_began = self.last = clock()
+        """When all began, the phase, and when something was last finished in it."""
+        self.name = self.unit = ""
+        """Of the phase, and of what is counted in it: `done` of `total`, in `times` portions."""
+        self.total = self.done = self.times = 0
         self.phases: dict[str, float] = {}
         """Seconds that each phase took, of those that are over."""
         self._computing: set[str] = set()
         self._cpu_before = _own_cpu_s(), _children_cpu_s()
-        self._enter("", 0, "")
 
     def found(self, sources: Sequence[SourceCount]) -> None:
         """The sources, where they were not known from the start."""
@@ -91,10 +81,13 @@ class Watch:
     def phase(self, name: str, total: int = 0, unit: str = "scans") -> None:
         """Ends the phase before and begins `name`: "registering", "writing rows", "publishing"."""
         with self.lock:
-            line = self._leave()
-            self._enter(name, total, unit)
-        self._tell(line)
-        self._tell(f"{name}: {total:,} {unit}" if total else name)
+            now = self.clock()
+            if self.name:
+                took_s = now - self.phase_began
+                self.phases[self.name] = self.phases.get(self.name, 0.0) + took_s
+            self.name, self.total, self.unit = name, total, unit
+            self.done = self.times = 0
+            self.phase_began = self.last = now
 
     def end(self) -> None:
         """Ends the last phase."""
@@ -118,19 +111,17 @@ class Watch:
             self.seconds.update(seconds)
             self.cpu_seconds.update(cpu_seconds)
             self._computing.add(self.name)
-            line = self._advance(n)
-        self._tell(line)
+        self.advance(n)
 
-    def rows(self, n: int) -> None:
-        """Rows of the store written."""
+    def advance(self, n: int) -> None:
+        """So many more of the phase's scans, or rows of the store, are done."""
         with self.lock:
-            line = self._advance(n)
-        self._tell(line)
+            self.done, self.times, self.last = self.done + n, self.times + 1, self.clock()
 
     def retried(self, scan_id: str, reason: str) -> None:
+        """A scan is tried again alone, for this reason."""
         with self.lock:
             self.retries.append(scan_id)
-        self._warn(f"tried again alone: {scan_id}: {reason}")
 
     def workers(self, alive: int, memory_bytes: int, busiest_bytes: int) -> None:
         with self.lock:
@@ -157,29 +148,6 @@ class Watch:
     def title(self) -> str:
         """The phase, also before the first and after the last."""
         return self.name or ("finishing" if self.phases else "starting")
-
-    def line(self) -> str:
-        """The phase, what is done of it, its rate and remaining time."""
-        with self.lock:
-            words = [*self.count_words(), *self.pace_words()] if self.name else []
-            return f"{self.title}: {', '.join(words)}" if words else self.title
-
-    def count_words(self) -> list[str]:
-        words = [f"{self.done:,} of {self.total:,} {self.unit}"] if self.total else []
-        refused = sum(self.refused.values())
-        return [*words, f"{refused:,} refused"] if refused and self.unit == "scans" else words
-
-    def pace_words(self) -> list[str]:
-        """Rate and remaining time as far as they are known."""
-        now = self.clock()
-        if self.done >= self.total:
-            return []
-        if silent_s := self.pace.silent_s(now):
-            return [f"nothing finished for {duration(silent_s)}"]
-        remaining_s = self.pace.remaining_s(self.total - self.done, now)
-        if remaining_s is None:
-            return []
-        return [f"{figure(self.pace.rate)} {self.unit}/s", f"{duration(remaining_s)} left"]
 
     def report(self) -> dict[str, Any]:
         """Ends the last phase; JSON-able: where the time went, memory, retries, refusals.
@@ -232,78 +200,6 @@ class Watch:
                 round(self.cpu_seconds["register"] / spent_s, 4) if stages_s else None
             ),
         }
-
-    def _enter(self, name: str, total: int, unit: str) -> None:
-        self.name, self.total, self.unit, self.done = name, total, unit, 0
-        self.phase_began = self._told_at = self.clock()
-        self._told_done = 0
-        self.pace = Pace(self.phase_began)
-
-    def _leave(self) -> str:
-        """Adds up the phase that is over; the line that tells its end."""
-        if not self.name:
-            return ""
-        took_s = self.clock() - self.phase_began
-        self.phases[self.name] = self.phases.get(self.name, 0.0) + took_s
-        if not self.total:
-            return ""
-        rate = [f"{figure(self.done / took_s)} {self.unit}/s"] if self.done and took_s else []
-        return f"{self.name}: {', '.join([*self.count_words(), *rate])} in {duration(took_s)}"
-
-    def _advance(self, n: int) -> str:
-        """Counts; the line to tell where one is due: 5 % and 30 s after the last, or 10 min."""
-        now = self.clock()
-        self.done += n
-        self.pace.add(n, now)
-        waited_s, more = now - self._told_at, self.done - self._told_done
-        due = waited_s >= 600 or (waited_s >= 30 and more >= 0.05 * self.total)
-        if not due or self.done >= self.total:
-            return ""
-        self._told_at, self._told_done = now, self.done
-        return self.line()
-
-    def _tell(self, line: str) -> None:
-        if line and self._plain:
-            self._say(line)
-
-
-@contextmanager
-def watch(
-    sources: Sequence[SourceCount] = (), quiet: bool = False, console: Console = err
-) -> Iterator[Watch]:
-    """Tells the progress of a build on `console`: live in a terminal, else a line now and then."""
-
-    def say(line: str) -> None:
-        plain(line, console)
-
-    if quiet:
-        yield Watch(sources)
-    elif logged():
-        yield Watch(sources, note, plain=True, warn=warn)
-    elif not console.file.isatty() or console.is_dumb_terminal:
-        seen = Watch(sources, say, plain=True)
-        try:
-            yield seen
-        finally:
-            seen.end()
-    else:
-        from flows.terminal.live_view import live_view
-
-        seen = Watch(sources, say)
-        live = Live(
-            get_renderable=lambda: live_view(seen, console.height),
-            console=console,
-            refresh_per_second=1,  # drawing takes up to 20 ms of the driver
-            redirect_stdout=False,  # results stay results
-        )
-        with live:
-            yield seen
-            live.transient = True  # what was broken off stays on the screen
-
-
-def meaning_of(kind: str) -> str:
-    """What the code of a `Refusal.kind` means."""
-    return MEANINGS.get(kind.partition(": ")[2], "")
 
 
 def _own_cpu_s() -> float:

@@ -45,7 +45,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.formats import READERS as KNOWN_READERS
 from pipeline.landmarks import LANDMARK_READERS as KNOWN_LANDMARK_READERS
-from pipeline.quality import Gates
+from pipeline.quality.thresholds import Gates
 from pipeline.registration import RegistrationOptions
 from pipeline.registration.template import prepare_template
 from pipeline.registry import load_registry
