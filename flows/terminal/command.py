@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from flows.terminal.boundary import ended, local, say, show, tell
 from pipeline import __version__
+from pipeline.build.device import Device
 from pipeline.errors import FacefoldError
 from pipeline.units import UnitName
 
@@ -28,12 +28,8 @@ sources_app = typer.Typer(help="The sources facefold knows: one YAML registry ea
 app.add_typer(sources_app, name="sources", invoke_without_command=True)
 
 
-class Device(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
+Profile = Literal["training", "archive"]
+Layout = Literal["mica", "ply", "obj"]
 Unit = Annotated[UnitName, typer.Option(help="Unit of the files; auto decides or refuses.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
 Folder = Annotated[Path, typer.Option("--out", parser=local, help="Where the results go.")]
@@ -61,7 +57,7 @@ def facefold(
 def demo(
     out: Folder = Path("demo"),
     scans: Annotated[int, typer.Option(min=24, help="Scan files to make, broken ones too.")] = 60,
-    device: Device = Device.auto,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Make synthetic sources, fold them into a store, check it against the truth, load a batch."""
@@ -70,7 +66,7 @@ def demo(
     use_local_prefect(out / ".facefold" / "prefect")
     from flows.demo import run_demo
 
-    summary = run_demo(out, scans, device.value, quiet=as_json)
+    summary = run_demo(out, scans, device, quiet=as_json)
     if as_json:
         show(summary)
 
@@ -197,7 +193,7 @@ def register(
         Path | None,
         typer.Option(parser=local, help="The model's landmarks: FLAME's file or vertex indices."),
     ] = None,
-    device: Device = Device.auto,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Register the model to scans: <stem>.ply and <stem>.json for each, in millimetres.
@@ -218,7 +214,7 @@ def register(
         outer_eye_mm=outer_eye_mm,
         extent_mm=extent_mm,
         scale=scale,
-        device=device.value,
+        device=device,
     )
     if as_json:
         show(reports)
@@ -248,17 +244,6 @@ def inspect(store: Store, as_json: Json = False) -> None:
         store_report(store, found)
 
 
-class Profile(StrEnum):
-    training = "training"
-    archive = "archive"
-
-
-class Layout(StrEnum):
-    mica = "mica"
-    ply = "ply"
-    obj = "obj"
-
-
 Where = Annotated[
     str, typer.Option(help='A question to the manifest: "commercial and coverage > 0.6".')
 ]
@@ -281,7 +266,7 @@ def subset(
     from pipeline.store import open_store
     from pipeline.store import subset as make_subset
 
-    given = {"profile": profile and profile.value, "int16": int16}
+    given = {"profile": profile, "int16": int16}
     form = {name: value for name, value in given.items() if value is not None}
     version = make_subset(store, where, out, **form)
     found = {"store": str(version), "rows": len(open_store(version))}
@@ -305,7 +290,7 @@ def export(
     from pipeline.flame.assets import load_model
     from pipeline.store import export as write_files
 
-    written = write_files(store, out, layout.value, load_model(model, embedding), where)
+    written = write_files(store, out, layout, load_model(model, embedding), where)
     say(f"{out}: {written} scans")
 
 
@@ -445,7 +430,7 @@ def add_source(
         Path | None,
         typer.Option(parser=local, help="The model's landmarks: FLAME's file or vertex indices."),
     ] = None,
-    device: Device = Device.auto,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Try a new source out: check it, register a sample, draw both, say if a build can take it.
@@ -461,7 +446,7 @@ def add_source(
     from flows.add_source import add_source as try_out
     from flows.terminal.console import trial_table
 
-    found = try_out(source, root, out, sample, model, embedding, device.value)
+    found = try_out(source, root, out, sample, model, embedding, device)
     show(found) if as_json else trial_table(found)
     if found["verdict"] == "not ready":
         raise typer.Exit(3)

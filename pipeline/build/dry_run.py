@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.build.assembly import quarantine_row
 from pipeline.build.config import BuildConfig
 from pipeline.build.estimate import SourceEstimate, estimate, spaces
-from pipeline.build.ledger import mean_seconds, open_ledger
+from pipeline.build.ledger import STAGES, mean_seconds, open_ledger
 from pipeline.build.plan import Plan, Source, ledger_path, make_plan
 from pipeline.flame.assets import load_model
 from pipeline.store import ModelTag, check_model, open_store
@@ -57,7 +57,7 @@ def dry_run(config: BuildConfig, retry: bool = False, recalibrate: bool = False)
 
 
 _COLUMNS = (
-    *("source", "found", "scans", "read", "register", "judge"),
+    *("source", "found", "scans", *STAGES),
     *("reused", "removed", "excluded", "quarantined"),
 )
 
@@ -66,7 +66,8 @@ def _row(source: Source, scans: SourceEstimate, leaving: int) -> dict[str, Any]:
     found = source.catalogue
     values = (
         *(found.source, found.n_files - len(found.companions), len(found.records)),
-        *(scans.read, scans.register, scans.judge, len(found.records) - scans.judge),
+        *(scans.scans[stage] for stage in STAGES),
+        len(found.records) - scans.scans[STAGES[-1]],
         *(leaving, len(found.excluded), len(found.quarantined)),
     )
     return dict(zip(_COLUMNS, values, strict=True))

@@ -16,10 +16,19 @@ from pathlib import Path
 
 from pipeline.build.code_keys import read_code, stage_code
 from pipeline.build.config import BuildConfig
-from pipeline.build.ledger import Result, digest_of, open_ledger, outcomes, record, recorded
+from pipeline.build.ledger import (
+    STAGES,
+    Keys,
+    Result,
+    digest_of,
+    open_ledger,
+    outcomes,
+    record,
+    recorded,
+)
 from pipeline.build.result_files import SUFFIX, result_path, scan_path
 from pipeline.build.source_calibration import Sample, sample_of
-from pipeline.build.stages import Keys, Work
+from pipeline.build.stages import Work
 from pipeline.catalogue import Catalogue, catalogue
 from pipeline.flame.model import FlameModel
 from pipeline.quality.thresholds import Gates
@@ -87,9 +96,8 @@ class Plan:
 
     def first_stage(self, work: Work) -> str:
         """The first stage of a work of `todo` that has to be computed."""
-        if work.keys.register in self.started:
-            return "judge"
-        return "register" if work.keys.read in self.started else "read"
+        lying = [stage for stage, key in enumerate(work.keys) if key in self.started]
+        return STAGES[max(lying, default=-1) + 1]
 
 
 def ledger_path(config: BuildConfig) -> Path:

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.build.device import Device, torch_device
-from pipeline.build.ledger import Result
+from pipeline.build.ledger import Keys, Result
 from pipeline.build.result_files import (
     load_registration,
     load_scan,
@@ -37,14 +37,6 @@ from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Axes, Limits, SourceRegistry
 from pipeline.store.rows import manifest_row, point_fields, row_fields
 from pipeline.types import Quality, Refusal, Registration, Scan, ScanRecord
-
-
-class Keys(NamedTuple):
-    """What a scan's results are called in the ledger, by stage."""
-
-    read: str
-    register: str
-    judge: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import torch
 import trimesh
 
 from pipeline.build.device import torch_device
-from pipeline.build.ledger import Result, open_ledger, record, recorded
+from pipeline.build.ledger import Keys, Result, open_ledger, record, recorded
 from pipeline.build.result_files import (
     load_marginal,
     load_registration,
@@ -25,7 +25,7 @@ from pipeline.build.result_files import (
     save_scan,
     scan_path,
 )
-from pipeline.build.stages import Keys, Recipe, Spent, Work, process
+from pipeline.build.stages import Recipe, Spent, Work, process
 from pipeline.catalogue import catalogue
 from pipeline.errors import Code, RegistrationError, StoreError
 from pipeline.flame.model import FlameModel
