@@ -32,10 +32,12 @@ from pipeline.build.config import BuildConfig, load_build
 from pipeline.build.estimate import full_disk_named
 from pipeline.build.plan import Plan, calibrated
 from pipeline.build.planning import Planned, judge_build, only_build, plan_build, summary_of
+from pipeline.build.stages import Work
 from pipeline.build.tally import SourceCount, Tally
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.store import ModelTag, link_shards, prune, publish, push
+from pipeline.store.form import Form
 from pipeline.store.locks import removed_on_fault
 from pipeline.store.topology import Topology
 from pipeline.store.writer import stage
@@ -156,10 +158,9 @@ def publish_assembly(
     seen: Tally,
 ) -> Path:
     """Stages a new version, writes the shards that it does not have in common with the published
-    one, a task each, and publishes it."""
-    order, tag = assembly.order, ModelTag.of(model)
-    form = config.form(len(order.works), tag)
-    store, size = config.store_folder, form.rows_per_shard
+    one, and publishes it."""
+    order, store = assembly.order, config.store_folder
+    form = config.form(len(order.works), ModelTag.of(model))
     staging = stage(store, form, Topology.of(model))
     with removed_on_fault(staging):
         receipts = link_shards(staging, order.before, order.unchanged) if order.before else []
@@ -169,30 +170,33 @@ def publish_assembly(
             note(f"{len(linked)} of {form.n_shards} shards stay as they are")
         if rest:
             seen.phase("writing rows", sum(map(form.scans, rest)), "rows")
-
-            def written(shard: int) -> ShardReceipt:
-                part = order.works[shard * size : (shard + 1) * size]
-                keys = [work.keys.register for work in part]
-                receipt = write_shard_on(client(), config, staging, shard, keys, tag)
-                seen.advance(len(part))
-                return receipt
-
-            client()  # started by one thread
-            receipts += at_once("write shard", written, rest)
+            receipts += write_shards(rest, order.works, config, form, staging, client, seen)
         seen.phase("publishing")
-        return step(
-            "publish",
-            lambda: publish(
-                store,
-                staging,
-                receipts,
-                assembly.manifest,
-                assembly.quarantine,
-                assembly.excluded,
-                provenance=assembly.provenance,
-                linked=linked,
-            ),
-        )
+        tables = assembly.manifest, assembly.quarantine, assembly.excluded
+        facts: dict[str, Any] = {"provenance": assembly.provenance, "linked": linked}
+        return step("publish", lambda: publish(store, staging, receipts, *tables, **facts))
+
+
+def write_shards(
+    shards: Sequence[int],
+    works: Sequence[Work],
+    config: BuildConfig,
+    form: Form,
+    staging: Path,
+    client: Callable[[], Client],
+    seen: Tally,
+) -> list[ShardReceipt]:
+    """Shards of the store with the rows of `works`, a task each."""
+    size = form.rows_per_shard
+
+    def written(shard: int) -> ShardReceipt:
+        keys = [work.keys.register for work in works[shard * size : (shard + 1) * size]]
+        receipt = write_shard_on(client(), config, staging, shard, keys, form.model)
+        seen.advance(len(keys))
+        return receipt
+
+    client()  # started by one thread
+    return at_once("write shard", written, shards)
 
 
 def write_shard_on(

@@ -164,6 +164,7 @@ def register(
 
     Exit status: 0 all registered, 3 some scans failed (their .json says why), 2 wrong use.
     """
+    from flows.terminal.console import registration_table
     from pipeline.build.register_files import register_files
     from pipeline.flame.assets import load_model
 
@@ -180,12 +181,7 @@ def register(
         scale=scale,
         device=device,
     )
-    if as_json:
-        show(reports)
-    else:
-        from flows.terminal.console import registration_table
-
-        registration_table(reports)
+    show(reports) if as_json else registration_table(reports)
     if any(report["status"] == "failed" for report in reports):
         raise typer.Exit(3)
 

@@ -88,17 +88,16 @@ Where = Annotated[
     str, typer.Option(help='A question to the manifest: "commercial and coverage > 0.6".')
 ]
 Url = Annotated[str, typer.Argument(help="s3://bucket/prefix, gs://… or az://….")]
+ProfileName = Literal["training", "archive"]
 Profile = Annotated[
-    Literal["training", "archive"] | None,
+    ProfileName | None,
     typer.Option(help="training: mapped; archive: compressed, for transfer."),
 ]
 Int16 = Annotated[
     bool | None, typer.Option("--int16/--float32", help="Lengths in steps of 5 µm, or not.")
 ]
-Layout = Annotated[
-    Literal["mica", "ply", "obj"],
-    typer.Option(help="mica: FLAME parameters and OBJ in metres."),
-]
+LayoutName = Literal["mica", "ply", "obj"]
+Layout = Annotated[LayoutName, typer.Option(help="mica: FLAME parameters and OBJ in metres.")]
 
 # of a source
 Source = Annotated[str, typer.Argument(help="Id of a registry, or its YAML file.")]

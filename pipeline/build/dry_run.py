@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from pipeline.build.assembly import quarantine_row
 from pipeline.build.config import BuildConfig
 from pipeline.build.estimate import SourceEstimate, estimate, spaces
 from pipeline.build.ledger import STAGES, mean_seconds, open_ledger
 from pipeline.build.plan import Plan, Source, ledger_path, make_plan
+from pipeline.build.quarantine import quarantine_row
 from pipeline.flame.assets import load_model
 from pipeline.store import ModelTag, check_model, open_store
 from pipeline.store.layout import HEAD

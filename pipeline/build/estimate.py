@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.build.assembly import assembly_digest, identities_of, published_as, quarantine_rows
+from pipeline.build.assembly import assembly_digest, identities_of, published_as
 from pipeline.build.config import BuildConfig
 from pipeline.build.ledger import STAGES
 from pipeline.build.plan import Plan
+from pipeline.build.quarantine import quarantine_rows
 from pipeline.build.row_placement import row_order, written_rows
 from pipeline.build.stages import Work
 from pipeline.errors import FacefoldError

@@ -41,6 +41,9 @@ SHAPING_LIMITS = {"outer_eye_mm", "extent_mm", "turn_deg"}
 """What a scan's reading depends on in its registry; the rest says where and whose it is, or is an
 option of a later stage."""
 
+Outcomes = Mapping[str, str]
+"""`keys.judge` of works -> the stage that refused the scan, "" where it is kept."""
+
 SHARED = 16
 """Characters that begin all keys of a scan; the other 48 are 192 bits of a hash."""
 
@@ -78,9 +81,8 @@ class Plan:
     sources: tuple[Source, ...]
     works: tuple[Work, ...]
     gates: Gates
-    known: Mapping[str, str]
-    """What became of scans that the ledger knows: `keys.judge` -> the stage that refused the scan,
-    "" where it was kept."""
+    known: Outcomes
+    """What became of scans that the ledger knows."""
     started: Set[str] = frozenset()
     """Keys of earlier stages whose results lie there, of scans that are not known."""
     samples: tuple[Sample, ...] = ()

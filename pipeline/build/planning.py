@@ -13,18 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.build.assembly import (
-    Outcomes,
-    assembly_digest,
-    check_limits,
-    published_as,
-    quarantine_rows,
-    summarise,
-)
+from pipeline.build.assembly import assembly_digest, published_as
 from pipeline.build.config import BuildConfig
 from pipeline.build.device import torch_device
 from pipeline.build.estimate import check_space
-from pipeline.build.plan import Plan, make_plan
+from pipeline.build.plan import Outcomes, Plan, make_plan
+from pipeline.build.quarantine import check_limits, quarantine_rows, summarise
 from pipeline.build.source_calibration import report_row
 from pipeline.build.tally import Tally
 from pipeline.errors import FacefoldError
