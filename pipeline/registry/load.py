@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from pipeline.errors import RegistryError
 from pipeline.registry.checks import CHECKS, Fault
-from pipeline.registry.sections import one_of
+from pipeline.registry.sections import WORDS, one_of
 from pipeline.registry.skeleton import FILL
-from pipeline.registry.source import WORDS, SourceRegistry
+from pipeline.registry.source import SourceRegistry
 from pipeline.registry.strict_yaml import read_yaml
 from pipeline.text import redacted
 

@@ -13,6 +13,7 @@ from pipeline.registry.naming import glob_regex, name_regex, without_suffix
 from pipeline.registry.options import StatedOptions
 from pipeline.registry.rules import Rule, value_regex
 from pipeline.registry.sections import (
+    WORDS,
     Axes,
     Format,
     Landmarks,
@@ -32,8 +33,6 @@ from pipeline.registry.sections import (
 from pipeline.registry.transforms import Transform
 from pipeline.types import ExpressionClass
 
-WORDS = {"axes": "unknown", "landmarks": "none", "neutral": "all"}
-"""Fields that must be stated, and the word that states there is nothing to say (None)."""
 CLASSES = [c.value for c in ExpressionClass if c not in ("neutral", "unknown")]
 """What `expressions` may map to: `neutral` says which are neutral, and the rest is unknown."""
 
