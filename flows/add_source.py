@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
@@ -11,8 +11,9 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.prefect_server.artifacts import escaped, table_rows
 from flows.prefect_server.run_log import run_log
-from flows.terminal.console import logged, note, note_model
-from pipeline.build.stages import torch_device
+from flows.terminal.console import logged, note
+from pipeline.build.device import Device, torch_device
+from pipeline.build.planning import note_model
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.registry import SourceRegistry, load_registry
@@ -30,7 +31,7 @@ def add_source(
     sample: int = 8,
     model: Path | None = None,
     embedding: Path | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
 ) -> dict[str, Any]:
     """Tries a source out on `sample` of its scans; returns what `--json` prints.
 
@@ -71,7 +72,7 @@ def check(source: SourceRegistry, root: Path, sheet: Path, sample: int) -> dict[
 
 @plain_task
 def register_sample(
-    source: SourceRegistry, root: Path, model: FlameModel, sample: int, device: str
+    source: SourceRegistry, root: Path, model: FlameModel, sample: int, device: Device
 ) -> list[Tried]:
     """The scans that the check looked at, registered and judged."""
     return try_scans(source, root, model, sample, device)

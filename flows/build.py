@@ -21,19 +21,23 @@ from flows.cluster.calibrating import calibrate
 from flows.cluster.connection import workers
 from flows.cluster.stopping import stopped_at_once
 from flows.cluster.worker import write_rows
-from flows.planning import Planned, judge_build, only_build, plan_build, summary_of
 from flows.prefect_server.artifacts import progress_artifact, publish_artifacts
 from flows.prefect_server.run_log import log_summary, run_log
 from flows.terminal.console import note
-from flows.terminal.progress import SourceCount, Watch, watch
+from flows.terminal.progress import Watch
 from flows.terminal.time_report import time_report
+from flows.terminal.watching import watch
 from pipeline.build.assembly import Assembly, assemble
 from pipeline.build.config import BuildConfig, load_build
 from pipeline.build.estimate import full_disk_named
 from pipeline.build.plan import Plan, calibrated
+from pipeline.build.planning import Planned, judge_build, only_build, plan_build, summary_of
+from pipeline.build.stages import Work
+from pipeline.build.tally import SourceCount, Tally
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.store import ModelTag, link_shards, prune, publish, push
+from pipeline.store.form import Form
 from pipeline.store.locks import removed_on_fault
 from pipeline.store.topology import Topology
 from pipeline.store.writer import stage
@@ -82,13 +86,13 @@ def watched() -> Iterator[Watch]:
         yield seen
 
 
-def so_far(seen: Watch) -> str:
+def so_far(seen: Tally) -> str:
     tallies = seen.sources.values()
     scans, left = sum(t.scans for t in tallies), sum(t.left for t in tallies)
     return f"{scans - left:,} of {scans:,} scans are recorded; the same command goes on from there"
 
 
-def carry_out(planned: Planned, seen: Watch) -> dict[str, Any]:
+def carry_out(planned: Planned, seen: Tally) -> dict[str, Any]:
     """Computes what is to be computed, publishes what has changed."""
     config, model = planned.config, planned.model
     with ExitStack() as stack:
@@ -121,7 +125,7 @@ def carry_out(planned: Planned, seen: Watch) -> dict[str, Any]:
     return summary
 
 
-def calibrated_first(planned: Planned, client: Callable[[], Client], seen: Watch) -> Planned:
+def calibrated_first(planned: Planned, client: Callable[[], Client], seen: Tally) -> Planned:
     """The plan with its final keys, once its samples have been registered."""
     config, model, plan = planned.config, planned.model, planned.plan
     step("calibrate landmarks", lambda: calibrate(plan, config, model, client, seen))
@@ -151,13 +155,12 @@ def publish_assembly(
     assembly: Assembly,
     model: FlameModel,
     client: Callable[[], Client],
-    seen: Watch,
+    seen: Tally,
 ) -> Path:
     """Stages a new version, writes the shards that it does not have in common with the published
-    one, a task each, and publishes it."""
-    order, tag = assembly.order, ModelTag.of(model)
-    form = config.form(len(order.works), tag)
-    store, size = config.store_folder, form.rows_per_shard
+    one, and publishes it."""
+    order, store = assembly.order, config.store_folder
+    form = config.form(len(order.works), ModelTag.of(model))
     staging = stage(store, form, Topology.of(model))
     with removed_on_fault(staging):
         receipts = link_shards(staging, order.before, order.unchanged) if order.before else []
@@ -167,30 +170,33 @@ def publish_assembly(
             note(f"{len(linked)} of {form.n_shards} shards stay as they are")
         if rest:
             seen.phase("writing rows", sum(map(form.scans, rest)), "rows")
-
-            def written(shard: int) -> ShardReceipt:
-                part = order.works[shard * size : (shard + 1) * size]
-                keys = [work.keys.register for work in part]
-                receipt = write_shard_on(client(), config, staging, shard, keys, tag)
-                seen.rows(len(part))
-                return receipt
-
-            client()  # started by one thread
-            receipts += at_once("write shard", written, rest)
+            receipts += write_shards(rest, order.works, config, form, staging, client, seen)
         seen.phase("publishing")
-        return step(
-            "publish",
-            lambda: publish(
-                store,
-                staging,
-                receipts,
-                assembly.manifest,
-                assembly.quarantine,
-                assembly.excluded,
-                provenance=assembly.provenance,
-                linked=linked,
-            ),
-        )
+        tables = assembly.manifest, assembly.quarantine, assembly.excluded
+        facts: dict[str, Any] = {"provenance": assembly.provenance, "linked": linked}
+        return step("publish", lambda: publish(store, staging, receipts, *tables, **facts))
+
+
+def write_shards(
+    shards: Sequence[int],
+    works: Sequence[Work],
+    config: BuildConfig,
+    form: Form,
+    staging: Path,
+    client: Callable[[], Client],
+    seen: Tally,
+) -> list[ShardReceipt]:
+    """Shards of the store with the rows of `works`, a task each."""
+    size = form.rows_per_shard
+
+    def written(shard: int) -> ShardReceipt:
+        keys = [work.keys.register for work in works[shard * size : (shard + 1) * size]]
+        receipt = write_shard_on(client(), config, staging, shard, keys, form.model)
+        seen.advance(len(keys))
+        return receipt
+
+    client()  # started by one thread
+    return at_once("write shard", written, shards)
 
 
 def write_shard_on(
@@ -222,7 +228,7 @@ def at_once(name: str, run: Callable[[int], T], shards: Sequence[int]) -> list[T
     return [future.result() for future in [task.submit(shard) for shard in shards]]
 
 
-def deliver(config: BuildConfig, version: Path, seen: Watch) -> str:
+def deliver(config: BuildConfig, version: Path, seen: Tally) -> str:
     """Where users find the version: its folder, or its URL once it has been sent."""
     if config.store_url is None:
         return str(version)

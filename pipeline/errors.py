@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+RefusedAt = Literal["catalogue", "read", "landmarks", "normalise", "register", "quality", "worker"]
+"""Where on its way a scan is refused."""
 
 
 class Code(StrEnum):
@@ -209,7 +212,7 @@ class FacefoldError(Exception):
     """
 
     code: Code = Code.INTERNAL
-    stage: str | None = None
+    stage: RefusedAt | None = None
 
     def __init__(
         self, message: str, code: Code | None = None, figures: Mapping[str, Any] | None = None

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import Code, FacefoldError
+from pipeline.errors import Code, FacefoldError, RefusedAt
 
 Array = NDArray[Any]
 
@@ -397,8 +397,7 @@ REGISTRATION_ARRAYS: dict[str, RowArray] = {
 class Refusal:
     """Why a scan is refused, or left for a person to review."""
 
-    stage: str
-    """catalogue, read, normalise, landmarks, register, quality or worker."""
+    stage: RefusedAt
     code: Code
     reason: str
     """For people: the value, what was expected, the remedy."""
@@ -411,12 +410,13 @@ class Refusal:
         return f"{self.stage}: {self.code}"
 
     @classmethod
-    def of(cls, error: FacefoldError, stage: str = "normalise") -> Refusal:
+    def of(cls, error: FacefoldError, stage: RefusedAt = "normalise") -> Refusal:
         """What `error` says of a scan; `stage` where the error does not know its own."""
         return cls(error.stage or stage, error.code, str(error), error.figures)
 
 
-Verdict = Literal["accept", "review", "reject"]
+Objection = Literal["review", "reject"]
+Verdict = Literal["accept", Objection]
 
 
 @dataclass(frozen=True)

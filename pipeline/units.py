@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pipeline.errors import Code, UnitError
 
 if TYPE_CHECKING:
-    from pipeline.types import Array
+    from pipeline.types import Array, Objection
 
 UNITLESS = (
     "a file in no real unit needs a `scale` that brings it into one, and `metric: false` if that "
@@ -84,9 +84,7 @@ class UnitFinding(NamedTuple):
     evidence: str
 
 
-def outside(
-    value: float, limits: tuple[float, float], slack: float
-) -> Literal["", "review", "reject"]:
+def outside(value: float, limits: tuple[float, float], slack: float) -> Literal["", Objection]:
     """What follows from a value: nothing within the limits or if it is NaN, a review up to the
     share `slack` of a limit outside them, a rejection beyond."""
     low, high = limits

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
-from dataclasses import MISSING, fields
-from itertools import pairwise
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from pipeline.build.config import BuildConfig, SourceEntry
-from pipeline.quality import Gates
-from pipeline.registration import RegistrationOptions
+from pipeline.quality.thresholds import Gates
+from pipeline.registry.options import StatedOptions
 
 HEAD = """\
 # The build file
@@ -38,38 +35,58 @@ def build_markdown() -> str:
         [
             _section("Fields", _fields_of(BuildConfig)),
             _section("`sources`: a list, of each source", _fields_of(SourceEntry)),
-            _section("`registration`", _options_of(RegistrationOptions)),
-            _section("`quality`: each as `[review, reject]`", _options_of(Gates)),
+            _section("`registration`", _fields_of(StatedOptions)),
+            _section("`quality`: each as `[review, reject]`", _fields_of(Gates)),
         ]
     )
 
 
-def _section(title: str, rows: list[tuple[str, str, str]]) -> str:
-    lines = [f"| `{name}` | {default} | {meaning} |\n" for name, default, meaning in rows]
-    return f"\n## {title}\n\n| field | default | what |\n|---|---|---|\n" + "".join(lines)
+def _section(title: str, rows: list[tuple[str, ...]]) -> str:
+    lines = [f"| `{row[0]}` | {' | '.join(row[1:])} |\n" for row in rows]
+    return f"\n## {title}\n\n| field | type | default | what |\n|---|---|---|---|\n" + "".join(
+        lines
+    )
 
 
-def _fields_of(model: Any) -> list[tuple[str, str, str]]:
+def _fields_of(model: type[BaseModel]) -> list[tuple[str, ...]]:
+    types = model.model_json_schema()["properties"]
     return [
-        (name, _shown(field.default), field.description or "")
+        (
+            name,
+            _type(types[name]),
+            _shown(field.default),
+            " ".join((field.description or "").split()),
+        )
         for name, field in model.model_fields.items()
     ]
 
 
-def _options_of(options: Any) -> list[tuple[str, str, str]]:
-    """Fields of a dataclass with the texts that stand below them in its source."""
-    body = ast.parse(inspect.getsource(options)).body[0].body  # type: ignore[attr-defined]
-    told = {}
-    for field, text in pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            told[ast.unparse(field.target)] = " ".join(str(ast.literal_eval(text.value)).split())
-    return [(f.name, _shown(f.default), told.get(f.name, "")) for f in fields(options)]
+TYPES = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "list",
+}
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """A JSON Schema in words."""
+    if "anyOf" in schema:
+        return next(_type(one) for one in schema["anyOf"] if one != {"type": "null"})
+    if "enum" in schema:
+        return ", ".join(schema["enum"])
+    if "prefixItems" in schema:
+        return "two numbers"
+    if schema.get("format") == "path":
+        return "path"
+    return TYPES.get(schema.get("type", ""), "fields")
 
 
 def _shown(default: Any) -> str:
-    if default is PydanticUndefined or default is MISSING:
+    if default is PydanticUndefined:
         return "must be given"
-    if default is None:
+    if default is None or isinstance(default, BaseModel):
         return ""
     text = json.dumps(default, default=str).replace('"', "")
     return f"`{text}`"

@@ -23,11 +23,12 @@ from pathlib import Path
 from pipeline.catalogue import catalogue
 from pipeline.flame.assets import load_model
 from pipeline.loaders import FaceDataset
-from pipeline.quality import Gates
+from pipeline.quality.thresholds import Gates
 from pipeline.registration import RegistrationOptions
 from pipeline.registry import load_registry
 from pipeline.build.assembly import shard_arrays
-from pipeline.build.stages import Keys, Recipe, Work, process
+from pipeline.build.ledger import Keys
+from pipeline.build.stages import Recipe, Work, process
 from pipeline.store import ModelTag, create_staging, publish, write_shard
 from pipeline.synthetic import write_sources
 

@@ -30,13 +30,13 @@ from flows.cluster.worker import (
     share,
 )
 from flows.terminal.console import warn
-from flows.terminal.progress import Watch
 from pipeline.build.code_keys import all_code
 from pipeline.build.config import BuildConfig
 from pipeline.build.ledger import Result, open_ledger, record, record_seconds
 from pipeline.build.plan import Plan, Source, batches, ledger_path
 from pipeline.build.source_calibration import calibration_of
 from pipeline.build.stages import Recipe
+from pipeline.build.tally import Tally
 from pipeline.errors import Code, FacefoldError, MachineError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.types import Refusal
@@ -50,7 +50,7 @@ NOBODY_S = 120.0
 
 
 def run_batches(
-    plan: Plan, config: BuildConfig, model: FlameModel, client: Client, watch: Watch
+    plan: Plan, config: BuildConfig, model: FlameModel, client: Client, seen: Tally
 ) -> dict[str, str]:
     """Computes `plan.todo` on the cluster; returns `keys.judge` -> the stage that refused the scan.
 
@@ -65,14 +65,14 @@ def run_batches(
     try:
         with open_ledger(ledger_path(config)) as ledger:
             outcomes: dict[str, str] = {}
-            for batch, finished in _finished(plan, config, model, client, watch, shared):
+            for batch, finished in _finished(plan, config, model, client, seen, shared):
                 results = [result for rows in finished.results for result in rows]
                 record(ledger, results)
                 source = batch.works[0].record.source
                 n = len(finished.results)
                 record_seconds(ledger, source, n, finished.spent.seconds)
                 outcomes |= {rows[-1].key: rows[-1].stage for rows in finished.results}
-                _tell(watch, source, finished)
+                _count(seen, source, finished)
             return outcomes
     finally:
         shutil.rmtree(everything, ignore_errors=True)
@@ -83,7 +83,7 @@ def _finished(
     config: BuildConfig,
     model: FlameModel,
     client: Client,
-    watch: Watch,
+    seen: Tally,
     shared: Path,
 ) -> Iterator[tuple[Batch, Finished]]:
     """Batches as they end, in any order; scans to try alone are submitted before others."""
@@ -101,7 +101,7 @@ def _finished(
             future.add_done_callback(ended.put)
         if time.monotonic() - looked > LOOK_EVERY_S:
             there, looked = _wait_for_workers(client), time.monotonic()
-            watch.workers(there.n, there.memory_bytes, there.busiest_bytes)
+            seen.workers(there.n, there.memory_bytes, there.busiest_bytes)
         try:
             future = ended.get(timeout=LOOK_EVERY_S)
         except Empty:
@@ -110,7 +110,7 @@ def _finished(
         finished = _outcome(batch, future)
         if batch.attempt == 1:
             for work, refusal in finished.unfinished:
-                watch.retried(work.record.scan_id, refusal.reason)
+                seen.retried(work.record.scan_id, refusal.reason)
                 waiting.appendleft(replace(batch, works=(work,), attempt=2))
         else:
             finished.results += [
@@ -227,9 +227,9 @@ def _outcome(batch: Batch, future: Future) -> Finished:
     return Finished(unfinished=[(work, refusal) for work in batch.works])
 
 
-def _tell(watch: Watch, source: str, finished: Finished) -> None:
+def _count(seen: Tally, source: str, finished: Finished) -> None:
     last = [rows[-1] for rows in finished.results]
     refused = Counter(one.refusal.kind for one in last if one.refusal is not None)
     kept = sum(one.kept for one in last)
     spent = finished.spent
-    watch.batch(source, kept, refused, spent.seconds, spent.cpu_seconds)
+    seen.batch(source, kept, refused, spent.seconds, spent.cpu_seconds)

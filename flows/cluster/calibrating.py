@@ -14,12 +14,12 @@ from distributed.comm import CommClosedError
 from flows.cluster.batches import recipe_of, scheduler_gone
 from flows.cluster.worker import Batch, observe_batch, share
 from flows.terminal.console import note, warn
-from flows.terminal.progress import Watch
 from pipeline.build.code_keys import all_code
 from pipeline.build.config import BuildConfig
 from pipeline.build.ledger import Result, open_ledger, record
 from pipeline.build.plan import Plan, ledger_path
 from pipeline.build.source_calibration import Sample, calibration_of, report_row, result_of
+from pipeline.build.tally import Tally
 from pipeline.flame.model import FlameModel
 from pipeline.pictures.landmark_sheet import landmark_sheet
 from pipeline.registration.landmark_offsets import MIN_SCANS, Observed
@@ -28,7 +28,7 @@ SCANS_A_TASK = 4
 
 
 def calibrate(
-    plan: Plan, config: BuildConfig, model: FlameModel, client: Callable[[], Client], seen: Watch
+    plan: Plan, config: BuildConfig, model: FlameModel, client: Callable[[], Client], seen: Tally
 ) -> None:
     """Records a calibration for every sample of the plan, and draws it.
 
@@ -75,7 +75,7 @@ def _observed(
     config: BuildConfig,
     model: FlameModel,
     client: Callable[[], Client],
-    seen: Watch,
+    seen: Tally,
     shared: Path,
 ) -> Mapping[str, dict[str, Observed]]:
     """Sample key -> scan id -> what the scan shows."""
@@ -91,7 +91,7 @@ def _observed(
     for future in as_completed(running):
         sample, batch = running[future]
         found.setdefault(sample.key, {}).update(_outcome(future))
-        seen.rows(len(batch.works))
+        seen.advance(len(batch.works))
     return found
 
 

@@ -28,6 +28,24 @@ WORKER_ENVIRONMENT = {
     # half of its time asking for it again
     **dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**30)),
 }
+LOCAL = {
+    # a server process imports all that workers need once; they are forks of it
+    "distributed.worker.multiprocessing-method": "forkserver",
+    # of processes that are to come, the server too
+    "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+    # Dask gives a worker up for good that is not there so long after it died: it may just
+    # be starting again after a second death
+    "distributed.deploy.lost-worker-timeout": "1000 days",
+    # what watches the processes took half of the driver's time
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+    # other users may reach the pages on loopback and own /tmp/dask-scratch-space, from
+    # where a scheduler imports
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+"""Dask's configuration for workers that are processes of the build."""
 PRELOADED = ["flows.cluster.worker"]
 """Importing it takes longer than registering a scan."""
 ANSWER_S = 20.0
@@ -60,44 +78,29 @@ def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
     # Prefect's logging shows all that Dask has to tell, where a worker of its runs the build
     logging.getLogger("distributed").setLevel(logging.ERROR)
     if address is None:
-        settings = {
-            # a server process imports all that workers need once; they are forks of it
-            "distributed.worker.multiprocessing-method": "forkserver",
-            # of processes that are to come, the server too
-            "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-            # Dask gives a worker up for good that is not there so long after it died: it may just
-            # be starting again after a second death
-            "distributed.deploy.lost-worker-timeout": "1000 days",
-            # what watches the processes took half of the driver's time
-            "distributed.worker.profile.enabled": False,
-            "distributed.worker.memory.monitor-interval": "1s",
-            "distributed.admin.system-monitor.interval": "5s",
-            # other users may reach the pages on loopback and own /tmp/dask-scratch-space, from
-            # where a scheduler imports
-            "distributed.scheduler.http.routes": [],
-            "distributed.worker.http.routes": [],
-            "temporary-directory": str(config.work / "dask"),
-        }
-        with dask.config.set(settings):
+        with dask.config.set(LOCAL | {"temporary-directory": str(config.work / "dask")}):
             # after Dask's own, which it sets once: its list of packages leaves ours out
             get_mp_context().set_forkserver_preload(PRELOADED)
             with _local(config) as cluster, Client(cluster) as client:
                 yield client
-        return
+    else:
+        with _connected(address) as client:
+            yield client
+
+
+def _connected(address: str) -> Client:
     # of a scheduler that goes the build tells by itself, without Dask's traceback
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     if address.startswith("tls://"):
         shake_hands(address)
     try:
-        client = Client(address, timeout=ANSWER_S)
+        return Client(address, timeout=ANSWER_S)
     # RuntimeError: Dask's configuration requires encryption
     except (OSError, ValueError, RuntimeError) as error:
         raise FacefoldError(
             f"--dask {address}: no scheduler answers ({error}); start one with `dask scheduler` "
             "and name the address that it prints, tls://… if it has certificates"
         ) from error
-    with client:
-        yield client
 
 
 def loopback() -> dict[str, Any]:

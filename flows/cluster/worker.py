@@ -17,6 +17,7 @@ from distributed import get_worker
 from pipeline.build.assembly import shard_arrays
 from pipeline.build.code_keys import LIBRARIES, all_code
 from pipeline.build.crash_guard import recorded, refusal_of
+from pipeline.build.device import Device, torch_device
 from pipeline.build.ledger import Result
 from pipeline.build.result_files import scan_path
 from pipeline.build.source_calibration import observe_scan
@@ -27,7 +28,6 @@ from pipeline.build.stages import (
     process,
     read,
     register_and_judge,
-    torch_device,
 )
 from pipeline.errors import Code, MachineError, StoreError
 from pipeline.flame.model import FlameModel
@@ -167,7 +167,7 @@ def read_batch(batch: Batch) -> Read:
     return found
 
 
-def register_batch(batch: Batch, found: Read, device: str) -> Finished:
+def register_batch(batch: Batch, found: Read, device: Device) -> Finished:
     """The later stages, all scans at once as a GPU takes them."""
     finished = found.finished
     recipe, model = opened(batch)

@@ -24,8 +24,8 @@ from prefect.artifacts import (
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 
-from flows.terminal.console import cell, duration, size_text, warn
-from flows.terminal.progress import Watch, meaning_of
+from flows.terminal.console import cell, duration, meaning_of, size_text, warn
+from flows.terminal.progress import Watch
 from pipeline.text import printable
 
 UPDATE_S = 5.0
@@ -70,7 +70,7 @@ def publish_artifacts(
 ) -> None:
     """Within a flow run, the artifacts `build-sources`, `build-rejects` and `build-summary`.
 
-    summary: as `facefold build --json` prints it. report: of `Watch.report`. links: paths or URLs
+    summary: as `facefold build --json` prints it. report: of `Tally.report`. links: paths or URLs
     of further results by name, such as pictures or a report.
     """
     faults: list[Exception] = []

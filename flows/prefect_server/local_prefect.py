@@ -15,6 +15,15 @@ from urllib.request import Request, urlopen
 from pipeline.build.estimate import STATE_BYTES, check_room
 from pipeline.errors import FacefoldError
 
+SETTINGS = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # a busy machine takes longer than Prefect's twenty seconds to start its server
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "PREFECT_CLI_WRAP_LINES": "false",
+}
 PORTS = {"http": 80, "https": 443}
 
 
@@ -41,13 +50,7 @@ def use_local_prefect(home: Path) -> None:
     settings = {
         "PREFECT_HOME": str(home),
         "PREFECT_LOCAL_STORAGE_PATH": str(home / "storage"),
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # a busy machine takes longer than Prefect's twenty seconds to start its server
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-        "PREFECT_LOGGING_LEVEL": "CRITICAL",
-        "PREFECT_LOGGING_TO_API_ENABLED": "false",
-        "PREFECT_CLI_WRAP_LINES": "false",
+        **SETTINGS,
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)

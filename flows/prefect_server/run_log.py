@@ -9,8 +9,7 @@ from typing import Any
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
-from flows.terminal.console import cell, logged, note, notes_in, warn
-from flows.terminal.progress import meaning_of
+from flows.terminal.console import cell, logged, meaning_of, note, notes_in, warn
 
 FIGURES = ("found", "kept", "quarantined", "excluded", "recomputed", "reused", "store")
 

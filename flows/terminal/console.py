@@ -6,48 +6,52 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.errors import Code
 from pipeline.text import printable
-
-if TYPE_CHECKING:
-    from pipeline.flame.model import FlameModel
 
 err = Console(stderr=True)
 out = Console()
+MEANINGS = {str(code): code.meaning for code in Code}
 
 
-_logs: list[logging.Logger | logging.LoggerAdapter] = []
+class Notes(logging.Handler):
+    """Lines on stderr, or in the log of the run (`flows.prefect_server.run_log`)."""
+
+    run_log: logging.Logger | logging.LoggerAdapter | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.run_log is None:
+            plain(record.getMessage(), err)
+        else:
+            self.run_log.log(record.levelno, printable(record.getMessage()))
 
 
-def note(text: str, level: int = logging.INFO) -> None:
-    """A line on stderr, or in the log of the run (`flows.prefect_server.run_log`)."""
-    if _logs:
-        _logs[-1].log(level, printable(text))
-    else:
-        plain(text, err)
-
-
-def warn(text: str) -> None:
-    note(text, logging.WARNING)
+notes = Notes()
+log = logging.getLogger("facefold")
+log.addHandler(notes)
+log.setLevel(logging.INFO)
+log.propagate = False  # Prefect's root logger would say it again
+note, warn = log.info, log.warning
 
 
 @contextmanager
 def notes_in(log: logging.Logger | logging.LoggerAdapter) -> Iterator[None]:
     """Within the block, notes go to `log`."""
-    _logs.append(log)
+    notes.run_log = log
     try:
         yield
     finally:
-        _logs.pop()
+        notes.run_log = None
 
 
 def logged() -> bool:
-    return bool(_logs)
+    return notes.run_log is not None
 
 
 def plain(text: str, console: Console | None = None) -> None:
@@ -62,11 +66,9 @@ def heading(text: str) -> None:
     out.print(Text(printable(text), style="bold"))
 
 
-def note_model(model: FlameModel) -> None:
-    if model.is_stand_in:
-        warn(f"model: {model.name}, not FLAME: for trying facefold out")
-    else:
-        note(f"model: {model.name}")
+def meaning_of(kind: str) -> str:
+    """What the code of a `Refusal.kind` means."""
+    return MEANINGS.get(kind.partition(": ")[2], "")
 
 
 def duration(seconds: float) -> str:

@@ -9,8 +9,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from flows.terminal.console import duration, figure, size_text
-from flows.terminal.progress import SourceTally, Watch, meaning_of
+from flows.terminal.console import duration, figure, meaning_of, size_text
+from flows.terminal.progress import Watch
+from pipeline.build.tally import SourceTally, Tally
 from pipeline.text import printable
 
 MAX_SOURCES = 12
@@ -31,25 +32,10 @@ def live_view(seen: Watch, height: int) -> RenderableType:
             tables.append(stages_table(seen))
         if seen.refused:
             tables.append(rejects_table(seen))
-        parts: list[RenderableType] = [headline(seen), facts(seen)]
+        parts: list[RenderableType] = [seen.progress.get_renderable(), facts(seen)]
         for table in tables:
             parts += ["", table] if height >= ROOMY else [table]
         return Group(*parts)
-
-
-def headline(seen: Watch) -> Table:
-    """The phase, its bar and its count on one line."""
-    line = Table.grid(padding=(0, 2), expand=True)
-    line.add_column(no_wrap=True)
-    line.add_column(ratio=1)
-    line.add_column(no_wrap=True, justify="right")
-    if seen.total:
-        bar = ProgressBar(total=seen.total, completed=seen.done)
-        count = f"{seen.done:,} of {seen.total:,} {seen.unit}"
-    else:
-        bar, count = ProgressBar(pulse=True), duration(seen.clock() - seen.phase_began)
-    line.add_row(Text(seen.title, style="bold"), bar, count)
-    return line
 
 
 def facts(seen: Watch) -> Text:
@@ -65,7 +51,7 @@ def facts(seen: Watch) -> Text:
     return Text("\n".join(lines), style="dim")
 
 
-def sources_table(seen: Watch, room: int) -> Table:
+def sources_table(seen: Tally, room: int) -> Table:
     """A line a source, those at work first where not all have room."""
     table = open_table("source", ("scans", "reused", "done", "kept", "refused"))
     tallies = list(seen.sources.values())
@@ -86,7 +72,7 @@ def chosen(tallies: Sequence[SourceTally], room: int) -> list[SourceTally]:
     return [tally for tally in tallies if tally.source in picked]
 
 
-def stages_table(seen: Watch) -> Table:
+def stages_table(seen: Tally) -> Table:
     """What each stage gets through, also in a worker's second; its share of the workers' time."""
     table = open_table("stage", ("scans", "scans/s", "one worker's", "share of time"))
     total_s, elapsed_s = sum(seen.seconds.values()), seen.computing_s
@@ -99,7 +85,7 @@ def stages_table(seen: Watch) -> Table:
     return table
 
 
-def rejects_table(seen: Watch) -> Table:
+def rejects_table(seen: Tally) -> Table:
     """The most frequent reasons for which scans were refused."""
     table = Table(box=None, expand=True, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("refused", justify="right", no_wrap=True)

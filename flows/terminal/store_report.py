@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.terminal.console import out, plain
+from pipeline.store.inspection import VERDICTS
 from pipeline.text import printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ NAMED = 3
 UNKNOWN = "–"
 TEXTS = ("", "source", "split", "licence", "field", "type", "unit", "version", "published")
 """Headings of columns that hold no numbers."""
-GROUP = ("scans", "people", "accept", "review")
+GROUP = ("scans", "people", *VERDICTS)
 USES = {
     "commercial": ("commercial use", "commercial"),
     "redistribution": ("redistribution", "redistribution"),
@@ -118,7 +119,7 @@ def heading(found: Found) -> Iterator[str]:
 
 
 def of_group(name: str, told: Found) -> tuple[str, ...]:
-    return name, *(count(told[key]) for key in ("rows", "identities", "accept", "review"))
+    return name, *(count(told[key]) for key in ("rows", "identities", *VERDICTS))
 
 
 def of_source(name: str, told: Found, licences: Mapping[str, str]) -> tuple[str, ...]:

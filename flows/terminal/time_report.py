@@ -12,7 +12,7 @@ from flows.terminal.console import duration, err, figure, size_text
 
 
 def time_report(report: Mapping[str, Any], console: Console = err) -> None:
-    """Prints what `flows.terminal.progress.Watch.report` tells of phases, stages and memory."""
+    """Prints what `Tally.report` tells of phases, stages and memory."""
     console.print(phases_table(report))
     if report["stages"]:
         console.print(stages_table(report))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,14 +13,13 @@ import pyarrow as pa
 
 from pipeline import __version__
 from pipeline.build.code_keys import stage_code
-from pipeline.build.config import POINTS, BuildConfig
+from pipeline.build.config import BuildConfig
+from pipeline.build.config.model import POINTS
 from pipeline.build.ledger import Result, digest_of, open_ledger, recorded
-from pipeline.build.plan import Plan, ledger_path
+from pipeline.build.plan import Outcomes, Plan, ledger_path
 from pipeline.build.result_files import load_row, result_path
 from pipeline.build.row_placement import RowOrder, row_order
 from pipeline.build.stages import Work
-from pipeline.catalogue import Catalogue
-from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.identity import assign_splits, identities
 from pipeline.registry import SourceRegistry, load_registry, registry_files
@@ -30,14 +28,12 @@ from pipeline.store.documents import content_of, parsed
 from pipeline.store.layout import HEAD
 from pipeline.store.schema import NON_METRIC, ModelTag
 from pipeline.store.tables import table
-from pipeline.types import Array, Quarantine
+from pipeline.types import Array
 
 Row = dict[str, Any]
 BY_IDENTITY = "by identity"
 ROWS_AT_ONCE = 4096
 """Rows of the manifest that are Python objects at a time."""
-Outcomes = Mapping[str, str]
-"""`keys.judge` of every work -> the stage that refused the scan, "" where it is kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,23 +88,8 @@ def assemble(
     split = assign_splits(set(identity.values()), config.splits, config.seed, benchmark)
     kept = [work for work in plan.works if not outcomes[work.keys.judge]]
     order = row_order(config, kept, identity, ModelTag.of(model))
-    of_source = {
-        (s.registry.id, rule): _row_of_source(s.registry.under(rule))
-        for s in plan.sources
-        for rule in (None, *range(len(s.registry.rules)))
-    }
-    parts = []
-    with open_ledger(ledger_path(config)) as ledger:
-        for start in range(0, max(len(kept), 1), ROWS_AT_ONCE):
-            works = order.works[start : start + ROWS_AT_ONCE]
-            results = recorded(ledger, [work.keys.judge for work in works])
-            rows = [
-                _manifest_row(w, results[w.keys.judge], plan, identity, split, of_source)
-                for w in works
-            ]
-            parts.append(table("manifest", rows))
     return Assembly(
-        pa.concat_tables(parts, promote_options="permissive"),
+        _manifest(config, plan, order, identity, split),
         order,
         quarantine,
         [
@@ -122,6 +103,31 @@ def assemble(
             "row_order": BY_IDENTITY if order.by_identity else "in place",
         },
     )
+
+
+def _manifest(
+    config: BuildConfig,
+    plan: Plan,
+    order: RowOrder,
+    identity: Mapping[str, str],
+    split: Mapping[str, str],
+) -> pa.Table:
+    of_source = {
+        (s.registry.id, rule): _row_of_source(s.registry.under(rule))
+        for s in plan.sources
+        for rule in (None, *range(len(s.registry.rules)))
+    }
+    parts = []
+    with open_ledger(ledger_path(config)) as ledger:
+        for start in range(0, max(len(order.works), 1), ROWS_AT_ONCE):
+            works = order.works[start : start + ROWS_AT_ONCE]
+            results = recorded(ledger, [work.keys.judge for work in works])
+            rows = [
+                _manifest_row(w, results[w.keys.judge], plan, identity, split, of_source)
+                for w in works
+            ]
+            parts.append(table("manifest", rows))
+    return pa.concat_tables(parts, promote_options="permissive")
 
 
 def identities_of(plan: Plan) -> dict[str, str]:
@@ -219,78 +225,6 @@ def _demographics(told: Mapping[str, str]) -> Row:
     }
 
 
-def quarantine_rows(config: BuildConfig, plan: Plan, outcomes: Outcomes) -> list[Row]:
-    """What is refused, by source and scan: by the catalogue, or by a stage as the ledger tells."""
-    rows = [quarantine_row(row) for source in plan.sources for row in source.catalogue.quarantined]
-    refused = [work for work in plan.works if outcomes[work.keys.judge]]
-    with open_ledger(ledger_path(config)) as ledger:
-        results = recorded(ledger, [work.keys.judge for work in refused])
-    rows += [
-        quarantine_row(Quarantine(r.source, r.scan_id, str(r.path), refusal))
-        for r, refusal in ((work.record, results[work.keys.judge].refusal) for work in refused)
-        if refusal is not None
-    ]
-    return sorted(rows, key=lambda row: (row["source"], row["scan_id"], row["path"]))
-
-
-def quarantine_row(lost: Quarantine) -> Row:
-    """As the table holds it."""
-    refusal = lost.refusal
-    return {
-        "source": lost.source,
-        "scan_id": lost.scan_id,
-        "path": lost.path,
-        "stage": refusal.stage,
-        "code": str(refusal.code),
-        "reason": refusal.reason,
-        "figures": json.dumps(dict(refusal.figures), sort_keys=True),
-    }
-
-
-def summarise(plan: Plan, quarantine: Sequence[Row]) -> dict[str, Any]:
-    """Counts by source and in all: found = kept + quarantined + excluded, companions apart."""
-    lost = Counter(row["source"] for row in quarantine)
-    sources = [_counts(source.catalogue, lost[source.registry.id]) for source in plan.sources]
-    totals = {name: sum(row[name] for row in sources) for name in sources[0] if name != "source"}
-    return {**totals, "sources": sources, "quarantine": quarantine}
-
-
-def check_limits(plan: Plan, quarantine: Sequence[Row]) -> None:
-    """Raises FacefoldError where a source lost a larger share of its scans than it allows."""
-    lost = Counter(row["source"] for row in quarantine)
-    faults = []
-    for source in plan.sources:
-        counts = _counts(source.catalogue, lost[source.registry.id])
-        gone, tried = counts["quarantined"], counts["quarantined"] + counts["kept"]
-        limit = source.registry.limits.max_rejected_share
-        if tried and gone / tried > limit:
-            rows = [row for row in quarantine if row["source"] == counts["source"]]
-            kinds = Counter(f"{row['stage']}: {row['code']}" for row in rows)
-            where = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-            faults.append(
-                f"{counts['source']}: {gone} of {tried} scans are quarantined ({where}), more than "
-                f"limits.max_rejected_share {limit:g}; the first is {rows[0]['scan_id']}: "
-                f"{rows[0]['reason']}"
-            )
-    if faults:
-        raise FacefoldError(
-            "; ".join(faults)
-            + "; nothing was published. Correct the registry or the files, or raise the limit"
-        )
-
-
-def _counts(catalogue: Catalogue, lost: int) -> Row:
-    scans = len(catalogue.records) + len(catalogue.quarantined)
-    return {
-        "source": catalogue.source,
-        "found": catalogue.n_files - len(catalogue.companions),
-        "kept": scans - lost,
-        "quarantined": lost,
-        "excluded": len(catalogue.excluded),
-        "companions": len(catalogue.companions),
-    }
-
-
 def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str, Any]:
     """What the dataset was made from; nothing that differs between equal builds."""
     return {
@@ -304,7 +238,7 @@ def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str,
         "seed": config.seed,
         "rows_per_shard": config.rows_per_shard,
         "points_per_scan": config.points_per_scan,
-        "gates": asdict(plan.gates),
+        "gates": plan.gates.model_dump(),
         "sources": [
             {
                 "id": s.registry.id,

@@ -18,15 +18,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from pipeline.build.ledger import STAGES
 from pipeline.build.syntax import LOOSE, Module, Use, parsed, table
 
 ROOT = Path(__file__).parents[1]
 
 ENTRIES: Mapping[str, tuple[Use, ...]] = MappingProxyType(
     {
-        "read": (Use("pipeline.build.stages", "read"),),
-        "register": (Use("pipeline.build.stages", "registered"),),
-        "judge": (Use("pipeline.build.stages", "judge"),),
+        **{
+            stage: (Use("pipeline.build.stages", function),)
+            for stage, function in zip(STAGES, ("read", "registered", "judge"), strict=True)
+        },
         "calibrate": (
             Use("pipeline.build.source_calibration", "observe_scan"),
             Use("pipeline.build.source_calibration", "result_of"),

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.build.assembly import assembly_digest, identities_of, published_as, quarantine_rows
+from pipeline.build.assembly import assembly_digest, identities_of, published_as
 from pipeline.build.config import BuildConfig
+from pipeline.build.ledger import STAGES
 from pipeline.build.plan import Plan
+from pipeline.build.quarantine import quarantine_rows
 from pipeline.build.row_placement import row_order, written_rows
 from pipeline.build.stages import Work
 from pipeline.errors import FacefoldError
@@ -56,12 +58,11 @@ FULL_BYTES = 100_000
 
 @dataclass(frozen=True)
 class SourceEstimate:
-    """Of one source: scans to put through each stage, and what that takes."""
+    """Of one source."""
 
     source: str
-    read: int
-    register: int
-    judge: int
+    scans: Mapping[str, int]
+    """To put through each stage."""
     read_bytes: int
     kept_bytes: int
     """Of clean scans, kept in the work folder."""
@@ -253,23 +254,26 @@ def _of_source(
     history: Seconds,
 ) -> SourceEstimate:
     # a scan that is only judged is looked at, too: from the work folder, or else from its file
-    read = [work.record for work in todo if work.keys.read not in plan.started]
-    register = [work.record for work in todo if work.keys.register not in plan.started]
+    through = {
+        stage: [work.record for work in todo if work.keys[i] not in plan.started]
+        for i, stage in enumerate(STAGES)
+    }
+    each = STAGE_SECONDS | {"read": _mean_read_seconds(through["read"])}
     points = extra_fields()
     point_bytes = points["points_mm"].row_bytes + points["normals"].row_bytes
+    register = through["register"]
     return SourceEstimate(
         source,
-        len(read),
-        len(register),
-        len(todo),
-        read_bytes=sum(record.n_bytes for record in read),
-        kept_bytes=sum(map(kept_bytes, read)) if config.keep_scans else 0,
+        {stage: len(records) for stage, records in through.items()},
+        read_bytes=sum(record.n_bytes for record in through["read"]),
+        kept_bytes=sum(map(kept_bytes, through["read"])) if config.keep_scans else 0,
         result_bytes=sum(
             row_bytes + point_bytes * min(vertices(record), MOST_POINTS) for record in register
         ),
-        seconds=len(read) * _seconds(history, source, "read", _mean_read_seconds(read))
-        + len(register) * _seconds(history, source, "register", STAGE_SECONDS["register"])
-        + len(todo) * _seconds(history, source, "judge", STAGE_SECONDS["judge"]),
+        seconds=sum(
+            len(records) * _seconds(history, source, stage, each[stage])
+            for stage, records in through.items()
+        ),
     )
 
 

@@ -16,12 +16,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.errors import Code, FacefoldError, database_error
 from pipeline.types import Refusal
 
-STAGES = ("read", "register", "judge")
+
+class Keys(NamedTuple):
+    """What a scan's results are called, by stage; these are the stages, in their order."""
+
+    read: str
+    register: str
+    judge: str
+
+
+STAGES = Keys._fields
 
 LAYOUT = 1
 """Number of the tables' layout; results in another one are computed again."""

@@ -16,14 +16,23 @@ from pathlib import Path
 
 from pipeline.build.code_keys import read_code, stage_code
 from pipeline.build.config import BuildConfig
-from pipeline.build.ledger import Result, digest_of, open_ledger, outcomes, record, recorded
+from pipeline.build.ledger import (
+    STAGES,
+    Keys,
+    Result,
+    digest_of,
+    open_ledger,
+    outcomes,
+    record,
+    recorded,
+)
 from pipeline.build.result_files import SUFFIX, result_path, scan_path
 from pipeline.build.source_calibration import Sample, sample_of
-from pipeline.build.stages import Keys, Work
+from pipeline.build.stages import Work
 from pipeline.catalogue import Catalogue, catalogue
 from pipeline.flame.model import FlameModel
-from pipeline.quality import Gates, gates_from
-from pipeline.registration import RegistrationOptions, options_from
+from pipeline.quality.thresholds import Gates
+from pipeline.registration import RegistrationOptions
 from pipeline.registry import SourceRegistry, load_registry
 from pipeline.types import ScanRecord
 
@@ -31,6 +40,9 @@ SHAPING_FIELDS = {"format", "reader", "unit", "axes", "landmarks"}
 SHAPING_LIMITS = {"outer_eye_mm", "extent_mm", "turn_deg"}
 """What a scan's reading depends on in its registry; the rest says where and whose it is, or is an
 option of a later stage."""
+
+Outcomes = Mapping[str, str]
+"""`keys.judge` of works -> the stage that refused the scan, "" where it is kept."""
 
 SHARED = 16
 """Characters that begin all keys of a scan; the other 48 are 192 bits of a hash."""
@@ -69,9 +81,8 @@ class Plan:
     sources: tuple[Source, ...]
     works: tuple[Work, ...]
     gates: Gates
-    known: Mapping[str, str]
-    """What became of scans that the ledger knows: `keys.judge` -> the stage that refused the scan,
-    "" where it was kept."""
+    known: Outcomes
+    """What became of scans that the ledger knows."""
     started: Set[str] = frozenset()
     """Keys of earlier stages whose results lie there, of scans that are not known."""
     samples: tuple[Sample, ...] = ()
@@ -87,9 +98,8 @@ class Plan:
 
     def first_stage(self, work: Work) -> str:
         """The first stage of a work of `todo` that has to be computed."""
-        if work.keys.register in self.started:
-            return "judge"
-        return "register" if work.keys.read in self.started else "read"
+        lying = [stage for stage, key in enumerate(work.keys) if key in self.started]
+        return STAGES[max(lying, default=-1) + 1]
 
 
 def ledger_path(config: BuildConfig) -> Path:
@@ -121,7 +131,7 @@ def make_plan(
     sources = []
     for entry in config.sources:
         registry = load_registry(entry.registry)
-        options = options_from({**config.registration, **registry.registering})
+        options = RegistrationOptions(**config.registration.model_dump() | registry.registering)
         files = catalogue(registry, entry.root, hash_cache=config.work / "hashes.sqlite")
         sources.append(Source(registry, files, options))
     return _plan_of(sources, config, model, retry, recalibrate)
@@ -140,7 +150,7 @@ def _plan_of(
     retry: bool,
     recalibrate: bool,
 ) -> Plan:
-    gates = gates_from(config.quality)
+    gates = config.quality
     keys = {source.registry.id: _calibration_keys(source, model) for source in sources}
     with open_ledger(ledger_path(config)) as ledger:
         asked = [key for own in keys.values() for key in own.values()]
@@ -250,7 +260,7 @@ def _works(source: Source, gates: Gates, model: FlameModel) -> Iterator[Work]:
         if found.summary["scans"]  # else what is known in general holds
     }
     scheme_under = cache(source.scheme_under)
-    judging = digest_of(asdict(gates), stage_code("judge"))
+    judging = digest_of(gates.model_dump(), stage_code("judge"))
     reading: dict[tuple[str, int | None], str] = {}
     for scan in source.catalogue.records:
         kind = scan.expression, scan.rule

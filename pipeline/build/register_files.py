@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.build.device import Device, torch_device
 from pipeline.build.source_calibration import MOST_SCANS, calibrations_of, odd_words, place_of
-from pipeline.build.stages import judged, torch_device
+from pipeline.build.stages import judged
 from pipeline.errors import Code, FacefoldError, FormatError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
 from pipeline.landmarks.schemes import OWN, SCHEMES, scheme_of, to_68
 from pipeline.normalise import FAR_MM, in_stage, normalise
-from pipeline.quality import DEFAULT_GATES
+from pipeline.quality.assess import DEFAULT_GATES
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.calibration import LandmarkCalibration
 from pipeline.registration.landmark_offsets import MIN_SCANS
@@ -74,7 +75,7 @@ def register_files(
     outer_eye_mm: tuple[float, float] | None = None,
     extent_mm: tuple[float, float] | None = None,
     scale: float = 1.0,
-    device: str = "auto",
+    device: Device = "auto",
     options: RegistrationOptions | None = None,
 ) -> list[dict[str, Any]]:
     """Registers scans in batches; writes `<stem>.ply` and `<stem>.json` for each into `out`.
@@ -91,26 +92,27 @@ def register_files(
     out = Path(out)
     declared = Declared(unit, scheme, axes_from(axes), limits_from(outer_eye_mm, extent_mm), scale)
     requests = checked_requests(paths, out, landmarks, declared)
-    options = options or RegistrationOptions()
-    if outer_eye_mm is not None:
-        options = replace(options, outer_eye_mm=outer_eye_mm)
+    size: dict[str, Any] = {} if outer_eye_mm is None else {"outer_eye_mm": outer_eye_mm}
+    options = replace(options or RegistrationOptions(), **size)
     out.mkdir(parents=True, exist_ok=True)
-    torch_name = torch_device(device)
+    where = torch_device(device)
     known = _calibrations(requests, model, options)
-    reports = []
-    for start in range(0, len(requests), BATCH):
-        batch = requests[start : start + BATCH]
-        reports += _register_batch(batch, model, options, torch_name, known)
+    batches = (requests[start : start + BATCH] for start in range(0, len(requests), BATCH))
+    reports = [r for batch in batches for r in _register_batch(batch, model, options, where, known)]
     for request, report in zip(requests, reports, strict=True):
-        vertices = report.pop("vertices")
-        mesh_path = out / f"{request.stem}.ply"
-        mesh_path.unlink(missing_ok=True)
-        if vertices is not None:
-            write_ply(mesh_path, vertices, model.faces)
-            report["mesh"] = str(mesh_path)
-        text = json.dumps(report, indent=2) + "\n"
-        (out / f"{request.stem}.json").write_text(text, encoding="utf-8")
+        _write(out, request.stem, report, model)
     return reports
+
+
+def _write(out: Path, stem: str, report: dict[str, Any], model: FlameModel) -> None:
+    """The files of a scan; its vertices leave the report for the mesh."""
+    vertices = report.pop("vertices")
+    mesh_path = out / f"{stem}.ply"
+    mesh_path.unlink(missing_ok=True)
+    if vertices is not None:
+        write_ply(mesh_path, vertices, model.faces)
+        report["mesh"] = str(mesh_path)
+    (out / f"{stem}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def stem_of(path: Path | str) -> str:
@@ -342,7 +344,7 @@ def _judge(
     }
 
 
-def _refused(refusal: Refusal) -> dict[str, Any]:
+def _refused(refusal: Refusal) -> Any:
     """Its fields in a report."""
     return _measured(asdict(refusal))
 

@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-
-from pipeline.build.ledger import Result
+from pipeline.build.device import Device, torch_device
+from pipeline.build.ledger import Keys, Result
 from pipeline.build.result_files import (
     load_registration,
     load_scan,
@@ -25,10 +24,12 @@ from pipeline.build.result_files import (
     save_scan,
     scan_path,
 )
-from pipeline.errors import Code, FacefoldError, RegistrationError
+from pipeline.errors import Code, FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.normalise import read_record
-from pipeline.quality import Gates, assess, gates_within, likely_instead, wrong_axes
+from pipeline.quality.assess import assess
+from pipeline.quality.declared import gates_within, likely_instead, wrong_axes
+from pipeline.quality.thresholds import Gates
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.calibration import LandmarkCalibration
 from pipeline.registration.detected import with_detected_landmarks
@@ -36,14 +37,6 @@ from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Axes, Limits, SourceRegistry
 from pipeline.store.rows import manifest_row, point_fields, row_fields
 from pipeline.types import Quality, Refusal, Registration, Scan, ScanRecord
-
-
-class Keys(NamedTuple):
-    """What a scan's results are called in the ledger, by stage."""
-
-    read: str
-    register: str
-    judge: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +57,7 @@ class Recipe:
     folder: Path
     """The build's work folder."""
     keep_scans: bool = True
-    device: str = "cpu"
+    device: Device = "cpu"
     """Where scans are registered: see `torch_device`."""
     calibrations: Mapping[str, LandmarkCalibration] = field(default_factory=dict)
     """Landmark scheme -> what is known of the source's landmarks."""
@@ -161,14 +154,6 @@ def registered(
             row = row_fields(scan, registration, model) | point_fields(scan)
         save_result(paths[i], row, registration)
     return [registration for registration in found if registration is not None]
-
-
-def torch_device(name: str) -> str:
-    """`auto` is the GPU where this process sees one; RegistrationError for a cuda that is not."""
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise RegistrationError("device cuda: torch sees no GPU here; use --device auto or cpu")
-    return ("cuda" if available else "cpu") if name == "auto" else name
 
 
 def judge(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial import cKDTree
 
-from pipeline.errors import Code, FacefoldError, FormatError
+from pipeline.errors import Code, FacefoldError, FormatError, RefusedAt
 from pipeline.formats import read_scan
 from pipeline.landmarks import read_landmarks, resolve
 from pipeline.landmarks.check import check_order
@@ -224,7 +224,7 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
 
 
 @contextmanager
-def in_stage(name: str) -> Iterator[None]:
+def in_stage(name: RefusedAt) -> Iterator[None]:
     """Errors from within carry the name of the stage, the innermost of nested ones."""
     try:
         yield

@@ -28,7 +28,7 @@ def gates_within(gates: Gates, limits: Limits) -> Gates:
     """The gates of a source's scans: the size of a face is what the source says, if it says one."""
     if "outer_eye_mm" not in limits.model_fields_set:
         return gates
-    return replace(gates, outer_eye_mm=limits.outer_eye_mm)
+    return gates.model_copy(update={"outer_eye_mm": limits.outer_eye_mm})
 
 
 def wrong_axes(

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from pipeline.errors import Code
 from pipeline.quality.thresholds import Limits
-from pipeline.types import Refusal
+from pipeline.types import Objection, Refusal
 
 
 class Finding(NamedTuple):
-    verdict: Literal["review", "reject"]
+    verdict: Objection
     refusal: Refusal
 
 
-def finding(
-    verdict: Literal["review", "reject"], code: Code, reason: str, **figures: float
-) -> Finding:
+def finding(verdict: Objection, code: Code, reason: str, **figures: float) -> Finding:
     return Finding(verdict, Refusal("quality", code, reason, figures))
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from pipeline.quality.local import PartMeasures
 from pipeline.quality.measures import Measures
 from pipeline.quality.thresholds import Gates, Limits
 from pipeline.quality.usual import USUAL, WEIGHTS, Slide, Usual, part_group
+from pipeline.types import Objection
 
 EVEN = 0.02
 """Logarithm of a stretch, and share of unlikeness, that are distinguished from none."""
@@ -65,7 +65,7 @@ def slid(m: Measures, gates: Gates) -> Finding | None:
     )
     if math.isfinite(part.landmark_mm):
         said += f", a landmark {part.landmark_mm:.1f} mm off"
-    verdict: Literal["review", "reject"] = "reject" if score > reject else "review"
+    verdict: Objection = "reject" if score > reject else "review"
     return finding(verdict, Code.SLID, said, value=score, limit=review)
 
 

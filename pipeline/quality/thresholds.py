@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from pydantic import ConfigDict
 
-from pipeline.errors import RegistryError
+from pipeline.registry.sections import Number, Section
 from pipeline.units import OUTER_EYE_MM
 
-Limits = tuple[float, float]
+Limits = tuple[Number, Number]
 
 
-@dataclass(frozen=True)
-class Gates:
+class Gates(Section):
     """Thresholds as (review, reject): beyond the first a person should look, beyond the second
     the scan is refused."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     scan_to_mesh_mm: Limits = (0.8, 1.5)
     """Median distance of the scan's points to the registered face."""
@@ -63,26 +62,3 @@ class Gates:
     part_landmarks: Limits = (1.0, 1e3)
     """Distance of a landmark in multiples of what is usual (`usual.py`); so the expected error."""
     part_expected: Limits = (1.0, 1e3)
-
-
-def gates_from(thresholds: Mapping[str, Any]) -> Gates:
-    """Gates with some thresholds replaced, each by a pair of numbers.
-
-    Raises RegistryError that names every unknown threshold and every value that is no pair.
-    """
-    known = [field.name for field in fields(Gates)]
-    faults = [
-        f"quality.{name}: no such threshold, expected one of {', '.join(known)}"
-        for name in thresholds
-        if name not in known
-    ]
-    pairs: dict[str, Limits] = {}
-    for name, value in thresholds.items():
-        numbers = value if isinstance(value, list | tuple) else ()
-        if len(numbers) != 2 or not all(isinstance(n, int | float) for n in numbers):
-            faults.append(f"quality.{name}: got {value!r}, expected two numbers")
-        else:
-            pairs[name] = (float(numbers[0]), float(numbers[1]))
-    if faults:
-        raise RegistryError(faults)
-    return Gates(**pairs)

@@ -1,10 +1,8 @@
-"""What a registration can be told; every field can be set from YAML."""
+"""What a registration can be told; `pipeline.registry.options` takes every field from YAML."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from pipeline.errors import RegistrationError
 from pipeline.registration.calibration import NOISE_MM
@@ -71,14 +69,3 @@ class RegistrationOptions:
         """The robust distance at which the model's own fit ends and the residual's begins."""
         first, last = self.robust_mm
         return max(last, first / 2)
-
-
-def options_from(mapping: Mapping[str, Any]) -> RegistrationOptions:
-    """Options from a YAML mapping. Raises RegistrationError that names every unknown field."""
-    known = {f.name for f in fields(RegistrationOptions)}
-    if unknown := sorted(set(mapping) - known):
-        raise RegistrationError(
-            f"unknown registration options {', '.join(unknown)}; "
-            f"known are {', '.join(sorted(known))}"
-        )
-    return RegistrationOptions(**mapping)

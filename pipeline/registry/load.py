@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError, create_model
 
 from pipeline.errors import RegistryError
 from pipeline.registry.checks import CHECKS, Fault
-from pipeline.registry.sections import one_of
+from pipeline.registry.sections import WORDS, one_of
 from pipeline.registry.skeleton import FILL
-from pipeline.registry.source import WORDS, SourceRegistry
+from pipeline.registry.source import SourceRegistry
 from pipeline.registry.strict_yaml import read_yaml
 from pipeline.text import redacted
 
@@ -164,11 +164,12 @@ def _model_at(loc: tuple[Any, ...], model: type[BaseModel]) -> type[BaseModel]:
     """The model that holds the field at `loc` of a `model`."""
     for part in loc:
         if part in model.model_fields:
-            model = _model_in(model.model_fields[part].annotation) or model
+            model = model_in(model.model_fields[part].annotation) or model
     return model
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field of this type holds, alone or in a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((m for arg in get_args(annotation) if (m := _model_in(arg))), None)
+    return next((m for arg in get_args(annotation) if (m := model_in(arg))), None)

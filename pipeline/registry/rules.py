@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from pipeline.registry.naming import glob_regex
 from pipeline.registry.sections import (
+    WORDS,
     Axes,
     Glob,
     Landmarks,
@@ -44,13 +45,13 @@ class Rule(Section):
     path: Glob | None = Field(default=None, description="Glob on the path relative to the root.")
     reason: Text = Field(description="Why these scans differ, and who says so.")
     unit: Unit | None = Field(default=None, description="Their unit.")
-    axes: Annotated[Axes | None, or_word("unknown")] = Field(
+    axes: Annotated[Axes | None, or_word(WORDS["axes"])] = Field(
         default=None, description="Their axes, or `unknown`."
     )
-    landmarks: Annotated[Landmarks | None, or_word("none")] = Field(
+    landmarks: Annotated[Landmarks | None, or_word(WORDS["landmarks"])] = Field(
         default=None, description="Their landmark files, or `none`."
     )
-    neutral: Annotated[Neutral | None, or_word("all")] = Field(
+    neutral: Annotated[Neutral | None, or_word(WORDS["neutral"])] = Field(
         default=None, description="Their expressions that are neutral, or `all`."
     )
     benchmark: Text | None = Field(default=None, description="The benchmark that tests on them.")

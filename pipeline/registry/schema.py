@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.registry.source import WORDS, SourceRegistry
+from pipeline.registry.sections import WORDS
+from pipeline.registry.source import SourceRegistry
 
 
 def registry_schema() -> dict[str, Any]:

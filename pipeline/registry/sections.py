@@ -57,6 +57,10 @@ def accepted_by(compile_: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(check)
 
 
+WORDS = {"axes": "unknown", "landmarks": "none", "neutral": "all"}
+"""Fields that must be stated, and the word that states there is nothing to say (None)."""
+
+
 def or_word(word: str) -> BeforeValidator:
     """None where the value is this word; nothing at all is refused."""
 

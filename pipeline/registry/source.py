@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StrictBool
 
 from pipeline.registry.naming import glob_regex, name_regex, without_suffix
+from pipeline.registry.options import StatedOptions
 from pipeline.registry.rules import Rule, value_regex
 from pipeline.registry.sections import (
+    WORDS,
     Axes,
     Format,
     Landmarks,
@@ -31,8 +33,6 @@ from pipeline.registry.sections import (
 from pipeline.registry.transforms import Transform
 from pipeline.types import ExpressionClass
 
-WORDS = {"axes": "unknown", "landmarks": "none", "neutral": "all"}
-"""Fields that must be stated, and the word that states there is nothing to say (None)."""
 CLASSES = [c.value for c in ExpressionClass if c not in ("neutral", "unknown")]
 """What `expressions` may map to: `neutral` says which are neutral, and the rest is unknown."""
 
@@ -106,8 +106,8 @@ class SourceRegistry(Section):
         default=None,
         description="The benchmark that tests on its subjects, whom training must not see.",
     )
-    registration: dict[str, StrictBool | int | float | str] = Field(
-        default={}, description="Overrides of registration options."
+    registration: StatedOptions = Field(
+        default=StatedOptions(), description="Options of registration that differ for its scans."
     )
     limits: Limits = Field(default=Limits(), description="When scans and builds are refused.")
     rules: tuple[Rule, ...] = Field(
@@ -186,8 +186,8 @@ class SourceRegistry(Section):
     def registering(self) -> dict[str, Any]:
         """Options of registration that differ for this source; the size of its faces is one."""
         if "outer_eye_mm" not in self.limits.model_fields_set:
-            return dict(self.registration)
-        return {"outer_eye_mm": self.limits.outer_eye_mm, **self.registration}
+            return self.registration.model_dump()
+        return {"outer_eye_mm": self.limits.outer_eye_mm, **self.registration.model_dump()}
 
     def excluded_by(self, relative: str) -> str | None:
         """The reason of the first exclusion that takes the path."""

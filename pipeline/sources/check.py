@@ -16,7 +16,7 @@ from pipeline.errors import RegistrationError
 from pipeline.flame.stand_in import stand_in
 from pipeline.landmarks.check import average_outer_eye_mm
 from pipeline.normalise.axes import degrees_of
-from pipeline.quality import measure
+from pipeline.quality.measures import measure
 from pipeline.registration import register
 from pipeline.registration.search import search
 from pipeline.registry import Limits, SourceRegistry

@@ -10,14 +10,15 @@ from typing import Any, Literal
 
 import yaml
 
-from pipeline.build.stages import judged, torch_device
+from pipeline.build.device import Device, torch_device
+from pipeline.build.stages import judged
 from pipeline.catalogue import catalogue
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.normalise import read_record
 from pipeline.pictures.contact_sheets import Shown, save_registrations
-from pipeline.quality import DEFAULT_GATES
-from pipeline.registration import options_from, register
+from pipeline.quality.assess import DEFAULT_GATES
+from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.template import prepare_template
 from pipeline.registry import SourceRegistry
 from pipeline.sources.report import spread
@@ -59,7 +60,7 @@ def try_scans(
     root: Path | str,
     model: FlameModel,
     samples: int,
-    device: str = "auto",
+    device: Device = "auto",
 ) -> list[Tried]:
     """Reads, registers and judges so many scans, spread evenly over the folder, as a build would.
 
@@ -75,11 +76,11 @@ def try_scans(
             scans.append(read_record(record, registry))
         except FacefoldError as error:
             done[record.scan_id] = Tried(record.scan_id, refusal=Refusal.of(error))
-    device = torch_device(device)
-    options = options_from(registry.registering)
-    template = prepare_template(model, device, options.modes)
+    where = torch_device(device)
+    options = RegistrationOptions(**registry.registering)
+    template = prepare_template(model, where, options.modes)
     records = {record.scan_id: record for record in sample}
-    for scan, registration in zip(scans, register(scans, model, options, device), strict=True):
+    for scan, registration in zip(scans, register(scans, model, options, where), strict=True):
         record = records[scan.scan_id]
         ruled = registry.under(record.rule)
         limits = ruled.limits.of(record.expression)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from pipeline.store.remote.objects import is_url
 from pipeline.store.schema import TABLES
 from pipeline.store.tables import coded as coded_column
 from pipeline.store.versions import list_versions
-from pipeline.types import Array
+from pipeline.types import Array, Verdict
 
 FIGURES = {column.name for column in TABLES["manifest"] if column.type == "double"} | {
     "flipped_triangles"
@@ -32,7 +32,8 @@ CLASSES = ("source", "split", "verdict", "licence", "benchmark", "expression")
 USES = ("commercial", "redistribution")
 """What a licence allows or not."""
 FACTS = (*USES, "neutral")
-VERDICTS = ("accept", "review")
+VERDICTS = tuple(verdict for verdict in get_args(Verdict) if verdict != "reject")
+"""Of rows: what is rejected has none."""
 FEW = 5
 """As many people it names of those with most and with fewest scans."""
 STEPS = (1, 2, 3, 4, 5, 10, 20, 50, 100, 200, 500, 1000)

@@ -18,7 +18,7 @@ from poses import no_face
 
 from pipeline.build.code_keys import ROOT, stage_code
 from pipeline.errors import Code
-from pipeline.quality import wrong_axes
+from pipeline.quality.declared import wrong_axes
 from pipeline.quality.measures import Measures, measure
 from pipeline.registration import register
 from pipeline.registry import Limits

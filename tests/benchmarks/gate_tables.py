@@ -13,7 +13,8 @@ from gate_rows import KINDS, SOUND, Row
 from gate_slides import SLIDES
 
 from pipeline.errors import Code
-from pipeline.quality import GATES, Gates, findings_of
+from pipeline.quality.gates import GATES, findings_of
+from pipeline.quality.thresholds import Gates
 from pipeline.types import Array, Verdict
 
 

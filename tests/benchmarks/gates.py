@@ -26,7 +26,7 @@ from gate_tables import biases, print_tables, tables
 from gate_tuning import tuned, written
 from open_models import add_shared_data
 
-from pipeline.quality import Gates
+from pipeline.quality.thresholds import Gates
 
 SEEDS, TUNING_SEEDS = 2_000_000, 5_000_000
 SOUND: Mapping[str, int] = {

@@ -58,10 +58,11 @@ def write_files(folder: Path, n: int) -> Path:
 
 
 def measured(config_path: Path) -> dict[str, Any]:
-    from pipeline.build.assembly import assemble, assembly_digest, quarantine_rows, summarise
+    from pipeline.build.assembly import assemble, assembly_digest
     from pipeline.build.config import load_build
     from pipeline.build.ledger import Result, open_ledger, outcomes, record
     from pipeline.build.plan import batches, ledger_path, make_plan
+    from pipeline.build.quarantine import quarantine_rows, summarise
     from pipeline.flame.assets import load_model
     from pipeline.store.tables import identity_rows, write_table
 

@@ -34,7 +34,7 @@ from second_rig import INNER_LIPS, MARGINS, gap, weight_for
 
 from pipeline.build.register_files import Declared, Request, read_request
 from pipeline.flame.model import FlameModel
-from pipeline.quality import assess
+from pipeline.quality.assess import assess
 from pipeline.registration import register
 from pipeline.types import Array, Scan
 

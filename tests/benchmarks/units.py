@@ -33,7 +33,7 @@ from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.normalise import normalise
 from pipeline.normalise.axes import CONVENTIONS, said
-from pipeline.quality import Gates
+from pipeline.quality.thresholds import Gates
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import Axes, Limits

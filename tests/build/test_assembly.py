@@ -12,18 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.build.assembly import (
-    Assembly,
-    assemble,
-    assembly_digest,
-    check_limits,
-    published_as,
-    quarantine_rows,
-    shard_arrays,
-    summarise,
-)
+from pipeline.build.assembly import Assembly, assemble, assembly_digest, published_as, shard_arrays
 from pipeline.build.config import BuildConfig
 from pipeline.build.plan import Plan, make_plan
+from pipeline.build.quarantine import check_limits, quarantine_rows, summarise
 from pipeline.build.result_files import result_path, save_result
 from pipeline.errors import Code, FacefoldError, StoreError
 from pipeline.flame.model import FlameModel

@@ -38,14 +38,15 @@ from pipeline.build.code_keys import (
     read_code,
     stage_code,
 )
+from pipeline.build.ledger import Keys
 from pipeline.build.plan import make_plan
-from pipeline.build.stages import Keys, Recipe, Work, judge, read, registered
+from pipeline.build.stages import Recipe, Work, judge, read, registered
 from pipeline.build.syntax import Use
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.formats import READERS as KNOWN_READERS
 from pipeline.landmarks import LANDMARK_READERS as KNOWN_LANDMARK_READERS
-from pipeline.quality import Gates
+from pipeline.quality.thresholds import Gates
 from pipeline.registration import RegistrationOptions
 from pipeline.registration.template import prepare_template
 from pipeline.registry import load_registry
@@ -363,9 +364,9 @@ def noted(ran: set[Use]) -> Iterator[None]:
 
     def note(frame: Any, event: str, _: Any) -> None:
         module = frame.f_globals.get("__name__", "")
-        caller = frame.f_back.f_globals.get("__name__") if frame.f_back else None
+        caller = frame.f_back.f_globals.get("__name__", "") if frame.f_back else ""
         made = frame.f_code.co_filename == "<string>"  # methods of dataclasses
-        own = module.startswith("pipeline.") and caller not in OUTSIDE
+        own = module.startswith("pipeline.") and not code_keys._is_below(caller, *OUTSIDE)
         if event == "call" and own and not made:
             ran.add(Use(module, frame.f_code.co_qualname.split(".")[0]))
 
@@ -387,7 +388,7 @@ def uncounted(ran: set[Use], name: str) -> set[Use]:
         for use in ran
         if use not in counted
         and Use(use.module) not in counted
-        and use.module not in OUTSIDE
+        and not code_keys._is_below(use.module, *OUTSIDE)
         and use != UNDER
         and use.name != "<module>"
     }

@@ -63,8 +63,8 @@ def test_all_stages_of_new_scans(folder: Path, model: FlameModel) -> None:
     config, plan = planned(folder, model, workers=1)
     expected = estimate(plan, config, model)
     lab, clinic = expected.sources
-    assert (lab.source, lab.read, lab.register, lab.judge) == ("lab", 3, 3, 3)
-    assert (clinic.source, clinic.read, clinic.register, clinic.judge) == ("clinic", 1, 1, 1)
+    assert (lab.source, *lab.scans.values()) == ("lab", 3, 3, 3)
+    assert (clinic.source, *clinic.scans.values()) == ("clinic", 1, 1, 1)
     assert (lab.read_bytes, expected.read_bytes) == (3 * N_BYTES, 4 * N_BYTES)
     assert lab.kept_bytes == pytest.approx(3 * KEPT_SHARE["obj"] * N_BYTES)
     assert clinic.seconds > STAGE_SECONDS["register"] + STAGE_SECONDS["judge"]
@@ -96,7 +96,7 @@ def test_what_is_known_is_not_estimated(folder: Path, model: FlameModel) -> None
     refused = {"lab:p1_smile": Refusal("quality", Code.COVERAGE, "no face")}
     known = replace(plan, known=outcomes_of(config, plan, refused))
     expected = estimate(known, config, model)
-    assert [(s.read, s.register, s.judge, s.seconds) for s in expected.sources] == [(0,) * 4] * 2
+    assert [(*s.scans.values(), s.seconds) for s in expected.sources] == [(0,) * 4] * 2
     assert (expected.read_bytes, expected.kept_bytes, expected.result_bytes) == (0, 0, 0)
     assert expected.rows == 3  # nothing is published yet, and one was refused
     assert (expected.shared_bytes, expected.state_bytes) == (0, STATE_BYTES)
@@ -138,7 +138,7 @@ def test_a_scan_that_was_read_is_not_read_again(folder: Path, model: FlameModel)
     first, second, *_ = plan.works
     started = frozenset({first.keys.read, second.keys.read, second.keys.register})
     lab, clinic = estimate(replace(plan, started=started), config, model).sources
-    assert (lab.read, lab.register, lab.judge) == (1, 2, 3)
+    assert tuple(lab.scans.values()) == (1, 2, 3)
     assert (lab.read_bytes, clinic.read_bytes) == (N_BYTES, N_BYTES)
 
 

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from pipeline.build.config import BuildConfig
-from pipeline.build.ledger import Result, open_ledger, record, recorded
+from pipeline.build.ledger import Keys, Result, open_ledger, record, recorded
 from pipeline.build.plan import batches, ledger_path, make_plan
 from pipeline.build.result_files import result_path, scan_path
-from pipeline.build.stages import Keys
 from pipeline.errors import Code, FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from pipeline.build.config import BuildConfig
+from pipeline.build.ledger import Keys
 from pipeline.build.row_placement import RowOrder, row_order, written_rows
-from pipeline.build.stages import Keys, Work
+from pipeline.build.stages import Work
 from pipeline.store import publish, write_shard
 from pipeline.store.writer import stage
 from pipeline.types import ScanRecord

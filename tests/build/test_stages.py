@@ -13,7 +13,8 @@ import pytest
 import torch
 import trimesh
 
-from pipeline.build.ledger import Result, open_ledger, record, recorded
+from pipeline.build.device import torch_device
+from pipeline.build.ledger import Keys, Result, open_ledger, record, recorded
 from pipeline.build.result_files import (
     load_marginal,
     load_registration,
@@ -24,13 +25,13 @@ from pipeline.build.result_files import (
     save_scan,
     scan_path,
 )
-from pipeline.build.stages import Keys, Recipe, Spent, Work, process, torch_device
+from pipeline.build.stages import Recipe, Spent, Work, process
 from pipeline.catalogue import catalogue
 from pipeline.errors import Code, RegistrationError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.normalise import read_record
-from pipeline.quality import Gates
+from pipeline.quality.thresholds import Gates
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.outcome import failed
 from pipeline.registration.template import prepare_template

@@ -17,7 +17,7 @@ from pipeline.formats import read_scan
 from pipeline.landmarks import read_landmarks, resolve
 from pipeline.normalise import normalise, read_record
 from pipeline.normalise.axes import CONVENTIONS, degrees_of
-from pipeline.quality import Gates
+from pipeline.quality.thresholds import Gates
 from pipeline.registration import register
 from pipeline.registration.template import prepare_template
 from pipeline.registry import Axes, SourceRegistry

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import quality
 from pipeline.build import stages
+from pipeline.quality import assess as quality
 from pipeline.types import Quality, Registration, Scan
 from tests import sleeping
 

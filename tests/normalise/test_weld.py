@@ -109,7 +109,7 @@ def test_a_seam_of_long_and_short_edges() -> None:
 @pytest.mark.slow
 def test_a_head_in_cubes_registers_as_the_whole(head: tuple[Array, Array]) -> None:
     from pipeline.flame.stand_in import stand_in
-    from pipeline.quality import assess
+    from pipeline.quality.assess import assess
     from pipeline.registration import register
 
     scan = normalise(RawScan(*cubes(*head, 1e-4)), scan_id="cubes", unit="mm", axes=None)

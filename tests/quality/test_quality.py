@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
-from pipeline.errors import Code, ModelError, RegistryError
+from pipeline.errors import Code, ModelError
 from pipeline.flame.assets import load_model
 from pipeline.flame.lbs import pose_vertices, to_tensors
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.closest import SurfaceIndex
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.geometry.rigid import rotation_matrices
-from pipeline.quality import Gates, assess, gates_from, gates_within
+from pipeline.quality.assess import assess
+from pipeline.quality.declared import gates_within
 from pipeline.quality.surface import statistics
+from pipeline.quality.thresholds import Gates
 from pipeline.registry import Limits
 from pipeline.types import Array, Quality, Registration, Scan
 
@@ -256,7 +259,7 @@ def test_a_size_just_outside_is_looked_at_not_refused(
     made: Made, beyond: float, verdict: str
 ) -> None:
     smallest = made.assessed().outer_eye_mm + beyond
-    quality = made.assessed(gates_from({"outer_eye_mm": [smallest, 200.0]}))
+    quality = made.assessed(Gates(outer_eye_mm=[smallest, 200.0]))
     assert quality.verdict == verdict
     assert quality.reasons[0].startswith("outer eye corners")
 
@@ -268,7 +271,7 @@ def test_a_large_share_left_out_is_a_reason_to_look(made: Made) -> None:
         assert quality.verdict == verdict
         assert quality.codes == ((Code.CLUTTER,) if verdict == "review" else ())
     assert quality.reasons[0].startswith("0.99 of the file was left out as damaged or as clutter")
-    strict = gates_from({"left_out_share": [0.1, 0.5]})
+    strict = Gates(left_out_share=[0.1, 0.5])
     assert replace(made, scan=scan).assessed(strict).verdict == "reject"
 
 
@@ -276,8 +279,8 @@ def test_a_sources_limits_are_its_gates(made: Made) -> None:
     """Of children: what the source says goes before the usual gate, what it leaves out does not."""
     children = gates_within(Gates(), Limits(outer_eye_mm=(60.0, 105.0)))
     assert children.outer_eye_mm == (60.0, 105.0)
-    assert children == replace(Gates(), outer_eye_mm=(60.0, 105.0))
-    build = gates_from({"outer_eye_mm": [70, 100]})
+    assert children == Gates(outer_eye_mm=(60.0, 105.0))
+    build = Gates(outer_eye_mm=[70, 100])
     assert gates_within(build, Limits()) == gates_within(build, Limits(turn_deg=60.0)) == build
     assert gates_within(build, Limits(outer_eye_mm=(80.0, 105.0))).outer_eye_mm == (80.0, 105.0)
 
@@ -291,7 +294,7 @@ def test_rejecting_reasons_come_first(made: Made) -> None:
 
 
 def test_thresholds_decide(made: Made) -> None:
-    strict = gates_from({"landmark_error_mm": [0.5, 1.0]})
+    strict = Gates(landmark_error_mm=[0.5, 1.0])
     assert made.assessed(strict).verdict == "reject"
     assert made.assessed().verdict == "accept"
 
@@ -373,11 +376,10 @@ def test_another_model_is_refused(made: Made) -> None:
 
 
 def test_wrong_thresholds_are_all_named() -> None:
-    with pytest.raises(RegistryError) as raised:
-        gates_from({"scan_to_mesh": [1, 2], "coverage": 0.5, "relief": ["a", 1]})
-    assert len(raised.value.faults) == 3
-    assert "quality.scan_to_mesh: no such threshold, expected one of" in str(raised.value)
-    assert "quality.coverage: got 0.5, expected two numbers" in str(raised.value)
+    with pytest.raises(ValidationError) as raised:
+        Gates(scan_to_mesh=[1, 2], coverage=0.5, relief=["a", 1])
+    faults = [error["loc"] for error in raised.value.errors()]
+    assert sorted(faults) == [("coverage",), ("relief", 0), ("scan_to_mesh",)]
 
 
 def test_the_distance_is_to_the_surface_not_to_vertices(made: Made) -> None:

@@ -18,10 +18,12 @@ from pipeline.flame.model import FlameModel
 from pipeline.flame.parts import PAIRS, parts_of
 from pipeline.geometry.closest import SurfaceIndex
 from pipeline.geometry.rigid import rotation_matrices
-from pipeline.quality import GATES, Gates, assess, gates_from
+from pipeline.quality.assess import assess
+from pipeline.quality.gates import GATES
 from pipeline.quality.local import log_stretches
 from pipeline.quality.measures import measure
 from pipeline.quality.relief import detrended
+from pipeline.quality.thresholds import Gates
 from pipeline.types import Array, Quality
 from tests.quality.test_quality import FAULTS, Made, make, scan_of
 
@@ -181,7 +183,7 @@ def test_a_shallow_mouth_or_eye_is_not_shown_whatever_the_model_has(
     features = measure(made.scan, made.registration, made.model).features
     least = min(r.depth_mm for name, r in features.items() if name.endswith(feature))
     for limit, verdict in ((least - 0.01, "accept"), (least + 0.01, "review")):
-        gates = gates_from({f"{feature}_depth_mm": [limit, 0.0]})
+        gates = Gates(**{f"{feature}_depth_mm": [limit, 0.0]})
         quality = assess(made.scan, made.registration, made.model, gates)
         assert quality.verdict == verdict
     assert quality.codes == (Code.NOT_SHOWN,)
@@ -208,7 +210,7 @@ def test_a_neutral_scan_with_an_open_mouth_is_to_be_looked_at(made: Made) -> Non
     found = judged(neutral=True)
     assert (found.verdict, found.codes) == ("review", (Code.NOT_NEUTRAL,))
     assert found.reasons[0].startswith(f"filed as neutral, and the lips are {open_mm:.1f} mm apart")
-    wide = gates_from({"neutral_lip_gap_mm": [open_mm + 1, 50]})
+    wide = Gates(neutral_lip_gap_mm=[open_mm + 1, 50])
     assert judged(neutral=True, gates=wide).verdict == "accept"
 
 

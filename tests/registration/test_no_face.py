@@ -12,7 +12,7 @@ import trimesh
 from pipeline.errors import Code, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.normalise import normalise
-from pipeline.quality import assess
+from pipeline.quality.assess import assess
 from pipeline.registration import METHODS, RegistrationOptions, register
 from pipeline.registration.methods import Fitted, Task
 from pipeline.registration.search import face_sizes, search

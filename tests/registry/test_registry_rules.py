@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.build.assembly import assemble, assembly_digest, quarantine_rows
+from pipeline.build.assembly import assemble, assembly_digest
 from pipeline.build.plan import make_plan
+from pipeline.build.quarantine import quarantine_rows
 from pipeline.catalogue import catalogue
 from pipeline.errors import RegistryError
 from pipeline.flame.model import FlameModel

@@ -30,11 +30,11 @@ import flows.cluster.connection
 from flows.cluster.batches import run_batches
 from flows.cluster.connection import workers
 from flows.cluster.worker import write_rows
-from flows.terminal.progress import SourceCount, Watch
 from pipeline.build.assembly import assemble, assembly_digest
 from pipeline.build.config import BuildConfig, load_build
 from pipeline.build.ledger import open_ledger, outcomes
 from pipeline.build.plan import Plan, ledger_path, make_plan
+from pipeline.build.tally import SourceCount, Tally
 from pipeline.errors import FacefoldError
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
@@ -181,9 +181,9 @@ class Build:
 
     def run(self, address: str | None, device: str = "auto") -> dict[str, str]:
         config = self.config.model_copy(update={"device": device})
-        watch = Watch([SourceCount("sim", len(self.plan.works), 0)])
+        tally = Tally([SourceCount("sim", len(self.plan.works), 0)])
         with workers(config, address) as client:
-            return run_batches(self.plan, config, self.model, client, watch)
+            return run_batches(self.plan, config, self.model, client, tally)
 
     def publish(self, outcomes: dict[str, str]) -> Path:
         config, tag = self.config, ModelTag.of(self.model)

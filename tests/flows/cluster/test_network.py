@@ -18,7 +18,7 @@ from distributed import Client, Security
 from distributed.comm import CommClosedError
 
 from flows.cluster.connection import local_workers, loopback
-from flows.planning import only_build
+from pipeline.build.planning import only_build
 from tests.flows.kills import Build, Site
 from tests.small_build import build_of, write_source
 

@@ -29,7 +29,8 @@ from prefect.settings import (
 
 from flows.prefect_server import artifacts
 from flows.prefect_server.artifacts import progress_artifact, publish_artifacts, summary_markdown
-from flows.terminal.progress import SourceCount, Watch
+from flows.terminal.progress import Watch
+from pipeline.build.tally import SourceCount
 from pipeline.errors import Code
 from tests.flows.conftest import Demo
 

@@ -14,7 +14,9 @@ from rich.console import Console
 from flows.prefect_server.artifacts import escaped, place, summary_markdown, table_rows
 from flows.terminal import boundary, console
 from flows.terminal.live_view import live_view
-from flows.terminal.progress import SourceCount, Watch, watch
+from flows.terminal.progress import Watch
+from flows.terminal.watching import watch
+from pipeline.build.tally import SourceCount
 from pipeline.errors import RegistryError
 from pipeline.registry.skeleton import Draft, new_registry
 from tests.flows.conftest import Run

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from flows.terminal.dry_run import dry_run
 from pipeline.build.config import load_build
+from pipeline.build.dry_run import dry_run
 from pipeline.errors import FacefoldError
 from tests.flows.conftest import Demo, facefold_in_process
 

@@ -1,13 +1,10 @@
-"""The tally of a build from known facts, and what people see of it."""
+"""What people see of a build, from known facts."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,65 +14,16 @@ from rich.console import Console
 
 from flows.terminal.console import duration, figure
 from flows.terminal.live_view import live_view
-from flows.terminal.progress import SourceCount, Watch, watch
+from flows.terminal.progress import Watch
 from flows.terminal.time_report import time_report
-
-
-class Clock:
-    """Time that passes when a test says so."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-SOURCES = (SourceCount("synth_cm", 100, 20), SourceCount("synth_ply", 40, 0))
-SPENT = {"read": 1.0, "register": 8.0, "judge": 1.0}
+from flows.terminal.watching import watch
+from pipeline.build.tally import SourceCount
+from tests.build.test_tally import SOURCES, SPENT, Clock, run
 
 
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-def run(seen: Watch, clock: Clock) -> None:
-    """Ten batches of eight from the first source, then five of the other, every two seconds."""
-    seen.phase("registering", 120)
-    for i in range(15):
-        clock.now += 2
-        refused = {"read: the file is empty": 1} if i < 3 else {}
-        source = SOURCES[i >= 10].source
-        cpu = {stage: seconds / 2 for stage, seconds in SPENT.items()}
-        seen.batch(source, 8 - len(refused), refused, SPENT, cpu)
-
-
-def test_sums_of_sources_stages_and_reasons(clock: Clock) -> None:
-    seen = Watch(SOURCES, clock=clock)
-    run(seen, clock)
-    first, second = seen.sources.values()
-    assert (first.kept, first.refused, first.left) == (77, 3, 0)
-    assert (second.kept, second.refused, second.left) == (40, 0, 0)
-    assert seen.share == 1
-    seen.phase("writing rows", 137, "rows")
-    clock.now += 10
-    assert seen.computing_s == 30
-    seen.rows(137)
-    seen.workers(2, 3_000, 2_000)
-    seen.workers(1, 1_000, 1_000)
-    seen.retried("synth_cm:a", "took 300 s")
-    report = json.loads(json.dumps(seen.report()))
-    assert report["phases_s"] == {"registering": 30, "writing rows": 10}
-    assert report["wall_s"] == 40
-    assert report["scans"] == 120 and report["scans_per_s"] == 4
-    assert report["stages"]["register"] == {"scans": 120, "seconds": 120, "cpu_s": 60}
-    assert report["refused"] == {"read: the file is empty": 3}
-    assert report["retried"] == ["synth_cm:a"]
-    memory = report["memory_bytes"]
-    assert memory["workers"] == 3_000 and memory["largest worker"] == 2_000
-    assert 10e6 < memory["driver"] < 100e9
-    share = 60 / (75 + report["driver_cpu_s"] + report["besides_cpu_s"])
-    assert report["registration_cpu_share"] == pytest.approx(share, abs=0.001)
 
 
 def test_remaining_time_is_that_of_the_work_left(clock: Clock) -> None:
@@ -88,8 +36,33 @@ def test_remaining_time_is_that_of_the_work_left(clock: Clock) -> None:
     clock.now += 900
     assert seen.line() == "registering: 1,600 of 4,000 scans, nothing finished for 15 min 00 s"
     seen.batch("a", 8, {}, SPENT, SPENT)
-    assert seen.line() == "registering: 1,608 of 4,000 scans, 4 scans/s, 9 min 58 s left"
-    assert seen.share == pytest.approx(0.402)
+    assert seen.line() == "registering: 1,608 of 4,000 scans"  # the pause has no part in the rate
+    clock.now += 2
+    seen.batch("a", 8, {}, SPENT, SPENT)
+    assert seen.line() == "registering: 1,616 of 4,000 scans, 4 scans/s, 9 min 56 s left"
+    assert seen.share == pytest.approx(0.404)
+
+
+def test_the_rate_is_that_of_the_last_minutes(clock: Clock) -> None:
+    seen = Watch((SourceCount("a", 40_000, 0),), clock=clock)
+    seen.phase("registering", 40_000)
+    for every_s in (1, 5):
+        for _ in range(400):
+            clock.now += every_s
+            seen.batch("a", 10, {}, SPENT, SPENT)
+    assert "8,000 of 40,000 scans, 2 scans/s, 4 h 26 min left" in seen.line()
+
+
+def test_slow_work_is_no_pause(clock: Clock) -> None:
+    seen = Watch((SourceCount("a", 400, 0),), clock=clock)
+    seen.phase("registering", 400)
+    for _ in range(3):
+        clock.now += 100
+        seen.batch("a", 8, {}, SPENT, SPENT)
+    clock.now += 400
+    assert seen.line() == "registering: 24 of 400 scans, 0.08 scans/s, 1 h 18 min left"
+    clock.now += 200
+    assert seen.line() == "registering: 24 of 400 scans, nothing finished for 10 min 00 s"
 
 
 def test_a_build_without_work_reports_too(clock: Clock) -> None:
@@ -103,17 +76,6 @@ def test_a_build_without_work_reports_too(clock: Clock) -> None:
     assert report["scans_per_s"] is None and report["stages"] == {}
     assert report["registration_cpu_share"] is None
     time_report(report, Console(file=io.StringIO()))
-
-
-def test_what_workers_spend_besides_the_stages_lowers_the_share_of_registration() -> None:
-    seen = Watch(SOURCES)
-    seen.phase("registering", 120)
-    seen.batch("synth_cm", 1, {}, {"register": 0.02}, {"register": 0.02})
-    subprocess.run([sys.executable, "-c", "sum(range(2_000_000))"], check=True)
-    seen.end()
-    report = seen.report()
-    assert report["besides_cpu_s"] > 0
-    assert report["registration_cpu_share"] < 0.8
 
 
 def test_before_and_after_the_phases_there_is_a_title_too(clock: Clock) -> None:

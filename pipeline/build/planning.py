@@ -1,12 +1,9 @@
-"""A build before its flow: what there is to do, and what is told where that is nothing.
-
-Neither Prefect nor Dask is imported here: a build without a change needs neither, and they take
-longer to start than a plan of ten thousands of scans.
-"""
+"""A build before its flow: what there is to do, and what is told where that is nothing."""
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import stat
 import time
@@ -16,26 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.terminal.console import note, note_model, warn
-from flows.terminal.progress import Watch
-from pipeline.build.assembly import (
-    Outcomes,
-    assembly_digest,
-    check_limits,
-    published_as,
-    quarantine_rows,
-    summarise,
-)
+from pipeline.build.assembly import assembly_digest, published_as
 from pipeline.build.config import BuildConfig
+from pipeline.build.device import torch_device
 from pipeline.build.estimate import check_space
-from pipeline.build.plan import Plan, make_plan
+from pipeline.build.plan import Outcomes, Plan, make_plan
+from pipeline.build.quarantine import check_limits, quarantine_rows, summarise
 from pipeline.build.source_calibration import report_row
-from pipeline.build.stages import torch_device
+from pipeline.build.tally import Tally
 from pipeline.errors import FacefoldError
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.store import ModelTag, check_model
 from pipeline.store.locks import lock
+
+log = logging.getLogger("facefold")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +58,7 @@ def only_build(work: Path) -> Iterator[None]:
     """One build at a time in a work folder. Raises FacefoldError where another goes on."""
     work.mkdir(parents=True, exist_ok=True)
     if work.stat().st_mode & stat.S_IWOTH:
-        warn(
+        log.warning(
             f"{work}: every user of this machine can write there, and workers unpickle what lies "
             f"in it: chmod o-w {work}"
         )
@@ -82,12 +74,19 @@ def only_build(work: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def note_model(model: FlameModel) -> None:
+    if model.is_stand_in:
+        log.warning(f"model: {model.name}, not FLAME: for trying facefold out")
+    else:
+        log.info(f"model: {model.name}")
+
+
 def plan_build(
     config: BuildConfig,
     dask: str | None = None,
     retry: bool = False,
     recalibrate: bool = False,
-    seen: Watch | None = None,
+    seen: Tally | None = None,
 ) -> Planned:
     """Everything that can go wrong before the first scan is opened goes wrong here."""
     started = time.monotonic()
@@ -99,7 +98,7 @@ def plan_build(
     if seen is not None:
         seen.phase("reading the sources")
     plan = make_plan(config, model, retry, recalibrate)
-    note(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
+    log.info(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
     if plan.todo:
         check_space(plan, config, model)
     return Planned(config, model, plan, dask, started, retry)
@@ -127,7 +126,7 @@ def unchanged(planned: Planned) -> dict[str, Any] | None:
 def summary_of(
     planned: Planned, quarantine: list[dict[str, Any]], place: str | None, spent: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What `--json` prints; `spent` is the watch's report."""
+    """What `--json` prints; `spent` is the tally's report."""
     return {
         "store": place,
         **summarise(planned.plan, quarantine),

@@ -1,0 +1,103 @@
+"""Options and arguments of the `facefold` command, each once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flows.terminal.boundary import local
+from pipeline.units import UnitName
+
+# of all commands
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+Folder = Annotated[Path, typer.Option("--out", parser=local, help="Where the results go.")]
+
+# of a build
+BuildFile = Annotated[Path, typer.Argument(parser=local, help="The build's YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Fields to replace: workers=4, sources.0.root=/mnt/x, 'splits={train: 1.0}'.",
+    ),
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Address of a Dask scheduler; local processes without it.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Say what would be read, computed, reused and removed, in what time and space, "
+        "and stop.",
+    ),
+]
+Retry = Annotated[
+    bool,
+    typer.Option("--retry", help="Try scans again that ended their worker or took too long."),
+]
+Recalibrate = Annotated[
+    bool,
+    typer.Option(
+        "--recalibrate",
+        help="Estimate anew where each source puts its landmarks, from the scans it has now; "
+        "where that changes, its scans are registered again.",
+    ),
+]
+
+# of scan files
+ScanFiles = Annotated[list[Path], typer.Argument(parser=local, help="Scan files.")]
+Unit = Annotated[UnitName, typer.Option(help="Unit of the files; auto decides or refuses.")]
+Landmarks = Annotated[
+    str | None,
+    typer.Option(help="Landmark file, or a pattern such as '{stem}_lmk.npy' for several."),
+]
+Scheme = Annotated[
+    str | None, typer.Option(help="Landmark scheme; follows from the count without it.")
+]
+FileAxes = Annotated[
+    str | None,
+    typer.Option(help="Axes of the files, such as up=+y,forward=+z; any pose without them."),
+]
+OuterEyes = Annotated[
+    tuple[float, float] | None,
+    typer.Option(help="Plausible distance of the outer eye corners, such as 60 105."),
+]
+Extent = Annotated[
+    tuple[float, float] | None,
+    typer.Option(help="Plausible largest extent of a scan without landmarks."),
+]
+Scale = Annotated[
+    float, typer.Option(help="What brings the files into the unit, if they are in none.")
+]
+Model = Annotated[
+    Path | None, typer.Option(parser=local, help="FLAME's file, an .npz, or a template mesh.")
+]
+Embedding = Annotated[
+    Path | None,
+    typer.Option(parser=local, help="The model's landmarks: FLAME's file or vertex indices."),
+]
+
+# of a store; names of profiles and layouts are compared with the store's own by a test: what
+# declares them takes long to import
+Store = Annotated[str, typer.Argument(help="The folder of a dataset, of one version, or a URL.")]
+LocalStore = Annotated[Path, typer.Argument(parser=local, help="The folder of the store.")]
+Where = Annotated[
+    str, typer.Option(help='A question to the manifest: "commercial and coverage > 0.6".')
+]
+Url = Annotated[str, typer.Argument(help="s3://bucket/prefix, gs://… or az://….")]
+ProfileName = Literal["training", "archive"]
+Profile = Annotated[
+    ProfileName | None,
+    typer.Option(help="training: mapped; archive: compressed, for transfer."),
+]
+Int16 = Annotated[
+    bool | None, typer.Option("--int16/--float32", help="Lengths in steps of 5 µm, or not.")
+]
+LayoutName = Literal["mica", "ply", "obj"]
+Layout = Annotated[LayoutName, typer.Option(help="mica: FLAME parameters and OBJ in metres.")]
+
+# of a source
+Source = Annotated[str, typer.Argument(help="Id of a registry, or its YAML file.")]

@@ -1,0 +1,128 @@
+"""`facefold inspect`, `verify`, `subset` and what else is done with a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.terminal.boundary import local, say, show, tell
+from flows.terminal.options import (
+    Folder,
+    Int16,
+    Json,
+    Layout,
+    LocalStore,
+    Profile,
+    Store,
+    Url,
+    Where,
+)
+
+
+def inspect(store: Store, as_json: Json = False) -> None:
+    """Show what a store holds: sources, splits, people, licences and what they allow, versions."""
+    from pipeline.store import inspect_store
+
+    found = inspect_store(store)
+    if as_json:
+        show(found)
+    else:
+        from flows.terminal.store_report import store_report
+
+        store_report(store, found)
+
+
+def subset(
+    store: Store,
+    where: Where,
+    out: Folder,
+    profile: Profile = None,
+    int16: Int16 = None,
+    as_json: Json = False,
+) -> None:
+    """Copy the rows that fit a question into a store of their own, as this one or in other form."""
+    from pipeline.store import open_store
+    from pipeline.store import subset as make_subset
+
+    given = {"profile": profile, "int16": int16}
+    form = {name: value for name, value in given.items() if value is not None}
+    version = make_subset(store, where, out, **form)
+    found = {"store": str(version), "rows": len(open_store(version))}
+    show(found) if as_json else tell(f"{out}: {found['rows']} rows")
+
+
+def export(
+    store: Store,
+    out: Folder,
+    layout: Layout,
+    where: Where = "True",
+    model: Annotated[
+        Path | None, typer.Option(parser=local, help="The model that the store was made with.")
+    ] = None,
+    embedding: Annotated[
+        Path | None, typer.Option(parser=local, help="Its landmarks, as in the build.")
+    ] = None,
+) -> None:
+    """Write a store's registrations as small files: MICA's layout, or meshes in millimetres."""
+    from pipeline.flame.assets import load_model
+    from pipeline.store import export as write_files
+
+    written = write_files(store, out, layout, load_model(model, embedding), where)
+    say(f"{out}: {written} scans")
+
+
+def prune(
+    store: LocalStore,
+    keep: Annotated[
+        int, typer.Option(min=0, help="How many versions stay besides the published one.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed and stop.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove a store's old versions, the oldest first, and what killed processes left."""
+    from flows.terminal.store_report import prune_report
+    from pipeline.store import prune as prune_store
+
+    pruned = prune_store(store, keep, dry_run)
+    if as_json:
+        names = [version.name for version in pruned.versions]
+        leftovers = [path.name for path in pruned.leftovers]
+        show({"versions": names, "leftovers": leftovers, "bytes": pruned.bytes})
+    else:
+        prune_report(str(store), pruned, dry_run)
+
+
+def push(store: LocalStore, url: Url) -> None:
+    """Publish a store's version in an object store; what a push that was broken off sent stays."""
+    from pipeline.store import push as push_store
+
+    tell(push_store(store, url))
+
+
+def pull(url: Url, out: LocalStore) -> None:
+    """Publish the version that an object store holds in a folder."""
+    from pipeline.store import pull as pull_store
+
+    tell(pull_store(url, out))
+
+
+def verify(store: Store, as_json: Json = False) -> None:
+    """Read every byte of a store and compare it with what was written; 3 where faults are found."""
+    from pipeline.store import verify as verify_store
+
+    faults = verify_store(store)
+    if as_json:
+        show({"store": store, "faults": faults})
+    else:
+        for fault in faults:
+            tell(fault)
+        tell(f"{store}: {len(faults)} faults" if faults else f"{store}: sound")
+    if faults:
+        raise typer.Exit(3)
+
+
+COMMANDS = (inspect, subset, export, prune, push, pull, verify)

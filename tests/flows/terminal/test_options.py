@@ -1,0 +1,14 @@
+"""Names that options list are those of the modules that give them a meaning."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from flows.terminal.options import LayoutName, ProfileName
+from pipeline.store.exporting import LAYOUTS
+from pipeline.store.form import CHUNK_ROWS
+
+
+def test_options_list_all_names() -> None:
+    assert get_args(LayoutName) == (*LAYOUTS,)
+    assert get_args(ProfileName) == (*CHUNK_ROWS,)
