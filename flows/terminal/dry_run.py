@@ -16,7 +16,7 @@ from pipeline.build.ledger import mean_seconds, open_ledger
 from pipeline.build.plan import Plan, Source, ledger_path, make_plan
 from pipeline.flame.assets import load_model
 from pipeline.store import ModelTag, check_model, open_store
-from pipeline.store.layout import HEAD
+from pipeline.store.paths import HEAD
 
 WIDTH = 112
 """Characters of the table: it is not cut where the output is no terminal."""

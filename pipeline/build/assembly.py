@@ -27,7 +27,7 @@ from pipeline.identity import assign_splits, identities
 from pipeline.registry import SourceRegistry, load_registry, registry_files
 from pipeline.store import current_version, stack_rows
 from pipeline.store.documents import content_of, parsed
-from pipeline.store.layout import HEAD
+from pipeline.store.paths import HEAD
 from pipeline.store.schema import NON_METRIC, ModelTag
 from pipeline.store.tables import table
 from pipeline.types import Array, Quarantine

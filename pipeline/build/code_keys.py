@@ -54,7 +54,7 @@ BY_NAME = frozenset(
         "pipeline.build.source_calibration",
         "pipeline.build.result_files",
         "pipeline.build.stages",
-        "pipeline.store.layout",
+        "pipeline.store.paths",
         "pipeline.store.rows",
         "pipeline.store.schema",
         "pipeline.types",

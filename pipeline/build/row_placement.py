@@ -19,7 +19,7 @@ from pipeline.build.stages import Work
 from pipeline.errors import StoreError
 from pipeline.store.documents import as_json
 from pipeline.store.form import Form
-from pipeline.store.layout import current_version, group_attributes
+from pipeline.store.paths import current_version, group_attributes
 from pipeline.store.schema import ModelTag
 from pipeline.store.tables import read_table
 from pipeline.types import Array

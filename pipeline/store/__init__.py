@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline.store.exporting import export as export
     from pipeline.store.inspection import inspect_store as inspect_store
-    from pipeline.store.layout import current_version as current_version
     from pipeline.store.linking import link_shards as link_shards
     from pipeline.store.locks import sweep as sweep
+    from pipeline.store.paths import current_version as current_version
     from pipeline.store.pruning import prune as prune
     from pipeline.store.publishing import publish as publish
     from pipeline.store.reader import Store as Store
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pipeline.store.writer import write_shard as write_shard
 
 _HOME = {
-    "current_version": "layout",
+    "current_version": "paths",
     "export": "exporting",
     "inspect_store": "inspection",
     "link_shards": "linking",

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.store.documents import as_json
 from pipeline.store.form import IN_STEPS, STEP_MM, Form, at
-from pipeline.store.layout import ZSTD_LEVEL, fill_value
+from pipeline.store.paths import ZSTD_LEVEL, fill_value
 from pipeline.store.topology import ATTRIBUTE, FACES, REGION, REGION_MASK, Topology
 from pipeline.types import Array
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline.store.documents import text
 from pipeline.store.form import Form
-from pipeline.store.layout import HEAD, VERSIONS
+from pipeline.store.paths import HEAD, VERSIONS
 from pipeline.store.reader import open_store
 from pipeline.store.remote.objects import is_url
 from pipeline.store.schema import TABLES

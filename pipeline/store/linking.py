@@ -9,8 +9,8 @@ from typing import Any
 
 from pipeline.errors import StoreError
 from pipeline.store.form import Form
-from pipeline.store.layout import form_of, path_of
 from pipeline.store.listing import listing_of
+from pipeline.store.paths import form_of, path_of
 from pipeline.store.tables import CHECKSUM, read_table
 from pipeline.store.writer import receipt_of
 from pipeline.types import ShardReceipt

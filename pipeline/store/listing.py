@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from pipeline.errors import StoreError
 from pipeline.store.documents import content_of, is_sha256, shown, unsealed_content, whole
 from pipeline.store.form import Form
-from pipeline.store.layout import FILES
+from pipeline.store.paths import FILES
 from pipeline.store.schema import TABLES, Field
 
 Files: TypeAlias = Mapping[str, Mapping[str, Any]]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline.errors import StoreError
 from pipeline.store.documents import fault_of, shown
-from pipeline.store.layout import disk_faults_told, strangers
+from pipeline.store.paths import disk_faults_told, strangers
 
 STAGING, CLAIMS = ".staging-", ".claims"
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})

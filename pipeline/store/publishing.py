@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import StoreError
-from pipeline.store.compressed_fields import stored_rows
+from pipeline.store.arrays.compressed import stored_rows
 from pipeline.store.description import Held, described
 from pipeline.store.documents import as_json, sealed, unsealed
 from pipeline.store.form import Form, at
-from pipeline.store.layout import (
+from pipeline.store.locks import alive, publishing, release, sweep
+from pipeline.store.paths import (
     FILES,
     HEAD,
     RUN,
@@ -29,7 +30,6 @@ from pipeline.store.layout import (
     sync_folder,
     write_file,
 )
-from pipeline.store.locks import alive, publishing, release, sweep
 from pipeline.store.tables import Rows, identity_rows, manifest_table, table, write_table
 from pipeline.store.topology import read_topology
 from pipeline.store.verification import faults_of_version

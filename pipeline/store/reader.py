@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import StoreError
-from pipeline.store.compressed_fields import InSteps, Rows, check_places, gone, stored_rows
+from pipeline.store.arrays.compressed import InSteps, Rows, check_places, gone, stored_rows
+from pipeline.store.arrays.mapped import MappedField
 from pipeline.store.form import IN_STEPS, at
-from pipeline.store.layout import (
+from pipeline.store.listing import check_shards, check_sizes, fields_held, listing_of
+from pipeline.store.paths import (
     FILES,
     current_version,
     form_in,
@@ -22,8 +24,6 @@ from pipeline.store.layout import (
     is_there,
     path_of,
 )
-from pipeline.store.listing import check_shards, check_sizes, fields_held, listing_of
-from pipeline.store.mapped_fields import MappedField
 from pipeline.store.remote.mirror import CACHE_BYTES, Mirrored, is_mirror, mirrored
 from pipeline.store.remote.objects import is_url
 from pipeline.store.tables import RENAMED, check_table, read_table, said_columns, schema_of

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
 from pipeline.store.documents import fault_of, shown
-from pipeline.store.layout import write_file
+from pipeline.store.paths import write_file
 from pipeline.store.schema import NON_METRIC, TABLES
 from pipeline.types import Array, ShardReceipt
 

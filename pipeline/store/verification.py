@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
-from pipeline.store.compressed_fields import check_places, stored_rows
+from pipeline.store.arrays.compressed import check_places, stored_rows
 from pipeline.store.documents import LARGEST, fault_of, parsed, unsealed_content
 from pipeline.store.form import Form, at
-from pipeline.store.layout import (
+from pipeline.store.listing import check_shards, fields_held, listing_in
+from pipeline.store.paths import (
     FILES,
     RUN,
     VERSIONS,
@@ -30,7 +31,6 @@ from pipeline.store.layout import (
     path_of,
     strangers,
 )
-from pipeline.store.listing import check_shards, fields_held, listing_in
 from pipeline.store.remote.objects import Place, is_url, published_version
 from pipeline.store.schema import TABLES
 from pipeline.store.tables import CHECKSUM, SINCE_SCHEMA_1, check_table

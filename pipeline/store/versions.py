@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.errors import StoreError
 from pipeline.store.documents import content_of, unsealed
-from pipeline.store.layout import FILES, RUN, VERSIONS, current_version
 from pipeline.store.listing import listing_in
+from pipeline.store.paths import FILES, RUN, VERSIONS, current_version
 
 
 @dataclass(frozen=True)

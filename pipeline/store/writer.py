@@ -20,7 +20,8 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.store.description import described
 from pipeline.store.form import IN_STEPS, Form, at, in_steps, middles_mm
-from pipeline.store.layout import (
+from pipeline.store.locks import claimed, new_staging, removed_on_fault, sweep
+from pipeline.store.paths import (
     HEAD,
     VERSIONS,
     Sums,
@@ -33,7 +34,6 @@ from pipeline.store.layout import (
     write_file,
     write_parts,
 )
-from pipeline.store.locks import claimed, new_staging, removed_on_fault, sweep
 from pipeline.store.schema import ROWS_PER_SHARD, SCHEMA_VERSION, ModelTag
 from pipeline.store.topology import Topology
 from pipeline.types import Array, ShardReceipt

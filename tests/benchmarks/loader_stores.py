@@ -20,7 +20,7 @@ from pipeline.store import ModelTag, create_staging, fields, open_store, publish
 from pipeline.store.description import Held, described
 from pipeline.store.documents import as_json, sealed
 from pipeline.store.form import Form
-from pipeline.store.layout import (
+from pipeline.store.paths import (
     FILES,
     HEAD,
     VERSIONS,

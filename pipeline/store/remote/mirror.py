@@ -20,12 +20,12 @@ import google_crc32c
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.store.arrays.mapped import MappedField
 from pipeline.store.documents import as_json, content_of, parsed
 from pipeline.store.form import Form
-from pipeline.store.layout import FILES, form_of, path_of, shard_index, write_file
 from pipeline.store.listing import Files, check_shards
 from pipeline.store.locks import lock
-from pipeline.store.mapped_fields import MappedField
+from pipeline.store.paths import FILES, form_of, path_of, shard_index, write_file
 from pipeline.store.remote.objects import Place, published_version
 from pipeline.store.remote.pieces import CHANGING, Pieces, create, now, punch
 from pipeline.store.remote.transfer import fetch_small, listed

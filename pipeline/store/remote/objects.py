@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipeline.errors import StoreError
-from pipeline.store.layout import FILES, HEAD, VERSIONS, version_name
+from pipeline.store.paths import FILES, HEAD, VERSIONS, version_name
 from pipeline.text import redacted
 
 if TYPE_CHECKING:

@@ -10,7 +10,9 @@ from typing import Any
 
 from pipeline.errors import StoreError
 from pipeline.store.form import Form
-from pipeline.store.layout import (
+from pipeline.store.listing import check_shards, listing_in, listing_of
+from pipeline.store.locks import new_staging, publishing, removed_on_fault
+from pipeline.store.paths import (
     FILES,
     HEAD,
     RUN,
@@ -27,8 +29,6 @@ from pipeline.store.layout import (
     write_file,
     write_parts,
 )
-from pipeline.store.listing import check_shards, listing_in, listing_of
-from pipeline.store.locks import new_staging, publishing, removed_on_fault
 from pipeline.store.publishing import move_head, put_in_place
 from pipeline.store.remote.objects import Place, Seen, published_version
 from pipeline.store.verification import FILES_AT_ONCE, content_digest, faults_of_version

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.errors import StoreError
 from pipeline.store.form import Form
-from pipeline.store.layout import shard_index
+from pipeline.store.paths import shard_index
 from pipeline.store.schema import Field
 from pipeline.types import Array
 

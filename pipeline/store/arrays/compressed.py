@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.store.arrays.mapped import MappedField
 from pipeline.store.form import STEP_MM, Form
-from pipeline.store.layout import ABSENT, unpacked, unpacked_bytes, without_checksum
-from pipeline.store.mapped_fields import MappedField
+from pipeline.store.paths import ABSENT, unpacked, unpacked_bytes, without_checksum
 from pipeline.types import Array
 
 CHUNKS_KEPT = 4
