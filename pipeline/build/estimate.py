@@ -24,7 +24,7 @@ from pipeline.build.stages import Work
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.store.rows import MOST_POINTS
-from pipeline.store.schema import ROWS_PER_CHUNK, ModelTag, extra_fields, fields
+from pipeline.store.schema import EXTRA_FIELDS, ROWS_PER_CHUNK, ModelTag, fields
 from pipeline.types import ScanRecord
 
 Seconds = Mapping[tuple[str, str], float]
@@ -255,7 +255,7 @@ def _of_source(
     # a scan that is only judged is looked at, too: from the work folder, or else from its file
     read = [work.record for work in todo if work.keys.read not in plan.started]
     register = [work.record for work in todo if work.keys.register not in plan.started]
-    points = extra_fields()
+    points = EXTRA_FIELDS
     point_bytes = points["points_mm"].row_bytes + points["normals"].row_bytes
     return SourceEstimate(
         source,

@@ -18,10 +18,10 @@ from pipeline.build.config import BuildConfig
 from pipeline.build.stages import Work
 from pipeline.errors import StoreError
 from pipeline.store.documents import as_json
-from pipeline.store.form import Form
-from pipeline.store.paths import current_version, group_attributes
+from pipeline.store.form import Form, group_attributes
+from pipeline.store.head import current_version
 from pipeline.store.schema import ModelTag
-from pipeline.store.tables import read_table
+from pipeline.store.table_reading import read_table
 from pipeline.types import Array
 
 STAYING = 0.5

@@ -17,7 +17,7 @@ from pipeline.store.paths import HEAD, VERSIONS
 from pipeline.store.reader import open_store
 from pipeline.store.remote.objects import is_url
 from pipeline.store.schema import TABLES
-from pipeline.store.tables import coded as coded_column
+from pipeline.store.table_reading import coded as coded_column
 from pipeline.store.versions import list_versions
 from pipeline.types import Array
 
@@ -72,7 +72,7 @@ def inspect_store(store: Path | str) -> dict[str, Any]:
     medians = {name: pc.quantile(rows[name], 0.5)[0].as_py() for name in figures}
     return {
         "store": str(store if is_url(store) else opened.path),
-        "version": listing["digest"][:16],
+        "version": opened.version,
         "schema_version": opened.form.schema,
         "written_by": None if written_by is None else text("written_by", written_by),
         "profile": opened.form.profile,

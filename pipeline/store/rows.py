@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.landmarks.schemes import to_68
-from pipeline.store.schema import extra_fields, fields
+from pipeline.store.schema import EXTRA_FIELDS, fields
 from pipeline.store.validity_bits import pack_validity
 from pipeline.types import Array, Quality, Registration, Scan, ScanRecord
 
@@ -65,7 +65,7 @@ def point_fields(scan: Scan) -> dict[str, Array]:
     same whenever the scan is: any prefix is a fair sample of its vertices."""
     seed = hashlib.sha256(scan.scan_id.encode()).digest()
     order = np.random.default_rng(list(seed)).permutation(len(scan.vertices_mm))[:MOST_POINTS]
-    schema = extra_fields()
+    schema = EXTRA_FIELDS
     values = {"points_mm": scan.vertices_mm[order], "normals": scan.normals[order]}
     return {name: np.asarray(rows, schema[name].dtype) for name, rows in values.items()}
 
@@ -93,7 +93,7 @@ def _registered_landmarks(vertices_mm: Array, model: FlameModel) -> Array:
 
 def stack_rows(rows: Sequence[Mapping[str, Array]]) -> dict[str, Array | list[Array]]:
     """Rows of `row_fields` and `point_fields` -> what `write_shard` takes."""
-    extras = extra_fields()
+    extras = EXTRA_FIELDS
     return {
         name: some if name in extras and extras[name].group else np.stack(some)
         for name in rows[0]
