@@ -23,7 +23,7 @@ from pipeline.build.row_placement import row_order, written_rows
 from pipeline.build.stages import Work
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
-from pipeline.store.rows import MOST_POINTS
+from pipeline.store.rows import MOST_POINTS, POINTS
 from pipeline.store.schema import EXTRA_FIELDS, ROWS_PER_CHUNK, ModelTag, fields
 from pipeline.types import ScanRecord
 
@@ -255,8 +255,7 @@ def _of_source(
     # a scan that is only judged is looked at, too: from the work folder, or else from its file
     read = [work.record for work in todo if work.keys.read not in plan.started]
     register = [work.record for work in todo if work.keys.register not in plan.started]
-    points = EXTRA_FIELDS
-    point_bytes = points["points_mm"].row_bytes + points["normals"].row_bytes
+    point_bytes = sum(EXTRA_FIELDS[name].row_bytes for name in POINTS)
     return SourceEstimate(
         source,
         len(read),

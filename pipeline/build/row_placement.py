@@ -20,6 +20,7 @@ from pipeline.errors import StoreError
 from pipeline.store.documents import as_json
 from pipeline.store.form import Form, group_attributes
 from pipeline.store.head import current_version
+from pipeline.store.paths import MANIFEST
 from pipeline.store.schema import ModelTag
 from pipeline.store.table_reading import read_table
 from pipeline.types import Array
@@ -79,7 +80,7 @@ def _published(store: Path, form: Form) -> tuple[Path, pa.Table] | None:
     try:
         version = current_version(store)
         found = group_attributes(version)
-        rows = read_table(version / "manifest.parquet", ["scan_id", "result_key"])
+        rows = read_table(version / MANIFEST, ["scan_id", "result_key"])
     except StoreError:
         return None
     wanted = form.attributes() | {"rows": len(rows)}

@@ -59,24 +59,26 @@ def mirrored(
         folder.mkdir(parents=True, exist_ok=True)
         making = lock(folder.with_suffix(".lock"), fcntl.LOCK_EX)
         try:
-            if (folder / MIRROR).exists():
-                facts = parsed(content_of(folder / MIRROR), folder / MIRROR)
-            else:
+            if not (folder / MIRROR).exists():
                 _sweep(cache, started)
                 fetch_small(version, content, folder)
                 _lay_out(folder, listing["files"], piece_bytes)
-                facts = {"piece_bytes": piece_bytes}
-            wanted = facts | {"url": version.url, "cache_bytes": cache_bytes}
-            if wanted != facts:
-                write_file(folder / MIRROR, as_json(wanted))
+            _tell(folder, piece_bytes, version.url, cache_bytes)
         finally:
             os.close(making)
     except OSError as error:
-        fault = error.strerror or error
-        raise StoreError(
-            f"{folder}: {fault}; name a cache folder on a local disk with room"
-        ) from error
+        remedy = "name a cache folder on a local disk with room"
+        raise StoreError(f"{folder}: {error.strerror or error}; {remedy}") from error
     return folder
+
+
+def _tell(folder: Path, piece_bytes: int, url: str, cache_bytes: int) -> None:
+    """Write what a mirror is of; `piece_bytes` stays as it was when the mirror was made."""
+    path = folder / MIRROR
+    told = parsed(content_of(path), path) if path.exists() else {"piece_bytes": piece_bytes}
+    wanted = told | {"url": url, "cache_bytes": cache_bytes}
+    if wanted != told:
+        write_file(path, as_json(wanted))
 
 
 def _default_cache() -> Path:
