@@ -101,7 +101,7 @@ class Store:
     def columns(self, *names: str) -> pa.Table:
         """Columns of the manifest, each read once and only when asked for.
 
-        Those that name classes (`tables.CLASSES`) come as dictionary arrays: a code a row.
+        Those that name classes (`table_reading.CLASSES`) come as dictionary arrays: a code a row.
         Raises StoreError for a column that is not there.
         """
         if unknown := [name for name in names if name not in self.column_names]:
@@ -264,7 +264,7 @@ def open_store(
     """Open a dataset's folder, at the version its HEAD names, or one version's folder.
 
     `path` may be a URL such as s3://bucket/prefix: rows are then fetched when they are first asked
-    for, and kept in `cache`, up to `cache_bytes` (`mirror.mirrored`).
+    for, and kept in `cache`, up to `cache_bytes` (`remote.mirror.mirrored`).
 
     What the version says of itself is checked first, and every file of it must exist with its size:
     nothing is allocated for what is not there. Raises StoreError naming the file where one is

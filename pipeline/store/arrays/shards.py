@@ -39,7 +39,7 @@ def shard_parts(form: Form, name: str, rows: Array) -> list[bytes | memoryview]:
     """
     rows, per_chunk = np.ascontiguousarray(rows), form.chunk_rows(name)
     if form.compressed and len(rows):
-        return [_packed(form, name, rows)]
+        return [packed(form, name, rows)]
     n_chunks = -(-len(rows) // per_chunk)
     missing = n_chunks * per_chunk - len(rows)
     padding = np.full((missing, *rows.shape[1:]), fill_value(rows.dtype), rows.dtype)
@@ -48,8 +48,8 @@ def shard_parts(form: Form, name: str, rows: Array) -> list[bytes | memoryview]:
     return [data, padding.tobytes(), shard_index(form, name, [chunk_bytes] * n_chunks)]
 
 
-def _packed(form: Form, name: str, rows: Array) -> memoryview:
-    """A compressed shard as zarr-python makes it, in memory: what reaches the disk is whole."""
+def packed(form: Form, name: str, rows: Array) -> memoryview:
+    """A shard as zarr-python makes it, in memory: what reaches the disk is whole."""
     import zarr
     from zarr.storage import MemoryStore
 
