@@ -39,8 +39,8 @@ from pipeline.flame.model import FlameModel
 from pipeline.store import ModelTag, link_shards, prune, publish, push
 from pipeline.store.form import Form
 from pipeline.store.locks import removed_on_fault
+from pipeline.store.staging import stage
 from pipeline.store.topology import Topology
-from pipeline.store.writer import stage
 from pipeline.types import ShardReceipt
 
 T = TypeVar("T")

@@ -34,7 +34,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.registration.landmark_offsets import Observed
 from pipeline.registration.template import prepare_template
 from pipeline.store import write_shard
-from pipeline.store.layout import write_file
+from pipeline.store.durable_files import write_file
 from pipeline.types import Refusal, Scan, ShardReceipt
 
 T = TypeVar("T")

@@ -14,7 +14,6 @@ import pyarrow as pa
 from pipeline import __version__
 from pipeline.build.code_keys import stage_code
 from pipeline.build.config import BuildConfig
-from pipeline.build.config.model import POINTS
 from pipeline.build.ledger import Result, digest_of, open_ledger, recorded
 from pipeline.build.plan import Outcomes, Plan, ledger_path
 from pipeline.build.result_files import load_row, result_path
@@ -25,7 +24,8 @@ from pipeline.identity import assign_splits, identities
 from pipeline.registry import SourceRegistry, load_registry, registry_files
 from pipeline.store import current_version, stack_rows
 from pipeline.store.documents import content_of, parsed
-from pipeline.store.layout import HEAD
+from pipeline.store.paths import HEAD, PROVENANCE
+from pipeline.store.rows import POINTS, record_columns
 from pipeline.store.schema import NON_METRIC, ModelTag
 from pipeline.store.tables import table
 from pipeline.types import Array
@@ -184,16 +184,9 @@ def _manifest_row(
     row = {
         **result.summary,
         **of_source[record.source, record.rule],
-        "scan_id": record.scan_id,
-        "subject": record.subject,
+        **record_columns(record),
         "identity": person,
-        "session": record.session,
-        "expression": record.expression,
-        "neutral": record.neutral,
-        "expression_class": record.expression_class,
-        "frame": record.frame,
         **_demographics(found.subjects.get(record.subject, {})),
-        "content_hash": record.content_hash,
         "image_files": json.dumps([found.images[path]._asdict() for path in record.image_paths])
         if record.image_paths
         else "[]",
@@ -262,7 +255,7 @@ def published_as(config: BuildConfig, digest: str) -> Path | None:
     if not (config.store_folder / HEAD).is_file():
         return None
     version = current_version(config.store_folder)
-    path = version / "provenance.json"
+    path = version / PROVENANCE
     provenance = parsed(content_of(path), path)
     if config.sort_rows and provenance.get("row_order") != BY_IDENTITY:
         return None

@@ -12,7 +12,7 @@ from pipeline.build.plan import Plan, Source, ledger_path, make_plan
 from pipeline.build.quarantine import quarantine_row
 from pipeline.flame.assets import load_model
 from pipeline.store import ModelTag, check_model, open_store
-from pipeline.store.layout import HEAD
+from pipeline.store.paths import HEAD
 
 
 def dry_run(config: BuildConfig, retry: bool = False, recalibrate: bool = False) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from pipeline.build.row_placement import row_order, written_rows
 from pipeline.build.stages import Work
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
-from pipeline.store.rows import MOST_POINTS
-from pipeline.store.schema import ROWS_PER_CHUNK, ModelTag, extra_fields, fields
+from pipeline.store.rows import MOST_POINTS, POINTS
+from pipeline.store.schema import EXTRA_FIELDS, ROWS_PER_CHUNK, ModelTag, fields
 from pipeline.types import ScanRecord
 
 Seconds = Mapping[tuple[str, str], float]
@@ -259,8 +259,7 @@ def _of_source(
         for i, stage in enumerate(STAGES)
     }
     each = STAGE_SECONDS | {"read": _mean_read_seconds(through["read"])}
-    points = extra_fields()
-    point_bytes = points["points_mm"].row_bytes + points["normals"].row_bytes
+    point_bytes = sum(EXTRA_FIELDS[name].row_bytes for name in POINTS)
     register = through["register"]
     return SourceEstimate(
         source,

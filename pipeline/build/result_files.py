@@ -21,7 +21,8 @@ import safetensors.numpy
 from pipeline.errors import Code, RegistrationError, StoreError
 from pipeline.registration.outcome import failed
 from pipeline.registration.template import Template
-from pipeline.store.layout import disk_faults_told, with_checksum
+from pipeline.store.checksums import with_checksum
+from pipeline.store.durable_files import disk_faults_told
 from pipeline.store.validity_bits import unpack_validity
 from pipeline.types import (
     REGISTRATION_ARRAYS,

@@ -18,10 +18,11 @@ from pipeline.build.config import BuildConfig
 from pipeline.build.stages import Work
 from pipeline.errors import StoreError
 from pipeline.store.documents import as_json
-from pipeline.store.form import Form
-from pipeline.store.layout import current_version, group_attributes
+from pipeline.store.form import Form, group_attributes
+from pipeline.store.head import current_version
+from pipeline.store.paths import MANIFEST
 from pipeline.store.schema import ModelTag
-from pipeline.store.tables import read_table
+from pipeline.store.table_reading import read_table
 from pipeline.types import Array
 
 STAYING = 0.5
@@ -79,7 +80,7 @@ def _published(store: Path, form: Form) -> tuple[Path, pa.Table] | None:
     try:
         version = current_version(store)
         found = group_attributes(version)
-        rows = read_table(version / "manifest.parquet", ["scan_id", "result_key"])
+        rows = read_table(version / MANIFEST, ["scan_id", "result_key"])
     except StoreError:
         return None
     wanted = form.attributes() | {"rows": len(rows)}

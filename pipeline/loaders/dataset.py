@@ -18,7 +18,7 @@ from pipeline.loaders.checks import whole
 from pipeline.loaders.selection import as_lists, select, shown, words
 from pipeline.store.form import at
 from pipeline.store.reader import Store, open_store
-from pipeline.store.tables import coded, codes_of, said_columns
+from pipeline.store.table_reading import coded, codes_of, said_columns
 from pipeline.store.validity_bits import unpack_validity
 from pipeline.types import Array
 

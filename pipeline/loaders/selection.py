@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pipeline.errors import StoreError
 from pipeline.store.query import matching_rows
 from pipeline.store.reader import Store
-from pipeline.store.tables import coded
+from pipeline.store.table_reading import coded
 from pipeline.types import Array
 
 Wanted = dict[str, list[Any]]

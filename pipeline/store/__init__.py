@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.store.exporting import export as export
+    from pipeline.store.head import current_version as current_version
     from pipeline.store.inspection import inspect_store as inspect_store
-    from pipeline.store.layout import current_version as current_version
     from pipeline.store.linking import link_shards as link_shards
     from pipeline.store.locks import sweep as sweep
     from pipeline.store.pruning import prune as prune
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from pipeline.store.rows import stack_rows as stack_rows
     from pipeline.store.schema import ModelTag as ModelTag
     from pipeline.store.schema import fields as fields
+    from pipeline.store.staging import check_model as check_model
+    from pipeline.store.staging import create_staging as create_staging
     from pipeline.store.subsets import subset as subset
     from pipeline.store.verification import verify as verify
-    from pipeline.store.writer import check_model as check_model
-    from pipeline.store.writer import create_staging as create_staging
     from pipeline.store.writer import write_shard as write_shard
 
 _HOME = {
-    "current_version": "layout",
+    "current_version": "head",
     "export": "exporting",
     "inspect_store": "inspection",
     "link_shards": "linking",
@@ -51,8 +51,8 @@ _HOME = {
     "pull": "remote.transfer",
     "push": "remote.transfer",
     "verify": "verification",
-    "check_model": "writer",
-    "create_staging": "writer",
+    "check_model": "staging",
+    "create_staging": "staging",
     "write_shard": "writer",
 }
 __all__ = sorted(_HOME)

@@ -1,7 +1,7 @@
 """How a version describes itself to any Zarr library: groups, arrays and attributes, written by
 zarr-python, with the names, units and coordinates of the CF conventions.
 
-Shards are not written here: `writer.py` does that, several times as fast.
+Shards are not written here: `writer.py` does that.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.store.arrays.int16 import IN_STEPS, STEP_MM
+from pipeline.store.arrays.shards import fill_value, zarr_array
 from pipeline.store.documents import as_json
-from pipeline.store.form import IN_STEPS, STEP_MM, Form, at
-from pipeline.store.layout import ZSTD_LEVEL, fill_value
+from pipeline.store.form import Form, at
+from pipeline.store.paths import GROUP
 from pipeline.store.topology import ATTRIBUTE, FACES, REGION, REGION_MASK, Topology
 from pipeline.types import Array
+
+if TYPE_CHECKING:
+    import zarr
 
 SCAN_ID = "scan_id"
 CONVENTIONS = "CF-1.12"
@@ -71,7 +76,7 @@ def described(form: Form, topology: Topology | None, held: Held | None = None) -
 
 def _plain(path: str, content: bytes) -> bytes:
     """Metadata in one order of keys, whichever zarr-python wrote them."""
-    return as_json(json.loads(content)) if path.endswith("zarr.json") else content
+    return as_json(json.loads(content)) if path.endswith(GROUP) else content
 
 
 def _attributes(form: Form, topology: Topology | None) -> dict[str, Any]:
@@ -85,21 +90,14 @@ def _attributes(form: Form, topology: Topology | None) -> dict[str, Any]:
     }
 
 
-def _create_field(group: Any, form: Form, name: str, held: Held) -> None:
-    """The array of a field, as `writer.py` lays out its shards."""
-    from zarr.codecs import Crc32cCodec, ZstdCodec
-
-    field = form.stored(name)
-    dtype = np.dtype(field.dtype)
-    packing = [ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()] if form.profile == "archive" else None
-    group.create_array(
-        form.array(name),
-        shape=(held.lengths.get(field.group, form.rows), *field.shape),
-        dtype=dtype,
-        chunks=(form.chunk_rows(name), *field.shape),
-        shards=(form.shard_rows(name), *field.shape),
-        compressors=packing,
-        fill_value=fill_value(dtype),
+def _create_field(group: zarr.Group, form: Form, name: str, held: Held) -> None:
+    """The array of a field, whose shards `writer.py` writes."""
+    field = form.fields[name]
+    zarr_array(
+        group,
+        form,
+        name,
+        held.lengths.get(field.group, form.rows),
         dimension_names=(field.group or "scan", *field.dims),
         attributes=_field_attributes(form, name, held),
     )
@@ -133,7 +131,7 @@ def _field_attributes(form: Form, name: str, held: Held) -> dict[str, Any]:
     return attributes
 
 
-def _add_topology(group: Any, topology: Topology, n_vertices: int) -> None:
+def _add_topology(group: zarr.Group, topology: Topology, n_vertices: int) -> None:
     names = np.array(list(topology.regions), np.dtypes.StringDType())
     _add(group, FACES, topology.faces, ("face", "corner"), "vertices of each triangle, from 0 on")
     if len(names):
@@ -143,14 +141,13 @@ def _add_topology(group: Any, topology: Topology, n_vertices: int) -> None:
         _add(group, REGION_MASK, masks, ("region", "vertex"), meaning)
 
 
-def _add(group: Any, name: str, values: Array, dims: tuple[str, ...], meaning: str) -> None:
+def _add(group: zarr.Group, name: str, values: Array, dims: tuple[str, ...], meaning: str) -> None:
     """A small array of one chunk; numbers are not compressed, so that they can be read plainly."""
-    plain = {} if values.dtype.kind == "T" else {"compressors": None}
     group.create_array(
         name,
         data=values,
         chunks=values.shape,
         dimension_names=dims,
         attributes={"long_name": meaning},
-        **plain,
+        compressors="auto" if values.dtype.kind == "T" else None,
     )

@@ -6,41 +6,41 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from pipeline import __version__
 from pipeline.errors import StoreError
-from pipeline.store.documents import is_sha256, shown, text, whole
+from pipeline.store.arrays.int16 import IN_STEPS, MIDDLES, STEPS
+from pipeline.store.documents import content_of, is_sha256, parsed, shown, text, whole
+from pipeline.store.paths import GROUP
 from pipeline.store.schema import (
+    EXTRA_FIELDS,
     READABLE_FROM,
     ROWS_PER_CHUNK,
     ROWS_PER_SHARD,
     SCHEMA_VERSION,
     Field,
     ModelTag,
-    extra_fields,
     fields,
 )
-from pipeline.types import Array
 
-CHUNK_ROWS: Mapping[str, Mapping[str, int]] = {
-    "training": {"": ROWS_PER_CHUNK, "point": 4096, "view": 16},
-    "archive": {"": 64, "point": 65536, "view": 16},
-}
-"""Profile and group of a field -> rows of a chunk, where the shard is a multiple of it.
-`training` is not compressed, and mapped; `archive` is zstd with a CRC-32C a chunk."""
 
-STEP_MM = 0.005
-"""Of lengths stored as int16: the largest error is half of it, the largest length 163.8 mm."""
-IN_STEPS: Mapping[str, str | None] = {
-    "vertices_mm": "vertices_middle_mm",
-    "neutral_mm": "neutral_middle_mm",
-    "offset_mm": None,
+@dataclass(frozen=True)
+class Profile:
+    """How the chunks of a version are stored."""
+
+    chunk_rows: Mapping[str, int]
+    """Group of a field -> rows of a chunk, where the shard is a multiple of it."""
+    compressed: bool
+    """zstd with a CRC-32C a chunk; else the rows' own bytes, which are mapped."""
+
+
+TRAINING, ARCHIVE = "training", "archive"
+PROFILES: Mapping[str, Profile] = {
+    TRAINING: Profile({"": ROWS_PER_CHUNK, "point": 4096, "view": 16}, compressed=False),
+    ARCHIVE: Profile({"": 64, "point": 65536, "view": 16}, compressed=True),
 }
-"""Fields that may be stored so -> the field they are then relative to: heads lie anywhere."""
-MIDDLES = tuple(middle for middle in IN_STEPS.values() if middle)
 MOST, MOST_VERTICES = 1 << 40, 1 << 24
 """Rows of a version, of a shard, and of a scan: larger numbers are no numbers of rows."""
 
@@ -52,9 +52,9 @@ class Form:
     rows: int
     model: ModelTag
     rows_per_shard: int = ROWS_PER_SHARD
-    profile: str = "training"
+    profile: str = TRAINING
     extras: tuple[str, ...] = ()
-    """Names of the `schema.extra_fields` it has, the fields that say where rows are included."""
+    """Names of the `schema.EXTRA_FIELDS` it has, the fields that say where rows are included."""
     per_scan: Mapping[str, int] = field(default_factory=dict)
     """Group of those fields -> the most rows a scan may have: each shard has room for them."""
     int16: bool = False
@@ -74,25 +74,28 @@ class Form:
                 f"rows_per_shard: got {self.rows_per_shard}, expected a multiple of "
                 f"{ROWS_PER_CHUNK}"
             )
-        if self.profile not in CHUNK_ROWS:
-            raise StoreError(f"profile: got {self.profile!r}, expected {' or '.join(CHUNK_ROWS)}")
-        known = extra_fields()
-        if unknown := [name for name in self.extras if name not in known]:
-            expected = ", ".join(known)
+        if self.profile not in PROFILES:
+            raise StoreError(f"profile: got {self.profile!r}, expected {' or '.join(PROFILES)}")
+        if unknown := [name for name in self.extras if name not in EXTRA_FIELDS]:
+            expected = ", ".join(EXTRA_FIELDS)
             raise StoreError(f"extras: got {shown(unknown[0])}, expected some of {expected}")
-        groups = {known[name].group for name in self.extras} - {""}
+        groups = {EXTRA_FIELDS[name].group for name in self.extras} - {""}
         if bad := [g for g in groups if self.per_scan.get(g, 0) < 1]:
             raise StoreError(f"per_scan: says nothing of {bad[0]!r}; name the most a scan may have")
         wanted = {*self.extras, *(at(group) for group in groups)} - {*MIDDLES}
         wanted |= {*MIDDLES} if self.int16 else set()
-        object.__setattr__(self, "extras", tuple(name for name in known if name in wanted))
+        object.__setattr__(self, "extras", tuple(name for name in EXTRA_FIELDS if name in wanted))
         object.__setattr__(self, "per_scan", {g: self.per_scan[g] for g in sorted(groups)})
 
     @cached_property
     def fields(self) -> dict[str, Field]:
         """All it has by name, as they are read."""
-        extras = extra_fields()
-        return fields(self.model.n_vertices) | {name: extras[name] for name in self.extras}
+        extras = {name: EXTRA_FIELDS[name] for name in self.extras}
+        return fields(self.model.n_vertices) | extras
+
+    @property
+    def compressed(self) -> bool:
+        return PROFILES[self.profile].compressed
 
     @property
     def n_shards(self) -> int:
@@ -105,7 +108,7 @@ class Form:
     def stored(self, name: str) -> Field:
         """The field as it lies in the files: lengths may be int16."""
         found = self.fields[name]
-        return replace(found, dtype="<i2") if self.in_steps(name) else found
+        return replace(found, dtype=STEPS) if self.in_steps(name) else found
 
     def in_steps(self, name: str) -> bool:
         return self.int16 and name in IN_STEPS
@@ -121,7 +124,7 @@ class Form:
         return self.rows_per_shard * self.per_scan.get(self.fields[name].group, 1)
 
     def chunk_rows(self, name: str) -> int:
-        whole = CHUNK_ROWS[self.profile][self.fields[name].group]
+        whole = PROFILES[self.profile].chunk_rows[self.fields[name].group]
         return math.gcd(whole, self.shard_rows(name))
 
     def index_bytes(self, name: str) -> int:
@@ -178,7 +181,7 @@ class Form:
         )
 
 
-GROUPS = frozenset({field.group for field in extra_fields().values()} - {""})
+GROUPS = frozenset({field.group for field in EXTRA_FIELDS.values()} - {""})
 
 
 def _model_of(found: Any) -> ModelTag:
@@ -198,20 +201,27 @@ def at(group: str) -> str:
     return f"{group}s_at"
 
 
-def middles_mm(vertices_mm: Array) -> Array:
-    """(n,V,3) -> (n,3) float32: the middle of each bounding box, in whole millimetres, so that
-    lengths which are on the grid of steps stay on it."""
-    middle = (vertices_mm.min(axis=1) + vertices_mm.max(axis=1)) / 2
-    return np.rint(middle).astype("<f4")
+def group_attributes(version: Path) -> dict[str, Any]:
+    """The attributes of a version's or staging's group. Raises StoreError where unreadable."""
+    return attributes_in(content_of(version / GROUP), version / GROUP)
 
 
-def in_steps(lengths_mm: Array, owner: str) -> Array:
-    """float32 millimetres -> int16 steps. Raises StoreError for lengths that do not fit."""
-    limit_mm = STEP_MM * np.iinfo(np.int16).max
-    largest = float(np.abs(lengths_mm).max(initial=0))
-    if largest > limit_mm:
-        raise StoreError(
-            f"{owner}: {largest:.1f} mm from the middle of the head, int16 holds up to "
-            f"{limit_mm:.1f}; write this store without int16"
-        )
-    return np.rint(lengths_mm / np.float32(STEP_MM)).astype("<i2")
+def attributes_in(content: bytes, owner: Path | str) -> dict[str, Any]:
+    """`group_attributes` of a file that has been read."""
+    attributes = parsed(content, owner).get("attributes")
+    if not isinstance(attributes, dict):
+        raise StoreError(f"{owner}: attributes: got {shown(attributes)}, expected a JSON object")
+    return attributes
+
+
+def form_of(version: Path) -> Form:
+    """How a version's or staging's arrays lie. Raises StoreError where that cannot be read."""
+    return form_in(group_attributes(version), version)
+
+
+def form_in(attributes: dict[str, Any], owner: Path | str) -> Form:
+    """What the attributes of a group say. Raises StoreError where they are of no version."""
+    try:
+        return Form.of(attributes)
+    except StoreError as error:
+        raise StoreError(f"{owner}: {error}") from error

@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 
 from pipeline.store.documents import text
 from pipeline.store.form import Form
-from pipeline.store.layout import HEAD, VERSIONS
-from pipeline.store.reader import open_store
+from pipeline.store.paths import HEAD, VERSIONS
+from pipeline.store.reader import Store, open_store
 from pipeline.store.remote.objects import is_url
 from pipeline.store.schema import TABLES
-from pipeline.store.tables import coded as coded_column
+from pipeline.store.table_reading import coded as coded_column
 from pipeline.store.versions import list_versions
 from pipeline.types import Array, Verdict
 
@@ -60,25 +60,37 @@ def inspect_store(store: Path | str) -> dict[str, Any]:
     where there is no published store, or a file of it is missing or cut short.
     """
     opened = open_store(store)
-    listing, written_by = opened.listing, opened.attributes.get("written_by")
-    figures = [name for name in opened.column_names if name in FIGURES]
-    rows = opened.columns("identity", *CLASSES, *FACTS, *figures)
-    coded = {name: _coded(rows[name]) for name in ("identity", *CLASSES)}
-    held = {name: _held(rows[name]) for name in FACTS}
-    held |= {name: _held(pc.equal(rows["verdict"], name)) for name in VERDICTS}
-    people = coded["identity"].counts()
+    written_by = opened.attributes.get("written_by")
     sizes: Counter[str] = Counter()
-    for entry in listing["files"].values():
+    for entry in opened.listing["files"].values():
         sizes[entry.get("field", "tables and metadata")] += entry["bytes"]
-    medians = {name: pc.quantile(rows[name], 0.5)[0].as_py() for name in figures}
     return {
         "store": str(store if is_url(store) else opened.path),
-        "version": listing["digest"][:16],
+        "version": opened.version,
         "schema_version": opened.form.schema,
         "written_by": None if written_by is None else text("written_by", written_by),
         "profile": opened.form.profile,
         "model": opened.model,
-        "rows": len(opened),
+        **_rows(opened),
+        "quarantined": _coded(opened.table("quarantine")["source"]).counts(),
+        "excluded": _coded(opened.table("excluded")["source"]).counts(),
+        "fields": _fields(opened.form, sizes),
+        "bytes": {**dict(sorted(sizes.items())), "all": sum(sizes.values())},
+        "versions": _versions(opened.path),
+    }
+
+
+def _rows(store: Store) -> dict[str, Any]:
+    """What the manifest's rows have in common, and how they differ."""
+    figures = [name for name in store.column_names if name in FIGURES]
+    rows = store.columns("identity", *CLASSES, *FACTS, *figures)
+    coded = {name: _coded(rows[name]) for name in ("identity", *CLASSES)}
+    held = {name: _held(rows[name]) for name in FACTS}
+    held |= {name: _held(pc.equal(rows["verdict"], name)) for name in VERDICTS}
+    people = coded["identity"].counts()
+    medians = {name: pc.quantile(rows[name], 0.5)[0].as_py() for name in figures}
+    return {
+        "rows": len(store),
         "identities": len(people),
         **{name: coded[name].counts() for name in CLASSES},
         "neutral": int(held["neutral"].sum()),
@@ -89,12 +101,7 @@ def inspect_store(store: Path | str) -> dict[str, Any]:
         "licences": _by(coded["licence"], coded["identity"], held, USES),
         "use": {name: int(held[name].sum()) for name in USES}
         | {"both": int((held["commercial"] & held["redistribution"]).sum())},
-        "quarantined": _coded(opened.table("quarantine")["source"]).counts(),
-        "excluded": _coded(opened.table("excluded")["source"]).counts(),
         "medians": {name: median for name, median in medians.items() if median is not None},
-        "fields": _fields(opened.form, sizes),
-        "bytes": {**dict(sorted(sizes.items())), "all": sum(sizes.values())},
-        "versions": _versions(opened.path),
     }
 
 

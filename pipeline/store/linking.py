@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoreError
-from pipeline.store.form import Form
-from pipeline.store.layout import form_of, path_of
+from pipeline.store.form import Form, form_of
 from pipeline.store.listing import listing_of
-from pipeline.store.tables import CHECKSUM, read_table
+from pipeline.store.paths import MANIFEST, path_of
+from pipeline.store.schema import CHECKSUM
+from pipeline.store.table_reading import read_table
 from pipeline.store.writer import receipt_of
 from pipeline.types import ShardReceipt
 
@@ -31,9 +32,7 @@ def link_shards(
     form = form_of(staging)
     try:
         files_before = listing_of(before)["files"]
-        checksums = read_table(
-            before / "manifest.parquet", [CHECKSUM + name for name in form.fields]
-        )
+        checksums = read_table(before / MANIFEST, [CHECKSUM + name for name in form.fields])
     except StoreError:  # damaged: nothing is taken over from it
         return []
     receipts = []

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pipeline.errors import StoreError
+from pipeline.store.checksums import file_digest
 from pipeline.store.documents import content_of, is_sha256, shown, unsealed_content, whole
 from pipeline.store.form import Form
-from pipeline.store.layout import FILES
-from pipeline.store.schema import TABLES, Field
+from pipeline.store.paths import FILES, TABLES_AND_METADATA, shard_path
+from pipeline.store.schema import Field
 
 Files: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Path within the version -> bytes, sha256, and of a shard its field, number and crc32c."""
-TABLES_AND_METADATA = ("zarr.json", "provenance.json", *(f"{name}.parquet" for name in TABLES))
-"""Files that every version has."""
 _PATH = re.compile(r"(?!.{200})\w+(\.[a-z]+)?(/\w+(\.[a-z]+)?){0,9}", re.ASCII)
 _MOST = {"bytes": 1 << 62, "shard": 1 << 40, "crc32c": (1 << 32) - 1}
 
@@ -28,6 +27,12 @@ def listing_of(version: Path) -> dict[str, Any]:
     """{"files": Files, "digest": …}. Raises StoreError where that is not what is there."""
     path = version / FILES
     return listing_in(content_of(path), path)
+
+
+def version_of(listing: Mapping[str, Any]) -> str:
+    """The name of the version with this listing: sixteen hexadecimal digits of its digest, which
+    name what it holds wherever it lies."""
+    return str(listing["digest"])[:16]
 
 
 def listing_in(content: bytes, owner: Path | str) -> dict[str, Any]:
@@ -100,10 +105,10 @@ def check_shards(form: Form, files: Files, owner: Path | str) -> None:
             "restore it or publish again"
         )
     for name, field in held.items():
-        array, rest, fits = form.array(name), "/0" * len(field.shape), _sizes(form, name)
+        array, n_dims, fits = form.array(name), len(field.shape), _sizes(form, name)
         last = form.n_shards - 1
         for shard in range(form.n_shards):
-            path = f"{array}/c/{shard}{rest}"
+            path = shard_path(array, shard, n_dims)
             entry = files.get(path, {})
             if entry.get("field") != name or entry.get("shard") != shard:
                 raise StoreError(f"{owner}: does not list {path} as shard {shard} of {name}")
@@ -118,7 +123,7 @@ def _sizes(form: Form, name: str) -> tuple[range, range]:
     """What a shard's bytes can be, and what those of the last one can."""
     index, per_chunk = form.index_bytes(name), form.chunk_rows(name)
     chunk = per_chunk * form.stored(name).row_bytes
-    if form.profile == "archive":  # compressed: the index says how long
+    if form.compressed:  # compressed: the index says how long
         anything = range(index, _MOST["bytes"])
         return anything, anything
     if form.fields[name].group:
@@ -153,3 +158,8 @@ def check_sizes(version: Path, files: Files) -> None:
                 f"{version / name}: {status.st_size} bytes, expected {entry['bytes']}; "
                 "restore it or publish again"
             )
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """What `files.json` says of a file."""
+    return {"bytes": path.stat().st_size, "sha256": file_digest(path)}

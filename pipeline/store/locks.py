@@ -17,7 +17,8 @@ from pathlib import Path
 
 from pipeline.errors import StoreError
 from pipeline.store.documents import fault_of, shown
-from pipeline.store.layout import disk_faults_told, strangers
+from pipeline.store.durable_files import disk_faults_told
+from pipeline.store.paths import strangers
 
 STAGING, CLAIMS = ".staging-", ".claims"
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,15 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import StoreError
-from pipeline.store.compressed_fields import stored_rows
+from pipeline.store.arrays.stored import stored_rows
 from pipeline.store.description import Held, described
 from pipeline.store.documents import as_json, sealed, unsealed
-from pipeline.store.form import Form, at
-from pipeline.store.layout import (
-    FILES,
-    HEAD,
-    RUN,
-    VERSIONS,
-    disk_faults_told,
-    file_entry,
-    form_of,
-    group_attributes,
-    path_of,
-    sync_folder,
-    write_file,
-)
+from pipeline.store.durable_files import disk_faults_told, sync_folder, write_file
+from pipeline.store.form import Form, at, form_of, group_attributes
+from pipeline.store.head import move_head
+from pipeline.store.listing import file_entry, version_of
 from pipeline.store.locks import alive, publishing, release, sweep
+from pipeline.store.paths import FILES, PROVENANCE, RUN, VERSIONS, table_file
 from pipeline.store.tables import Rows, identity_rows, manifest_table, table, write_table
 from pipeline.store.topology import read_topology
 from pipeline.store.verification import faults_of_version
@@ -70,18 +61,7 @@ def publish(
         "identities": table("identities", identity_rows(rows, identities)),
     }
     with alive(staging):
-        _remove_scaffolding(staging)
-        for name, content in tables.items():
-            write_table(content, staging / f"{name}.parquet")
-        small = _description(staging, form, rows["scan_id"].to_pylist())
-        for path, content in small.items():
-            write_file(staging / path, content)
-        facts = dict(provenance or {})
-        run = facts.pop("run", {})
-        write_file(staging / "provenance.json", as_json(facts))
-        published = datetime.now(UTC).isoformat()
-        write_file(staging / RUN, sealed({"published": published, "run": run}))
-        write_file(staging / FILES, sealed({"files": _files(staging, receipts, small)}))
+        _write_all_but_shards(staging, form, receipts, tables, dict(provenance or {}))
         old = {path for shard in linked for path in receipts[shard].files}
         return put_in_place(store, staging, quick=True, unread=old)
 
@@ -106,11 +86,6 @@ def put_in_place(
     return version
 
 
-def move_head(store: Path, version: Path) -> None:
-    """Readers see this version from now on; whoever calls holds `locks.publishing`."""
-    write_file(store / HEAD, version.name.encode() + b"\n")
-
-
 def _complete(staging: Path, receipts: Sequence[ShardReceipt], form: Form) -> list[ShardReceipt]:
     """The receipts by shard. Raises StoreError unless each shard of this staging has one."""
     foreign = {receipt.store for receipt in receipts} - {staging.name}
@@ -125,20 +100,40 @@ def _complete(staging: Path, receipts: Sequence[ShardReceipt], form: Form) -> li
     return ordered
 
 
+def _write_all_but_shards(
+    staging: Path,
+    form: Form,
+    receipts: Sequence[ShardReceipt],
+    tables: Mapping[str, pa.Table],
+    provenance: dict[str, Any],
+) -> None:
+    _remove_scaffolding(staging)
+    for name, content in tables.items():
+        write_table(content, staging / table_file(name))
+    small = _description(staging, form, tables["manifest"]["scan_id"].to_pylist())
+    run = provenance.pop("run", {})
+    small[PROVENANCE] = as_json(provenance)
+    for path, content in small.items():
+        write_file(staging / path, content)
+    published = datetime.now(UTC).isoformat()
+    write_file(staging / RUN, sealed({"published": published, "run": run}))
+    names = [*small, *map(table_file, tables)]
+    write_file(staging / FILES, sealed({"files": _files(staging, receipts, names)}))
+
+
 def _description(staging: Path, form: Form, scan_ids: Sequence[str]) -> dict[str, bytes]:
     """The version's metadata, now that it is known what the rows are, and how many points they
     have."""
     lengths, used = {}, {}
     for group in form.per_scan:
-        paths = [f"{staging}/{path_of(form, at(group), k)}" for k in range(form.n_shards)]
-        first, count = stored_rows(form, at(group), paths).take(np.arange(form.rows)).T
+        first, count = stored_rows(staging, form, at(group)).take(np.arange(form.rows)).T
         lengths[group], used[group] = int(first[-1] + count[-1]), int(count.sum())
     topology = read_topology(staging, group_attributes(staging), form.model.n_vertices)
     return described(form, topology, Held(scan_ids, lengths, used))
 
 
 def _files(
-    staging: Path, receipts: Sequence[ShardReceipt], small: Collection[str]
+    staging: Path, receipts: Sequence[ShardReceipt], others: Iterable[str]
 ) -> dict[str, dict[str, Any]]:
     """Every file of the version: shards as their receipts say, the rest as it lies there."""
     files = {
@@ -147,10 +142,7 @@ def _files(
         for receipt in receipts
         for path, file in receipt.files.items()
     }
-    tables = [path.name for path in staging.glob("*.parquet")]
-    for name in [*small, *tables, "provenance.json"]:
-        files[name] = file_entry(staging / name)
-    return files
+    return files | {name: file_entry(staging / name) for name in others}
 
 
 def _remove_scaffolding(staging: Path) -> None:
@@ -164,8 +156,7 @@ def _remove_scaffolding(staging: Path) -> None:
 
 def _move(store: Path, staging: Path) -> Path:
     """Staging -> versions/<digest>, made durable first."""
-    digest = unsealed(staging / FILES)["digest"]
-    version = store / VERSIONS / digest[:16]
+    version: Path = store / VERSIONS / version_of(unsealed(staging / FILES))
     version.parent.mkdir(exist_ok=True)
     for folder in [staging, *(path for path in staging.rglob("*") if path.is_dir())]:
         sync_folder(folder)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import StoreError
-from pipeline.store.tables import said_columns
+from pipeline.store.table_reading import said_columns
 from pipeline.text import printable, shortened
 from pipeline.types import Array
 
@@ -85,14 +85,14 @@ def _truth(table: pa.Table, node: ast.expr) -> Array:
     """(rows,) bool of a condition."""
     if isinstance(node, ast.BoolOp):
         parts = [_truth(table, value) for value in node.values]
-        every = isinstance(node.op, ast.And)
-        return np.logical_and.reduce(parts) if every else np.logical_or.reduce(parts)
+        combined = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
+        return np.asarray(combined.reduce(parts))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         return ~_truth(table, node.operand)
     if isinstance(node, ast.Compare):
         operands = [node.left, *node.comparators]
         pairs = zip(operands, node.ops, operands[1:], strict=False)
-        return np.logical_and.reduce([_compared(table, *pair) for pair in pairs])
+        return np.asarray(np.logical_and.reduce([_compared(table, *pair) for pair in pairs]))
     if isinstance(node, ast.Name):  # a column alone: whether it says something
         return _says(_column(table, node.id))
     if isinstance(node, ast.Constant) and isinstance(node.value, bool):
@@ -105,7 +105,7 @@ def _compared(table: pa.Table, left: ast.expr, operator: ast.cmpop, right: ast.e
         column = _operand(table, left)
         if not isinstance(column, pa.ChunkedArray):
             raise ValueError(f"{ast.unparse(left)!r} is no column")
-        held = pc.is_in(column, pa.array(_values(right), column.type)).to_numpy()
+        held = _flags(pc.is_in(column, pa.array(_values(right), column.type)))
         return ~held if isinstance(operator, ast.NotIn) else held
     one, other = _operand(table, left), _operand(table, right)
     if not any(isinstance(side, pa.ChunkedArray) for side in (one, other)):
@@ -113,11 +113,11 @@ def _compared(table: pa.Table, left: ast.expr, operator: ast.cmpop, right: ast.e
     if one is None or other is None:
         if not isinstance(operator, (ast.Eq, ast.NotEq)):
             raise ValueError("None is only == or != to something")
-        held = pc.is_null(other if one is None else one).to_numpy()
+        held = _flags(pc.is_null(other if one is None else one))
         return ~held if isinstance(operator, ast.NotEq) else held
     if type(operator) not in COMPARISONS:
         raise ValueError("no such comparison; there are == != < <= > >= in")
-    return pc.fill_null(COMPARISONS[type(operator)](one, other), False).to_numpy()
+    return _flags(COMPARISONS[type(operator)](one, other))
 
 
 def _operand(table: pa.Table, node: ast.expr) -> Any:
@@ -138,9 +138,9 @@ def _value(node: ast.expr) -> str | bool | int | float | None:
         raise ValueError(f"{ast.unparse(node)!r} is neither a column nor a value") from error
     if type(value) is int and abs(value) > MOST:
         raise ValueError(f"{ast.unparse(node)} is too large a number; the largest is {MOST}")
-    if value is not None and type(value) not in (str, bool, int, float):
-        raise ValueError(f"{ast.unparse(node)!r} is no text, number, True, False or None")
-    return value
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError(f"{ast.unparse(node)!r} is no text, number, True, False or None")
 
 
 def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
@@ -156,7 +156,12 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 def _says(column: pa.ChunkedArray) -> Array:
     if pa.types.is_boolean(column.type):
-        return pc.fill_null(column, False).to_numpy()
+        return _flags(column)
     if pa.types.is_string(column.type):
-        return pc.fill_null(pc.greater(pc.utf8_length(column), 0), False).to_numpy()
-    return pc.is_valid(column).to_numpy()
+        return _flags(pc.greater(pc.utf8_length(column), 0))
+    return _flags(pc.is_valid(column))
+
+
+def _flags(column: pa.ChunkedArray) -> Array:
+    """(rows,) bool; null is false."""
+    return np.asarray(pc.fill_null(column, False).to_numpy())

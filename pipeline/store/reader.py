@@ -12,21 +12,18 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import StoreError
-from pipeline.store.compressed_fields import InSteps, Rows, check_places, gone, stored_rows
-from pipeline.store.form import IN_STEPS, at
-from pipeline.store.layout import (
-    FILES,
-    current_version,
-    form_in,
-    group_attributes,
-    is_there,
-    path_of,
-)
-from pipeline.store.listing import check_shards, check_sizes, fields_held, listing_of
-from pipeline.store.mapped_fields import MappedField
-from pipeline.store.remote.mirror import CACHE_BYTES, Mirrored, is_mirror, mirrored
+from pipeline.store.arrays.int16 import IN_STEPS, InSteps
+from pipeline.store.arrays.mapped import MappedField
+from pipeline.store.arrays.rows import Rows, check_places, gone
+from pipeline.store.arrays.stored import stored_rows
+from pipeline.store.form import at, form_in, group_attributes
+from pipeline.store.head import current_version
+from pipeline.store.listing import check_shards, check_sizes, fields_held, listing_of, version_of
+from pipeline.store.paths import FILES, MANIFEST, is_there, table_file
+from pipeline.store.remote.mirror import CACHE_BYTES, is_mirror, mirrored
+from pipeline.store.remote.mirrored_field import MirroredField
 from pipeline.store.remote.objects import is_url
-from pipeline.store.tables import RENAMED, check_table, read_table, said_columns, schema_of
+from pipeline.store.table_reading import RENAMED, check_table, read_table, said_columns, schema_of
 from pipeline.store.topology import Topology, read_topology
 from pipeline.types import Array
 
@@ -43,13 +40,12 @@ class Store:
         self.attributes = group_attributes(path)
         self.form = form_in(self.attributes, path)
         self.listing = listing_of(path)
-        self.version = str(self.listing["digest"][:16])
-        """Sixteen hexadecimal digits of what it holds, which name it wherever it lies."""
+        self.version = version_of(self.listing)
         check_shards(self.form, self.listing["files"], path / FILES)
         check_sizes(path, self.listing["files"])
-        self._schema = schema_of(path / "manifest.parquet", self.form.rows)
+        self._schema = schema_of(path / MANIFEST, self.form.rows)
         held = fields_held(self.form, self.listing["files"])
-        check_table("manifest", self._schema, path / "manifest.parquet", held)
+        check_table("manifest", self._schema, path / MANIFEST, held)
         self.n_rows = self.form.rows
         self.fields = self.form.fields
         self._rows: dict[str, Rows] = {}
@@ -90,7 +86,7 @@ class Store:
         return self._read_manifest(None)
 
     def _read_manifest(self, columns: Sequence[str] | None) -> pa.Table:
-        manifest = read_table(self.path / "manifest.parquet", columns)
+        manifest = read_table(self.path / MANIFEST, columns)
         if len(manifest) != self.n_rows:
             raise StoreError(
                 f"{self.path}: the manifest has {len(manifest)} rows, the arrays {self.n_rows}"
@@ -105,7 +101,7 @@ class Store:
     def columns(self, *names: str) -> pa.Table:
         """Columns of the manifest, each read once and only when asked for.
 
-        Those that name classes (`tables.CLASSES`) come as dictionary arrays: a code a row.
+        Those that name classes (`table_reading.CLASSES`) come as dictionary arrays: a code a row.
         Raises StoreError for a column that is not there.
         """
         if unknown := [name for name in names if name not in self.column_names]:
@@ -123,7 +119,7 @@ class Store:
         """manifest, quarantine, excluded or identities. Raises StoreError where it is damaged."""
         if name == "manifest":
             return self.manifest
-        path = self.path / f"{name}.parquet"
+        path = self.path / table_file(name)
         table = read_table(path)
         check_table(name, table.schema, path)
         return table
@@ -239,10 +235,8 @@ class Store:
         if name not in self._rows:
             if name not in self.fields:
                 raise StoreError(f"{self.path}: no field {name!r}; it has {', '.join(self.fields)}")
-            shards = range(self.form.n_shards)  # of which there may be thousands: no Paths
-            paths = [f"{self.path}/{path_of(self.form, name, shard)}" for shard in shards]
             try:
-                rows = self._opened(name, paths)
+                rows = self._opened(name)
             except FileNotFoundError as error:
                 raise gone(error) from error
             if self.form.in_steps(name):
@@ -251,17 +245,17 @@ class Store:
             self._rows[name] = rows
         return self._rows[name]
 
-    def _opened(self, name: str, paths: Sequence[str]) -> Rows:
-        if is_mirror(self.path):
-            group = self.fields[name].group
-            if not group:
-                return Mirrored(self.path, self.form, name, paths)
-            index = np.arange(self.n_rows)
-            places = self._field(at(group)).take(index)
-            rows = Mirrored(self.path, self.form, name, paths, places)
-            check_places(self.path, self.form, name, rows.held, index, places)
-            return rows
-        return stored_rows(self.form, name, paths)
+    def _opened(self, name: str) -> Rows:
+        if not is_mirror(self.path):
+            return stored_rows(self.path, self.form, name)
+        group = self.fields[name].group
+        if not group:
+            return MirroredField(self.path, self.form, name)
+        index = np.arange(self.n_rows)
+        places = self._field(at(group)).take(index)
+        rows = MirroredField(self.path, self.form, name, places)
+        check_places(self.path, self.form, name, rows.held, index, places)
+        return rows
 
 
 def open_store(
@@ -270,7 +264,7 @@ def open_store(
     """Open a dataset's folder, at the version its HEAD names, or one version's folder.
 
     `path` may be a URL such as s3://bucket/prefix: rows are then fetched when they are first asked
-    for, and kept in `cache`, up to `cache_bytes` (`mirror.mirrored`).
+    for, and kept in `cache`, up to `cache_bytes` (`remote.mirror.mirrored`).
 
     What the version says of itself is checked first, and every file of it must exist with its size:
     nothing is allocated for what is not there. Raises StoreError naming the file where one is

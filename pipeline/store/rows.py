@@ -12,11 +12,13 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.landmarks.schemes import to_68
-from pipeline.store.schema import extra_fields, fields
+from pipeline.store.schema import EXTRA_FIELDS, fields
 from pipeline.store.validity_bits import pack_validity
 from pipeline.types import REGISTRATION_ARRAYS, Array, Quality, Registration, Scan, ScanRecord
 
 MOST_POINTS = 32768
+POINTS = tuple(name for name, field in EXTRA_FIELDS.items() if field.group == "point")
+"""Fields of a scan's own points."""
 
 
 def row_fields(scan: Scan, registration: Registration, model: FlameModel) -> dict[str, Array]:
@@ -55,9 +57,8 @@ def point_fields(scan: Scan) -> dict[str, Array]:
     same whenever the scan is: any prefix is a fair sample of its vertices."""
     seed = hashlib.sha256(scan.scan_id.encode()).digest()
     order = np.random.default_rng(list(seed)).permutation(len(scan.vertices_mm))[:MOST_POINTS]
-    schema = extra_fields()
     values = {"points_mm": scan.vertices_mm[order], "normals": scan.normals[order]}
-    return {name: np.asarray(rows, schema[name].dtype) for name, rows in values.items()}
+    return {name: np.asarray(values[name], EXTRA_FIELDS[name].dtype) for name in POINTS}
 
 
 def _landmarks_68(scan: Scan) -> tuple[Array, Array]:
@@ -83,12 +84,23 @@ def _registered_landmarks(vertices_mm: Array, model: FlameModel) -> Array:
 
 def stack_rows(rows: Sequence[Mapping[str, Array]]) -> dict[str, Array | list[Array]]:
     """Rows of `row_fields` and `point_fields` -> what `write_shard` takes."""
-    extras = extra_fields()
+    grouped = {name for name, field in EXTRA_FIELDS.items() if field.group}
     return {
-        name: some if name in extras and extras[name].group else np.stack(some)
+        name: some if name in grouped else np.stack(some)
         for name in rows[0]
         if (some := [row[name] for row in rows])
     }
+
+
+_OF_RECORD = (
+    *("scan_id", "source", "subject", "session", "expression", "neutral", "expression_class"),
+    *("frame", "content_hash"),
+)
+
+
+def record_columns(record: ScanRecord) -> dict[str, Any]:
+    """The manifest's columns that say what a record says, by the same names."""
+    return {name: getattr(record, name) for name in _OF_RECORD}
 
 
 def manifest_row(
@@ -98,15 +110,7 @@ def manifest_row(
     commercial, redistribution, metric, benchmark, result_key and any further column."""
     scan_to_mesh, mesh_to_scan = quality.scan_to_mesh_mm["face"], quality.mesh_to_scan_mm["face"]
     return {
-        "scan_id": record.scan_id,
-        "source": record.source,
-        "subject": record.subject,
-        "session": record.session,
-        "expression": record.expression,
-        "neutral": record.neutral,
-        "expression_class": record.expression_class,
-        "frame": record.frame,
-        "content_hash": record.content_hash,
+        **record_columns(record),
         "verdict": quality.verdict,
         "reasons": "; ".join(quality.reasons),
         "reason_codes": ";".join(quality.codes),

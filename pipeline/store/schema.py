@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,75 +58,85 @@ class Field:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-def _of_registration(name: str, array: RowArray, n_vertices: int) -> Field:
+def _of_registration(name: str, array: RowArray) -> Field:
     if array.dtype is np.bool_:
         meaning = f"{array.meaning} at vertex 8j+k: bit k, lowest first, of byte j"
-        n_bytes = -(-n_vertices // 8)
-        dims = (f"{name}_byte",)
-        return Field(name, "|u1", (n_bytes,), dims, array.unit, meaning, "register")
-    shape, dtype = array.shape(n_vertices), np.dtype(array.dtype).str
+        dims, shape = (f"{name}_byte",), (-(-N_VERTICES // 8),)
+        return Field(name, "|u1", shape, dims, array.unit, meaning, "register")
+    shape, dtype = array.shape(N_VERTICES), np.dtype(array.dtype).str
     return Field(name, dtype, shape, array.dims, array.unit, array.meaning, "register")
 
 
+FIELDS: tuple[Field, ...] = (
+    *(_of_registration(name, array) for name, array in REGISTRATION_ARRAYS.items()),
+    Field("landmarks_mm", "<f4", (68, 3), ("landmark", "xyz"), "mm",
+          "the scan's landmarks in iBUG-68 order, canonical frame; NaN where absent",
+          "landmarks", optional=True),
+    Field("landmark_confidence", "<f4", (68,), ("landmark",), "1",
+          "confidence in [0, 1] of landmarks_mm, 0 where absent", "landmarks"),
+    Field("registered_landmarks_mm", "<f4", (68, 3), ("landmark", "xyz"), "mm",
+          "the template's landmarks on vertices_mm; NaN where the model embeds none",
+          "register", optional=True),
+    Field("source_to_canonical", "<f8", (4, 4), ("row_of_4", "column_of_4"), "mm",
+          "the file's coordinates to the canonical frame: unit, axes, translation",
+          "normalise"),
+    Field("unit_factor_mm", "<f8", (), (), "mm",
+          "millimetres in one unit of the file, the only scale ever applied", "normalise"),
+)  # fmt: skip
+"""Every array that each store has, in the order they are written; of a template of N_VERTICES."""
+
+_FIRST_AND_COUNT = (2,), ("first_and_count",), "1"
+_EXTRAS: tuple[Field, ...] = (
+    Field("vertices_middle_mm", "<f4", (3,), ("xyz",), "mm",
+          "what vertices_mm are relative to where they are stored as int16", "store"),
+    Field("neutral_middle_mm", "<f4", (3,), ("xyz",), "mm",
+          "what neutral_mm are relative to where they are stored as int16", "store"),
+    Field("points_at", "<i8", *_FIRST_AND_COUNT,
+          "first row and number of rows of the scan in points_mm and normals", "normalise"),
+    Field("points_mm", "<f4", (3,), ("xyz",), "mm",
+          "the scan's own points, canonical frame, in random order: any prefix is a fair "
+          "sample", "normalise", group="point"),
+    Field("normals", "<f2", (3,), ("xyz",), "1", "unit normal of each point", "normalise",
+          group="point"),
+    Field("views_at", "<i8", *_FIRST_AND_COUNT,
+          "first row and number of rows of the scan in the fields of its views", "views"),
+    Field("images", "|u1", (224, 224, 3), ("image_row", "image_column", "rgb"), "1",
+          "photo or render of the scan, cropped to the face", "views", group="view"),
+    Field("aligned_images", "|u1", (112, 112, 3),
+          ("aligned_row", "aligned_column", "rgb"), "1",
+          "the face aligned to ArcFace's five points", "views", group="view"),
+    Field("camera_matrix_px", "<f4", (3, 3), ("row_of_3", "column_of_3"), "px",
+          "camera frame to pixels of images", "views", group="view"),
+    Field("canonical_to_camera", "<f4", (4, 4), ("row_of_4", "column_of_4"), "mm",
+          "canonical frame to the camera's: +x right, +y down, +z forward", "views",
+          group="view"),
+    Field("landmarks_px", "<f4", (68, 2), ("landmark", "column_and_row"), "px",
+          "landmarks in images, iBUG-68 order; NaN where absent", "views", optional=True,
+          group="view"),
+    Field("parts", "|u1", (8, 224, 28), ("part", "image_row", "column_byte"), "1",
+          "part seen at column 8j+k of images: bit k, lowest first, of byte j; left eye, right "
+          "eye, left brow, right brow, upper lip, lower lip, nose, skin", "views",
+          group="view"),
+    Field("embeddings", "<f4", (512,), ("embedding_component",), "1",
+          "unit identity embedding of aligned_images", "views", group="view"),
+)  # fmt: skip
+EXTRA_FIELDS: Mapping[str, Field] = {field.name: field for field in _EXTRAS}
+"""Arrays that a store may have besides, by name."""
+
+
 def fields(n_vertices: int = N_VERTICES) -> dict[str, Field]:
-    """Every array that each store has, by name, in the order they are written."""
-    rows = (
-        *(_of_registration(name, array, n_vertices) for name, array in REGISTRATION_ARRAYS.items()),
-        Field("landmarks_mm", "<f4", (68, 3), ("landmark", "xyz"), "mm",
-              "the scan's landmarks in iBUG-68 order, canonical frame; NaN where absent",
-              "landmarks", optional=True),
-        Field("landmark_confidence", "<f4", (68,), ("landmark",), "1",
-              "confidence in [0, 1] of landmarks_mm, 0 where absent", "landmarks"),
-        Field("registered_landmarks_mm", "<f4", (68, 3), ("landmark", "xyz"), "mm",
-              "the template's landmarks on vertices_mm; NaN where the model embeds none",
-              "register", optional=True),
-        Field("source_to_canonical", "<f8", (4, 4), ("row_of_4", "column_of_4"), "mm",
-              "the file's coordinates to the canonical frame: unit, axes, translation",
-              "normalise"),
-        Field("unit_factor_mm", "<f8", (), (), "mm",
-              "millimetres in one unit of the file, the only scale ever applied", "normalise"),
-    )  # fmt: skip
-    return {field.name: field for field in rows}
-
-
-def extra_fields() -> dict[str, Field]:
-    """Arrays that a store may have besides, by name."""
-    first_and_count = (2,), ("first_and_count",), "1"
-    rows = (
-        Field("vertices_middle_mm", "<f4", (3,), ("xyz",), "mm",
-              "what vertices_mm are relative to where they are stored as int16", "store"),
-        Field("neutral_middle_mm", "<f4", (3,), ("xyz",), "mm",
-              "what neutral_mm are relative to where they are stored as int16", "store"),
-        Field("points_at", "<i8", *first_and_count,
-              "first row and number of rows of the scan in points_mm and normals", "normalise"),
-        Field("points_mm", "<f4", (3,), ("xyz",), "mm",
-              "the scan's own points, canonical frame, in random order: any prefix is a fair "
-              "sample", "normalise", group="point"),
-        Field("normals", "<f2", (3,), ("xyz",), "1", "unit normal of each point", "normalise",
-              group="point"),
-        Field("views_at", "<i8", *first_and_count,
-              "first row and number of rows of the scan in the fields of its views", "views"),
-        Field("images", "|u1", (224, 224, 3), ("image_row", "image_column", "rgb"), "1",
-              "photo or render of the scan, cropped to the face", "views", group="view"),
-        Field("aligned_images", "|u1", (112, 112, 3),
-              ("aligned_row", "aligned_column", "rgb"), "1",
-              "the face aligned to ArcFace's five points", "views", group="view"),
-        Field("camera_matrix_px", "<f4", (3, 3), ("row_of_3", "column_of_3"), "px",
-              "camera frame to pixels of images", "views", group="view"),
-        Field("canonical_to_camera", "<f4", (4, 4), ("row_of_4", "column_of_4"), "mm",
-              "canonical frame to the camera's: +x right, +y down, +z forward", "views",
-              group="view"),
-        Field("landmarks_px", "<f4", (68, 2), ("landmark", "column_and_row"), "px",
-              "landmarks in images, iBUG-68 order; NaN where absent", "views", optional=True,
-              group="view"),
-        Field("parts", "|u1", (8, 224, 28), ("part", "image_row", "column_byte"), "1",
-              "part seen at column 8j+k of images: bit k, lowest first, of byte j; left eye, right "
-              "eye, left brow, right brow, upper lip, lower lip, nose, skin", "views",
-              group="view"),
-        Field("embeddings", "<f4", (512,), ("embedding_component",), "1",
-              "unit identity embedding of aligned_images", "views", group="view"),
-    )  # fmt: skip
-    return {field.name: field for field in rows}
+    """FIELDS by name, of a template of so many vertices."""
+    lengths = {"vertex": n_vertices, "validity_byte": -(-n_vertices // 8)}
+    return {
+        field.name: replace(
+            field,
+            shape=tuple(
+                lengths.get(dim, length)
+                for dim, length in zip(field.dims, field.shape, strict=True)
+            ),
+        )
+        for field in FIELDS
+    }
 
 
 @dataclass(frozen=True)
@@ -220,7 +231,14 @@ TABLES: dict[str, tuple[Column, ...]] = {
     ),
 }
 """Row tables, one parquet file each. Further columns may follow these; `publish` adds to the
-manifest `shard` (int32), `row` (int64, index into the arrays) and `crc32c_<field>` (uint32)."""
+manifest PLACES and `crc32c_<field>` (uint32)."""
+PLACES = (
+    Column("shard", "int32", "number of the row's shard in each array"),
+    Column("row", "int64", "index into each array"),
+)
+"""Columns of the manifest that say where a row lies."""
+CHECKSUM = "crc32c_"
+"""Begins the names of the columns that hold the checksums of a field's rows."""
 
 
 @dataclass(frozen=True)
@@ -243,8 +261,8 @@ def schema_json() -> str:
         "schema_version": SCHEMA_VERSION,
         "rows_per_chunk": ROWS_PER_CHUNK,
         "rows_per_shard": ROWS_PER_SHARD,
-        "fields": [asdict(field) for field in fields().values()],
-        "extra_fields": [asdict(field) for field in extra_fields().values()],
+        "fields": [asdict(field) for field in FIELDS],
+        "extra_fields": [asdict(field) for field in EXTRA_FIELDS.values()],
         "tables": {name: [asdict(c) for c in columns] for name, columns in TABLES.items()},
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

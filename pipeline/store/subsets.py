@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoreError
-from pipeline.store.form import MIDDLES, Form, at
+from pipeline.store.arrays.int16 import MIDDLES
+from pipeline.store.form import Form, at
 from pipeline.store.locks import removed_on_fault
 from pipeline.store.publishing import publish
 from pipeline.store.query import matching_rows
 from pipeline.store.reader import Store, open_store
-from pipeline.store.tables import said_columns
-from pipeline.store.writer import Values, stage, write_shard
+from pipeline.store.row_checks import Values
+from pipeline.store.schema import PLACES
+from pipeline.store.staging import stage
+from pipeline.store.table_reading import said_columns
+from pipeline.store.writer import write_shard
 from pipeline.text import shortened
 from pipeline.types import Array
-
-PLACED = ("shard", "row")
-"""Columns that say where a row lies: the new store has its own."""
 
 
 def subset(store: Path | str, where: str, out: Path | str, **form: Any) -> Path:
@@ -47,7 +48,8 @@ def subset(store: Path | str, where: str, out: Path | str, **form: Any) -> Path:
             )
             for shard in range(wanted.n_shards)
         ]
-        kept = [name for name in said_columns(source.column_names) if name not in PLACED]
+        own = {column.name for column in PLACES}  # which the new store has of its own rows
+        kept = [name for name in said_columns(source.column_names) if name not in own]
         manifest = source.columns(*kept).take(rows).to_pylist()
         provenance = {"subset_of": source.path.name, "where": where}
         return publish(out, staging, receipts, manifest, provenance=provenance)

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
-from pipeline.store.documents import fault_of, shown
-from pipeline.store.layout import write_file
-from pipeline.store.schema import NON_METRIC, TABLES
-from pipeline.types import Array, ShardReceipt
+from pipeline.store.durable_files import write_file
+from pipeline.store.schema import CHECKSUM, NON_METRIC, PLACES, TABLES
+from pipeline.types import ShardReceipt
 
-CHECKSUM = "crc32c_"
-"""Begins the names of the columns that hold the checksums of a field's rows."""
-CLASSES = frozenset(
-    {"source", "split", "session", "expression", "expression_class", "verdict", "status", "unit"}
-    | {"landmark_source", "licence", "benchmark", "sex", "ancestry"}
-)
-"""Text columns of the manifest with far fewer values than rows."""
-RENAMED = {"images": "image_files"}
-"""Columns of the manifest that schemas before 3 named otherwise: their name then, and now."""
-SINCE_SCHEMA_1 = {
-    "manifest": ("scan_id", "source", "subject", "identity", "split", "expression", "verdict"),
-    "quarantine": ("source", "scan_id", "path", "stage", "reason"),
-    "excluded": ("source", "path", "reason"),
-    "identities": ("identity", "split", "scans", "sources"),
-}
-"""Columns that the tables of every store have."""
-PLACES = {"shard": "number of the row's shard in each array", "row": "index into each array"}
 Rows = Sequence[Any]
 """Mappings column -> value, or dataclasses with the columns as fields."""
 
@@ -70,36 +51,6 @@ def _array(table_name: str, column: str, records: Rows, kind: pa.DataType | None
         raise StoreError(f"{table_name}: column {column!r}: {error}") from error
 
 
-def coded(column: pa.ChunkedArray) -> tuple[Array, list[Any]]:
-    """(n,) int64 codes, -1 for null, and the values they stand for, in order of appearance."""
-    codes, dictionary = _dictionary(column)
-    return codes, dictionary.to_pylist()
-
-
-def codes_of(column: pa.ChunkedArray) -> Array:
-    """(n,) int64: `coded` without the values."""
-    return _dictionary(column)[0]
-
-
-def _dictionary(column: pa.ChunkedArray) -> tuple[Array, pa.Array]:
-    if pa.types.is_dictionary(column.type):
-        whole = column.unify_dictionaries().combine_chunks()
-        return _known(whole.indices), whole.dictionary
-    # a person's scans follow each other: of each run only the first is looked up
-    runs = pc.run_end_encode(column.combine_chunks())
-    first = pc.dictionary_encode(runs.values)
-    return np.repeat(_known(first.indices), np.diff(runs.run_ends, prepend=0)), first.dictionary
-
-
-def _known(codes: pa.Array) -> Array:
-    return pc.fill_null(codes.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
-
-
-def said_columns(names: Sequence[str]) -> list[str]:
-    """A manifest's columns but the checksums, which are for `verify` alone."""
-    return [name for name in names if not name.startswith(CHECKSUM)]
-
-
 def manifest_table(
     rows: Rows | pa.Table, receipts: Sequence[ShardReceipt], rows_per_shard: int
 ) -> pa.Table:
@@ -116,9 +67,10 @@ def manifest_table(
     if len(unique) != total:
         twice = [v["values"] for v in scans.value_counts().to_pylist() if v["counts"] > 1]
         raise StoreError(f"manifest: scan {twice[0]!r} comes more than once")
+    places = np.arange(total)
     columns: dict[str, pa.Array] = {
-        "shard": pa.array(np.arange(total) // rows_per_shard, pa.int32()),
-        "row": pa.array(np.arange(total), pa.int64()),
+        column.name: pa.array(values, pa.type_for_alias(column.type))
+        for column, values in zip(PLACES, (places // rows_per_shard, places), strict=True)
     }
     for file in receipts[0].files.values():
         name = file["field"]
@@ -185,82 +137,13 @@ def write_table(rows: pa.Table, path: Path) -> None:
 
 
 def _with_meanings(name: str, schema: pa.Schema) -> pa.Schema:
-    known = {column.name: column for column in TABLES[name]}
-    meanings = {column.name: column.meaning for column in TABLES[name]} | PLACES
+    known = {column.name: column for column in (*TABLES[name], *PLACES)}
     described = []
     for field in schema:
-        of = field.name.removeprefix(CHECKSUM)
-        meaning = f"CRC-32C of the bytes of the scan's row, or rows, of {of} as they are stored"
-        meaning = meaning if of != field.name else meanings.get(field.name, "")
-        unit = known[field.name].unit if field.name in known else ""
-        facts = {"long_name": meaning, "units": unit}
+        of, column = field.name.removeprefix(CHECKSUM), known.get(field.name)
+        meaning = column.meaning if column else ""
+        if of != field.name:
+            meaning = f"CRC-32C of the bytes of the scan's row, or rows, of {of} as they are stored"
+        facts = {"long_name": meaning, "units": column.unit if column else ""}
         described.append(field.with_metadata({k: v for k, v in facts.items() if v}))
     return pa.schema(described)
-
-
-def check_table(
-    name: str, schema: pa.Schema, owner: Path | str, fields: Iterable[str] = ()
-) -> None:
-    """Raise StoreError unless the columns that every such table has are there, and those known are
-    of their types; the manifest also has the checksums of `fields`."""
-    types = {column.name: pa.type_for_alias(column.type) for column in TABLES[name]}
-    needed = list(SINCE_SCHEMA_1[name])
-    if name == "manifest":
-        types |= {"shard": pa.int32(), "row": pa.int64()}
-        types |= {CHECKSUM + field: pa.uint32() for field in fields}
-        needed += ["shard", "row", *(CHECKSUM + field for field in fields)]
-    remedy = "restore it or publish again"
-    held = set(schema.names)
-    if len(held) < len(schema):
-        raise StoreError(f"{owner}: has two columns of one name; {remedy}")
-    if missing := [column for column in needed if column not in held]:
-        raise StoreError(f"{owner}: has no column {missing[0]!r}; {remedy}")
-    for field in schema:
-        wanted = types.get(field.name, field.type)
-        if field.type != wanted:
-            kind = shown(str(field.type))
-            raise StoreError(
-                f"{owner}: column {field.name!r}: got {kind}, expected {wanted}; {remedy}"
-            )
-
-
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """All columns as they are, or some, of which CLASSES are dictionary arrays.
-
-    Those of older schemas have the names of this one. Raises StoreError where the file is missing
-    or damaged.
-    """
-    classes = [name for name in columns or () if name in CLASSES]
-    try:
-        held = _held_names(path, columns)
-        table = pq.read_table(path, columns=held, read_dictionary=classes or None)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: unreadable ({fault_of(error)}); run a verification") from error
-    table = table.rename_columns([RENAMED.get(name, name) for name in table.column_names])
-    if missing := [name for name in columns or () if name not in table.column_names]:
-        raise StoreError(f"{path}: has no column {missing[0]!r}; run a verification")
-    return table
-
-
-def _held_names(path: Path, columns: Sequence[str] | None) -> list[str] | None:
-    """The columns by the names that the file has for them."""
-    if columns is None or not set(columns) & set(RENAMED.values()):
-        return None if columns is None else list(columns)
-    then = {RENAMED.get(name, name): name for name in pq.read_schema(path).names}
-    return [then.get(name, name) for name in columns]
-
-
-def schema_of(path: Path, rows: int) -> pa.Schema:
-    """Of the manifest, of which nothing more is read. Raises StoreError where the file is damaged,
-    or has another number of rows."""
-    try:
-        file = pq.ParquetFile(path, memory_map=True)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: unreadable ({fault_of(error)}); run a verification") from error
-    with file:
-        if file.metadata.num_rows != rows:
-            raise StoreError(
-                f"{path}: holds {file.metadata.num_rows:,} rows, the arrays {rows:,}; "
-                "restore it or publish again"
-            )
-        return file.schema_arrow

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.errors import StoreError
 from pipeline.store.documents import shown, text, whole
+from pipeline.store.paths import shard_path
 from pipeline.types import Array
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _plain(version: Path, array: str, dtype: str, shape: tuple[int, ...]) -> Arr
     n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
     if not n_bytes:
         return np.zeros(shape, dtype)
-    path = version / array / "c" / "0" / "0"
+    path = version / shard_path(array, 0, 1)
     try:
         if path.stat().st_size != n_bytes:
             raise StoreError(f"{path}: {path.stat().st_size} bytes, expected {n_bytes}")

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from pipeline.errors import StoreError
 from pipeline.store.documents import content_of, unsealed
-from pipeline.store.layout import FILES, RUN, VERSIONS, current_version
+from pipeline.store.head import current_version
 from pipeline.store.listing import listing_in
+from pipeline.store.paths import FILES, RUN, VERSIONS
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,10 @@ def _bytes(version: Path) -> int:
     """As listed, for there may be many thousand files; counted where the listing is damaged."""
     try:
         content = content_of(version / FILES)
-        listed = sum(e["bytes"] for e in listing_in(content, version / FILES)["files"].values())
+        files = listing_in(content, version / FILES)["files"]
     except StoreError:
         return bytes_below(version)
-    run = version / RUN
+    run, listed = version / RUN, sum(int(entry["bytes"]) for entry in files.values())
     return len(content) + listed + (run.stat().st_size if run.exists() else 0)
 
 

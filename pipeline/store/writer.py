@@ -9,91 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from pipeline.errors import StoreError
-from pipeline.store.description import described
-from pipeline.store.form import IN_STEPS, Form, at, in_steps, middles_mm
-from pipeline.store.layout import (
-    HEAD,
-    VERSIONS,
-    Sums,
-    current_version,
-    form_of,
-    is_there,
-    path_of,
-    row_checksums,
-    shard_parts,
-    write_file,
-    write_parts,
-)
-from pipeline.store.locks import claimed, new_staging, removed_on_fault, sweep
-from pipeline.store.schema import ROWS_PER_SHARD, SCHEMA_VERSION, ModelTag
-from pipeline.store.topology import Topology
+from pipeline.store.arrays.int16 import IN_STEPS, middles_mm, to_steps
+from pipeline.store.arrays.shards import shard_parts
+from pipeline.store.checksums import Sums, row_checksums
+from pipeline.store.durable_files import write_file, write_parts
+from pipeline.store.form import Form, at, form_of
+from pipeline.store.locks import claimed
+from pipeline.store.paths import path_of
+from pipeline.store.row_checks import Values, check_rows
+from pipeline.store.staging import same_model
 from pipeline.types import Array, ShardReceipt
 
-Values: TypeAlias = "Array | Sequence[Array]"
-"""Of a field: an array (n, *shape), or n arrays (m_i, *shape) where it is of a group."""
 RECEIPTS = ".receipts"
 LANES = 2
 """Fields written at once: one waits for the disk while the other is summed."""
-
-
-def create_staging(
-    store: Path | str,
-    n_rows: int,
-    model: ModelTag,
-    rows_per_shard: int = ROWS_PER_SHARD,
-    topology: Topology | None = None,
-    **form: Any,
-) -> Path:
-    """A new staging folder inside `store` with all metadata and no shard yet.
-
-    The calling process must live until `publish`: what a dead process leaves is swept by the next
-    call. Several stagings may exist at once; each is published whole or not at all.
-
-    rows_per_shard is a multiple of 16; `topology` (`Topology.of(model)`) is stored for those who
-    read the version without facefold; `form` gives `profile`, `extras`, `per_scan`, `int16` of the
-    store's `Form`.
-    Raises StoreError for wrong numbers, where the store was made with another model, and where the
-    folder holds what belongs to no store.
-    """
-    try:
-        wanted = Form(n_rows, model, rows_per_shard, **form)
-    except StoreError as error:
-        raise StoreError(f"{store}: {error}") from error
-    return stage(Path(store), wanted, topology)
-
-
-def stage(store: Path, form: Form, topology: Topology | None = None) -> Path:
-    """`create_staging` of a form that is made already."""
-    check_model(store, form.model)
-    sweep(store)
-    staging = new_staging(store)
-    with removed_on_fault(staging):
-        for path, content in described(replace(form, schema=SCHEMA_VERSION), topology).items():
-            write_file(staging / path, content)
-    return staging
-
-
-def check_model(store: Path | str, model: ModelTag) -> None:
-    """Raises StoreError where `store` is published and was made with another model."""
-    store = Path(store)
-    if not is_there(store / HEAD):
-        return
-    try:
-        versions = [current_version(store)]
-    except StoreError:  # a damaged HEAD, which publishing mends: the versions are as good a witness
-        versions = list((store / VERSIONS).glob("*"))
-    for version in versions[:1]:
-        published = form_of(version).model
-        _same_model(store, published.digest, model.digest, published.name)
 
 
 def write_shard(
@@ -111,7 +48,7 @@ def write_shard(
     """
     staging = Path(staging)
     form = form_of(staging)
-    _same_model(staging, form.model.digest, model_digest, form.model.name)
+    same_model(staging, form.model.digest, model_digest, form.model.name)
     if not 0 <= shard < form.n_shards:
         raise StoreError(f"{staging}: shard {shard}, expected 0 … {form.n_shards - 1}")
     rows = {**rows, **_derived(form, shard, rows)}
@@ -174,54 +111,8 @@ def _stored(form: Form, name: str, rows: Mapping[str, Values]) -> Values:
         lengths_mm = np.asarray(values)
         if middle:
             lengths_mm = lengths_mm - np.asarray(rows[middle])[:, None]
-        return in_steps(lengths_mm, name)
+        return to_steps(lengths_mm, name)
     return np.ascontiguousarray(values) if isinstance(values, np.ndarray) else values
-
-
-def check_rows(rows: Mapping[str, Values], form: Form, n: int, owner: str) -> None:
-    """Raise StoreError with every way in which `rows` are not `n` rows of the store's fields."""
-    schema = form.fields
-    faults = [f"{name}: missing" for name in schema.keys() - rows.keys()]
-    faults += [f"{name}: not a stored field" for name in rows.keys() - schema.keys()]
-    for name in schema.keys() & rows.keys():
-        check = _faults_of_group if schema[name].group else _faults_of_rows
-        faults += [f"{name}: {fault}" for fault in check(rows, form, name, n)]
-    if faults:
-        raise StoreError(f"{owner}: " + "; ".join(sorted(faults)))
-
-
-def _faults_of_rows(rows: Mapping[str, Values], form: Form, name: str, n: int) -> Iterator[str]:
-    field, got = form.fields[name], np.asarray(rows[name])
-    if got.shape != (n, *field.shape) or got.dtype != np.dtype(field.dtype):
-        wanted = f"{np.dtype(field.dtype).name} {(n, *field.shape)}"
-        yield f"got {got.dtype.name} {got.shape}, expected {wanted}"
-    elif got.dtype.kind == "f" and not field.optional and not _finite(got):
-        bad = np.flatnonzero(~np.isfinite(got.reshape(n, -1)).all(axis=1))
-        yield f"rows {bad[:5].tolist()} hold values that are not finite"
-
-
-def _faults_of_group(rows: Mapping[str, Values], form: Form, name: str, n: int) -> Iterator[str]:
-    field, got = form.fields[name], rows[name]
-    if len(got) != n:
-        yield f"got rows of {len(got)} scans, expected {n}"
-        return
-    most = form.per_scan[field.group]
-    counts = np.asarray(rows[at(field.group)])[:, 1]
-    dtype = np.dtype(field.dtype)
-    for scan, (some, count) in enumerate(zip(got, counts, strict=True)):
-        if some.shape != (count, *field.shape) or some.dtype != dtype or len(some) > most:
-            yield (
-                f"scan {scan}: got {some.dtype.name} {some.shape}, expected {dtype.name} "
-                f"{(int(count), *field.shape)}, at most {most} rows"
-            )
-        elif dtype.kind == "f" and not field.optional and not _finite(some):
-            yield f"scan {scan} holds values that are not finite"
-
-
-def _finite(values: Array) -> bool:
-    """One value that is not finite makes the sum so, which is quicker than to ask each."""
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
 
 
 def _same_rows(
@@ -235,11 +126,3 @@ def _same_rows(
                 "one process owns a shard and writes it once"
             )
     return receipt
-
-
-def _same_model(where: Path, digest: str, got: str, name: str) -> None:
-    if digest != got:
-        raise StoreError(
-            f"{where}: made with the model {name!r} ({digest[:12]}…), the rows with another "
-            f"({got[:12]}…); register them again with that model or choose another store"
-        )

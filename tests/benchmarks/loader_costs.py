@@ -26,7 +26,7 @@ from loader_stores import (
 
 from pipeline.loaders import FaceDataset, FaceLoader, Shuffled
 from pipeline.store import create_staging, publish, write_shard
-from pipeline.store.layout import sync_folder
+from pipeline.store.durable_files import sync_folder
 from pipeline.store.schema import ROWS_PER_SHARD
 from pipeline.types import Array
 

@@ -33,7 +33,7 @@ from pipeline.loaders import BlockShuffled, FaceDataset, FaceLoader, Identities,
 from pipeline.loaders.orders import Order
 from pipeline.store import create_staging, fields, open_store, publish, write_shard
 from pipeline.store.documents import unsealed
-from pipeline.store.layout import FILES
+from pipeline.store.paths import FILES
 from pipeline.types import Array
 
 MEMMAP, STORE = "np.memmap, one file a field", "Store.read_fields"

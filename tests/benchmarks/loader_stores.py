@@ -17,18 +17,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.store import ModelTag, create_staging, fields, open_store, publish, write_shard
+from pipeline.store.arrays.shards import shard_index
 from pipeline.store.description import Held, described
 from pipeline.store.documents import as_json, sealed
-from pipeline.store.form import Form
-from pipeline.store.layout import (
-    FILES,
-    HEAD,
-    VERSIONS,
-    form_of,
-    shard_index,
-    shard_path,
-    write_file,
-)
+from pipeline.store.durable_files import write_file
+from pipeline.store.form import Form, form_of
+from pipeline.store.paths import FILES, HEAD, VERSIONS, shard_path
 from pipeline.store.schema import ROWS_PER_SHARD, TABLES
 from pipeline.store.tables import CHECKSUM, table, write_table
 from pipeline.types import Array

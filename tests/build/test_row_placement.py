@@ -13,7 +13,7 @@ from pipeline.build.ledger import Keys
 from pipeline.build.row_placement import RowOrder, row_order, written_rows
 from pipeline.build.stages import Work
 from pipeline.store import publish, write_shard
-from pipeline.store.writer import stage
+from pipeline.store.staging import stage
 from pipeline.types import ScanRecord
 from tests.small_build import build_of, write_source
 from tests.store.random_store import TAG, random_rows

@@ -17,7 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 from pipeline.errors import StoreError
 from pipeline.loaders import FaceDataset
 from pipeline.store import open_store
-from pipeline.store.layout import shard_path
+from pipeline.store.paths import shard_path
 
 MANIFEST, ROWS = random_manifest(40), random_rows(40)
 TRAIN = [i for i, row in enumerate(MANIFEST) if row["split"] == "train"]

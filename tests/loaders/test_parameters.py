@@ -39,6 +39,7 @@ from pipeline.loaders import (
 )
 from pipeline.loaders.transforms import RandomRotation, SomePoints
 from pipeline.store import open_store, tables
+from pipeline.store.table_reading import read_table
 
 
 @pytest.fixture(scope="module")
@@ -284,8 +285,8 @@ def test_a_column_of_photos_has_a_name_of_its_own(tmp_path: Path, store: Path) -
     rows = pa.table({"scan_id": ["a", "b"], "images": ["[]", '["x"]'], "source": ["s", "s"]})
     path = tmp_path / "manifest.parquet"
     pq.write_table(rows, path)
-    assert tables.read_table(path).column_names == ["scan_id", "image_files", "source"]
-    some = tables.read_table(path, ["source", "image_files"])
+    assert read_table(path).column_names == ["scan_id", "image_files", "source"]
+    some = read_table(path, ["source", "image_files"])
     assert some.column_names == ["source", "image_files"]
     assert some["image_files"].to_pylist() == ["[]", '["x"]']
 

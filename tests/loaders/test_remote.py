@@ -17,7 +17,7 @@ from pipeline.errors import StoreError
 from pipeline.loaders import FaceDataset, FaceLoader
 from pipeline.loaders.orders import BlockShuffled
 from pipeline.store import open_store
-from pipeline.store.remote import objects
+from pipeline.store.remote import requests
 from pipeline.store.remote.mirror import mirrored
 
 FIELDS = ("vertices_mm", "shape", "validity", "identity", "expression")
@@ -98,7 +98,7 @@ def test_a_failing_network_costs_time_and_no_more(
         ]
         assert same(*loaders) == 32
         assert sum(faults.seen[kind] for kind in kinds) > 5
-        monkeypatch.setattr(objects, "MAX_RETRIES", 1)
+        monkeypatch.setattr(requests, "MAX_RETRIES", 1)
         faults.shares = {"503": 1.0}
         with pytest.raises(StoreError, match=rf"{remote}.*; check endpoint, network and credent"):
             FaceDataset(remote)

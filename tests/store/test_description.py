@@ -20,9 +20,10 @@ from random_store import TAG, part, random_manifest, random_points, random_rows
 from pipeline.errors import StoreError
 from pipeline.store import create_staging, open_store, publish, pull, push, subset, verify
 from pipeline.store import write_shard as write
+from pipeline.store.arrays.int16 import IN_STEPS
 from pipeline.store.description import Held, described
 from pipeline.store.documents import sealed
-from pipeline.store.form import IN_STEPS, Form
+from pipeline.store.form import Form
 from pipeline.store.reader import Store
 from pipeline.store.schema import TABLES
 from pipeline.store.topology import Topology

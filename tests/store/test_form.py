@@ -20,8 +20,9 @@ from random_store import (
 
 from pipeline.errors import StoreError
 from pipeline.store import create_staging, open_store, publish, subset, verify, write_shard
-from pipeline.store.form import IN_STEPS, STEP_MM, Form
-from pipeline.store.layout import shard_path
+from pipeline.store.arrays.int16 import IN_STEPS, STEP_MM
+from pipeline.store.form import Form
+from pipeline.store.paths import shard_path
 
 N = 40
 FORMS: list[dict[str, Any]] = [

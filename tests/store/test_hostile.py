@@ -21,7 +21,7 @@ from pipeline.errors import StoreError
 from pipeline.loaders import FaceDataset
 from pipeline.store import current_version, inspect_store, open_store, prune, subset, verify
 from pipeline.store.documents import as_json, sealed
-from pipeline.store.layout import file_entry
+from pipeline.store.listing import file_entry
 from pipeline.store.versions import list_versions
 
 SECONDS = 1.0
@@ -395,7 +395,7 @@ def test_points_that_lie_elsewhere(tmp_path: Path, places: tuple[int, int]) -> N
 
 
 def test_chunks_that_lie_elsewhere(tmp_path: Path) -> None:
-    from pipeline.store.layout import with_checksum
+    from pipeline.store.checksums import with_checksum
 
     version = make_store(tmp_path / "a", profile="archive")
     path = version / "pose" / "c" / "0" / "0"

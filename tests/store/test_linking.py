@@ -15,8 +15,8 @@ from pipeline.errors import StoreError
 from pipeline.store import link_shards, open_store, prune, publish, verify, write_shard
 from pipeline.store.documents import unsealed
 from pipeline.store.form import Form
+from pipeline.store.staging import stage
 from pipeline.store.versions import list_versions
-from pipeline.store.writer import stage
 from pipeline.types import ShardReceipt
 
 POINTS: dict[str, Any] = {"extras": ("points_mm", "normals"), "per_scan": {"point": 256}}

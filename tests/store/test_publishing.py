@@ -78,7 +78,7 @@ def test_killed_between_the_move_and_head(store: Path) -> None:
     before = current_version(store)
     code = (
         "import os, signal; from pathlib import Path; from random_store import make_store;"
-        "import pipeline.store.publishing as p; real = p.write_file\n"
+        "import pipeline.store.head as p; real = p.write_file\n"
         "def write_file(path, *parts):\n"
         "    if path.name == 'HEAD': os.kill(os.getpid(), signal.SIGKILL)\n"
         "    real(path, *parts)\n"

@@ -17,7 +17,7 @@ from random_store import N_VERTICES, make_store, random_manifest, random_rows
 
 from pipeline.errors import StoreError
 from pipeline.store import current_version, fields, open_store
-from pipeline.store.layout import shard_path
+from pipeline.store.paths import shard_path
 
 # one short shard; whole shards; a short last chunk; several shards
 SIZES = [(5, 4096), (32, 16), (41, 16), (40, 32), (2500, 1024)]

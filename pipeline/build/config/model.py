@@ -24,11 +24,9 @@ from pipeline.registry.options import StatedOptions
 from pipeline.registry.sections import Number
 from pipeline.store.form import Form
 from pipeline.store.remote.objects import is_url
-from pipeline.store.rows import MOST_POINTS
+from pipeline.store.rows import MOST_POINTS, POINTS
 from pipeline.store.schema import ModelTag
 
-POINTS = ("points_mm", "normals")
-"""Fields of a store that keeps points of the scans themselves."""
 VARIABLE = re.compile(r"\$(?:\$|\{(\w+)\}|([A-Za-z_]\w*))")
 MOST_WORKERS, MOST_SECONDS = 1024, 86400
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from pipeline.errors import StoreError
 from pipeline.store.form import Form
-from pipeline.store.layout import path_of
 from pipeline.store.locks import NO_LOCKS, no_locks
+from pipeline.store.paths import path_of
 
 ENTRIES, LOCKS = "pieces", "pieces.lock"
 ENTRY = np.dtype([(name, "<u8") for name in ("filled", "used", "start", "end")])

@@ -9,30 +9,19 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import StoreError
-from pipeline.store.form import Form
-from pipeline.store.layout import (
-    FILES,
-    HEAD,
-    RUN,
-    VERSIONS,
-    Sums,
-    attributes_in,
-    current_version,
-    disk_faults_told,
-    file_digest,
-    file_entry,
-    form_in,
-    form_of,
-    version_name,
-    write_file,
-    write_parts,
-)
-from pipeline.store.listing import check_shards, listing_in, listing_of
+from pipeline.store.checksums import Sums, file_digest
+from pipeline.store.content_checks import content_digest
+from pipeline.store.durable_files import disk_faults_told, write_file, write_parts
+from pipeline.store.form import Form, attributes_in, form_in, form_of
+from pipeline.store.head import current_version, move_head, version_name
+from pipeline.store.listing import check_shards, file_entry, listing_in, listing_of, version_of
 from pipeline.store.locks import new_staging, publishing, removed_on_fault
-from pipeline.store.publishing import move_head, put_in_place
-from pipeline.store.remote.objects import Place, Seen, published_version
-from pipeline.store.verification import FILES_AT_ONCE, content_digest, faults_of_version
-from pipeline.store.writer import check_model
+from pipeline.store.paths import FILES, GROUP, HEAD, RUN, VERSIONS
+from pipeline.store.publishing import put_in_place
+from pipeline.store.remote.head import published_version, swap_head
+from pipeline.store.remote.objects import Place
+from pipeline.store.staging import check_model
+from pipeline.store.verification import FILES_AT_ONCE, faults_of_version
 
 
 def push(store: Path | str, url: str) -> str:
@@ -71,7 +60,7 @@ def push(store: Path | str, url: str) -> str:
     for name in (RUN, FILES):  # the listing says that all else is there: it is the last
         if (version / name).exists():
             _sent(version, target, there, name, file_entry(version / name))
-    _publish(place, version.name, before, seen)
+    swap_head(place, version.name, before, seen)
     return str(target)
 
 
@@ -103,7 +92,8 @@ def _sent(
     version: Path, target: Place, there: Mapping[str, int], name: str, entry: Mapping[str, Any]
 ) -> None:
     def arrived() -> bool:
-        return content_digest(target, name, entry["bytes"]) == entry["sha256"]
+        expected: str = entry["sha256"]
+        return content_digest(target, name, entry["bytes"]) == expected
 
     if there.get(name) == entry["bytes"] and arrived():
         return
@@ -121,18 +111,9 @@ def _sent(
     raise StoreError(f"{target}/{name}: is not what was sent; push again")
 
 
-def _publish(place: Place, name: str, before: str, seen: Seen) -> None:
-    if place.swap(HEAD, name.encode() + b"\n", seen):
-        return
-    now = (place.look(HEAD)[0] or b"nothing").decode("ascii", "replace").strip()
-    raise StoreError(
-        f"{place}/{HEAD}: moved from {before or 'nothing'} to {now} during the push of {name}; "
-        "look at what was published there, then push again"
-    )
-
-
 def _same_model(version: Place, form: Form) -> None:
-    there = form_in(attributes_in(version.read("zarr.json"), f"{version}/zarr.json"), str(version))
+    group = f"{version}/{GROUP}"
+    there = form_in(attributes_in(version.read(GROUP), group), str(version))
     if there.model.digest != form.model.digest:
         raise StoreError(
             f"{version}: made with the model {there.model.name!r}, the store to push with "
@@ -150,7 +131,7 @@ def pull(url: str, out: Path | str) -> Path:
     source, out = published_version(Place(url)), Path(out)
     content = source.read(FILES)
     listing = listed(source, content)
-    version = out / VERSIONS / listing["digest"][:16]
+    version = out / VERSIONS / version_of(listing)
     if version.exists() and not faults_of_version(version):
         with publishing(out):
             move_head(out, version)
@@ -171,7 +152,7 @@ def listed(version: Place, content: bytes) -> dict[str, Any]:
     """What a version's `files.json` says. Raises StoreError where it is damaged or another's."""
     listing = listing_in(content, f"{version}/{FILES}")
     name = PurePosixPath(version.url).name
-    if PurePosixPath(version.url).parent.name == VERSIONS and listing["digest"][:16] != name:
+    if PurePosixPath(version.url).parent.name == VERSIONS and version_of(listing) != name:
         raise StoreError(f"{version}/{FILES}: is that of another version; push this one again")
     return listing
 

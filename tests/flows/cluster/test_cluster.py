@@ -39,8 +39,8 @@ from pipeline.errors import FacefoldError
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.store import ModelTag, publish
+from pipeline.store.staging import stage
 from pipeline.store.topology import Topology
-from pipeline.store.writer import stage
 from tests.simulated import SURROUNDINGS, write_simulated
 
 N = 24

@@ -23,8 +23,9 @@ from s3_server import Bucket, Faults, failing_proxy
 from pipeline.errors import StoreError
 from pipeline.store import Store, open_store, verify
 from pipeline.store.locks import lock
-from pipeline.store.remote import objects
-from pipeline.store.remote.mirror import IN_USE, MIRROR, Mirrored, mirrored
+from pipeline.store.remote import requests
+from pipeline.store.remote.mirror import IN_USE, MIRROR, mirrored
+from pipeline.store.remote.mirrored_field import MirroredField
 from pipeline.store.remote.pieces import ABSENT, CHANGING, Pieces, punch
 from pipeline.store.remote.transfer import push
 from pipeline.types import Array
@@ -103,7 +104,7 @@ def test_only_what_is_asked_for_is_fetched_and_only_once(
             list(pool.map(lambda rows: Store(mirror).read("shape", rows), [range(64, 128)] * 4))
         assert len(faults.requests) == 16, "of those who want a piece at once, one fetches it"
     with pytest.raises(StoreError, match=rf"{remote}.*shape/c/2/0: .*try again"):
-        monkeypatch.setattr(objects, "MAX_RETRIES", 0)
+        monkeypatch.setattr(requests, "MAX_RETRIES", 0)
         Store(mirror).read("shape", [150])
 
 
@@ -261,7 +262,7 @@ def _refill(mirror: Path, local: Path, begun: Any, enough: Any) -> None:
 def test_rows_evicted_while_they_are_copied_do_not_count(local: Path, remote: str) -> None:
     mirror, expected = mirrored(remote, piece_bytes=PIECE), open_store(local)
     shape, values = open_store(mirror)._field("shape"), expected.read("shape", slice(None))
-    assert isinstance(shape, Mirrored)
+    assert isinstance(shape, MirroredField)
     context, random = multiprocessing.get_context("spawn"), np.random.default_rng(1)
     begun, enough = context.Event(), context.Event()
     arguments = (mirror, expected.path, begun, enough)

@@ -10,7 +10,7 @@ import pytest
 from s3_server import Bucket, Faults, failing_proxy
 
 from pipeline.errors import StoreError
-from pipeline.store.remote import objects
+from pipeline.store.remote import objects, requests
 from pipeline.store.remote.objects import Place, is_url
 
 
@@ -68,7 +68,7 @@ def test_troubles_are_told_with_their_remedy(
         with pytest.raises(StoreError, match=r"s3://no-such-bucket.*look at the bucket") as told:
             ask()
         assert "\n" not in str(told.value)
-    monkeypatch.setattr(objects, "MAX_RETRIES", 1)
+    monkeypatch.setattr(requests, "MAX_RETRIES", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StoreError, match=rf"{s3}/HEAD: .*check endpoint, network and credentials"):
         Place(s3).look("HEAD")
@@ -93,7 +93,7 @@ def test_failing_requests_are_made_again_or_told(
             assert place.read_range("x", start, 100) == content[start : start + 100]
         assert faults.seen[kind] > 0 < faults.seen["none"]
         faults.shares = {kind: 1.0}
-        monkeypatch.setattr(objects, "MAX_RETRIES", 1)
+        monkeypatch.setattr(requests, "MAX_RETRIES", 1)
         with pytest.raises(StoreError, match=rf"{s3}/x: .*; check endpoint, network"):
             Place(s3).read_range("x", 0, 100)
 

@@ -20,7 +20,7 @@ from pipeline.store import (
     verify,
     write_shard,
 )
-from pipeline.store.remote import objects
+from pipeline.store.remote import requests
 from pipeline.store.remote.objects import Place
 from pipeline.store.remote.transfer import pull, push
 
@@ -127,7 +127,7 @@ def test_what_the_version_before_has_too_is_copied_there(
 def test_a_push_broken_off_shows_nothing_and_a_retry_completes(
     store: Path, s3: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    monkeypatch.setattr(objects, "MAX_RETRIES", 0)
+    monkeypatch.setattr(requests, "MAX_RETRIES", 0)
     faults = Faults({"500": share / 2, "lost": share / 2}, seed=3)
     with failing_proxy(s3_endpoint, faults) as endpoint, monkeypatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL", endpoint)

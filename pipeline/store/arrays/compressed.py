@@ -1,4 +1,4 @@
-"""Fields that are not stored as they are read: compressed chunks, and lengths in steps."""
+"""Reading rows of the archive profile: chunks are unpacked as they are asked for."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.errors import StoreError
-from pipeline.store.form import STEP_MM, Form
-from pipeline.store.layout import ABSENT, unpacked, unpacked_bytes, without_checksum
-from pipeline.store.mapped_fields import MappedField
+from pipeline.store.arrays.rows import gone
+from pipeline.store.arrays.shards import ABSENT
+from pipeline.store.checksums import without_checksum
+from pipeline.store.form import Form
 from pipeline.types import Array
 
 CHUNKS_KEPT = 4
@@ -22,28 +23,7 @@ _FRAME_HEADER = 18
 """Bytes of the longest there is."""
 
 
-class Rows(Protocol):
-    """The rows of one field; those that are asked for must exist."""
-
-    @property
-    def held(self) -> Sequence[int]:
-        """Rows that each shard's file has, with the padding of its last chunk."""
-        ...
-
-    def row(self, row: int) -> Array:
-        """(*field.shape), perhaps the field's own memory."""
-        ...
-
-    def span(self, start: int, count: int) -> Array:
-        """(count, *field.shape) rows of one shard, perhaps the field's own memory."""
-        ...
-
-    def take(self, rows: Array, out: Array | None = None) -> Array:
-        """(n,) int64 -> a copy (n, *field.shape), in `out` if given."""
-        ...
-
-
-class PackedField:
+class CompressedField:
     """Read-only rows of one field of the archive profile, as they are stored.
 
     Raises StoreError where a shard's index, or a chunk that is read, is damaged.
@@ -92,11 +72,6 @@ class PackedField:
         return np.frombuffer(content, self._field.dtype).reshape(-1, *self._field.shape)
 
 
-def gone(error: FileNotFoundError) -> StoreError:
-    """For a file that was there when the store was opened."""
-    return StoreError(f"{error.filename}: removed since the store was opened; open it again")
-
-
 def _index(path: str, n_bytes: int, chunk_bytes: int) -> Array:
     """(chunks, 2) uint64: offset and length of each. Raises StoreError for one outside the
     file, and where the first is not `chunk_bytes` long when it is unpacked."""
@@ -114,52 +89,25 @@ def _index(path: str, n_bytes: int, chunk_bytes: int) -> Array:
     return index
 
 
-def check_places(
-    owner: Path | str,
-    form: Form,
-    name: str,
-    held: Sequence[int],
-    scans: Array,
-    places: Array,
-) -> None:
-    """Raise StoreError where `places` (n,2), first row and number of rows of `scans` (n,) in the
-    field `name`, are not among the rows that each shard has (`Rows.held`)."""
-    first, count = places.T
-    shard = scans // form.rows_per_shard
-    start = shard * form.shard_rows(name)
-    most = form.per_scan[form.fields[name].group]
-    bad = (count < 0) | (count > most)
-    last = start + np.asarray(held)[shard] - np.where(bad, 0, count)
-    bad |= (first < start) | (first > last)
-    if bad.any():
-        raise StoreError(
-            f"{owner}: scan {scans[bad][0]} is said to have the rows {places[bad][0].tolist()} "
-            f"(first, number) of {name}, which are not in its shard; verify the store"
-        )
+def unpacked(chunk: bytes, n_bytes: int, owner: str) -> bytes:
+    """A chunk of the archive profile -> its `n_bytes`. Raises StoreError where it is damaged."""
+    packed = without_checksum(chunk, owner)
+    if unpacked_bytes(packed) != n_bytes:  # before so many are allocated
+        raise StoreError(f"{owner}: does not hold {n_bytes:,} bytes; verify the store")
+    try:
+        content: bytes = pa.Codec("zstd").decompress(packed, n_bytes, asbytes=True)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{owner}: damaged; verify the store, then restore it") from error
+    return content
 
 
-def stored_rows(form: Form, name: str, paths: Sequence[str]) -> MappedField | PackedField:
-    """The rows of a field as they are stored in these files, one a shard."""
-    kind = MappedField if form.profile == "training" else PackedField
-    return kind(form, name, paths)
-
-
-class InSteps:
-    """Lengths of one row a scan stored as int16 steps, perhaps from a middle, as float32 mm."""
-
-    def __init__(self, steps: Rows, middles: Rows | None) -> None:
-        self._steps, self._middles = steps, middles
-        self.held = steps.held
-
-    def row(self, row: int) -> Array:
-        return self.take(np.array([row]))[0]
-
-    def span(self, start: int, count: int) -> Array:
-        return self.take(np.arange(start, start + count))
-
-    def take(self, rows: Array, out: Array | None = None) -> Array:
-        steps = self._steps.take(rows)
-        lengths_mm: Array = np.multiply(steps, np.float32(STEP_MM), out=out, dtype=np.float32)
-        if self._middles is not None:
-            lengths_mm += self._middles.take(rows)[:, None]
-        return lengths_mm
+def unpacked_bytes(frame: bytes) -> int:
+    """The content's size as a Zstandard frame says it (RFC 8878, 3.1.1.1); -1 where it does not."""
+    if frame[:4] != b"\x28\xb5\x2f\xfd" or len(frame) < 5:
+        return -1
+    flags = frame[4]
+    single, size_flag = flags >> 5 & 1, flags >> 6
+    start = 5 + (1 - single) + (0, 1, 2, 4)[flags & 3]
+    length = (single, 2, 4, 8)[size_flag]
+    size = int.from_bytes(frame[start : start + length], "little")
+    return size + 256 * (size_flag == 1) if length else -1

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.store.arrays.shards import shard_index
 from pipeline.store.form import Form
-from pipeline.store.layout import shard_index
 from pipeline.store.schema import Field
 from pipeline.types import Array
 
@@ -57,7 +57,8 @@ class MappedField:
 
     def places(self, rows: Array) -> Array:
         """(n,) rows -> (n,) places in slots of `rows_per_slot`: equal for fields of the same."""
-        return rows + rows // self._rows_per_shard * (self.rows_per_slot - self._rows_per_shard)
+        gap = self.rows_per_slot - self._rows_per_shard
+        return np.asarray(rows + rows // self._rows_per_shard * gap)
 
     def at(self, places: Array, out: Array | None = None) -> Array:
         """`take` by places."""

@@ -1,0 +1,1 @@
+"""How the rows of a field lie in files, and are read from there."""
