@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.terminal import sources_command, store_commands
-from flows.terminal.boundary import ended, show, tell
+from flows.terminal.boundary import ended, say, show, tell
 from flows.terminal.options import (
+    Beside,
     BuildFile,
     DryRun,
     Embedding,
@@ -24,11 +25,13 @@ from flows.terminal.options import (
     OuterEyes,
     Overrides,
     Recalibrate,
+    Registered,
     Retry,
     Scale,
     ScanFiles,
     Scheduler,
     Scheme,
+    Screenshot,
     Unit,
 )
 from pipeline import __version__
@@ -184,6 +187,40 @@ def register(
     show(reports) if as_json else registration_table(reports)
     if any(report["status"] == "failed" for report in reports):
         raise typer.Exit(3)
+
+
+@app.command()
+def view(
+    scans: ScanFiles,
+    registered: Registered = None,
+    unit: Unit = "auto",
+    landmarks: Landmarks = None,
+    axes: FileAxes = None,
+    beside: Beside = True,
+    screenshot: Screenshot = None,
+) -> None:
+    """Show scans in a window, with the meshes registered to them; needs facefold[view].
+
+    A mesh beside its scan is painted by its distance to it: pale is 0, deep red 2 mm.
+    """
+    from pipeline.pictures.viewer import KEYS, imported
+
+    imported()
+    from pipeline.build.view_files import view_files
+    from pipeline.flame.assets import load_model
+
+    if screenshot is None:
+        say(KEYS)
+    view_files(
+        scans,
+        load_model(),
+        registered=registered or (),
+        unit=unit,
+        landmarks=landmarks,
+        axes=axes,
+        beside=beside,
+        screenshot=screenshot,
+    )
 
 
 for command in store_commands.COMMANDS:

@@ -79,6 +79,20 @@ Embedding = Annotated[
     Path | None,
     typer.Option(parser=local, help="The model's landmarks: FLAME's file or vertex indices."),
 ]
+Registered = Annotated[
+    list[Path] | None,
+    typer.Option(
+        parser=local,
+        help="Mesh registered to the scan, once a scan in the same order, or the folder that "
+        "`facefold register` wrote them to.",
+    ),
+]
+Beside = Annotated[
+    bool, typer.Option("--beside/--over", help="Where meshes stand: beside or over the scans.")
+]
+Screenshot = Annotated[
+    Path | None, typer.Option(parser=local, help="Save the picture as this PNG and end.")
+]
 
 # of a store; names of profiles and layouts are compared with the store's own by a test: what
 # declares them takes long to import
