@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from distributed import Client, KilledWorker
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 from prefect import Flow, Task, flow
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner

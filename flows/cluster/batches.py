@@ -15,9 +15,10 @@ from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from distributed import Client, Future, KilledWorker
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 
 from flows.cluster.connection import GPU, Workers, present, worker_line
 from flows.cluster.worker import (
@@ -89,8 +90,8 @@ def _finished(
     """Batches as they end, in any order; scans to try alone are submitted before others."""
     there = _wait_for_workers(client)
     waiting = deque(_batches(plan, config, model, there, shared))
-    running: dict[Future, Batch] = {}
-    ended: SimpleQueue[Future] = SimpleQueue()
+    running: dict[Future[Any], Batch] = {}
+    ended: SimpleQueue[Future[Any]] = SimpleQueue()
     looked = time.monotonic()
     while waiting or running:
         # readers count too: a GPU that is faster than one of them is fed by several
@@ -145,7 +146,7 @@ def recipe_of(source: Source, plan: Plan, config: BuildConfig) -> Recipe:
     )
 
 
-def _submit(client: Client, batch: Batch, config: BuildConfig, there: Workers) -> Future:
+def _submit(client: Client, batch: Batch, config: BuildConfig, there: Workers) -> Future[Any]:
     """Reading on CPU workers feeds registration on those with a GPU, where there are any."""
     if not _with_gpu(config, there):
         return client.submit(process_batch, batch, pure=False)
@@ -205,7 +206,7 @@ def scheduler_gone(client: Client) -> FacefoldError:
     )
 
 
-def _outcome(batch: Batch, future: Future) -> Finished:
+def _outcome(batch: Batch, future: Future[Any]) -> Finished:
     """What the workers say; where they raised, all scans of the batch are unfinished."""
     if future.status in ("cancelled", "lost"):
         raise scheduler_gone(future.client)

@@ -7,9 +7,10 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from pathlib import Path
+from typing import Any
 
 from distributed import Client, Future, KilledWorker, as_completed
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 
 from flows.cluster.batches import recipe_of, scheduler_gone
 from flows.cluster.worker import Batch, observe_batch, share
@@ -95,7 +96,7 @@ def _observed(
     return found
 
 
-def _outcome(future: Future) -> dict[str, Observed]:
+def _outcome(future: Future[Any]) -> dict[str, Observed]:
     try:
         observed: dict[str, Observed] = future.result()
         return observed
