@@ -41,13 +41,13 @@ note, warn = log.info, log.warning
 
 
 @contextmanager
-def notes_in(log: logging.Logger | logging.LoggerAdapter) -> Iterator[None]:
-    """Within the block, notes go to `log`."""
-    notes.run_log = log
+def notes_in(run_log: logging.Logger | logging.LoggerAdapter) -> Iterator[None]:
+    """Within the block, notes go to `run_log`."""
+    before, notes.run_log = notes.run_log, run_log
     try:
         yield
     finally:
-        notes.run_log = None
+        notes.run_log = before
 
 
 def logged() -> bool:
