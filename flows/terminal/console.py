@@ -23,7 +23,7 @@ MEANINGS = {str(code): code.meaning for code in Code}
 class Notes(logging.Handler):
     """Lines on stderr, or in the log of the run (`flows.prefect_server.run_log`)."""
 
-    run_log: logging.Logger | logging.LoggerAdapter | None = None
+    run_log: logging.Logger | logging.LoggerAdapter[Any] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         if self.run_log is None:
@@ -41,9 +41,9 @@ note, warn = log.info, log.warning
 
 
 @contextmanager
-def notes_in(run_log: logging.Logger | logging.LoggerAdapter) -> Iterator[None]:
-    """Within the block, notes go to `run_log`."""
-    before, notes.run_log = notes.run_log, run_log
+def notes_in(log: logging.Logger | logging.LoggerAdapter[Any]) -> Iterator[None]:
+    """Within the block, notes go to `log`."""
+    before, notes.run_log = notes.run_log, log
     try:
         yield
     finally:
