@@ -55,12 +55,17 @@ KERNEL = """
 import pipeline.geometry, pipeline.flame.assets, pipeline.flame.lbs, pipeline.registration
 print("kernel")
 """
+PLANNING = """
+import pipeline.build.dry_run, pipeline.build.planning, pipeline.build.tally
+print("planned")
+"""
 
 
 @pytest.mark.parametrize(
     ("refused", "code", "printed"),
     [
         ({"prefect", "dask", "distributed", "flows"}, ONE_SCAN_INTO_A_STORE, "(5023, 3)"),
+        ({"prefect", "dask", "distributed", "flows", "rich", "typer"}, PLANNING, "planned"),
         (
             {"prefect", "dask", "distributed", "flows", "trimesh", "pydantic", "yaml", "zarr",
              "pyarrow", "PIL", "embreex", "rich", "typer", "open3d"},
@@ -68,7 +73,7 @@ print("kernel")
             "kernel",
         ),
     ],
-    ids=["pipeline without flows", "kernel with numpy, scipy, torch alone"],
+    ids=["pipeline without flows", "planning", "kernel with numpy, scipy, torch alone"],
 )  # fmt: skip
 def test_runs_without(refused: set[str], code: str, printed: str, tmp_path: Path) -> None:
     script = BLOCK.format(refused=sorted(refused)) + code.format(out=str(tmp_path))

@@ -43,11 +43,11 @@ note, warn = log.info, log.warning
 @contextmanager
 def notes_in(log: logging.Logger | logging.LoggerAdapter[Any]) -> Iterator[None]:
     """Within the block, notes go to `log`."""
-    notes.run_log = log
+    before, notes.run_log = notes.run_log, log
     try:
         yield
     finally:
-        notes.run_log = None
+        notes.run_log = before
 
 
 def logged() -> bool:

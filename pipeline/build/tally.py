@@ -144,11 +144,6 @@ class Tally:
         now_s = self.clock() - self.phase_began if self.name in self._computing else 0.0
         return past_s + now_s
 
-    @property
-    def title(self) -> str:
-        """The phase, also before the first and after the last."""
-        return self.name or ("finishing" if self.phases else "starting")
-
     def report(self) -> dict[str, Any]:
         """Ends the last phase; JSON-able: where the time went, memory, retries, refusals.
 

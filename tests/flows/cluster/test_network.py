@@ -17,6 +17,7 @@ import pytest
 from distributed import Client, Security
 from distributed.comm import CommClosedError
 
+import flows.terminal.console  # noqa: F401 (shows warnings)
 from flows.cluster.connection import local_workers, loopback
 from pipeline.build.planning import only_build
 from tests.flows.kills import Build, Site
