@@ -1,5 +1,6 @@
 # The two commands of the README, and what keeps the project healthy.
-PYTHON ?= python3
+# makes the environment: `make PYTHON=…`, or the newest that runs and can (shims may do neither)
+PYTHON ?= python3.14 python3.13 python3.12 python3.11 python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # processes that run tests: a number, or one a core
@@ -34,16 +35,29 @@ schema: $(VENV)/.installed-test
 
 install: $(VENV)/.installed
 
+FITS := import sys, importlib.util; v = sys.version_info[:2]; sys.exit( \
+	"is Python %d.%d" % v if not (3, 11) <= v <= (3, 14) else \
+	None if importlib.util.find_spec("ensurepip") else "lacks ensurepip: apt install python3-venv")
+
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"facefold needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}; name another with: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
+	@for python in $(PYTHON); do \
+	    if said=$$($$python -c '$(FITS)' 2>&1); then \
+	        echo "$$python -m venv $(VENV)"; exec $$python -m venv $(VENV); \
+	    fi; \
+	    tried="$$tried$$(echo "$$python: $$said" | head -n 1)\n"; \
+	done; \
+	printf 'facefold needs Python 3.11 to 3.14; of those tried, none does:\n%b' "$$tried" >&2; \
+	echo "install one (apt install python3 python3-venv), or name one: make PYTHON=python3.13" >&2; \
+	exit 1
+
+INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(INSTALL) -e .
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[test]'
+	$(INSTALL) --no-compile -e '.[test]' || $(INSTALL) --no-compile -e '.[test-without-open3d]'
 	touch $@ $(VENV)/.installed
 
 clean:
