@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from s3_server import make_bucket, s3_server, surroundings
 
+from pipeline.pictures.viewer import INSTALL_OPEN3D
 from pipeline.store import push
+from tests.referee import Ask, open3d_process
 from tests.scheduling import ByFile, in_order
 
 
@@ -37,6 +40,17 @@ def shared_data() -> Path:
             f"real scans are not at {folder}; set FACEFOLD_SHARED_DATA to their folder to run this"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def ask_open3d() -> Iterator[Ask]:
+    """Calls a function of `tests.referee` in open3d's process; skips where it is not installed."""
+    with ExitStack() as running:
+        try:
+            ask = running.enter_context(open3d_process())
+        except (ImportError, OSError) as fault:
+            pytest.skip(f"open3d cannot be imported ({fault}); {INSTALL_OPEN3D}")
+        yield ask
 
 
 @pytest.fixture(scope="session")

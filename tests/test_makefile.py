@@ -79,7 +79,9 @@ def test_where_none_fits_each_is_named_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_a_named_python_that_does_not_fit_is_refused_though_others_would(tmp_path: Path) -> None:
-    done = made(tmp_path, {"python3.13": says(), "mine": says(VERSION.format(3, 15))}, "PYTHON=mine")
+    done = made(
+        tmp_path, {"python3.13": says(), "mine": says(VERSION.format(3, 15))}, "PYTHON=mine"
+    )
     assert done.returncode != 0
     assert "mine: is Python 3.15" in done.stderr
 

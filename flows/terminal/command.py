@@ -230,6 +230,60 @@ def register(
         raise typer.Exit(3)
 
 
+@app.command()
+def view(
+    scans: Annotated[list[Path], typer.Argument(parser=local, help="Scan files.")],
+    registered: Annotated[
+        list[Path] | None,
+        typer.Option(
+            parser=local,
+            help="Mesh registered to the scan, once a scan in the same order, or the folder that "
+            "`facefold register` wrote them to.",
+        ),
+    ] = None,
+    unit: Annotated[Unit, typer.Option(help="Unit of the files; auto decides or refuses.")] = (
+        Unit.auto
+    ),
+    landmarks: Annotated[
+        str | None,
+        typer.Option(help="Landmark file, or a pattern such as '{stem}_lmk.npy' for several."),
+    ] = None,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            help="Axes of the files, such as up=+y,forward=+z; the face is searched for without."
+        ),
+    ] = None,
+    beside: Annotated[
+        bool, typer.Option("--beside/--over", help="Where meshes stand: beside or over the scans.")
+    ] = True,
+    screenshot: Annotated[
+        Path | None, typer.Option(parser=local, help="Save the picture as this PNG and end.")
+    ] = None,
+) -> None:
+    """Show scans in a window, with the meshes registered to them; needs facefold[view].
+
+    A mesh beside its scan is painted by its distance to it: pale is 0, deep red 2 mm.
+    """
+    from pipeline.build.view_files import view_files
+    from pipeline.flame.assets import load_model
+    from pipeline.pictures.viewer import KEYS, imported
+
+    imported()
+    if screenshot is None:
+        say(KEYS)
+    view_files(
+        scans,
+        load_model(),
+        registered=registered or (),
+        unit=unit.value,
+        landmarks=landmarks,
+        axes=axes,
+        beside=beside,
+        screenshot=screenshot,
+    )
+
+
 Store = Annotated[str, typer.Argument(help="The folder of a dataset, of one version, or a URL.")]
 LocalStore = Annotated[Path, typer.Argument(parser=local, help="The folder of the store.")]
 

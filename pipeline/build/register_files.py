@@ -146,12 +146,12 @@ def checked_requests(
             "use a pattern such as '{stem}_lmk.npy'"
         )
     return [
-        Request(path, _landmark_path(path, landmarks) if landmarks else None, declared)
+        Request(path, landmark_path(path, landmarks) if landmarks else None, declared)
         for path in map(Path, paths)
     ]
 
 
-def _landmark_path(scan: Path, pattern: str) -> Path:
+def landmark_path(scan: Path, pattern: str) -> Path:
     """The pattern filled in; a bare file name is looked for here, then beside the scan."""
     path = Path(pattern.replace("{stem}", stem_of(scan)))
     beside = scan.parent / path
