@@ -265,11 +265,12 @@ def view(
 
     A mesh beside its scan is painted by its distance to it: pale is 0, deep red 2 mm.
     """
-    from pipeline.build.view_files import view_files
-    from pipeline.flame.assets import load_model
     from pipeline.pictures.viewer import KEYS, imported
 
     imported()
+    from pipeline.build.view_files import view_files
+    from pipeline.flame.assets import load_model
+
     if screenshot is None:
         say(KEYS)
     view_files(

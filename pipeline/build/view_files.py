@@ -15,7 +15,7 @@ from pipeline.build.register_files import (
     landmark_path,
     read_request,
 )
-from pipeline.errors import RegistrationError
+from pipeline.errors import FormatError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
 from pipeline.normalise.scan import transform
@@ -73,6 +73,8 @@ def shown(request: Request, mesh: Path | None, model: FlameModel) -> Shown:
     vertices = faces = None
     if mesh is not None:
         raw = read_scan(mesh, format_of(mesh))
+        if not len(raw.faces):
+            raise FormatError(mesh, "has no triangles", "give the mesh that was registered")
         from_mm = scan.source_to_canonical.copy()
         from_mm[:3, :3] /= np.cbrt(np.linalg.det(from_mm[:3, :3]))
         vertices, faces = transform(turn @ from_mm, raw.vertices), raw.faces

@@ -41,11 +41,11 @@ def test_closest_points_of_the_surface(scan: Scan, ask_open3d: Ask) -> None:
     np.testing.assert_allclose(ours.distance, distance, rtol=0, atol=FLOAT32_MM)
     # where two places are equally near, or the surface curves around a query, rounding chooses
     apart = np.linalg.norm(ours.point - theirs.points, axis=1)
-    assert np.quantile(apart, 0.99) < 0.002 and apart.max() < 0.5
+    assert np.quantile(apart, 0.99) < 1e-4 and apart.max() < 0.5
     same = ours.triangle == theirs.triangles
-    assert same.mean() > 0.7  # the others lie on an edge or corner of several triangles
-    inside = same & (apart < 1e-4)
-    np.testing.assert_allclose(ours.barycentric[inside], theirs.barycentric[inside], atol=2e-3)
+    assert same.mean() > 0.8  # the others lie on an edge or corner of several triangles
+    there = same & (apart < 1e-4)
+    np.testing.assert_allclose(ours.barycentric[there], theirs.barycentric[there], atol=2e-5)
 
 
 def test_fast_closest_points_are_exact_near_even_surfaces(scan: Scan, ask_open3d: Ask) -> None:
@@ -56,13 +56,13 @@ def test_fast_closest_points_are_exact_near_even_surfaces(scan: Scan, ask_open3d
     farther = np.linalg.norm(point - queries, axis=1)
     farther -= np.linalg.norm(theirs.points - queries, axis=1)
     assert farther.min() > -FLOAT32_MM
-    assert (farther < FLOAT32_MM).mean() > 0.95
+    assert (farther < FLOAT32_MM).mean() > 0.97  # coarse triangles make it choose a wrong corner
 
 
 @pytest.mark.parametrize("grid", [False, True], ids=["k-d tree", "grid"])
 def test_nearest_points(scan: Scan, ask_open3d: Ask, grid: bool) -> None:
     points = scan.vertices_mm.astype(np.float64)
-    queries = around(scan, 10_000, 10.0)
+    queries = around(scan, 3_000, 5.0)
     found = nearest_among(torch.from_numpy(scan.vertices_mm), grid)(torch.from_numpy(queries))
     distance, index = ask_open3d(referee.nearest_points, points, queries)
     np.testing.assert_allclose(found[0].numpy(), distance, rtol=0, atol=FLOAT32_MM)

@@ -55,4 +55,4 @@ def test_a_picture_is_what_open3d_sees(
     assert (expected < 250).mean() > 0.1  # there is something to see
     # vertex normals of the picture are weighted by angle, the scan's by area: shades differ
     # slightly; a ray past an edge hits or not as it is rounded
-    assert np.median(off) <= 1 and (off > 12).mean() < 0.01
+    assert np.median(off) < 1 and np.quantile(off, 0.99) < 8 and (off > 12).mean() < 0.003
