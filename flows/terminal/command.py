@@ -241,9 +241,7 @@ def view(
             "`facefold register` wrote them to.",
         ),
     ] = None,
-    unit: Annotated[Unit, typer.Option(help="Unit of the files; auto decides or refuses.")] = (
-        Unit.auto
-    ),
+    unit: Unit = "auto",
     landmarks: Annotated[
         str | None,
         typer.Option(help="Landmark file, or a pattern such as '{stem}_lmk.npy' for several."),
@@ -277,7 +275,7 @@ def view(
         scans,
         load_model(),
         registered=registered or (),
-        unit=unit.value,
+        unit=unit,
         landmarks=landmarks,
         axes=axes,
         beside=beside,
