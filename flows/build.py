@@ -38,8 +38,7 @@ from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.store import ModelTag, link_shards, prune, publish, push
 from pipeline.store.form import Form
-from pipeline.store.locks import removed_on_fault
-from pipeline.store.staging import stage
+from pipeline.store.staging import removed_on_fault, stage
 from pipeline.store.topology import Topology
 from pipeline.types import ShardReceipt
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from pipeline.store.head import current_version as current_version
     from pipeline.store.inspection import inspect_store as inspect_store
     from pipeline.store.linking import link_shards as link_shards
-    from pipeline.store.locks import sweep as sweep
     from pipeline.store.pruning import prune as prune
     from pipeline.store.publishing import publish as publish
     from pipeline.store.reader import Store as Store
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.store.schema import fields as fields
     from pipeline.store.staging import check_model as check_model
     from pipeline.store.staging import create_staging as create_staging
+    from pipeline.store.staging import sweep as sweep
     from pipeline.store.subsets import subset as subset
     from pipeline.store.verification import verify as verify
     from pipeline.store.writer import write_shard as write_shard
@@ -37,7 +37,7 @@ _HOME = {
     "export": "exporting",
     "inspect_store": "inspection",
     "link_shards": "linking",
-    "sweep": "locks",
+    "sweep": "staging",
     "prune": "pruning",
     "publish": "publishing",
     "Store": "reader",

@@ -10,8 +10,9 @@ from pathlib import Path
 from pipeline.errors import StoreError
 from pipeline.store.durable_files import disk_faults_told, sync_folder
 from pipeline.store.head import current_version
-from pipeline.store.locks import publishing, sweep
+from pipeline.store.locks import publishing
 from pipeline.store.paths import VERSIONS
+from pipeline.store.staging import sweep
 from pipeline.store.versions import Version, bytes_freed, list_versions
 
 PRUNED = ".pruned-"

@@ -19,8 +19,9 @@ from pipeline.store.durable_files import disk_faults_told, sync_folder, write_fi
 from pipeline.store.form import Form, at, form_of, group_attributes
 from pipeline.store.head import move_head
 from pipeline.store.listing import file_entry, version_of
-from pipeline.store.locks import alive, publishing, release, sweep
+from pipeline.store.locks import publishing
 from pipeline.store.paths import FILES, PROVENANCE, RUN, VERSIONS, table_file
+from pipeline.store.staging import alive, release, sweep
 from pipeline.store.tables import Rows, identity_rows, manifest_table, table, write_table
 from pipeline.store.topology import read_topology
 from pipeline.store.verification import faults_of_version

@@ -10,13 +10,12 @@ from typing import Any
 from pipeline.errors import StoreError
 from pipeline.store.arrays.int16 import MIDDLES
 from pipeline.store.form import Form, at
-from pipeline.store.locks import removed_on_fault
 from pipeline.store.publishing import publish
 from pipeline.store.query import matching_rows
 from pipeline.store.reader import Store, open_store
 from pipeline.store.row_checks import Values
 from pipeline.store.schema import PLACES
-from pipeline.store.staging import stage
+from pipeline.store.staging import removed_on_fault, stage
 from pipeline.store.table_reading import said_columns
 from pipeline.store.writer import write_shard
 from pipeline.text import shortened

@@ -5,8 +5,8 @@
 One shard of `vertices_mm` of 4,096 heads (5,023 × 3 float32; chunks of 16 rows in the training
 profile, of 64 in the archive profile) is written to the temporary folder (TMPDIR) and read again.
 All writing ends with fsync of the file and its folder. Contestants take turns in another random
-order each round; what counts is the median of their ratios to the first of the part in the same
-round, as absolute times depend on the machine and on what else it does.
+order each round; what counts is their speed by that of the part's first in the same round, in the
+median, as absolute times depend on the machine and on what else it does.
 
 | part | contestants |
 |---|---|
@@ -23,19 +23,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import zarr
-from loader_figures import Figure
+from loader_figures import Figure, Step, ratio, shown, turns
 
 from pipeline.store.arrays.shards import ZSTD_LEVEL, packed, shard_index, shard_parts, zarr_array
 from pipeline.store.arrays.stored import stored_rows
@@ -49,7 +49,7 @@ from pipeline.store.schema import ROWS_PER_SHARD, ModelTag
 from pipeline.types import Array
 
 NAME, BATCH = "vertices_mm", 64
-Step = Callable[[], object]
+Timed = Callable[[], object]
 OPEN_OURS = """
 import sys, numpy as np
 from pathlib import Path
@@ -74,8 +74,8 @@ def heads(n: int) -> Array:
     return some.reshape(n, 5023, 3) + random.normal(0, 60, (5023, 3)).astype(np.float32)
 
 
-def part(name: str, steps: Mapping[str, Step], rounds: int) -> list[Figure]:
-    """The time of each step, and what the first one's is of it: above 1 is faster."""
+def part(name: str, steps: Mapping[str, Timed], rounds: int) -> list[Figure]:
+    """The time of each step, and its speed by that of the first one."""
     random, taken = np.random.default_rng(0), {step: list[float]() for step in steps}
     for _ in range(rounds):
         for step in random.permutation(list(steps)):
@@ -83,12 +83,10 @@ def part(name: str, steps: Mapping[str, Step], rounds: int) -> list[Figure]:
             steps[step]()
             taken[step].append(time.perf_counter() - start)
     first = next(iter(steps))
-    figures = []
-    for step, times in taken.items():
-        speed = statistics.median(a / b for a, b in zip(taken[first], times, strict=True))
-        figures.append(Figure(name, step, 1e3 * statistics.median(times), "ms"))
-        figures.append(Figure(name, f"  speed of {first} = 1", speed, "x"))
-    return figures
+    return [
+        Figure(name, f"{step} ({ratio(taken, first, step):.3f} x)", 1e3 * median(times), "ms")
+        for step, times in taken.items()
+    ]
 
 
 def plain(path: Path, rows: Array) -> None:
@@ -140,14 +138,14 @@ def packed_before(form: Form, rows: Array) -> list[bytes | memoryview]:
 
 def training(folder: Path, rows: Array, rounds: int) -> list[Figure]:
     form = Form(len(rows), ModelTag("none", "0" * 64, True), profile=TRAINING)
-    writing: dict[str, Step] = {
+    writing: dict[str, Timed] = {
         "a plain file": lambda: plain(folder / "plain", rows),
         "ours": lambda: ours(folder / "ours", form, rows),
         "zarr-python": lambda: theirs(folder / "theirs", form, rows),
         "zarr-python, in memory": lambda: theirs_in_memory(folder / "memory", form, rows),
     }
     figures = part("write", writing, rounds)
-    summing: dict[str, Step] = {
+    summing: dict[str, Timed] = {
         "a plain file, not summed": lambda: plain(folder / "plain", rows),
         "ours": lambda: summed(folder / "ours", form, rows, shard_parts(form, NAME, rows)),
         "zarr-python": lambda: theirs_summed(folder / "theirs", form, rows),
@@ -162,7 +160,7 @@ def training(folder: Path, rows: Array, rounds: int) -> list[Figure]:
     takes = {"np.memmap": lambda rows: flat.take(rows, axis=0), "ours, mapped": mapped.take}
     figures += picked("rows", takes, array, rounds)
 
-    def opened(code: str, at: str) -> Step:
+    def opened(code: str, at: str) -> Timed:
         command = [sys.executable, "-c", code, str(folder / at), str(len(rows))]
         return lambda: subprocess.run(command, check=True)
 
@@ -173,7 +171,7 @@ def training(folder: Path, rows: Array, rounds: int) -> list[Figure]:
 def archive(folder: Path, rows: Array, rounds: int) -> list[Figure]:
     form = Form(len(rows), ModelTag("none", "0" * 64, True), profile=ARCHIVE)
     theirs(folder / "theirs", form, rows)
-    packing: dict[str, Step] = {
+    packing: dict[str, Timed] = {
         "facefold 0.4": lambda: summed(folder / "before", form, rows, packed_before(form, rows)),
         "zarr-python": lambda: summed(folder / "ours", form, rows, shard_parts(form, NAME, rows)),
     }
@@ -185,7 +183,7 @@ def archive(folder: Path, rows: Array, rounds: int) -> list[Figure]:
         return stored_rows(folder / "ours", form, NAME).take(every)
 
     assert np.array_equal(unpack(), rows) and np.array_equal(np.asarray(array[...]), rows)
-    unpacking: dict[str, Step] = {"ours": unpack, "zarr-python": lambda: array[...]}
+    unpacking: dict[str, Timed] = {"ours": unpack, "zarr-python": lambda: array[...]}
     figures += part("unpack", unpacking, rounds)
     stored = stored_rows(folder / "ours", form, NAME)
     return figures + picked("picked", {"ours": stored.take}, array, rounds)
@@ -202,9 +200,10 @@ def picked(
     assert all(np.array_equal(first, other) for other in others)
 
     def reading(take: Callable[[Array], Any]) -> Step:
-        return lambda: take(random.choice(array.shape[0], BATCH, replace=False))
+        return lambda: len(take(random.choice(array.shape[0], BATCH, replace=False)))
 
-    return part(name, {what: reading(take) for what, take in takes.items()}, rounds)
+    rates = turns({what: reading(take) for what, take in takes.items()}, rounds)
+    return shown(name, rates, next(iter(takes)))
 
 
 def main() -> None:

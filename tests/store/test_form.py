@@ -60,6 +60,19 @@ def test_what_was_written_comes_back(tmp_path: Path, form: dict[str, Any]) -> No
         assert store.read_ragged(name, 0, 7).tobytes() == store.read_ragged(name, 0)[:7].tobytes()
 
 
+@pytest.mark.parametrize("profile", ["training", "archive"])
+def test_chunks_of_nothing_but_fill_values_are_rows(tmp_path: Path, profile: str) -> None:
+    rows = random_rows(N)
+    rows["landmarks_mm"][:] = np.nan
+    rows["validity"][:] = 0
+    staging = create_staging(tmp_path, N, TAG, 64, profile=profile)
+    publish(tmp_path, staging, [write_shard(staging, 0, rows, TAG.digest)], random_manifest(N))
+    assert verify(tmp_path) == []
+    store = open_store(tmp_path)
+    for name in ("landmarks_mm", "validity"):
+        np.testing.assert_array_equal(store.read(name, slice(None)), rows[name])
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_plain_zarr(tmp_path: Path, form: dict[str, Any]) -> None:
     group = zarr.open_group(make_store(tmp_path, N, **form), mode="r")

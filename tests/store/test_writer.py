@@ -17,13 +17,17 @@ from random_store import TAG, part, random_manifest, random_rows, stage, write_r
 
 from pipeline.errors import StoreError
 from pipeline.store import ModelTag, create_staging, open_store, publish, sweep, verify, write_shard
-from pipeline.store.locks import claimed
+from pipeline.store.staging import claimed
 
 OTHER = ModelTag("other", "b" * 64, False, TAG.n_vertices)
 
 
-def test_processes_write_shards_at_once(tmp_path: Path) -> None:
-    staging = create_staging(tmp_path, 90, TAG, 16)
+PROFILES = pytest.mark.parametrize("profile", ["training", "archive"])
+
+
+@PROFILES
+def test_processes_write_shards_at_once(tmp_path: Path, profile: str) -> None:
+    staging = create_staging(tmp_path, 90, TAG, 16, profile=profile)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(3, mp_context=spawn) as pool:
         jobs = [pool.submit(write_random_shard, staging, k, 90, 16) for k in range(6)]
@@ -98,8 +102,9 @@ def test_wrong_numbers_are_refused(tmp_path: Path) -> None:
         write_random_shard(staging, 2, 20, 16)
 
 
-def test_a_killed_writer_is_run_again(tmp_path: Path) -> None:
-    staging = create_staging(tmp_path, 3000, TAG, 3008)
+@PROFILES
+def test_a_killed_writer_is_run_again(tmp_path: Path, profile: str) -> None:
+    staging = create_staging(tmp_path, 3000, TAG, 3008, profile=profile)
     context = multiprocessing.get_context("spawn")
     writer = context.Process(target=write_random_shard, args=(staging, 0, 3000, 3008))
     writer.start()

@@ -15,12 +15,12 @@ from pipeline.store.durable_files import disk_faults_told, write_file, write_par
 from pipeline.store.form import Form, attributes_in, form_in, form_of
 from pipeline.store.head import current_version, move_head, version_name
 from pipeline.store.listing import check_shards, file_entry, listing_in, listing_of, version_of
-from pipeline.store.locks import new_staging, publishing, removed_on_fault
+from pipeline.store.locks import publishing
 from pipeline.store.paths import FILES, GROUP, HEAD, RUN, VERSIONS
 from pipeline.store.publishing import put_in_place
 from pipeline.store.remote.head import published_version, swap_head
 from pipeline.store.remote.objects import Place
-from pipeline.store.staging import check_model
+from pipeline.store.staging import check_model, new_staging, removed_on_fault
 from pipeline.store.verification import FILES_AT_ONCE, faults_of_version
 
 
