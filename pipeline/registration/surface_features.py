@@ -145,18 +145,13 @@ def feature_sites(template: Template, modes: int) -> FeatureSites | None:
 
     `modes` eigenfunctions of the residual move them.
     """
-    data = template.data.cpu().numpy()
-    n = len(template.areas)
-    carries = np.zeros(n, dtype=bool)
-    carries[data] = True
+    carries = np.zeros(len(template.areas), dtype=bool)
+    carries[template.data.cpu().numpy()] = True
     faces = template.faces.cpu().numpy()
     faces = faces[carries[faces].all(1)]
-    step = (eye_array(n) + template.neighbour_mean.matrix) / 2
+    step = (eye_array(len(carries)) + template.neighbour_mean.matrix) / 2
     near = power(step, NEAR) @ diags_array(carries.astype(float))
-    corners = csr_array(
-        (np.ones(faces.size), (faces.ravel(), np.arange(faces.size) // 3)), shape=(n, len(faces))
-    )
-    in_faces = csr_array(near @ corners)
+    in_faces = csr_array(near @ corners_of(faces, len(carries)))
     at = bent(template, faces, in_faces)
     if not len(at):
         return None
@@ -182,6 +177,12 @@ def feature_sites(template: Template, modes: int) -> FeatureSites | None:
         face_waves=waves[index(faces[used][::SPARSE])].mean(1),
         share=torch.as_tensor(independent_share(near[chosen]), device=device),
     )
+
+
+def corners_of(faces: Array, n_vertices: int) -> csr_array:
+    """(n_vertices,F): 1 where a vertex is a triangle's corner."""
+    at = faces.ravel(), np.arange(faces.size) // 3
+    return csr_array((np.ones(faces.size), at), shape=(n_vertices, len(faces)))
 
 
 def without_tails(averages: csr_array) -> csr_array:
