@@ -230,7 +230,9 @@ def _turned_deg(upright: Array, used: Array, model: FlameModel) -> Array:
     kept = used[faces].all(1)
     normals = triangle_normals(upright, faces[kept])
     cosines = (known.normals[:, known.face_triangles[kept]] * normals).sum(0)
-    return np.degrees(np.arccos(np.clip(cosines / np.maximum(lengths(normals), 1e-12), -1, 1)))
+    return np.asarray(
+        np.degrees(np.arccos(np.clip(cosines / np.maximum(lengths(normals), 1e-12), -1, 1)))
+    )
 
 
 def _laid_onto(target: Array, points: Array, used: Array) -> Array:
@@ -239,7 +241,7 @@ def _laid_onto(target: Array, points: Array, used: Array) -> Array:
         return points
     pair = (torch.as_tensor(np.asarray(p, np.float64)[used]) for p in (points, target))
     rotation, shift = umeyama(*pair)
-    return points @ rotation.numpy().T + shift.numpy()
+    return np.asarray(points @ rotation.numpy().T + shift.numpy())
 
 
 def _outer_eyes(registered: Array, model: FlameModel) -> float:

@@ -149,7 +149,7 @@ def check_calibration(
 
 
 def landmarks_of(scan: Scan, embedding: LandmarkEmbedding, keep: Array) -> tuple[Array, Array]:
-    """The scan's landmarks (L,3) mm and their confidence (L,) for those that are kept of a model's."""
+    """The scan's (L,3) mm and their confidence (L,), at the rows of the model's that are kept."""
     if embedding.in_order:
         return landmarks_in_order(scan, len(keep))
     points, confidence = landmarks_68(scan)

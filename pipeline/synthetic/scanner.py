@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -79,7 +80,8 @@ def visible_vertices(vertices_mm: Array, faces: Array, directions: Array) -> Arr
     normals = np.asarray(mesh.vertex_normals)
     vertex, camera = np.nonzero(normals @ directions.T > 0.3)
     origins = vertices_mm[vertex] + 0.3 * normals[vertex]
-    blocked = RayMeshIntersector(mesh).intersects_any(origins, directions[camera])
+    rays: Any = RayMeshIntersector(mesh)
+    blocked = rays.intersects_any(origins, directions[camera])
     visible = np.zeros(len(vertices_mm), dtype=bool)
     visible[vertex[~blocked]] = True
     return visible
