@@ -81,7 +81,8 @@ def _blend(coefficients: Tensor, basis: Tensor, name: str) -> Tensor:
     n = coefficients.shape[-1]
     if n > len(basis):
         raise ModelError(f"got {n} {name} coefficients, the model has {len(basis)} components")
-    return (coefficients @ basis[:n].flatten(1)).unflatten(-1, basis.shape[1:])
+    moved = coefficients @ basis[:n].flatten(1)
+    return moved.view(*moved.shape[:-1], *basis.shape[1:])
 
 
 def pose_model(
@@ -103,7 +104,7 @@ def pose_model(
             f"got {pose.shape[-1]} pose values, expected a multiple of 3 up to {tensors.pose_size}"
         )
     pose = torch.nn.functional.pad(pose, (0, tensors.pose_size - pose.shape[-1]))
-    rotations = rotation_matrices(pose.unflatten(-1, (-1, 3)))
+    rotations = rotation_matrices(pose.view(*pose.shape[:-1], pose.shape[-1] // 3, 3))
     rest = shaped_vertices(tensors, shape, expression)
     if not tensors.parents:
         turned = rest @ rotations[:, 0].mT + translation_mm[:, None]
@@ -116,7 +117,7 @@ def pose_model(
     world, joints = _joint_transforms(rotations, rest_joints, tensors.parents)
     # v' = sum_j w_j (R_j (v - rest_j) + joint_j), Loper 2015 eq. 7
     offsets = joints - (world @ rest_joints[..., None])[..., 0]
-    blended = (tensors.weights @ world.flatten(2)).unflatten(-1, (3, 3))
+    blended = (tensors.weights @ world.flatten(2)).view(*rest.shape[:-1], 3, 3)
     vertices = (blended @ rest[..., None])[..., 0] + tensors.weights @ offsets
     return Posed(vertices + translation_mm[:, None], joints + translation_mm[:, None])
 

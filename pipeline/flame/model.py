@@ -41,7 +41,7 @@ class LandmarkEmbedding:
     def positions(self, vertices: Array, faces: Array) -> Array:
         """(…,V,3) vertices -> (…,L,3) landmark positions, in the vertices' unit."""
         corners = vertices[..., faces[self.triangles], :]
-        return np.einsum("...lkd,lk->...ld", corners, self.barycentric)
+        return np.asarray(np.einsum("...lkd,lk->...ld", corners, self.barycentric))
 
 
 @dataclass(frozen=True, eq=False)

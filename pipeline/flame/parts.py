@@ -96,4 +96,4 @@ def _named(model: FlameModel, region: str, outer: Array, otherwise: Array) -> Ar
     if region not in model.regions:
         return otherwise
     own = np.asarray(model.regions[region])
-    return own[outer[own]]
+    return np.asarray(own[outer[own]])

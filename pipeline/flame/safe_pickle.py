@@ -154,7 +154,8 @@ def _dtype(record: Any) -> np.dtype[Any]:
     if not re.fullmatch(r"[biufcSUO]\d*", code):
         raise ModelError(f"arrays of dtype {code!r} are not read from pickles, expected numbers")
     order = record.state[1] if record.state is not None else "="
-    return np.dtype(code).newbyteorder(order if order in ("<", ">") else "=")
+    dtype: np.dtype[Any] = np.dtype(code).newbyteorder(order if order in ("<", ">") else "=")
+    return dtype
 
 
 def _bytes(data: Any) -> bytes:
@@ -216,7 +217,7 @@ def _chumpy(record: Record) -> Array:
     if record.name == "chumpy.Select":
         picked = np.asarray(_plain(state["a"])).ravel()[np.asarray(_plain(state["idxs"]))]
         shape = state.get("preferred_shape")
-        return picked if shape is None else picked.reshape(_plain(shape))
+        return np.asarray(picked if shape is None else picked.reshape(_plain(shape)))
     if record.name == "chumpy.Reshape":
         return np.asarray(_plain(state["a"])).reshape(_plain(state["newshape"]))
     raise ModelError(f"a {record.name} cannot be read without chumpy; save its array instead")

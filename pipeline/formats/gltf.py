@@ -180,7 +180,7 @@ def shades(file: File, colour: int, n: int) -> Array:
     values = file.values(colour, ("VEC3", "VEC4"))
     if len(values) != n:
         raise FormatError(file.path, f"{len(values)} colours for {n} vertices", COPY_AGAIN)
-    return np.rint(255 * np.clip(np.nan_to_num(values[:, :3]), 0, 1)).astype(np.uint8)
+    return np.asarray(np.rint(255 * np.clip(np.nan_to_num(values[:, :3]), 0, 1)).astype(np.uint8))
 
 
 def draco_part(file: File, primitive: Primitive, draco: Draco) -> RawScan:

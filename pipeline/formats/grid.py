@@ -86,7 +86,7 @@ def whole_cells(points: Array, spacing: Array, number: Array) -> Array:
     faces = cells[(cells >= 0).all(axis=1)]
     p, q, r = (points[faces[:, k]] for k in range(3))
     longest = np.linalg.norm([q - p, r - q, p - r], axis=2).max(axis=0)
-    return faces[longest <= MAX_EDGE_IN_SPACINGS * spacing[faces].min(axis=1)]
+    return np.asarray(faces[longest <= MAX_EDGE_IN_SPACINGS * spacing[faces].min(axis=1)])
 
 
 def pixel_spacing(points: Array, number: Array) -> Array:
@@ -106,7 +106,9 @@ def pixel_spacing(points: Array, number: Array) -> Array:
         return np.zeros(len(points))
     groups = np.array_split(np.argsort(depth), min(DEPTH_GROUPS, len(depth)))
     middles = [np.median(depth[group]) for group in groups]
-    return np.interp(points[:, 2], middles, [np.median(across[group]) for group in groups])
+    return np.asarray(
+        np.interp(points[:, 2], middles, [np.median(across[group]) for group in groups])
+    )
 
 
 def area_from_z(points: Array, faces: Array) -> float:

@@ -48,7 +48,7 @@ def strip_triangles(corners: Array, sizes: Array) -> Array:
     turned = (place - start)[:-2] % 2 == 1
     found = np.stack([np.where(turned, b, a), np.where(turned, a, b), c], axis=1)
     degenerate = (a == b) | (b == c) | (a == c)  # how strips turn corners, not surface
-    return found[~degenerate & (found != -1).all(axis=1)]
+    return np.asarray(found[~degenerate & (found != -1).all(axis=1)])
 
 
 def whole_numbers(path: Path, values: Array) -> Array:

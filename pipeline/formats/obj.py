@@ -47,7 +47,7 @@ class Rows:
         letters = np.frombuffer(self.text, np.uint8)
         first = self.starts[:-1]
         second = np.minimum(first + 1, len(letters) - 1)
-        return (letters[first] | 0x20 == ord(key)) & (letters[second] <= SPACE)
+        return np.asarray((letters[first] | 0x20 == ord(key)) & (letters[second] <= SPACE))
 
     def block(self, wanted: Array) -> bytes:
         """The wanted rows one after another."""

@@ -54,7 +54,7 @@ class Words:
         """The numbers of the words that are `word`."""
         alike = np.flatnonzero(self.ends - self.starts == len(word))
         letters = self.letters[self.starts[alike][:, None] + np.arange(len(word))]
-        return alike[(letters == np.frombuffer(word, np.uint8)).all(axis=1)]
+        return np.asarray(alike[(letters == np.frombuffer(word, np.uint8)).all(axis=1)])
 
     def leading(self, needed: Array) -> bytes:
         """The text with only the first words of each row, needed (R,) of them."""

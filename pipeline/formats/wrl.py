@@ -76,7 +76,7 @@ def only_list(path: Path, pattern: re.Pattern[str], text: str, name: str) -> byt
     inside, closing = found[0]
     if not closing:
         raise FormatError(path, f"the list {name!r} has no end", "it is cut off: " + COPY_AGAIN)
-    return inside.encode()
+    return bytes(inside, "utf-8")
 
 
 def refuse_decimal_commas(path: Path, listed: bytes) -> None:

@@ -63,7 +63,7 @@ class SurfaceIndex:
         best = _Best(queries, self._exact_vertices, self._exact_faces)
         rows, k = torch.arange(len(queries)), NEAREST
         while len(rows):
-            parts = rows.split(max(1, PAIRS // (CORNERS * k)))
+            parts = torch.split(rows, max(1, PAIRS // (CORNERS * k)))
             rows, k = torch.cat([self._corners.look(best, part, k) for part in parts]), 8 * k
         return best.closest()
 

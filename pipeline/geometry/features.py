@@ -69,7 +69,7 @@ def ring_profiles(points: Array, normals: Array) -> tuple[Array, Array]:
         return np.bincount(slot, values, minlength=n_slots) / np.maximum(count, 1)
 
     def deviation(values: Array) -> Array:
-        return np.sqrt(np.maximum(mean(values**2) - mean(values) ** 2, 0))
+        return np.asarray(np.sqrt(np.maximum(mean(values**2) - mean(values) ** 2, 0)))
 
     profile = [mean(steep), deviation(steep), mean(lean), deviation(lean), mean(cosine)]
     centre = np.linalg.norm([mean(column) for column in aside.T], axis=0)

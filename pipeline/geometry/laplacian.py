@@ -50,7 +50,7 @@ def cotangent_laplacian(vertices: Array, faces: Array) -> csc_array:
 def lumped_masses(vertices: Array, faces: Array) -> Array:
     """(V,) vertex areas, at least 5 % of their mean so that the inverse stays bounded."""
     areas = vertex_areas(vertices, faces)
-    return np.maximum(areas, 0.05 * areas.mean())
+    return np.asarray(np.maximum(areas, 0.05 * areas.mean()))
 
 
 def lowest_eigenvectors(stiffness: csc_array, masses: Array, count: int) -> tuple[Array, Array]:

@@ -18,7 +18,8 @@ def face_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     corners = vertices[..., faces, :]
     edge_1 = corners[..., 1, :] - corners[..., 0, :]
     edge_2 = corners[..., 2, :] - corners[..., 0, :]
-    return torch.linalg.cross(edge_1, edge_2)
+    normals: Tensor = torch.linalg.cross(edge_1, edge_2)
+    return normals
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class CellGrid:
             square[rows], index[rows] = cells.nearest(asked[rows])
             # rounding may put a point one cell aside that lies a side away
             rows = rows[~(square[rows] < 0.998 * cells.side**2)]
-        for part in rows.split(max(1, PAIRS // len(self.points))):
+        for part in torch.split(rows, max(1, PAIRS // len(self.points))):
             gap = (asked[part, None] - self.points).square().sum(-1)
             square[part], index[part] = gap.min(1)
         return square.sqrt().to(queries.dtype), index
@@ -112,7 +112,7 @@ class _Cells:
         step = max(1, PAIRS // max(1, int(count.sum(1).max())))
         found = [
             self._least(*part)
-            for part in zip(queries.split(step), start.split(step), count.split(step), strict=True)
+            for part in zip(*(torch.split(x, step) for x in (queries, start, count)), strict=True)
         ]
         return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -27,7 +27,7 @@ from pipeline.normalise.surface import (
 from pipeline.registry import Axes, Limits
 from pipeline.registry.transforms import matrix_of
 from pipeline.types import Array, RawScan, Scan, ScanRecord
-from pipeline.units import find_unit
+from pipeline.units import UnitFinding, find_unit
 
 if TYPE_CHECKING:  # its values are in a scan's key, and its checks need not be
     from pipeline.registry import SourceRegistry
@@ -61,53 +61,95 @@ def normalise(
     show a face turned away from `axes`.
     """
     limits = limits or Limits()
-    if own is not None:
-        scale = float(np.cbrt(np.linalg.det(own[:3, :3])))
     surface = _cleaned(scan_id, raw)
-    matrix = np.diag([scale, scale, scale, 1.0]) if own is None else own
+    scale, to_unit = _to_unit(scale, own)
     marks_68 = None
     if landmarks is not None:
-        scheme = scheme or scheme_by_count(len(landmarks)).name
-        # before their size says anything of the unit
-        _check_order(scan_id, scheme, transform(matrix, landmarks))
+        scheme = _scheme_in_order(scan_id, scheme, landmarks, to_unit)
         marks_68 = to_68(scheme, landmarks) * scale
     found = find_unit(unit, sizes_of(unit, surface, scale, marks_68, limits))
+    placed = _placed(surface, _turned(found.mm, axes) @ to_unit)
+    return Scan(
+        scan_id=scan_id,
+        landmark_scheme=scheme,
+        oriented=axes is not None,
+        **_unit(found, scale),
+        **_left_out(raw, surface),
+        **placed,
+        **_landmarks(scan_id, landmarks, scheme, placed, axes, limits),
+    )
+
+
+def _to_unit(scale: float, own: Array | None) -> tuple[float, Array]:
+    """What a source's own rule does to lengths, and all that it does (4,4)."""
+    if own is None:
+        return scale, np.diag([scale, scale, scale, 1.0])
+    return float(np.cbrt(np.linalg.det(own[:3, :3]))), own
+
+
+def _scheme_in_order(scan_id: str, scheme: str | None, landmarks: Array, to_unit: Array) -> str:
+    """The landmarks' scheme, by their count where it is not told.
+
+    Their order is checked before their size says anything of the unit.
+    """
+    scheme = scheme or scheme_by_count(len(landmarks)).name
+    _check_order(scan_id, scheme, transform(to_unit, landmarks))
+    return scheme
+
+
+def _turned(mm: float, axes: Axes | None) -> Array:
+    """(4,4): `mm` times the rotation from the file's axes."""
     turned = np.eye(4)
-    turned[:3, :3] = found.mm * (np.eye(3) if axes is None else axes.rotation())
-    matrix = turned @ matrix
+    turned[:3, :3] = mm * (np.eye(3) if axes is None else axes.rotation())
+    return turned
+
+
+def _placed(surface: Cleaned, matrix: Array) -> dict[str, Any]:
+    """Fields of a Scan: vertices moved by `matrix` (4,4), triangles that face outwards, normals."""
     vertices, matrix = centred(transform(matrix, surface.vertices), matrix)
     faces = surface.faces
     if len(faces):
         faces = face_outwards(vertices, faces, surface.edges)
     normals = surface_normals(vertices, faces) if len(faces) else cloud_normals(vertices)
-    landmarks_mm = confidence = None
-    if landmarks is not None and scheme is not None:
-        landmarks_mm = transform(matrix, landmarks)
-        confidence = np.asarray(np.isfinite(landmarks_mm).all(axis=1), np.float32)
-        _check_near(scan_id, landmarks_mm, vertices)
-        marks_mm = to_68(scheme, landmarks_mm)
-        with in_stage("landmarks"):
-            check_side(scan_id, marks_mm, vertices, normals)
-        if axes is not None:
-            check_axes(scan_id, axes, marks_mm, limits.turn_deg)
-    left_out, share = _left_out(raw, surface)
-    return Scan(
-        scan_id=scan_id,
-        vertices_mm=vertices,
-        faces=faces,
-        normals=normals,
-        source_to_canonical=matrix,
-        unit=found.unit,
-        unit_factor_mm=found.mm,
-        unit_evidence=(f"file × {scale:g}, " if abs(scale - 1) > 1e-9 else "") + found.evidence,
-        landmarks_mm=landmarks_mm,
-        landmark_scheme=scheme,
-        landmark_confidence=confidence,
-        landmark_source=None if landmarks is None else "file",
-        oriented=axes is not None,
-        left_out=left_out,
-        left_out_share=share,
-    )
+    return {
+        "vertices_mm": vertices,
+        "faces": faces,
+        "normals": normals,
+        "source_to_canonical": matrix,
+    }
+
+
+def _landmarks(
+    scan_id: str,
+    landmarks: Array | None,
+    scheme: str | None,
+    placed: Mapping[str, Any],
+    axes: Axes | None,
+    limits: Limits,
+) -> dict[str, Any]:
+    """Fields of a Scan: its landmarks, if any, which have to lie on it and agree with its axes."""
+    if landmarks is None or scheme is None:
+        return {}
+    vertices, normals = placed["vertices_mm"], placed["normals"]
+    landmarks_mm = transform(placed["source_to_canonical"], landmarks)
+    _check_near(scan_id, landmarks_mm, vertices)
+    marks_mm = to_68(scheme, landmarks_mm)
+    with in_stage("landmarks"):
+        check_side(scan_id, marks_mm, vertices, normals)
+    if axes is not None:
+        check_axes(scan_id, axes, marks_mm, limits.turn_deg)
+    confidence = np.asarray(np.isfinite(landmarks_mm).all(axis=1), np.float32)
+    return {
+        "landmarks_mm": landmarks_mm,
+        "landmark_confidence": confidence,
+        "landmark_source": "file",
+    }
+
+
+def _unit(found: UnitFinding, scale: float) -> dict[str, Any]:
+    """Fields of a Scan: its unit, and what it and the source's own scale rest on."""
+    evidence = (f"file × {scale:g}, " if abs(scale - 1) > 1e-9 else "") + found.evidence
+    return {"unit": found.unit, "unit_factor_mm": found.mm, "unit_evidence": evidence}
 
 
 def transform(a_to_b: Array, points: Array) -> Array:
@@ -136,8 +178,9 @@ HARMLESS = {
 """What may go and nothing that was measured goes with it; holes of a range image are no numbers."""
 
 
-def _left_out(raw: RawScan, surface: Cleaned) -> tuple[dict[str, int], float]:
-    """What reading and cleaning left out, and the share of the triangles, or points, that is."""
+def _left_out(raw: RawScan, surface: Cleaned) -> dict[str, Any]:
+    """Fields of a Scan: what reading and cleaning left out, and the share of the triangles, or
+    points, that is."""
     # points that are not finite are counted by both
     found = Counter(raw.left_out) | Counter(surface.left_out)
     of_faces = len(raw.faces) > 0
@@ -148,7 +191,7 @@ def _left_out(raw: RawScan, surface: Cleaned) -> tuple[dict[str, int], float]:
 
     # reading takes triangles out, but leaves points their numbers
     n_stated = len(raw.faces) + lost(raw.left_out) if of_faces else len(raw.vertices)
-    return dict(found), lost(found) / n_stated
+    return {"left_out": dict(found), "left_out_share": lost(found) / n_stated}
 
 
 def _cleaned(scan_id: str, raw: RawScan) -> Cleaned:

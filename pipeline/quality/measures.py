@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,23 +126,12 @@ def measure(
 
     `neutral`: the source files the scan as neutral.
     """
-    known = _known(model)
+    known, valid = _known(model), registration.validity
     registered = registration.vertices_mm.astype(np.float64)
     posed = posed_model(registration, model)
-    valid = registration.validity
-    used = known.face & valid
-    now, before = (triangle_normals(vertices, model.faces) for vertices in (registered, posed))
-    flipped = ((before * now).sum(0) < 0) & known.seen_triangles
-    laid_model = _laid_onto(registered, posed, used)
-    upright = _laid_onto(model.template_mm, registered, used)
-    n_shape = min(model.shape_basis_mm.shape[2], len(registration.shape))
     error = registration.landmark_error_mm
     near = near_points(scan, registered, model, known.counted)
     covered_share, scattered_share = _far(near, known, valid)
-    outer_eye_mm, relief = _outer_eyes(registered, model), _relief(model.template_mm, upright, used)
-    size = outer_eye_mm / USUAL_EYE_MM if outer_eye_mm > 0 else 1.0
-    waves = roughness(registered, posed, known.smooth & valid, model) * size
-    laid_posed = _laid_onto(model.template_mm, posed, used)
     return Measures(
         scan_to_mesh_mm={
             name: statistics(near.distance[own[near.vertex]]) for name, own in known.members.items()
@@ -149,24 +139,60 @@ def measure(
         mesh_to_scan_mm=_by_region(known, registration.distance_mm, valid & known.seen),
         landmark_error_mm=math.nan if error is None else error,
         coverage=_mean(valid[known.face]),
-        flipped_triangles=int(flipped.sum()),
-        flipped_share=_mean(flipped[known.face_triangles]),
-        outer_eye_mm=outer_eye_mm,
-        beyond_model_mm=_median(lengths((registered - posed)[used].T)),
-        bending_mm=_median(lengths((registered - laid_model)[used].T)),
-        has_basis=n_shape > 0,
-        shape_rms=float(np.sqrt((registration.shape[:n_shape] ** 2).mean())) if n_shape else 0.0,
-        relief=relief,
-        normals_deg=_median(_turned_deg(upright, used, model)),
         left_out_share=scan.left_out_share,
         covered_share=covered_share,
         scattered_share=scattered_share,
-        roughness=waves / (UNLIKE + 1 - relief),
         lip_gap_mm=_lip_gap(registered, model) - _lip_gap(model.template_mm, model),
-        features=measure_relief(upright, laid_posed, valid, size, model),
         neutral=neutral,
         parts=measure_parts(scan, registration, model, posed),
+        **_flipped(registered, posed, model),
+        **_size_and_relief(registered, posed, valid, model),
+        **_off_the_model(registered, posed, valid, registration.shape, model),
     )
+
+
+def _flipped(registered: Array, posed: Array, model: FlameModel) -> dict[str, Any]:
+    """Measures of triangles that are turned over against the posed model."""
+    known = _known(model)
+    now, before = (triangle_normals(vertices, model.faces) for vertices in (registered, posed))
+    flipped = ((before * now).sum(0) < 0) & known.seen_triangles
+    share = _mean(flipped[known.face_triangles])
+    return {"flipped_triangles": int(flipped.sum()), "flipped_share": share}
+
+
+def _size_and_relief(
+    registered: Array, posed: Array, valid: Array, model: FlameModel
+) -> dict[str, Any]:
+    """Measures of the face's form, against the template and as if it were of usual size."""
+    known = _known(model)
+    used = known.face & valid
+    upright = _laid_onto(model.template_mm, registered, used)
+    outer_eye_mm, relief = _outer_eyes(registered, model), _relief(model.template_mm, upright, used)
+    size = outer_eye_mm / USUAL_EYE_MM if outer_eye_mm > 0 else 1.0
+    waves = roughness(registered, posed, known.smooth & valid, model) * size
+    laid_posed = _laid_onto(model.template_mm, posed, used)
+    return {
+        "outer_eye_mm": outer_eye_mm,
+        "relief": relief,
+        "normals_deg": _median(_turned_deg(upright, used, model)),
+        "roughness": waves / (UNLIKE + 1 - relief),
+        "features": measure_relief(upright, laid_posed, valid, size, model),
+    }
+
+
+def _off_the_model(
+    registered: Array, posed: Array, valid: Array, shape: Array, model: FlameModel
+) -> dict[str, Any]:
+    """Measures of how far the face is from what the model explains, and how odd that is."""
+    used = _known(model).face & valid
+    laid = _laid_onto(registered, posed, used)
+    n_shape = min(model.shape_basis_mm.shape[2], len(shape))
+    return {
+        "beyond_model_mm": _median(lengths((registered - posed)[used].T)),
+        "bending_mm": _median(lengths((registered - laid)[used].T)),
+        "has_basis": n_shape > 0,
+        "shape_rms": float(np.sqrt((shape[:n_shape] ** 2).mean())) if n_shape else 0.0,
+    }
 
 
 def posed_model(registration: Registration, model: FlameModel) -> Array:
@@ -204,7 +230,9 @@ def _turned_deg(upright: Array, used: Array, model: FlameModel) -> Array:
     kept = used[faces].all(1)
     normals = triangle_normals(upright, faces[kept])
     cosines = (known.normals[:, known.face_triangles[kept]] * normals).sum(0)
-    return np.degrees(np.arccos(np.clip(cosines / np.maximum(lengths(normals), 1e-12), -1, 1)))
+    return np.asarray(
+        np.degrees(np.arccos(np.clip(cosines / np.maximum(lengths(normals), 1e-12), -1, 1)))
+    )
 
 
 def _laid_onto(target: Array, points: Array, used: Array) -> Array:
@@ -213,7 +241,7 @@ def _laid_onto(target: Array, points: Array, used: Array) -> Array:
         return points
     pair = (torch.as_tensor(np.asarray(p, np.float64)[used]) for p in (points, target))
     rotation, shift = umeyama(*pair)
-    return points @ rotation.numpy().T + shift.numpy()
+    return np.asarray(points @ rotation.numpy().T + shift.numpy())
 
 
 def _outer_eyes(registered: Array, model: FlameModel) -> float:

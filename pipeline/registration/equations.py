@@ -47,7 +47,8 @@ class System:
     @cached_property
     def factor(self) -> Tensor:
         """The lower Cholesky factor of the information, once solved."""
-        return torch.linalg.cholesky(self.information)
+        factor: Tensor = torch.linalg.cholesky(self.information)
+        return factor
 
     def rows(self, sites: Sites, direction: Tensor) -> Tensor:
         """Eq. 8: ∂(direction · site) / ∂(unknowns but the residual's), (B,n,3) -> (B,n,p) float32.

@@ -31,8 +31,11 @@ def fit_fine(
 ) -> tuple[Tensor, Tensor]:
     """base (B,V,3), the smooth result -> refined (B,V,3) and the last step's length (B,V).
 
-    Each iteration minimises Σ a w [(n·(x + u − q))² + μ |x + u − q|²] + γ uᵀKu + τ |u|² over the
-    displacement u of every vertex, K = L M⁻¹ L (thin plate); γ falls.
+    Each iteration minimises, over the displacement u of every vertex,
+
+        Σ a w [(n·(x + u − q))² + μ |x + u − q|²] + γ uᵀKu + τ |u|²,  K = L M⁻¹ L           (14)
+
+    which is a thin plate; γ falls.
     """
     u = torch.zeros_like(base)
     change = torch.zeros_like(base[..., 0])
@@ -63,7 +66,7 @@ def on_all_vertices(template: Template, values: Tensor) -> Tensor:
 
 
 class ThinPlate:
-    """The operator A u = γ K u + a w (n nᵀ + μ) u + τ m u and its preconditioner."""
+    """Half the gradient of eq. 14, γ K u + a w (n nᵀ + μ) u + τ m u, and its preconditioner."""
 
     def __init__(self, template: Template, gamma: float, matches: Matches) -> None:
         self.bending: SparseOperator = template.bending

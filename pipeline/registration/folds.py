@@ -26,7 +26,8 @@ def folded_triangles(
 def _turned(vertices: Tensor, normals: Tensor, faces: Tensor, min_cosine: float) -> Tensor:
     """(B,F) bool: the triangles whose normals are further from the unit `normals` (B,F,3)."""
     now = face_normals(vertices, faces)
-    return (now * normals).sum(-1) < min_cosine * now.norm(dim=-1)
+    turned: Tensor = (now * normals).sum(-1) < min_cosine * now.norm(dim=-1)
+    return turned
 
 
 def unfold(template: Template, vertices: Tensor, before: Tensor, reference: Tensor) -> Tensor:

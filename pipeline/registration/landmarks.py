@@ -109,23 +109,15 @@ def landmark_targets(
     """
     embedding = template.model.landmarks or NO_LANDMARKS
     keep = np.flatnonzero(~np.isin(embedding.indices_68, CONTOUR_68))
-    names = embedding.indices_68[keep]
     points = np.zeros((len(scans), len(keep), 3))
     confidence = np.zeros(points.shape[:2])
     known = []
     for row, scan in enumerate(scans):
-        if embedding.in_order:
-            found, trust = landmarks_in_order(scan, len(keep))
-        else:
-            found, trust = (values[names] for values in landmarks_68(scan))
-        points[row], confidence[row] = np.nan_to_num(found), trust
+        found, confidence[row] = landmarks_of(scan, embedding, keep)
+        points[row] = np.nan_to_num(found)
         given = calibrations[row] if calibrations is not None else None
         known.append(given or general_calibration(embedding, scan.landmark_scheme or "", noise_mm))
-        if len(known[-1].noise_mm) != len(embedding.indices_68):
-            raise RegistrationError(
-                f"scan {scan.scan_id}: a calibration of {len(known[-1].noise_mm)} landmarks, the "
-                f"model has {len(embedding.indices_68)}: it was made with another embedding"
-            )
+        check_calibration(scan, known[-1], embedding)
 
     def real(array: Array) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float64, device=template.device)
@@ -143,6 +135,26 @@ def landmark_targets(
         spread=of_each("offset_std_mm"),
         noise=of_each("noise_mm"),
     )
+
+
+def check_calibration(
+    scan: Scan, calibration: LandmarkCalibration, embedding: LandmarkEmbedding
+) -> None:
+    """Raises RegistrationError where it is of another number of landmarks than the model's."""
+    if len(calibration.noise_mm) != len(embedding.indices_68):
+        raise RegistrationError(
+            f"scan {scan.scan_id}: a calibration of {len(calibration.noise_mm)} landmarks, the "
+            f"model has {len(embedding.indices_68)}: it was made with another embedding"
+        )
+
+
+def landmarks_of(scan: Scan, embedding: LandmarkEmbedding, keep: Array) -> tuple[Array, Array]:
+    """The scan's (L,3) mm and their confidence (L,), at the rows of the model's that are kept."""
+    if embedding.in_order:
+        return landmarks_in_order(scan, len(keep))
+    points, confidence = landmarks_68(scan)
+    names = embedding.indices_68[keep]
+    return points[names], confidence[names]
 
 
 def landmarks_in_order(scan: Scan, count: int) -> tuple[Array, Array]:

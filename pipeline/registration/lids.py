@@ -126,8 +126,9 @@ def shared_gaps(own: Tensor, says: Tensor, eye: Tensor) -> Tensor:
     others = torch.stack(
         [(same & ~torch.eye(len(eye), dtype=torch.bool, device=eye.device)), ~same]
     )
-    total = sum(w.to(own) @ h for w, h in zip(others, heard, strict=True))
-    return (own.clamp_min(1e-12).log() + total).softmax(-1)
+    same_eye, other_eye = (w.to(own) @ h for w, h in zip(others, heard, strict=True))
+    joint: Tensor = own.clamp_min(1e-12).log() + (same_eye + other_eye)
+    return joint.softmax(-1)
 
 
 def features(depth: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:

@@ -99,14 +99,14 @@ def gauss_newton(
     fit, system = unknowns.widened(fit), None
     for i in range(schedule.iterations):
         now = schedule.at(i)
-        system = System(unknowns, fit)
-        for sites, rows in match(compared, system, now):
-            system.add(sites, *rows)
+        system = System(unknowns, fit)  # eq. 1
+        for sites, rows in match(compared, system, now):  # eq. 3–7
+            system.add(sites, *rows)  # assemble, eq. 8 and 9
         stiffness = now.stiffness(compared.free)
-        if schedule.finds_amplitude:
+        if schedule.finds_amplitude:  # eq. 12
             system.fit = fit = replace(fit, amplitude_mm=system.best_amplitude(stiffness))
-        step = system.solve(stiffness, task.people)
-        fit = unknowns.moved(fit, step)
+        step = system.solve(stiffness, task.people)  # eq. 10 and 11
+        fit = unknowns.moved(fit, step)  # update, eq. 13
     return fit, system
 
 

@@ -130,7 +130,7 @@ def posed_as_stored(template: Template, c: Coefficients) -> Tensor:
 
 def shared_by(person: Tensor, neutral: Tensor, valid: Tensor) -> Tensor:
     """(B,V,3) -> each person's mean, in which a guess counts a tenth of what a scan shows."""
-    if len(person.unique()) == len(person):
+    if len(torch.unique(person)) == len(person):
         return neutral
     weight = torch.where(valid, 1.0, 0.1).double()[..., None]
     return (sum_by_person(weight * neutral, person) / sum_by_person(weight, person))[person]

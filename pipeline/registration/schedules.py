@@ -61,16 +61,16 @@ class Schedule:
     def at(self, iteration: int) -> Moment:
         """What holds in one iteration, counted from 0; the last two are alike."""
         progress = min(1.0, iteration / max(self.iterations - 2, 1))
-        first, last = (
-            geometric(s, last, min(1.0, 1.5 * progress))
-            for s, last in zip(self.stiffness, FREE_LAST, strict=True)
+        identity, expression = (
+            geometric(first, last, min(1.0, 1.5 * progress))
+            for first, last in zip(self.stiffness, FREE_LAST, strict=True)
         )
         return Moment(
             noise_mm=geometric(*self.noise_mm, progress),
             robust_mm=geometric(*self.robust_mm, progress),
             landmark_robust_mm=geometric(*self.landmark_robust_mm, progress),
             warm_up=iteration < self.warm_up,
-            free_stiffness=(first, last),
+            free_stiffness=(identity, expression),
         )
 
 
@@ -84,6 +84,7 @@ class Moment:
     warm_up: bool
     """Point to point instead of point to plane."""
     free_stiffness: tuple[float, float]
+    """Times the prior's precision where there are no landmarks, of identity, of expression."""
 
     def stiffness(self, free: Tensor) -> Tensor:
         """(B,2) times the prior's precision, of scans (B,) that are `free` of landmarks."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from pipeline.errors import Code, RegistrationError
 
-UNSOLVABLE = (torch.linalg.LinAlgError, np.linalg.LinAlgError)
+UNSOLVABLE = (cast(Any, torch.linalg).LinAlgError, np.linalg.LinAlgError)
 """What solvers raise for singular equations, and for ones that are no numbers."""
 
 

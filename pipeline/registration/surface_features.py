@@ -92,7 +92,7 @@ def feature_rows(
     weight = weights(places, gap, local[..., 12] / local[..., 13].clamp_min(1e-9))
     normal = matches.normal[:, places.middle]
     weight = weight * (matches.weight > 0)[:, places.middle]
-    return along_surface(mean_of[..., :9].unflatten(-1, (3, 3)), gap, weight, normal)
+    return along_surface(mean_of[..., :9].reshape(*mean_of.shape[:-1], 3, 3), gap, weight, normal)
 
 
 def long_waves(places: FeatureSites, fields: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ def along_surface(slope: Tensor, gap: Tensor, weight: Tensor, normal: Tensor) ->
     a, b, d = information[..., 0, 0], information[..., 0, 1], information[..., 1, 1]
     angle = 0.5 * torch.atan2(2 * b, a - d)
     axes = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()], -1)
-    directions = axes.unflatten(-1, (2, 2)) @ frame.mT  # as rows
+    directions = axes.view(*axes.shape[:-1], 2, 2) @ frame.mT  # as rows
     turned = slope @ directions.mT
     size = turned.square().sum(-2)
     gaps = (turned * gap[..., None]).sum(-2) / size.clamp_min(1e-9)
@@ -145,18 +145,13 @@ def feature_sites(template: Template, modes: int) -> FeatureSites | None:
 
     `modes` eigenfunctions of the residual move them.
     """
-    data = template.data.cpu().numpy()
-    n = len(template.areas)
-    carries = np.zeros(n, dtype=bool)
-    carries[data] = True
+    carries = np.zeros(len(template.areas), dtype=bool)
+    carries[template.data.cpu().numpy()] = True
     faces = template.faces.cpu().numpy()
     faces = faces[carries[faces].all(1)]
-    step = (eye_array(n) + template.neighbour_mean.matrix) / 2
+    step = (eye_array(len(carries)) + template.neighbour_mean.matrix) / 2
     near = power(step, NEAR) @ diags_array(carries.astype(float))
-    corners = csr_array(
-        (np.ones(faces.size), (faces.ravel(), np.arange(faces.size) // 3)), shape=(n, len(faces))
-    )
-    in_faces = csr_array(near @ corners)
+    in_faces = csr_array(near @ corners_of(faces, len(carries)))
     at = bent(template, faces, in_faces)
     if not len(at):
         return None
@@ -182,6 +177,12 @@ def feature_sites(template: Template, modes: int) -> FeatureSites | None:
         face_waves=waves[index(faces[used][::SPARSE])].mean(1),
         share=torch.as_tensor(independent_share(near[chosen]), device=device),
     )
+
+
+def corners_of(faces: Array, n_vertices: int) -> csr_array:
+    """(n_vertices,F): 1 where a vertex is a triangle's corner."""
+    at = faces.ravel(), np.arange(faces.size) // 3
+    return csr_array((np.ones(faces.size), at), shape=(n_vertices, len(faces)))
 
 
 def without_tails(averages: csr_array) -> csr_array:
@@ -217,4 +218,4 @@ def bent(template: Template, faces: Array, in_faces: csr_array) -> Array:
     total = in_faces @ torch.cat([slope, area[0, :, None]], -1).numpy()
     bend = np.linalg.norm(total[:, :9], axis=1) / np.maximum(total[:, 9], 1e-9)
     data = template.data.cpu().numpy()
-    return data[(bend[data] > MIN_BEND) & ~template.boundary.cpu().numpy()[data]]
+    return np.asarray(data[(bend[data] > MIN_BEND) & ~template.boundary.cpu().numpy()[data]])

@@ -180,7 +180,7 @@ def soft_face(model: FlameModel, faces: Array, n: int) -> Array:
 def face_region(model: FlameModel, areas: Array) -> Array:
     """Indices of the face's vertices that may carry data."""
     face = np.asarray(model.regions.get("face", np.arange(len(areas))))
-    return face[areas[face] > 0]
+    return np.asarray(face[areas[face] > 0])
 
 
 def neighbour_mean(faces: Array, n_vertices: int) -> csr_array:

@@ -111,7 +111,9 @@ def _faults(data: Mapping[str, Any]) -> Iterator[Fault]:
 def _partial_model(names: tuple[str, ...]) -> type[BaseModel]:
     """SourceRegistry reduced to some of its fields, blind to the others."""
     fields = SourceRegistry.model_fields
-    return create_model("Part", **{name: (fields[name].annotation, fields[name]) for name in names})  # type: ignore[call-overload]
+    chosen: Any = {name: (fields[name].annotation, fields[name]) for name in names}
+    part: type[BaseModel] = create_model("Part", **chosen)
+    return part
 
 
 _EXPECTED = {

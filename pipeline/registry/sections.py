@@ -188,7 +188,7 @@ _DIRECTIONS: tuple[Direction, ...] = ("+x", "-x", "+y", "-y", "+z", "-z")
 
 
 def _unit_vector(direction: str) -> Array:
-    return (1.0 if direction[0] == "+" else -1.0) * np.eye(3)["xyz".index(direction[1])]
+    return np.asarray((1.0 if direction[0] == "+" else -1.0) * np.eye(3)["xyz".index(direction[1])])
 
 
 class Landmarks(Section):

@@ -54,46 +54,68 @@ def new_registry(id: str, draft: Draft | None = None) -> str:
 
 
 def _lines(id: str, draft: Draft) -> list[str]:
-    def noted(name: str, indent: str = "") -> str:
-        return "".join(f"{indent}# {printable(note)}\n" for note in draft.notes.get(name, ()))
-
     return [
         "# yaml-language-server: $schema=schema.json\n",
         "# Replace every FILL and check the rest; ",
         f"`facefold sources check {id}.yaml --root FOLDER` helps.\n",
-        noted(""),
+        _noted(draft, ""),
         f"id: {id}\n",
         'title: FILL\nversion: "FILL"\n',
         "verified: false # true once every fact below was checked on the data\n",
         "unconfirmed: [all of it]\n\n",
         "licence:\n  name: FILL\n  url: FILL\n  redistribution: false\n  commercial: false\n",
         "citation: FILL\naccess: FILL # how to get the data\n\n",
-        noted("metric"),
+        _noted(draft, "metric"),
         f"metric: {flow(draft.metric)} # false: rescaled; recoverable: by `scale`\n\n",
+        *_scans(draft),
+        "\n",
+        *_contents(draft),
+        *_people(draft),
+    ]
+
+
+def _noted(draft: Draft, name: str, indent: str = "") -> str:
+    return "".join(f"{indent}# {printable(note)}\n" for note in draft.notes.get(name, ()))
+
+
+def _scans(draft: Draft) -> list[str]:
+    """Which files are scans, and what their names tell."""
+    return [
         "scans:\n",
         f"  include: {flow(draft.include)} # globs relative to the root\n",
         "  # The whole relative path. Groups: subject, session, expression, frame, or any\n",
         "  # that is used below.\n",
-        noted("name", "  "),
+        _noted(draft, "name", "  "),
         f"  name: {_quoted(draft.name)}\n",
         *_exclusions(draft),
-        noted("companions", "  "),
+        _noted(draft, "companions", "  "),
         f"  companions: {flow(draft.companions)} # files that belong to scans\n",
         "  examples:\n",
         *(f"    {flow(path)}: {flow(groups)}\n" for path, groups in draft.examples.items()),
-        "\n",
-        noted("format"),
+    ]
+
+
+def _contents(draft: Draft) -> list[str]:
+    """What is in the files, and which lie beside them."""
+    return [
+        _noted(draft, "format"),
         f"format: {draft.format}\n",
-        *([noted("reader"), f"reader: {draft.reader}\n"] if draft.reader else []),
-        noted("unit"),
+        *([_noted(draft, "reader"), f"reader: {draft.reader}\n"] if draft.reader else []),
+        _noted(draft, "unit"),
         f"unit: {draft.unit} # mm, cm, m, inch, or auto\n",
-        noted("axes"),
+        _noted(draft, "axes"),
         f"axes: {flow(draft.axes)} # of the file: up the head, out of the face; or: unknown\n\n",
-        noted("landmarks"),
+        _noted(draft, "landmarks"),
         *_landmarks(draft),
-        noted("images"),
+        _noted(draft, "images"),
         f'images: {flow(draft.images)} # ["{{dir}}/{{stem}}.jpg"]\n\n',
-        noted("neutral"),
+    ]
+
+
+def _people(draft: Draft) -> list[str]:
+    """What scans are neutral, and who the subjects are."""
+    return [
+        _noted(draft, "neutral"),
         f"neutral: {flow(draft.neutral)} # values of the group expression; or: all\n",
         "benchmark: null # the benchmark its people belong to, which keeps them out of training\n",
         "subjects:\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ class _StrictLoader(yaml.SafeLoader):
         return None if node is None else self.construct_document(node)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+        peek: Callable[[], Any] = self.peek_event
+        event = peek()
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
             raise RegistryError([f"line {line}: got an alias (*name), expected the value itself"])

@@ -100,4 +100,4 @@ class Delivery:
 
 def nearest(vertices: Array, points: Array) -> Array:
     """(N,3), (L,3) -> (L,) index of the vertex nearest to each point."""
-    return ((points[:, None] - vertices) ** 2).sum(axis=2).argmin(axis=1)
+    return np.asarray(((points[:, None] - vertices) ** 2).sum(axis=2).argmin(axis=1))

@@ -43,7 +43,7 @@ def write_scan(cast: Cast, delivery: Delivery, i: int, people: int, truth: bool 
 
     def keep(template_mm: Array) -> Array:
         in_front = template_mm[:, 2] > cast.frame.eyes[2] - behind_mm
-        return in_front & cast.frame.above_neck(template_mm, 40.0 - 10.0 * (i % 4))
+        return np.asarray(in_front & cast.frame.above_neck(template_mm, 40.0 - 10.0 * (i % 4)))
 
     capture = scan_head(
         cast.model,

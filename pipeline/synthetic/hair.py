@@ -28,20 +28,22 @@ class HeadFrame:
     def above_neck(self, template_mm: Array, below_chin_mm: float) -> Array:
         """(N,) bool: not below a plane that falls towards the back as a collar does not."""
         behind = np.clip(self.chin[2] - template_mm[:, 2], 0, 120)
-        return template_mm[:, 1] > self.chin[1] - below_chin_mm - 0.15 * behind
+        return np.asarray(template_mm[:, 1] > self.chin[1] - below_chin_mm - 0.15 * behind)
 
     def face_only(self, template_mm: Array, radius_mm: float = 95.0) -> Array:
         """(N,) bool: round the middle of the face, without ears and the back of the head."""
         offset = template_mm - (self.eyes + self.chin + self.nose) / 3
         near = np.linalg.norm(offset * [1.1, 0.9, 0.6], axis=1) < radius_mm
-        return near & (template_mm[:, 2] > self.eyes[2] - 62.0)
+        return np.asarray(near & (template_mm[:, 2] > self.eyes[2] - 62.0))
 
     def hair(self, template_mm: Array) -> Array:
         """(N,) in [0, 1]: 1 within the hair, 0 on the skin, soft over 12 mm at the hairline."""
         above = template_mm[:, 1] - self.eyes[1] - 68.0
         behind = self.eyes[2] - 105.0 - template_mm[:, 2]
         over_nape = template_mm[:, 1] - self.chin[1] - 30.0
-        return np.clip(np.maximum(above, np.minimum(behind, over_nape)) / 12.0, 0.0, 1.0)
+        return np.asarray(
+            np.clip(np.maximum(above, np.minimum(behind, over_nape)) / 12.0, 0.0, 1.0)
+        )
 
 
 def bumpy_hair(frame: HeadFrame, rng: np.random.Generator) -> Callable[[Array], Array]:
@@ -52,7 +54,7 @@ def bumpy_hair(frame: HeadFrame, rng: np.random.Generator) -> Callable[[Array], 
 
     def growth(template_mm: Array) -> Array:
         locks = np.sin(template_mm @ waves + phase).mean(axis=1)
-        return frame.hair(template_mm) * np.clip(depth + 8.0 * locks, 0.5, None)
+        return np.asarray(frame.hair(template_mm) * np.clip(depth + 8.0 * locks, 0.5, None))
 
     return growth
 

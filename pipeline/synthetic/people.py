@@ -99,7 +99,7 @@ def smooth_deformation(points_mm: Array, model: FlameModel, rng: np.random.Gener
     squared = ((points_mm[:, None] - points_mm[chosen]) ** 2).sum(axis=2)
     moved = np.exp(-squared / (2 * sigma**2)) @ moves
     rms = np.sqrt((moved[face] ** 2).sum(axis=1).mean())
-    return moved * (rng.uniform(1.0, 2.0) / rms)
+    return np.asarray(moved * (rng.uniform(1.0, 2.0) / rms))
 
 
 def landmarks_68(model: FlameModel, vertices_mm: Array) -> Array:
@@ -127,7 +127,7 @@ def expression_coefficients(model: FlameModel, expression: Expression) -> Array:
     moves = model.landmarks.positions(np.moveaxis(model.expression_basis_mm, 2, 0), model.faces)
     a = (moves * weight).reshape(n, -1).T / 1.5
     b = (wanted[model.landmarks.indices_68] * weight).ravel() / 1.5
-    return np.clip(np.linalg.solve(a.T @ a + np.eye(n), a.T @ b), -3.0, 3.0)
+    return np.asarray(np.clip(np.linalg.solve(a.T @ a + np.eye(n), a.T @ b), -3.0, 3.0))
 
 
 def pose_person(

@@ -114,4 +114,4 @@ def supported(image: RangeImage, pose: Pose) -> Array:
     v, u = row - r, column - c
     weights = np.stack([(1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u])
     on_it = np.abs((weights * depths).sum(axis=0) - z) < 1.0
-    return inside & valid.all(axis=0) & one_surface & on_it
+    return np.asarray(inside & valid.all(axis=0) & one_surface & on_it)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import trimesh
@@ -79,7 +80,8 @@ def visible_vertices(vertices_mm: Array, faces: Array, directions: Array) -> Arr
     normals = np.asarray(mesh.vertex_normals)
     vertex, camera = np.nonzero(normals @ directions.T > 0.3)
     origins = vertices_mm[vertex] + 0.3 * normals[vertex]
-    blocked = RayMeshIntersector(mesh).intersects_any(origins, directions[camera])
+    rays: Any = RayMeshIntersector(mesh)
+    blocked = rays.intersects_any(origins, directions[camera])
     visible = np.zeros(len(vertices_mm), dtype=bool)
     visible[vertex[~blocked]] = True
     return visible
@@ -133,21 +135,36 @@ def scan_head(
     supported = ring_support(rings, len(faces), kept & (growth < 0.3)) & visible
     normals = trimesh.Trimesh(truth_mm, faces, process=False).face_normals[triangle]
     points = points + (growth + rng.normal(0.0, noise_mm, len(points)))[:, None] * normals
+    seen = seen_landmarks(model, supported)
+    used, triangles, rows = mesh_of(rings, len(faces), kept, polygons)
+    return Capture(points[used], triangles, rows, supported, landmarks, seen)
+
+
+def seen_landmarks(model: FlameModel, supported: Array) -> Array:
+    """(V,) vertices with data -> (68,) bool: a landmark's triangle has one."""
     assert model.landmarks is not None
     seen = np.zeros(68, dtype=bool)
-    seen[model.landmarks.indices_68] = supported[faces[model.landmarks.triangles]].any(axis=1)
-    fan = fan_triangles(rings, len(faces))
+    triangles = model.faces[model.landmarks.triangles]
+    seen[model.landmarks.indices_68] = supported[triangles].any(axis=1)
+    return seen
+
+
+def mesh_of(
+    rings: Rings, n_faces: int, kept: Array, polygons: bool
+) -> tuple[Array, Array, tuple[Array, ...]]:
+    """The samples that a mesh of those `kept` (F+V,) uses, its triangles (M,3) and polygons, which
+    count the used ones from 0."""
+    fan = fan_triangles(rings, n_faces)
     fan = fan[kept[fan].all(axis=1)]
     rows: tuple[Array, ...] = ()
     if polygons:
-        whole = np.nonzero(ring_support(rings, len(faces), kept))[0]
+        whole = np.nonzero(ring_support(rings, n_faces, kept))[0]
         rows = tuple(rings.triangles[v, : rings.valence[v]] for v in whole)
         fan = np.concatenate([fan_of(row) for row in rows])
     used, compact = np.unique(fan, return_inverse=True)
-    new_index = np.zeros(len(points), dtype=np.int64)
+    new_index = np.zeros(len(kept), dtype=np.int64)
     new_index[used] = np.arange(len(used))
-    rows = tuple(new_index[row] for row in rows)
-    return Capture(points[used], compact.reshape(-1, 3), rows, supported, landmarks, seen)
+    return used, compact.reshape(-1, 3), tuple(new_index[row] for row in rows)
 
 
 def in_holes(

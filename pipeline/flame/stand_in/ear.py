@@ -78,4 +78,4 @@ def auricle(r: Array, angle: Array) -> Array:
     height += 2.4 * gaussian((a - 2.5) / 3.2, (b + 17.0) / 3.0)
     origin = EAR_MM + _ear_axes()[2] * 5.5
     plane = np.stack([a, b, height + 1.2 * (a / 19.0) ** 2 * (a > 0)], axis=1)
-    return origin + plane @ _ear_axes()
+    return np.asarray(origin + plane @ _ear_axes())

@@ -59,7 +59,7 @@ def spacing(p: Array) -> Array:
         near = gaussian((x - cx) / rx, (y - cy) / ry) * front
         size = size + (fine - size) * np.minimum(1.3 * near, 1)
     ear = gaussian((z + 12.0) / 20.0, (y + 13.0) / 28.0) * (x > 40)
-    return size + (2.8 - size) * np.minimum(1.3 * ear, 1)
+    return np.asarray(size + (2.8 - size) * np.minimum(1.3 * ear, 1))
 
 
 def fixed_points() -> Array:
@@ -117,7 +117,7 @@ def free_points(fixed: Array, n: int) -> Array:
     v, half = sculpt.mouth_coordinates(p[:, 0], p[:, 1])
     chance[ear_coordinates(p)[0] < 1.36] = np.inf
     chance[frontal & ((np.abs(across) < 1.0) | (np.abs(v) < half))] = np.inf
-    return disc[np.sort(np.argsort(chance, kind="stable")[:n])]
+    return np.asarray(disc[np.sort(np.argsort(chance, kind="stable")[:n])])
 
 
 def triangulate(disc: Array) -> Array:
@@ -129,7 +129,7 @@ def triangulate(disc: Array) -> Array:
     a, b, c = (bent[triangles[:, k]] for k in range(3))
     flip = _turn(a, b, c) < 0
     triangles[flip] = triangles[flip][:, ::-1]
-    return triangles
+    return np.asarray(triangles)
 
 
 def relax(fixed: Array, free: Array) -> Array:
@@ -199,12 +199,14 @@ def _wings(triangles: Array, n: int) -> tuple[Array, Array, Array]:
 
 def _angle(u: Array, v: Array) -> Array:
     """Angles between rows."""
-    return np.arctan2(np.linalg.norm(np.cross(u, v), axis=1), (u * v).sum(1))
+    return np.asarray(np.arctan2(np.linalg.norm(np.cross(u, v), axis=1), (u * v).sum(1)))
 
 
 def _turn(a: Array, b: Array, c: Array) -> Array:
     """Twice the signed area of planar triangles."""
-    return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+    return np.asarray(
+        (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+    )
 
 
 @cache

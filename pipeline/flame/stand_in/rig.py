@@ -31,7 +31,7 @@ def lower_jaw(base_mm: Array) -> Array:
     share = 0.5 - 0.51 * (parted * lips + (1 - parted) * around)  # the tails end at 0 and 1
     share = np.clip(share, 0.0, 1.0)
     throat = smoothstep(y, -134.0, -108.0)
-    return share * throat * smoothstep(z, -14.0, 22.0)
+    return np.asarray(share * throat * smoothstep(z, -14.0, 22.0))
 
 
 def weights(base_mm: Array) -> Array:

@@ -168,7 +168,9 @@ def eyes(x: Array, y: Array, z: Array) -> Array:
     skin = skin - 1.3 * gaussian((across - 1.9 + 0.3 * s) / 0.22, s / 0.7) * (np.abs(s) < 2)
     inside = (1 - smoothstep(np.abs(across), 0.72, 1.0)) * (np.abs(s) < 1)
     floor = EYE_CENTRE_MM[2] + np.sqrt(np.maximum((EYE_RADIUS_MM - 1.5) ** 2 - flat**2, 9.0))
-    return skin + inside * (np.minimum(skin - 1.5, np.maximum(floor, skin - 3.6)) - skin)
+    return np.asarray(
+        skin + inside * (np.minimum(skin - 1.5, np.maximum(floor, skin - 3.6)) - skin)
+    )
 
 
 def lips(x: Array, y: Array) -> tuple[Array, Array]:
