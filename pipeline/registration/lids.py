@@ -144,8 +144,7 @@ def features(depth: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
     gap, low = _gaps(z), first[:, None, None] + _lower(z)
     up = low + gap
     low = low.expand_as(up)
-    holes = _sums(hole)
-    count = (gap + 1).to(z)
+    holes, count = _sums(hole), (gap + 1).to(z)
 
     steps, falls, hollows = _peak(step, 2), _peak(fall, 2), _peak(hollow, 1)
     inside = (_at(holes, up + 1) - _at(holes, low)) / count

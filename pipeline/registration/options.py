@@ -25,7 +25,7 @@ class RegistrationOptions:
     """Of the model and the smooth residual together."""
     fine_iterations: int = 4
     modes: int = 220
-    """Eigenfunctions of the residual, which carries what the model cannot explain."""
+    """Components of the residual, which carries what the model cannot explain."""
     model_noise_mm: float = 5.0
     """Of a match while the model is alone, as a standard deviation: all that it cannot explain."""
     residual_noise_mm: tuple[float, float] = (3.0, 1.2)

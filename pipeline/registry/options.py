@@ -32,7 +32,7 @@ class StatedOptions(Section):
     fine_iterations: Count = Field(default=4, description="Of the fine deformation.")
     modes: Count = Field(
         default=220,
-        description="Eigenfunctions of the residual, which carries what the model cannot explain.",
+        description="Components of the residual, which carries what the model cannot explain.",
     )
     model_noise_mm: Number = Field(
         default=5.0,

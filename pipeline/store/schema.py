@@ -61,8 +61,8 @@ class Field:
 def _of_registration(name: str, array: RowArray) -> Field:
     if array.dtype is np.bool_:
         meaning = f"{array.meaning} at vertex 8j+k: bit k, lowest first, of byte j"
-        dims, shape = (f"{name}_byte",), (-(-N_VERTICES // 8),)
-        return Field(name, "|u1", shape, dims, array.unit, meaning, "register")
+        n_bytes = -(-N_VERTICES // 8)
+        return Field(name, "|u1", (n_bytes,), (f"{name}_byte",), array.unit, meaning, "register")
     shape, dtype = array.shape(N_VERTICES), np.dtype(array.dtype).str
     return Field(name, dtype, shape, array.dims, array.unit, array.meaning, "register")
 
