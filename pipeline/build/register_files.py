@@ -9,58 +9,36 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.build.device import Device, torch_device
+from pipeline.build.given_files import (
+    Declared,
+    Request,
+    axes_from,
+    landmark_path,
+    limits_from,
+    read_request,
+    stem_of,
+)
 from pipeline.build.source_calibration import MOST_SCANS, calibrations_of, odd_words, place_of
 from pipeline.build.stages import judged
-from pipeline.errors import Code, FacefoldError, FormatError, RegistrationError
+from pipeline.errors import FacefoldError, RegistrationError
 from pipeline.flame.model import FlameModel
-from pipeline.formats import format_of, read_scan
-from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
-from pipeline.landmarks.schemes import OWN, SCHEMES, scheme_of, to_68
-from pipeline.normalise import FAR_MM, in_stage, normalise
+from pipeline.landmarks.schemes import SCHEMES
+from pipeline.normalise import FAR_MM
 from pipeline.quality.assess import DEFAULT_GATES
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.calibration import LandmarkCalibration
 from pipeline.registration.landmark_offsets import MIN_SCANS
 from pipeline.registration.template import Template, prepare_template
-from pipeline.registry import Axes, Limits
-from pipeline.registry.naming import without_suffix
-from pipeline.types import Array, RawLandmarks, Refusal, Registration, Scan
+from pipeline.types import Array, Refusal, Registration, Scan
 
 BATCH = 16
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a user declares of scan files, as a registry does of a source's."""
-
-    unit: str = "auto"
-    scheme: str | None = None
-    """Of the landmarks; without it the count tells."""
-    axes: Axes | None = None
-    """None: nothing is known of the pose."""
-    limits: Limits = field(default_factory=Limits)
-    scale: float = 1.0
-    """What brings the files' coordinates into `unit`."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """One scan file to register and what its user declares."""
-
-    path: Path
-    landmarks: Path | None
-    declared: Declared
-
-    @property
-    def stem(self) -> str:
-        return stem_of(self.path)
 
 
 def register_files(
@@ -115,12 +93,6 @@ def _write(out: Path, stem: str, report: dict[str, Any], model: FlameModel) -> N
     (out / f"{stem}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def stem_of(path: Path | str) -> str:
-    """The file's name without its suffix; `.abs.gz` goes as a whole, as in registries."""
-    path = Path(path)
-    return without_suffix(path.name)
-
-
 def checked_requests(
     paths: Sequence[Path | str], out: Path | str, landmarks: str | None, declared: Declared
 ) -> list[Request]:
@@ -151,13 +123,6 @@ def checked_requests(
         Request(path, landmark_path(path, landmarks) if landmarks else None, declared)
         for path in map(Path, paths)
     ]
-
-
-def landmark_path(scan: Path, pattern: str) -> Path:
-    """The pattern filled in; a bare file name is looked for here, then beside the scan."""
-    path = Path(pattern.replace("{stem}", stem_of(scan)))
-    beside = scan.parent / path
-    return path if path.is_file() or not beside.is_file() else beside
 
 
 def _calibrations(
@@ -249,70 +214,6 @@ def _blank_report(request: Request, model: FlameModel) -> dict[str, Any]:
         "parameters": None,
         "timings_s": {},
     }
-
-
-def read_request(request: Request, model: FlameModel) -> Scan:
-    """File -> Scan in the declared axes, else in the file's own."""
-    declared, points, scheme = request.declared, None, None
-    with in_stage("read"):
-        raw = read_scan(request.path, format_of(request.path))
-    if request.landmarks is not None:
-        with in_stage("landmarks"):
-            found = read_landmarks(request.landmarks, landmark_format_of(request.landmarks))
-            scheme = _scheme(request, found, model)
-            points = resolve(found, raw, request.landmarks, scheme)
-            to_68(scheme, points)
-    with in_stage("normalise"):
-        return normalise(
-            raw,
-            scan_id=request.stem,
-            unit=declared.unit,
-            axes=declared.axes,
-            landmarks=points,
-            scheme=scheme,
-            limits=declared.limits,
-            scale=declared.scale,
-        )
-
-
-def _scheme(request: Request, found: RawLandmarks, model: FlameModel) -> str:
-    """The scheme of a landmark file: as declared, by its count, or OWN if the template's is so."""
-    own = model.landmarks
-    if own is None or not own.in_order:
-        return request.declared.scheme or scheme_of(found).name
-    if len(found) != len(own.indices_68):
-        raise FormatError(
-            str(request.landmarks),
-            f"holds {len(found)} landmarks, the template's embedding {len(own.indices_68)}",
-            "give as many, in the same order",
-            Code.LANDMARKS_UNREADABLE,
-        )
-    return request.declared.scheme or OWN
-
-
-def axes_from(text: str | None) -> Axes | None:
-    """ "up=+y,forward=+z" -> Axes; None for None. Raises RegistrationError for anything else."""
-    if text is None:
-        return None
-    try:
-        given = dict(part.split("=") for part in text.replace(" ", "").split(","))
-        return Axes.model_validate(given)
-    except ValueError as fault:
-        raise RegistrationError(
-            f"axes {text!r}: expected such as up=+y,forward=+z, two different axes of the file"
-        ) from fault
-
-
-def limits_from(
-    outer_eye_mm: tuple[float, float] | None, extent_mm: tuple[float, float] | None
-) -> Limits:
-    """A source's limits with those that are given. Raises RegistrationError for what is none."""
-    given = {"outer_eye_mm": outer_eye_mm, "extent_mm": extent_mm}
-    try:
-        return Limits.model_validate({name: pair for name, pair in given.items() if pair})
-    except ValueError as fault:
-        wrong = ", ".join(f"{name} {pair}" for name, pair in given.items() if pair)
-        raise RegistrationError(f"{wrong}: expected two positive numbers, smaller first") from fault
 
 
 def _judge(

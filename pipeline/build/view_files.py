@@ -8,13 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.build.register_files import (
-    Declared,
-    Request,
-    axes_from,
-    landmark_path,
-    read_request,
-)
+from pipeline.build.given_files import Declared, Request, axes_from, landmark_path, read_request
 from pipeline.errors import FormatError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan

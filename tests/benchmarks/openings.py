@@ -32,7 +32,7 @@ from second_family import CONTROLS, make_case
 from second_head import MeanHead
 from second_rig import INNER_LIPS, MARGINS, gap, weight_for
 
-from pipeline.build.register_files import Declared, Request, read_request
+from pipeline.build.given_files import Declared, Request, read_request
 from pipeline.flame.model import FlameModel
 from pipeline.quality.assess import assess
 from pipeline.registration import register

@@ -13,7 +13,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pipeline.build.register_files import Declared, Request
+from pipeline.build.given_files import Declared, Request
 from pipeline.build.view_files import meshes_of, shown
 from pipeline.errors import FormatError, RegistrationError
 from pipeline.flame.model import FlameModel

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.build.register_files import Declared, Request, read_request
+from pipeline.build.given_files import Declared, Request, read_request
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel, LandmarkEmbedding
 from pipeline.registration import RegistrationOptions, register

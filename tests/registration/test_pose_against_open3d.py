@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.build.register_files import Declared, Request, read_request
+from pipeline.build.given_files import Declared, Request, read_request
 from pipeline.flame.model import FlameModel
 from pipeline.landmarks.schemes import to_68
 from pipeline.registration.search import search
