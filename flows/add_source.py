@@ -13,7 +13,7 @@ from flows.prefect_server.artifacts import escaped, table_rows
 from flows.prefect_server.run_log import run_log
 from flows.terminal.console import logged, note
 from pipeline.build.device import Device, torch_device
-from pipeline.build.planning import note_model
+from pipeline.build.run import note_model
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.registry import SourceRegistry, load_registry

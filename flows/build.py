@@ -31,7 +31,7 @@ from pipeline.build.assembly import Assembly, assemble
 from pipeline.build.config import BuildConfig, load_build
 from pipeline.build.estimate import full_disk_named
 from pipeline.build.plan import Plan, calibrated
-from pipeline.build.planning import Planned, judge_build, only_build, plan_build, summary_of
+from pipeline.build.run import Planned, judge_build, only_build, plan_build, summary_of
 from pipeline.build.stages import Work
 from pipeline.build.tally import SourceCount, Tally
 from pipeline.errors import FacefoldError

@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import Code, FacefoldError, RefusedAt
+from pipeline.errors import FacefoldError
+from pipeline.refusals import Code, RefusedAt
 
 Array = NDArray[Any]
 

@@ -11,7 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pipeline.errors import Code, UnitError
+from pipeline.errors import UnitError
+from pipeline.refusals import Code
 
 if TYPE_CHECKING:
     from pipeline.types import Array, Objection

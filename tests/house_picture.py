@@ -11,7 +11,7 @@ import grimp
 import networkx as nx
 
 ROOT = Path(__file__).parents[1]
-GROUND = ("text", "errors", "types", "units")
+GROUND = ("text", "refusals", "errors", "types", "units")
 """Modules that every room may use: no arrows lead to them."""
 ROOF = "flows"
 WIDE, HIGH, GAP, RISE = 216, 74, 22, 50

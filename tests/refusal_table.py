@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.errors import Code
+from pipeline.refusals import Code
 
 HEAD = """\
 # Why scans are refused

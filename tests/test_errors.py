@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import Code, FacefoldError, FormatError, RegistrationError, UnitError
+from pipeline.errors import FacefoldError, FormatError, RegistrationError, UnitError
 from pipeline.normalise import in_stage
+from pipeline.refusals import Code
 from pipeline.types import Refusal
 
 ROOT = Path(__file__).parents[1]

@@ -56,7 +56,7 @@ import pipeline.geometry, pipeline.flame.assets, pipeline.flame.lbs, pipeline.re
 print("kernel")
 """
 PLANNING = """
-import pipeline.build.dry_run, pipeline.build.planning, pipeline.build.tally
+import pipeline.build.dry_run, pipeline.build.run, pipeline.build.tally
 print("planned")
 """
 

@@ -38,8 +38,9 @@ from pipeline.build.plan import Plan, Source, batches, ledger_path
 from pipeline.build.source_calibration import calibration_of
 from pipeline.build.stages import Recipe
 from pipeline.build.tally import Tally
-from pipeline.errors import Code, FacefoldError, MachineError, StoreError
+from pipeline.errors import FacefoldError, MachineError, StoreError
 from pipeline.flame.model import FlameModel
+from pipeline.refusals import Code
 from pipeline.types import Refusal
 
 A_WORKER = 2

@@ -29,8 +29,9 @@ from pipeline.build.stages import (
     read,
     register_and_judge,
 )
-from pipeline.errors import Code, MachineError, StoreError
+from pipeline.errors import MachineError, StoreError
 from pipeline.flame.model import FlameModel
+from pipeline.refusals import Code
 from pipeline.registration.landmark_offsets import Observed
 from pipeline.registration.template import prepare_template
 from pipeline.store import write_shard

@@ -127,7 +127,7 @@ def run_build(
     from flows.cluster.stopping import stopped_at_once, take_children_along
     from flows.prefect_server.local_prefect import use_local_prefect
     from pipeline.build.estimate import full_disk_named
-    from pipeline.build.planning import only_build, plan_build, unchanged
+    from pipeline.build.run import only_build, plan_build, unchanged
 
     with full_disk_named(loaded.work, loaded.store_folder), ExitStack() as running:
         if os.environ.get("PREFECT_API_URL"):

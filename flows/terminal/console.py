@@ -12,7 +12,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.errors import Code
+from pipeline.refusals import Code
 from pipeline.text import printable
 
 err = Console(stderr=True)

@@ -48,6 +48,8 @@ BY_NAME = frozenset(
     {
         "pipeline.build.assembly",
         "pipeline.errors",
+        "pipeline.formats.readers",
+        "pipeline.landmarks.readers",
         "pipeline.normalise.axes",
         "pipeline.normalise.size",
         "pipeline.registry.sections",
@@ -80,13 +82,13 @@ OUTSIDE = frozenset(
 """Modules whose outcome the keys cover as values (records, options, fields of a registry), or that
 keep results as they are."""
 
-READERS = Use("pipeline.formats", "READERS")
-LANDMARK_READERS = Use("pipeline.landmarks", "LANDMARK_READERS")
+READERS = Use("pipeline.formats.readers", "READERS")
+LANDMARK_READERS = Use("pipeline.landmarks.readers", "LANDMARK_READERS")
 DECLARED = frozenset(
     {
         READERS,
         LANDMARK_READERS,
-        Use("pipeline.errors", "Code"),
+        Use("pipeline.refusals", "Code"),
     }
 )
 """Tables of which a source uses one line, and names with prose: a new line changes no key."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import Code
+from pipeline.refusals import Code
 from pipeline.types import Refusal
 
 TIME_OUT = re.compile(r"^Timeout \(([\d:.]+)\)!", re.MULTILINE)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import Code, FormatError, RegistrationError
+from pipeline.errors import FormatError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
 from pipeline.landmarks.schemes import OWN, scheme_of, to_68
 from pipeline.normalise import in_stage, normalise
+from pipeline.refusals import Code
 from pipeline.registry import Axes, Limits
 from pipeline.registry.naming import without_suffix
 from pipeline.types import RawLandmarks, Scan

@@ -18,7 +18,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.errors import Code, FacefoldError, database_error
+from pipeline.errors import FacefoldError, database_error
+from pipeline.refusals import Code
 from pipeline.types import Refusal
 
 

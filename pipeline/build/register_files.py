@@ -26,12 +26,12 @@ from pipeline.build.given_files import (
     stem_of,
 )
 from pipeline.build.source_calibration import MOST_SCANS, calibrations_of, odd_words, place_of
-from pipeline.build.stages import judged
 from pipeline.errors import FacefoldError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.landmarks.schemes import SCHEMES
 from pipeline.normalise import FAR_MM
 from pipeline.quality.assess import DEFAULT_GATES
+from pipeline.quality.refusing import judged
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.calibration import LandmarkCalibration
 from pipeline.registration.landmark_offsets import MIN_SCANS

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from pipeline.errors import Code, RegistrationError, StoreError
+from pipeline.errors import RegistrationError, StoreError
+from pipeline.refusals import Code
 from pipeline.registration.outcome import failed
 from pipeline.registration.template import Template
 from pipeline.store.checksums import with_checksum

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from pipeline.catalogue.tree import Entry
-from pipeline.errors import Code
+from pipeline.refusals import Code
 from pipeline.registry import SourceRegistry
 from pipeline.registry.naming import any_glob, glob_of
 

@@ -16,7 +16,8 @@ from pipeline.catalogue.people import SubjectTables, subjects_of
 from pipeline.catalogue.scans import NamedScan, name_scans
 from pipeline.catalogue.tree import Entry, files_below
 from pipeline.catalogue.unused import unused_rules
-from pipeline.errors import Code, FacefoldError
+from pipeline.errors import FacefoldError
+from pipeline.refusals import Code
 from pipeline.registry import SourceRegistry
 from pipeline.types import ExpressionClass, Quarantine, Refusal, ScanRecord
 

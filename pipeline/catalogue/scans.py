@@ -11,7 +11,8 @@ from pipeline.catalogue.classes import Classes, Fault
 from pipeline.catalogue.companions import Companions, of_later_scans, parts_of
 from pipeline.catalogue.people import SubjectTables
 from pipeline.catalogue.transforms import steps_of
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
+from pipeline.refusals import Code
 from pipeline.registry import SourceRegistry
 from pipeline.registry.naming import fill
 from pipeline.registry.tables import scale_factor

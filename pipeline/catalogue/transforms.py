@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.catalogue.companions import Companions
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
+from pipeline.refusals import Code
 from pipeline.registry.naming import fill, filled
 from pipeline.registry.tables import looked_up
 from pipeline.registry.transforms import Step, Transform, step_matrix

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, read_bytes
 from pipeline.formats.foreign import foreign, not_this_format
 from pipeline.formats.mesh import bytes_after, checked_scan
 from pipeline.formats.obj import read_obj
 from pipeline.formats.texture import beside
+from pipeline.refusals import Code
 from pipeline.types import RawScan
 
 HEAD = 12

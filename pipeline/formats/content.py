@@ -16,8 +16,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.foreign import HEAD, not_this_format, refuse_stand_in
+from pipeline.refusals import Code
 from pipeline.types import Array
 
 COPY_AGAIN = "copy it again from its source"

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, read_bytes
 from pipeline.formats.foreign import not_this_format
 from pipeline.formats.grid import grid_scan, refuse_size
 from pipeline.formats.mesh import bytes_after
 from pipeline.formats.npz import arrays, without_batch
+from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
 GREY = {"L": np.uint8, "I;16": np.uint16, "I": np.int32}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
+from pipeline.refusals import Code
 
 UNPACK = "unpack it first"
 OWN_FORMAT = "name the format that it has"

@@ -14,12 +14,13 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN
 from pipeline.formats.gltf_file import EXPORT_AGAIN, File, glb_file, gltf_file
 from pipeline.formats.gltf_schema import Draco, Node, Primitive
 from pipeline.formats.mesh import checked_scan, fan_triangles, strip_triangles
 from pipeline.formats.texture import texture_beside
+from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
 UNDERSTOOD = (

@@ -14,12 +14,13 @@ from urllib.parse import unquote
 import numpy as np
 from pydantic import ValidationError
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, decoded, read_bytes
 from pipeline.formats.foreign import not_this_format
 from pipeline.formats.gltf_schema import Accessor, Document
 from pipeline.formats.mesh import bytes_after
 from pipeline.formats.texture import beside
+from pipeline.refusals import Code
 from pipeline.types import Array
 
 JSON_CHUNK, BINARY_CHUNK = b"JSON", b"BIN\0"

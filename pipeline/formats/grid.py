@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.mesh import MAX_SINGLE, checked_scan
+from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
 MAX_EDGE_IN_SPACINGS = 6.0

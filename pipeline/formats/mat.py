@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, most_unpacked, read_bytes
 from pipeline.formats.foreign import not_this_format
 from pipeline.formats.mesh import checked_scan, fan_triangles
+from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
 VERTICES = ("vertices", "vertex", "verts", "points", "v", "pts")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN
+from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
 MAX_SINGLE = float(np.finfo(np.float32).max)

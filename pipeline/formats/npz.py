@@ -13,10 +13,11 @@ from typing import IO
 
 from numpy.lib import format as npy
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, most_unpacked, opened
 from pipeline.formats.foreign import HEAD, not_this_format
 from pipeline.formats.mesh import checked_scan
+from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
 KINDS = {"vertices": "fiu", "faces": "iu", "colours": "u"}

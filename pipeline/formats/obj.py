@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import (
     COPY_AGAIN,
     integers_of_text,
@@ -25,6 +25,7 @@ from pipeline.formats.words import (
     plain_lines,
     word_places,
 )
+from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
 ELEMENT = re.compile(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import (
     COPY_AGAIN,
     integers,
@@ -25,6 +25,7 @@ from pipeline.formats.words import (
     rows_after,
     rows_of,
 )
+from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
 HEADERS = ("OFF", "COFF")

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, floats, floats_of_text, read_bytes
 from pipeline.formats.foreign import not_this_format
 from pipeline.formats.grid import grid_scan, refuse_size
 from pipeline.formats.mesh import bytes_after, checked_scan
 from pipeline.formats.words import leading_numbers, plain_lines, rows_after, rows_of
+from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
 TYPES = ("F4", "F8", "I1", "I2", "I4", "I8", "U1", "U2", "U4", "U8")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, floats_of_text, read_bytes
 from pipeline.formats.foreign import foreign, not_this_format
 from pipeline.formats.mesh import bytes_after, checked_scan
 from pipeline.formats.words import plain_lines, rows_of
+from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
 HEADER = 84

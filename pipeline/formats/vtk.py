@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, floats_of_text, integers_of_text, read_bytes
 from pipeline.formats.foreign import not_this_format
 from pipeline.formats.mesh import (
@@ -22,6 +22,7 @@ from pipeline.formats.mesh import (
     strip_triangles,
     whole_numbers,
 )
+from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
 HEADER = re.compile(

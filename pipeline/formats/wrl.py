@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import (
     COPY_AGAIN,
     decoded,
@@ -21,6 +21,7 @@ from pipeline.formats.foreign import not_this_format
 from pipeline.formats.mesh import checked_scan, fan_triangles
 from pipeline.formats.texture import texture_beside
 from pipeline.formats.words import rows_of
+from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
 # what starts with a letter is found many times as fast as what starts with \b

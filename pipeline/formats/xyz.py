@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN, floats_of_text, read_bytes, refuse_binary
 from pipeline.formats.foreign import not_this_format
 from pipeline.formats.mesh import checked_scan, colours_uint8
 from pipeline.formats.words import COMMENT, Words, plain_lines, rows_of
+from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
 NUMBER = re.compile(

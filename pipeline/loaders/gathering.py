@@ -8,9 +8,9 @@ from typing import Any
 from pipeline.errors import FacefoldError
 from pipeline.loaders.checks import whole
 from pipeline.loaders.dataset import FaceDataset, Sample
+from pipeline.loaders.epoch_plan import Draws, Steps
 from pipeline.loaders.reading import Reading
 from pipeline.loaders.ring import Ring
-from pipeline.loaders.steps import Draws, Steps
 from pipeline.loaders.transforms import Draw, Transform
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import IterableDataset, get_worker_info
 
 from pipeline.errors import FacefoldError
+from pipeline.loaders.arguments import face_dataset, in_a_group, order_for, rank_and_world
 from pipeline.loaders.checks import whole
 from pipeline.loaders.dataset import FaceDataset, Sample
+from pipeline.loaders.epoch_plan import Place, Steps
 from pipeline.loaders.gathering import Gathering
-from pipeline.loaders.given import face_dataset, in_a_group, order_for, rank_and_world
 from pipeline.loaders.orders import Order
 from pipeline.loaders.progress import Progress
 from pipeline.loaders.state import checked_state, owner
-from pipeline.loaders.steps import Place, Steps
 from pipeline.loaders.trainers import check_accelerate
 from pipeline.loaders.transforms import Transform
 

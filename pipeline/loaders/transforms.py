@@ -20,7 +20,7 @@ from pipeline.errors import FacefoldError
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.loaders.checks import number, whole
 from pipeline.loaders.dataset import Sample
-from pipeline.loaders.shuffle import draws
+from pipeline.loaders.permutation import draws
 from pipeline.types import Array
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.geometry.rigid import umeyama
 from pipeline.landmarks.check import average_face
+from pipeline.refusals import Code
 from pipeline.registry.sections import Axes, Direction
 from pipeline.types import Array
 

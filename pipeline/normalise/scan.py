@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from pipeline.errors import Code, FacefoldError, FormatError, RefusedAt
+from pipeline.errors import FacefoldError, FormatError
 from pipeline.formats import read_scan
 from pipeline.landmarks import read_landmarks, resolve
 from pipeline.landmarks.check import check_order
@@ -24,6 +24,7 @@ from pipeline.normalise.surface import (
     face_outwards,
     surface_normals,
 )
+from pipeline.refusals import Code, RefusedAt
 from pipeline.registry import Axes, Limits
 from pipeline.registry.transforms import matrix_of
 from pipeline.types import Array, RawScan, Scan, ScanRecord

@@ -11,12 +11,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pipeline.errors import Code, RegistrationError
+from pipeline.errors import RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import umeyama
 from pipeline.normalise.axes import contradiction, degrees_of, likely_axes, said
 from pipeline.normalise.clutter import part_extents
 from pipeline.quality.thresholds import Gates
+from pipeline.refusals import Code
 from pipeline.registration.search import search
 from pipeline.registration.template import Template
 from pipeline.registry import Axes, Limits

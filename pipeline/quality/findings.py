@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pipeline.errors import Code
 from pipeline.quality.thresholds import Limits
+from pipeline.refusals import Code
 from pipeline.types import Objection, Refusal
 
 

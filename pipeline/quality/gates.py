@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from pipeline.errors import Code
 from pipeline.quality import part_gates
 from pipeline.quality.findings import Finding, above, below, finding
 from pipeline.quality.measures import Measures
 from pipeline.quality.thresholds import Gates, Limits
+from pipeline.refusals import Code
 from pipeline.units import EYE_SLACK, outside
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline.errors import Code
 from pipeline.quality.findings import Finding, above, finding
 from pipeline.quality.local import PartMeasures
 from pipeline.quality.measures import Measures
 from pipeline.quality.thresholds import Gates, Limits
 from pipeline.quality.usual import USUAL, WEIGHTS, Slide, Usual, part_group
+from pipeline.refusals import Code
 from pipeline.types import Objection
 
 EVEN = 0.02

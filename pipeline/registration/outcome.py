@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import Code, FacefoldError
+from pipeline.errors import FacefoldError
 from pipeline.flame.lbs import pose_vertices
+from pipeline.refusals import Code
 from pipeline.registration.coefficients import (
     Coefficients,
     posed_vertices,

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import Code, RegistrationError
+from pipeline.errors import RegistrationError
 from pipeline.flame.model import FlameModel
+from pipeline.refusals import Code
 from pipeline.registration.calibration import LandmarkCalibration
 from pipeline.registration.coefficients import (
     Coefficients,

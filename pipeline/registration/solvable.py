@@ -9,7 +9,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from pipeline.errors import Code, RegistrationError
+from pipeline.errors import RegistrationError
+from pipeline.refusals import Code
 
 UNSOLVABLE = (cast(Any, torch.linalg).LinAlgError, np.linalg.LinAlgError)
 """What solvers raise for singular equations, and for ones that are no numbers."""

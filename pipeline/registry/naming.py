@@ -9,7 +9,8 @@ from functools import lru_cache
 from string import Formatter
 from typing import Any, NamedTuple
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
+from pipeline.refusals import Code
 
 NEXT = "next"
 _PLACE = re.compile(r"([A-Za-z_]\w*)(?:\+(\d+|next)|-(\d+))?")

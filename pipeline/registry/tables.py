@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import floats, read_text
+from pipeline.refusals import Code
 from pipeline.registry.naming import filled
 from pipeline.registry.sections import Scale, SubjectTable
 from pipeline.types import Array

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats.content import floats, read_text
+from pipeline.refusals import Code
 from pipeline.registry.sections import FirstItem, PathTemplate, Section, Text
 from pipeline.registry.tables import SUFFIXES, npy_array, number_table
 from pipeline.types import Array, TransformStep

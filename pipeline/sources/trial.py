@@ -11,13 +11,13 @@ from typing import Any, Literal
 import yaml
 
 from pipeline.build.device import Device, torch_device
-from pipeline.build.stages import judged
 from pipeline.catalogue import catalogue
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.normalise import read_record
 from pipeline.pictures.contact_sheets import Shown, save_registrations
 from pipeline.quality.assess import DEFAULT_GATES
+from pipeline.quality.refusing import judged
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.template import prepare_template
 from pipeline.registry import SourceRegistry

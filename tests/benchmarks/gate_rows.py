@@ -17,9 +17,9 @@ from gate_spoils import NO_FACE, OF_FILES
 from poses import no_face
 
 from pipeline.build.code_keys import ROOT, stage_code
-from pipeline.errors import Code
 from pipeline.quality.declared import wrong_axes
 from pipeline.quality.measures import Measures, measure
+from pipeline.refusals import Code
 from pipeline.registration import register
 from pipeline.registry import Limits
 from pipeline.types import Array

@@ -14,11 +14,11 @@ from gate_cases import Face
 from remeshing import joined, keep_triangles
 from scipy.spatial.transform import Rotation
 
-from pipeline.errors import Code
 from pipeline.geometry.closest import SurfaceIndex
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.landmarks.schemes import named_scheme
 from pipeline.normalise.axes import CONVENTIONS, degrees_of
+from pipeline.refusals import Code
 from pipeline.registration.template import neighbour_mean
 from pipeline.types import Array
 

@@ -12,9 +12,9 @@ from gate_cases import PLACES, SLID_MM, SOUND_MM
 from gate_rows import KINDS, SOUND, Row
 from gate_slides import SLIDES
 
-from pipeline.errors import Code
 from pipeline.quality.gates import GATES, findings_of
 from pipeline.quality.thresholds import Gates
+from pipeline.refusals import Code
 from pipeline.types import Array, Verdict
 
 
@@ -48,7 +48,7 @@ def is_bad(errors: dict[str, float]) -> bool:
 
 
 def judged(row: Row, gates: Gates) -> tuple[Verdict, list[Code]]:
-    """As `pipeline.build.stages.judged` does, and the codes of its reasons."""
+    """As `pipeline.quality.refusing.judged` does, and the codes of its reasons."""
     if row.measures is None:
         assert row.refused is not None
         return "reject", [row.refused]

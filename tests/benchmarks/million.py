@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.errors import Code
+from pipeline.refusals import Code
 from pipeline.types import Refusal
 from tests.small_build import write_registry
 

@@ -28,11 +28,11 @@ from open_models import add_shared_data, open_model
 from poses import ICT_KINDS, REAL_PARTS, ict_face, part_of, real_scans
 from scipy.spatial import cKDTree
 
-from pipeline.build.stages import judged
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.normalise import normalise
 from pipeline.normalise.axes import CONVENTIONS, said
+from pipeline.quality.refusing import judged
 from pipeline.quality.thresholds import Gates
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.template import Template, prepare_template

@@ -17,9 +17,10 @@ from pipeline.build.config import BuildConfig
 from pipeline.build.plan import Plan, make_plan
 from pipeline.build.quarantine import check_limits, quarantine_rows, summarise
 from pipeline.build.result_files import result_path, save_result
-from pipeline.errors import Code, FacefoldError, StoreError
+from pipeline.errors import FacefoldError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
+from pipeline.refusals import Code
 from pipeline.store import create_staging, publish, write_shard
 from pipeline.store.tables import identity_rows
 from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Refusal, Registration

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.build.crash_guard import recorded, refusal_of
-from pipeline.errors import Code
+from pipeline.refusals import Code
 from pipeline.types import Refusal
 
 SCRIPT = """

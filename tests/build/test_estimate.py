@@ -30,9 +30,10 @@ from pipeline.build.estimate import (
 )
 from pipeline.build.ledger import Result, open_ledger, record
 from pipeline.build.plan import Plan, make_plan
-from pipeline.errors import Code, FacefoldError
+from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
+from pipeline.refusals import Code
 from pipeline.types import Refusal
 from tests.small_build import build_of, outcomes_of, write_source
 

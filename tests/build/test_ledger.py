@@ -19,7 +19,8 @@ from pipeline.build.ledger import (
     record_seconds,
     recorded,
 )
-from pipeline.errors import Code, FacefoldError
+from pipeline.errors import FacefoldError
+from pipeline.refusals import Code
 from pipeline.types import Refusal
 
 EMPTY = Refusal("read", Code.UNREADABLE, "the file is empty", {"bytes": 0})

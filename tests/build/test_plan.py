@@ -15,9 +15,10 @@ from pipeline.build.config import BuildConfig
 from pipeline.build.ledger import Keys, Result, open_ledger, record, recorded
 from pipeline.build.plan import batches, ledger_path, make_plan
 from pipeline.build.result_files import result_path, scan_path
-from pipeline.errors import Code, FacefoldError
+from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
+from pipeline.refusals import Code
 from pipeline.types import Refusal
 from tests.small_build import build_of, write_registry, write_source
 

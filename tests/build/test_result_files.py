@@ -16,9 +16,10 @@ from pipeline.build.result_files import (
     save_result,
     save_scan,
 )
-from pipeline.errors import Code, RegistrationError
+from pipeline.errors import RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
+from pipeline.refusals import Code
 from pipeline.registration.outcome import failed
 from pipeline.registration.template import prepare_template
 from pipeline.store import fields as stored_fields

@@ -27,11 +27,12 @@ from pipeline.build.result_files import (
 )
 from pipeline.build.stages import Recipe, Spent, Work, process
 from pipeline.catalogue import catalogue
-from pipeline.errors import Code, RegistrationError, StoreError
+from pipeline.errors import RegistrationError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.normalise import read_record
 from pipeline.quality.thresholds import Gates
+from pipeline.refusals import Code
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.outcome import failed
 from pipeline.registration.template import prepare_template

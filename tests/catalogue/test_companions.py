@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.catalogue import Catalogue, catalogue
-from pipeline.errors import Code, FormatError, RegistryError
+from pipeline.errors import FormatError, RegistryError
+from pipeline.refusals import Code
 from pipeline.registry import load_registry
 from pipeline.registry.naming import any_path, fill, path_template, placeholders
 from tests.small_build import write_registry

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from pipeline.build.stages import judged
 from pipeline.errors import FacefoldError, UnitError
 from pipeline.formats import read_scan
 from pipeline.landmarks import read_landmarks, resolve
 from pipeline.normalise import normalise, read_record
 from pipeline.normalise.axes import CONVENTIONS, degrees_of
+from pipeline.quality.refusing import judged
 from pipeline.quality.thresholds import Gates
 from pipeline.registration import register
 from pipeline.registration.template import prepare_template

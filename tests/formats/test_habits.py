@@ -14,8 +14,9 @@ import pytest
 import scan_writers
 from scan_writers import BESIDE, OPTIONS, STATES_NO_INDICES, WRITERS, surface
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.formats import format_of, read_scan
+from pipeline.refusals import Code
 from pipeline.types import RawScan
 
 TEXTS: dict[str, Callable[[np.ndarray, np.ndarray], bytes]] = {

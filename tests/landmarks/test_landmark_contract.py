@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import Code, FormatError
+from pipeline.errors import FormatError
 from pipeline.landmarks import LANDMARK_READERS, landmark_format_of, read_landmarks
+from pipeline.refusals import Code
 from pipeline.types import RawLandmarks
 
 COUNTS = {"bnd": 83, "bndplus": 83, "pse": 8, "lnd": 7}

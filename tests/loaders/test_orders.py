@@ -16,7 +16,7 @@ from pipeline.loaders import (
     Pairs,
     Shuffled,
 )
-from pipeline.loaders.shuffle import draws, permuted
+from pipeline.loaders.permutation import draws, permuted
 
 RNG = np.random.default_rng(0)
 PEOPLE = RNG.integers(0, 40, 300)

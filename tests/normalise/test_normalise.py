@@ -14,12 +14,13 @@ import trimesh
 import yaml
 
 from pipeline.catalogue import catalogue
-from pipeline.errors import Code, FacefoldError, FormatError, UnitError
+from pipeline.errors import FacefoldError, FormatError, UnitError
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import landmark_format_of, read_landmarks, resolve
 from pipeline.landmarks.schemes import OWN, scheme_of, to_68
 from pipeline.normalise import clean, normalise, read_record
 from pipeline.normalise.axes import check_axes
+from pipeline.refusals import Code
 from pipeline.registry import Axes, Limits, SourceRegistry, load_registry
 from pipeline.registry.sections import Direction
 from pipeline.types import Array, RawScan, Refusal

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.build.stages import judged
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.normalise.axes import CONVENTIONS, degrees_of
 from pipeline.quality.declared import likely_instead, wrong_axes
+from pipeline.quality.refusing import judged
 from pipeline.quality.thresholds import Gates
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.template import Template, prepare_template

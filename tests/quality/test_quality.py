@@ -13,7 +13,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pipeline.errors import Code, ModelError
+from pipeline.errors import ModelError
 from pipeline.flame.assets import load_model
 from pipeline.flame.lbs import pose_vertices, to_tensors
 from pipeline.flame.model import FlameModel
@@ -24,6 +24,7 @@ from pipeline.quality.assess import assess
 from pipeline.quality.declared import gates_within
 from pipeline.quality.surface import statistics
 from pipeline.quality.thresholds import Gates
+from pipeline.refusals import Code
 from pipeline.registry import Limits
 from pipeline.types import Array, Quality, Registration, Scan
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import Code
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.flame.parts import PAIRS, parts_of
@@ -24,6 +23,7 @@ from pipeline.quality.local import log_stretches
 from pipeline.quality.measures import measure
 from pipeline.quality.relief import detrended
 from pipeline.quality.thresholds import Gates
+from pipeline.refusals import Code
 from pipeline.types import Array, Quality
 from tests.quality.test_quality import FAULTS, Made, make, scan_of
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 import trimesh
 
-from pipeline.errors import Code, RegistrationError
+from pipeline.errors import RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.normalise import normalise
 from pipeline.quality.assess import assess
+from pipeline.refusals import Code
 from pipeline.registration import METHODS, RegistrationOptions, register
 from pipeline.registration.methods import Fitted, Task
 from pipeline.registration.search import face_sizes, search

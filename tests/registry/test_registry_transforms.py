@@ -12,11 +12,12 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.build.plan import make_plan
 from pipeline.catalogue import catalogue
-from pipeline.errors import Code, FacefoldError, FormatError, RegistryError
+from pipeline.errors import FacefoldError, FormatError, RegistryError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.normalise import normalise, read_record
 from pipeline.normalise.scan import transform
+from pipeline.refusals import Code
 from pipeline.registry import Axes, load_registry
 from pipeline.registry.transforms import OPERATIONS, matrix_of, step_matrix
 from pipeline.types import Array, RawScan, TransformStep

@@ -10,8 +10,8 @@ import pytest
 import trimesh
 import yaml
 
-from pipeline.errors import Code
 from pipeline.flame.stand_in import stand_in
+from pipeline.refusals import Code
 from pipeline.registry import SourceRegistry, load_registry, new_registry
 from pipeline.sources import check_folder
 from pipeline.sources.trial import Tried, build_lines, readiness, sample_rows, try_scans

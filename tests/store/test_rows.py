@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import Code, StoreError
+from pipeline.errors import StoreError
 from pipeline.flame.model import FlameModel, LandmarkEmbedding
+from pipeline.refusals import Code
 from pipeline.store import (
     ModelTag,
     create_staging,

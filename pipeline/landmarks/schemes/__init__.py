@@ -26,7 +26,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from pipeline.errors import Code, FacefoldError
+from pipeline.errors import FacefoldError
+from pipeline.refusals import Code
 from pipeline.types import Array, RawLandmarks
 
 OUTER_EYES_68 = (36, 45)

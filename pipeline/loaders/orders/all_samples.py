@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.errors import FacefoldError
 from pipeline.loaders.checks import number, whole
 from pipeline.loaders.orders.protocol import Exact
-from pipeline.loaders.shuffle import draws, permuted
+from pipeline.loaders.permutation import draws, permuted
 from pipeline.types import Array
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import Code, RegistrationError
+from pipeline.errors import RegistrationError
 from pipeline.geometry.features import thin
 from pipeline.geometry.rigid import rotation_matrices
+from pipeline.refusals import Code
 from pipeline.registration.search.face import FEATURE_CELL_MM, Face, face_of
 from pipeline.registration.search.fitting import fitted
 from pipeline.registration.search.hypotheses import hypotheses

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.errors import Code, RegistrationError
+from pipeline.errors import RegistrationError
 from pipeline.geometry.rigid import umeyama
+from pipeline.refusals import Code
 from pipeline.registration.search.face import Face
 from pipeline.registration.search.fitting import Fit
 from pipeline.registration.search.poses import Poses

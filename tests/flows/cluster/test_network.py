@@ -19,7 +19,7 @@ from distributed.comm import CommClosedError
 
 import flows.terminal.console  # noqa: F401 (shows warnings)
 from flows.cluster.connection import local_workers, loopback
-from pipeline.build.planning import only_build
+from pipeline.build.run import only_build
 from tests.flows.kills import Build, Site
 from tests.small_build import build_of, write_source
 

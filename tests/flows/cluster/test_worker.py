@@ -8,8 +8,8 @@ from flows.cluster.worker import Batch, Finished, at_hand
 from pipeline.build.plan import make_plan
 from pipeline.build.result_files import scan_path
 from pipeline.build.stages import Recipe
-from pipeline.errors import Code
 from pipeline.flame.stand_in import stand_in
+from pipeline.refusals import Code
 from tests.small_build import build_of, write_source
 
 

@@ -31,7 +31,7 @@ from flows.prefect_server import artifacts
 from flows.prefect_server.artifacts import progress_artifact, publish_artifacts, summary_markdown
 from flows.terminal.progress import Watch
 from pipeline.build.tally import SourceCount
-from pipeline.errors import Code
+from pipeline.refusals import Code
 from tests.flows.conftest import Demo
 
 SUMMARY = {
