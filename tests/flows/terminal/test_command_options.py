@@ -6,9 +6,9 @@ from typing import get_args
 
 from flows.terminal.options import LayoutName, ProfileName
 from pipeline.store.exporting import LAYOUTS
-from pipeline.store.form import CHUNK_ROWS
+from pipeline.store.form import PROFILES
 
 
 def test_options_list_all_names() -> None:
     assert get_args(LayoutName) == (*LAYOUTS,)
-    assert get_args(ProfileName) == (*CHUNK_ROWS,)
+    assert get_args(ProfileName) == (*PROFILES,)
