@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.build import stages
 from pipeline.flame.model import FlameModel
 from pipeline.registration import RegistrationOptions
-from pipeline.registration.calibration import LandmarkCalibration
+from pipeline.registration.landmarks.calibration import LandmarkCalibration
 from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Registration, Scan
 
 

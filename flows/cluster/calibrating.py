@@ -23,7 +23,7 @@ from pipeline.build.source_calibration import Sample, calibration_of, report_row
 from pipeline.build.tally import Tally
 from pipeline.flame.model import FlameModel
 from pipeline.pictures.landmark_sheet import landmark_sheet
-from pipeline.registration.landmark_offsets import MIN_SCANS, Observed
+from pipeline.registration.landmarks.offsets import MIN_SCANS, Observed
 
 SCANS_A_TASK = 4
 

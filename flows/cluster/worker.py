@@ -32,7 +32,7 @@ from pipeline.build.stages import (
 from pipeline.errors import MachineError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.refusals import Code
-from pipeline.registration.landmark_offsets import Observed
+from pipeline.registration.landmarks.offsets import Observed
 from pipeline.registration.template import prepare_template
 from pipeline.store import write_shard
 from pipeline.store.durable_files import write_file

@@ -33,8 +33,8 @@ from pipeline.normalise import FAR_MM
 from pipeline.quality.assess import DEFAULT_GATES
 from pipeline.quality.refusing import judged
 from pipeline.registration import RegistrationOptions, register
-from pipeline.registration.calibration import LandmarkCalibration
-from pipeline.registration.landmark_offsets import MIN_SCANS
+from pipeline.registration.landmarks.calibration import LandmarkCalibration
+from pipeline.registration.landmarks.offsets import MIN_SCANS
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import Array, Refusal, Registration, Scan
 

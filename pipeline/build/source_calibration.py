@@ -21,8 +21,8 @@ from pipeline.build.stages import Recipe, Work, read
 from pipeline.flame.model import FlameModel, LandmarkEmbedding
 from pipeline.landmarks.schemes import SCHEMES
 from pipeline.registration import RegistrationOptions, register
-from pipeline.registration.calibration import LandmarkCalibration
-from pipeline.registration.landmark_offsets import (
+from pipeline.registration.landmarks.calibration import LandmarkCalibration
+from pipeline.registration.landmarks.offsets import (
     MIN_SCANS,
     Observed,
     estimate,

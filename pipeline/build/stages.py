@@ -30,8 +30,8 @@ from pipeline.normalise import read_record
 from pipeline.quality.refusing import judged
 from pipeline.quality.thresholds import Gates
 from pipeline.registration import RegistrationOptions, register
-from pipeline.registration.calibration import LandmarkCalibration
-from pipeline.registration.detected import with_detected_landmarks
+from pipeline.registration.landmarks.calibration import LandmarkCalibration
+from pipeline.registration.landmarks.detected import with_detected_landmarks
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registry import SourceRegistry
 from pipeline.store.rows import manifest_row, point_fields, row_fields

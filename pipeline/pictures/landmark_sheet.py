@@ -11,8 +11,8 @@ from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.pictures.rendering import View, before_camera, render
 from pipeline.pictures.sheets import FAULTY, GREEN, INK, LINE, MARGIN, RED, save_sheet, write
-from pipeline.registration.calibration import LandmarkCalibration
-from pipeline.registration.landmark_offsets import odd_landmarks
+from pipeline.registration.landmarks.calibration import LandmarkCalibration
+from pipeline.registration.landmarks.offsets import odd_landmarks
 from pipeline.types import Array
 
 PIXELS, HEIGHT_MM = 420, 180.0

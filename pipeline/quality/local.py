@@ -20,8 +20,8 @@ from scipy.spatial import cKDTree
 from pipeline.flame.model import FlameModel
 from pipeline.flame.parts import parts_of
 from pipeline.geometry.mesh import triangle_normals
-from pipeline.registration.calibration import DEFINITION_MM, NOISE_MM
-from pipeline.registration.landmarks import landmarks_68
+from pipeline.registration.landmarks.calibration import DEFINITION_MM, NOISE_MM
+from pipeline.registration.landmarks.targets import landmarks_68
 from pipeline.types import Array, Registration, Scan
 
 SMOOTHED = 2

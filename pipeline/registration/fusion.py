@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import RegistrationError
+from pipeline.registration.gauss_newton.residual import residual_basis
 from pipeline.registration.marginal import person_space
-from pipeline.registration.residual import residual_basis
 from pipeline.registration.template import Template
 from pipeline.types import Array, MarginalInformation
 

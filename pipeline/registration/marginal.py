@@ -21,10 +21,10 @@ from torch import Tensor
 
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.registration.coefficients import world_rotations
-from pipeline.registration.equations import System
-from pipeline.registration.landmarks import landmark_targets
-from pipeline.registration.residual import START_MM, ResidualBasis, residual_basis
-from pipeline.registration.sites import Sites, matched_sites, sites_of
+from pipeline.registration.gauss_newton.equations import System
+from pipeline.registration.gauss_newton.residual import START_MM, ResidualBasis, residual_basis
+from pipeline.registration.gauss_newton.sites import Sites, matched_sites, sites_of
+from pipeline.registration.landmarks.targets import landmark_targets
 from pipeline.registration.template import Template
 from pipeline.types import MarginalInformation
 

@@ -8,10 +8,10 @@ from pipeline.geometry.rigid import umeyama
 from pipeline.registration.coefficients import place, posed_vertices
 from pipeline.registration.fine import fit_fine
 from pipeline.registration.folds import keep_rigid, unfold
+from pipeline.registration.gauss_newton.model_fit import fit_model, fit_with_residual
 from pipeline.registration.marginal import marginal_information
 from pipeline.registration.matches import find_matches
-from pipeline.registration.model_fit import fit_model, fit_with_residual
-from pipeline.registration.openings import facts, find_openings, with_unseen
+from pipeline.registration.mouth_and_eyes.openings import facts, find_openings, with_unseen
 from pipeline.registration.task import Fitted, Method, Task
 from pipeline.registration.uncertainty import error_of_people, expected_error
 

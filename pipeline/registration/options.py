@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.errors import RegistrationError
-from pipeline.registration.calibration import NOISE_MM
+from pipeline.registration.landmarks.calibration import NOISE_MM
 from pipeline.units import OUTER_EYE_MM
 
 

@@ -20,7 +20,7 @@ from pipeline.registration.coefficients import (
     rest_coefficients,
     vertex_rotations,
 )
-from pipeline.registration.equations import sum_by_person
+from pipeline.registration.gauss_newton.equations import sum_by_person
 from pipeline.registration.matches import find_matches
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.task import Fitted, Task

@@ -13,7 +13,6 @@ from torch import Tensor
 from pipeline.errors import RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.refusals import Code
-from pipeline.registration.calibration import LandmarkCalibration
 from pipeline.registration.coefficients import (
     Coefficients,
     concatenate,
@@ -21,7 +20,8 @@ from pipeline.registration.coefficients import (
     posed_vertices,
     rest_coefficients,
 )
-from pipeline.registration.landmarks import (
+from pipeline.registration.landmarks.calibration import LandmarkCalibration
+from pipeline.registration.landmarks.targets import (
     LandmarkTargets,
     landmark_targets,
     rigid_from_landmarks,

@@ -28,8 +28,8 @@ from pipeline.flame.lbs import pose_model
 from pipeline.geometry.features import corner_slopes
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.registration.coefficients import Coefficients
+from pipeline.registration.gauss_newton.sites import Rows, Sites, sites_of, spread_evenly
 from pipeline.registration.matches import Matches
-from pipeline.registration.sites import Rows, Sites, sites_of, spread_evenly
 from pipeline.registration.template import SparseOperator, Template
 from pipeline.types import Array
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from pipeline.registration.coefficients import Coefficients
-from pipeline.registration.landmarks import LandmarkTargets
+from pipeline.registration.landmarks.targets import LandmarkTargets
 from pipeline.registration.matches import ScanSurface
 from pipeline.registration.options import RegistrationOptions
 from pipeline.registration.template import Template

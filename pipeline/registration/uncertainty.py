@@ -16,12 +16,12 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from pipeline.registration.equations import System
-from pipeline.registration.residual import START_MM, residual_basis
-from pipeline.registration.schedules import RESIDUAL_VERTICES
-from pipeline.registration.sites import matched_sites, spread_evenly
+from pipeline.registration.gauss_newton.equations import System
+from pipeline.registration.gauss_newton.residual import START_MM, residual_basis
+from pipeline.registration.gauss_newton.schedules import RESIDUAL_VERTICES
+from pipeline.registration.gauss_newton.sites import matched_sites, spread_evenly
+from pipeline.registration.gauss_newton.unknowns import expression_precision
 from pipeline.registration.template import Template
-from pipeline.registration.unknowns import expression_precision
 
 
 class Calibration(NamedTuple):

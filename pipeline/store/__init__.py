@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.store.checks.verification import verify as verify
     from pipeline.store.exporting import export as export
     from pipeline.store.head import current_version as current_version
     from pipeline.store.inspection import inspect_store as inspect_store
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pipeline.store.staging import create_staging as create_staging
     from pipeline.store.staging import sweep as sweep
     from pipeline.store.subsets import subset as subset
-    from pipeline.store.verification import verify as verify
     from pipeline.store.writer import write_shard as write_shard
 
 _HOME = {
@@ -50,7 +50,7 @@ _HOME = {
     "fields": "schema",
     "pull": "remote.transfer",
     "push": "remote.transfer",
-    "verify": "verification",
+    "verify": "checks.verification",
     "check_model": "staging",
     "create_staging": "staging",
     "write_shard": "writer",

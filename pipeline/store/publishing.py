@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pipeline.errors import StoreError
 from pipeline.store.arrays.stored import stored_rows
+from pipeline.store.checks.verification import faults_of_version
 from pipeline.store.description import Held, described
 from pipeline.store.documents import as_json, sealed, unsealed
 from pipeline.store.durable_files import disk_faults_told, sync_folder, write_file
@@ -24,7 +25,6 @@ from pipeline.store.paths import FILES, PROVENANCE, RUN, VERSIONS, table_file
 from pipeline.store.staging import alive, release, sweep
 from pipeline.store.tables import Rows, identity_rows, manifest_table, table, write_table
 from pipeline.store.topology import read_topology
-from pipeline.store.verification import faults_of_version
 from pipeline.types import ShardReceipt
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from pipeline.errors import StoreError
 from pipeline.store.arrays.int16 import MIDDLES
+from pipeline.store.checks.rows import Values
 from pipeline.store.form import Form, at
 from pipeline.store.publishing import publish
 from pipeline.store.query import matching_rows
 from pipeline.store.reader import Store, open_store
-from pipeline.store.row_checks import Values
 from pipeline.store.schema import PLACES
 from pipeline.store.staging import removed_on_fault, stage
 from pipeline.store.table_reading import said_columns

@@ -19,11 +19,11 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.store.arrays.int16 import IN_STEPS, middles_mm, to_steps
 from pipeline.store.arrays.shards import shard_parts
+from pipeline.store.checks.rows import Values, check_rows
 from pipeline.store.checksums import Sums, row_checksums
 from pipeline.store.durable_files import write_file, write_parts
 from pipeline.store.form import Form, at, form_of
 from pipeline.store.paths import path_of
-from pipeline.store.row_checks import Values, check_rows
 from pipeline.store.staging import claimed, same_model
 from pipeline.types import Array, ShardReceipt
 

@@ -24,8 +24,13 @@ from open_models import add_shared_data, open_model
 
 from pipeline.flame.model import FlameModel
 from pipeline.registration import RegistrationOptions, register
-from pipeline.registration.calibration import LandmarkCalibration, general_calibration
-from pipeline.registration.landmark_offsets import estimate, loose_calibration, observe, rest_frames
+from pipeline.registration.landmarks.calibration import LandmarkCalibration, general_calibration
+from pipeline.registration.landmarks.offsets import (
+    estimate,
+    loose_calibration,
+    observe,
+    rest_frames,
+)
 from pipeline.registration.template import prepare_template
 from pipeline.types import Array
 

@@ -30,7 +30,7 @@ from pipeline.normalise import normalise
 from pipeline.pictures.rendering import View, camera_rotation, render
 from pipeline.pictures.sheets import save_grid
 from pipeline.registration import register
-from pipeline.registration.detected import detected_landmarks
+from pipeline.registration.landmarks.detected import detected_landmarks
 from pipeline.types import Array, Registration, Scan
 
 CASES = (

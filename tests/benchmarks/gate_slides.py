@@ -15,7 +15,7 @@ from pipeline.geometry.closest import SurfaceIndex
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.quality.measures import posed_model
-from pipeline.registration.landmarks import landmarks_68
+from pipeline.registration.landmarks.targets import landmarks_68
 from pipeline.types import Array, Registration
 
 

@@ -1,5 +1,5 @@
 """Faces of two families whose lids are known, and sections through their eyes, to fit
-`pipeline/registration/lids.py` to."""
+`pipeline/registration/mouth_and_eyes/lids.py` to."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from second_head import MeanHead
 from second_identity import displaced
 
 from pipeline.registration.coefficients import posed_vertices, world_rotations
-from pipeline.registration.landmarks import landmark_targets
-from pipeline.registration.lids import STEP_MM
-from pipeline.registration.model_fit import fit_model
-from pipeline.registration.openings import pairs_of
+from pipeline.registration.gauss_newton.model_fit import fit_model
+from pipeline.registration.landmarks.targets import landmark_targets
+from pipeline.registration.mouth_and_eyes.lids import STEP_MM
+from pipeline.registration.mouth_and_eyes.openings import pairs_of
+from pipeline.registration.mouth_and_eyes.profiles import profiles
 from pipeline.registration.options import RegistrationOptions
-from pipeline.registration.profiles import profiles
 from pipeline.registration.register import start_of
 from pipeline.registration.task import Task
 from pipeline.registration.template import Template

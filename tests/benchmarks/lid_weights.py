@@ -1,4 +1,4 @@
-"""The weights of `pipeline/registration/lids.py`, fitted to faces whose lids are known.
+"""The weights of lids (`registration/mouth_and_eyes/lids.py`), fitted to faces whose lids are known.
 
 python tests/benchmarks/lid_weights.py [--quick] [--seeds FIRST] [--shared-data DIR]
 Faces of the second family, with eyeballs, and of the ICT model, without, from shut to wide open,
@@ -21,7 +21,14 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from pipeline.registration.lids import HIGHEST, LOWEST, STEP_MM, WEIGHTS, WIDEST, features
+from pipeline.registration.mouth_and_eyes.lids import (
+    HIGHEST,
+    LOWEST,
+    STEP_MM,
+    WEIGHTS,
+    WIDEST,
+    features,
+)
 from pipeline.registration.template import prepare_template
 from pipeline.types import Array
 

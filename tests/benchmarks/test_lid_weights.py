@@ -11,7 +11,7 @@ from lid_weights import design, fitted, held_out, losses, smoothed, truth, writt
 from open_models import open_model
 from scipy.special import log_softmax
 
-from pipeline.registration.lids import LOWEST, STEP_MM, WEIGHTS, WIDEST
+from pipeline.registration.mouth_and_eyes.lids import LOWEST, STEP_MM, WEIGHTS, WIDEST
 from pipeline.registration.template import prepare_template
 
 ROWS = 97

@@ -34,7 +34,7 @@ from second_head import MeanHead
 
 from pipeline.flame.model import FlameModel
 from pipeline.registration import methods, register
-from pipeline.registration.equations import System
+from pipeline.registration.gauss_newton.equations import System
 from pipeline.registration.uncertainty import Calibration, calibrated, standard_deviation
 from pipeline.types import Array
 

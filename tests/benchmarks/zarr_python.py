@@ -39,12 +39,12 @@ from loader_figures import Figure, Step, ratio, shown, turns
 
 from pipeline.store.arrays.shards import ZSTD_LEVEL, packed, shard_index, shard_parts, zarr_array
 from pipeline.store.arrays.stored import stored_rows
+from pipeline.store.checks.content import content_crc32c
+from pipeline.store.checks.file_places import Folder
 from pipeline.store.checksums import Sums, file_digest, row_checksums, with_checksum
-from pipeline.store.content_checks import content_crc32c
 from pipeline.store.durable_files import sync_folder, write_parts
 from pipeline.store.form import ARCHIVE, TRAINING, Form
 from pipeline.store.paths import path_of
-from pipeline.store.places import Folder
 from pipeline.store.schema import ROWS_PER_SHARD, ModelTag
 from pipeline.types import Array
 
@@ -55,7 +55,7 @@ import sys, numpy as np
 from pathlib import Path
 from pipeline.store.arrays.stored import stored_rows
 from pipeline.store.form import Form
-from pipeline.store.places import Folder
+from pipeline.store.checks.file_places import Folder
 from pipeline.store.schema import ModelTag
 form = Form(int(sys.argv[2]), ModelTag("none", "0" * 64, True))
 stored_rows(Path(sys.argv[1]), form, "vertices_mm").take(np.arange(64))

@@ -23,7 +23,7 @@ from pipeline.build.source_calibration import (
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.registration import RegistrationOptions
-from pipeline.registration.landmark_offsets import MIN_SCANS, Observed
+from pipeline.registration.landmarks.offsets import MIN_SCANS, Observed
 from pipeline.types import Array, ScanRecord
 from tests.benchmarks.cases import without_landmarks
 from tests.registration.model_scans import make_scan

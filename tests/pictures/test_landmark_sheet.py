@@ -14,7 +14,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.pictures.landmark_sheet import landmark_sheet
 from pipeline.pictures.sheets import FAULTY, GREEN, RED
-from pipeline.registration.calibration import LandmarkCalibration, general_calibration
+from pipeline.registration.landmarks.calibration import LandmarkCalibration, general_calibration
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.registration import RegistrationOptions
 from pipeline.registration.coefficients import concatenate, rest_coefficients, world_rotations
-from pipeline.registration.equations import System
 from pipeline.registration.fusion import Normal, fuse
+from pipeline.registration.gauss_newton.equations import System
+from pipeline.registration.gauss_newton.residual import START_MM, ResidualBasis, residual_basis
+from pipeline.registration.gauss_newton.unknowns import Fit, Unknowns, unfitted
 from pipeline.registration.marginal import COMPONENTS, marginal_information, person_space
-from pipeline.registration.residual import START_MM, ResidualBasis, residual_basis
 from pipeline.registration.template import Template, prepare_template
-from pipeline.registration.unknowns import Fit, Unknowns, unfitted
 from pipeline.types import Array
 
 FEW, SHAPES = 12, 20

@@ -18,11 +18,12 @@ from pipeline.registration.coefficients import (
     posed_vertices,
     rest_coefficients,
 )
-from pipeline.registration.equations import System
-from pipeline.registration.landmarks import landmark_targets, rigid_from_landmarks
+from pipeline.registration.gauss_newton.equations import System
+from pipeline.registration.gauss_newton.model_fit import fit_with_residual
+from pipeline.registration.gauss_newton.residual import START_MM
+from pipeline.registration.gauss_newton.unknowns import Fit
+from pipeline.registration.landmarks.targets import landmark_targets, rigid_from_landmarks
 from pipeline.registration.matches import ScanSurface
-from pipeline.registration.model_fit import fit_with_residual
-from pipeline.registration.residual import START_MM
 from pipeline.registration.task import Task
 from pipeline.registration.template import Template, prepare_template
 from pipeline.registration.uncertainty import (
@@ -32,7 +33,6 @@ from pipeline.registration.uncertainty import (
     error_of_people,
     standard_deviation,
 )
-from pipeline.registration.unknowns import Fit
 from pipeline.types import Registration, Scan
 from tests.registration.model_scans import Truth, make_scan
 

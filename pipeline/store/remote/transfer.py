@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import StoreError
+from pipeline.store.checks.content import content_digest
+from pipeline.store.checks.verification import FILES_AT_ONCE, faults_of_version
 from pipeline.store.checksums import Sums, file_digest
-from pipeline.store.content_checks import content_digest
 from pipeline.store.durable_files import disk_faults_told, write_file, write_parts
 from pipeline.store.form import Form, attributes_in, form_in, form_of
 from pipeline.store.head import current_version, move_head, version_name
@@ -21,7 +22,6 @@ from pipeline.store.publishing import put_in_place
 from pipeline.store.remote.head import published_version, swap_head
 from pipeline.store.remote.objects import Place
 from pipeline.store.staging import check_model, new_staging, removed_on_fault
-from pipeline.store.verification import FILES_AT_ONCE, faults_of_version
 
 
 def push(store: Path | str, url: str) -> str:

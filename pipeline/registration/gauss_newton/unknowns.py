@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pipeline.geometry.rigid import rotation_matrices, rotation_to_axis_angle
 from pipeline.registration.coefficients import Coefficients, world_rotations
-from pipeline.registration.residual import START_MM, residual_basis
-from pipeline.registration.sites import moving_joints
+from pipeline.registration.gauss_newton.residual import START_MM, residual_basis
+from pipeline.registration.gauss_newton.sites import moving_joints
 from pipeline.registration.template import Template
 
 JOINT_PRIOR_RAD = {1: 0.05, 2: 0.30}

@@ -20,9 +20,13 @@ from pipeline.flame.model import FlameModel, LandmarkEmbedding
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.landmarks.schemes import CONTOUR_68
-from pipeline.registration.calibration import NOISE_MM, LandmarkCalibration, general_calibration
 from pipeline.registration.coefficients import Coefficients, vertex_rotations
-from pipeline.registration.landmarks import landmarks_68, landmarks_in_order
+from pipeline.registration.landmarks.calibration import (
+    NOISE_MM,
+    LandmarkCalibration,
+    general_calibration,
+)
+from pipeline.registration.landmarks.targets import landmarks_68, landmarks_in_order
 from pipeline.registration.template import Template
 from pipeline.types import Array, Registration, Scan
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
+from pipeline.store.checks.file_places import Files
 from pipeline.store.form import attributes_in, form_in
 from pipeline.store.paths import GROUP, MANIFEST
-from pipeline.store.places import Files
 from pipeline.store.schema import CHECKSUM
 
 

@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import StoreError
-from pipeline.store.consistency import contradictions
-from pipeline.store.content_checks import faults_of_file
+from pipeline.store.checks.consistency import contradictions
+from pipeline.store.checks.content import faults_of_file
+from pipeline.store.checks.file_places import Files, Folder
 from pipeline.store.documents import LARGEST, unsealed_content
 from pipeline.store.head import current_version
 from pipeline.store.listing import listing_in, version_of
 from pipeline.store.paths import FILES, RUN, VERSIONS, is_there, strangers
-from pipeline.store.places import Files, Folder
 from pipeline.store.remote.head import published_version
 from pipeline.store.remote.objects import Place, is_url
 

@@ -50,17 +50,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pipeline.registration import schedules
 from pipeline.registration.coefficients import Coefficients
-from pipeline.registration.comparison import Comparison
-from pipeline.registration.equations import System
+from pipeline.registration.gauss_newton import schedules
+from pipeline.registration.gauss_newton.comparison import Comparison
+from pipeline.registration.gauss_newton.equations import System
+from pipeline.registration.gauss_newton.schedules import Moment, Schedule
+from pipeline.registration.gauss_newton.sites import Rows, Sites
+from pipeline.registration.gauss_newton.unknowns import Fit, Unknowns, unfitted
 from pipeline.registration.matches import Matches
-from pipeline.registration.openings import Openings
-from pipeline.registration.schedules import Moment, Schedule
-from pipeline.registration.sites import Rows, Sites
+from pipeline.registration.mouth_and_eyes.openings import Openings
 from pipeline.registration.surface_features import feature_rows
 from pipeline.registration.task import Task
-from pipeline.registration.unknowns import Fit, Unknowns, unfitted
 
 BARE_DEFINITION_MM = 2.0
 """At most what definitions of a bare template's landmarks are taken to differ by: held more loosely

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pipeline.flame.lbs import pose_model
 from pipeline.registration.coefficients import vertex_rotations
-from pipeline.registration.residual import AMPLITUDES_MM, BEYOND
-from pipeline.registration.sites import Sites
-from pipeline.registration.unknowns import Fit, Unknowns
+from pipeline.registration.gauss_newton.residual import AMPLITUDES_MM, BEYOND
+from pipeline.registration.gauss_newton.sites import Sites
+from pipeline.registration.gauss_newton.unknowns import Fit, Unknowns
 
 
 class System:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pipeline.registration.gauss_newton.schedules import Moment, Schedule
+from pipeline.registration.gauss_newton.sites import Sites, matched_sites, sites_of
 from pipeline.registration.matches import Matches, find_matches
-from pipeline.registration.openings import Openings
-from pipeline.registration.schedules import Moment, Schedule
-from pipeline.registration.sites import Sites, matched_sites, sites_of
+from pipeline.registration.mouth_and_eyes.openings import Openings
 from pipeline.registration.surface_features import feature_sites
 from pipeline.registration.task import Task
 

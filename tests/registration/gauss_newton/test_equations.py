@@ -8,10 +8,10 @@ from torch import Tensor
 
 from pipeline.flame.model import FlameModel
 from pipeline.registration.coefficients import concatenate, rest_coefficients
-from pipeline.registration.equations import System
-from pipeline.registration.sites import Sites, matched_sites, spread_evenly
+from pipeline.registration.gauss_newton.equations import System
+from pipeline.registration.gauss_newton.sites import Sites, matched_sites, spread_evenly
+from pipeline.registration.gauss_newton.unknowns import Fit, Unknowns, unfitted
 from pipeline.registration.template import Template, prepare_template
-from pipeline.registration.unknowns import Fit, Unknowns, unfitted
 
 MODES, VERTICES = 12, 80
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.flame.model import FlameModel
 from pipeline.registration import register
-from pipeline.registration.detected import (
+from pipeline.registration.landmarks.detected import (
     CERTAIN_MM,
     detected_landmarks,
     with_detected_landmarks,

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from pipeline.errors import StoreError
 from pipeline.store.arrays.rows import check_places
 from pipeline.store.arrays.stored import stored_rows
+from pipeline.store.checks.file_places import Files, Folder
 from pipeline.store.documents import fault_of, parsed
 from pipeline.store.form import Form, at, attributes_in, form_in
 from pipeline.store.listing import check_shards, fields_held
 from pipeline.store.paths import FILES, GROUP, MANIFEST, PROVENANCE, table_file
-from pipeline.store.places import Files, Folder
 from pipeline.store.schema import TABLES
 from pipeline.store.table_reading import REQUIRED, check_table
 

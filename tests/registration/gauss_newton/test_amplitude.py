@@ -10,11 +10,11 @@ from torch import Tensor
 
 from pipeline.flame.model import FlameModel
 from pipeline.registration.coefficients import rest_coefficients
-from pipeline.registration.equations import System
-from pipeline.registration.residual import AMPLITUDES_MM, BEYOND
-from pipeline.registration.sites import matched_sites
+from pipeline.registration.gauss_newton.equations import System
+from pipeline.registration.gauss_newton.residual import AMPLITUDES_MM, BEYOND
+from pipeline.registration.gauss_newton.sites import matched_sites
+from pipeline.registration.gauss_newton.unknowns import Fit, Unknowns, unfitted
 from pipeline.registration.template import Template, prepare_template
-from pipeline.registration.unknowns import Fit, Unknowns, unfitted
 
 MODES, VERTICES, NOISE_MM, SCANS = 60, 400, 0.3, 4
 

@@ -12,10 +12,10 @@ from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel, LandmarkEmbedding
 from pipeline.registration import RegistrationOptions, register
 from pipeline.registration.coefficients import rest_coefficients
-from pipeline.registration.landmarks import landmark_targets
+from pipeline.registration.gauss_newton.model_fit import fit_model
+from pipeline.registration.landmarks.targets import landmark_targets
 from pipeline.registration.matches import ScanSurface
-from pipeline.registration.model_fit import fit_model
-from pipeline.registration.openings import (
+from pipeline.registration.mouth_and_eyes.openings import (
     PAIRS,
     UNSEEN_MM,
     Openings,
@@ -24,7 +24,7 @@ from pipeline.registration.openings import (
     pairs_of,
     with_unseen,
 )
-from pipeline.registration.profiles import GIVEN, OPEN, UNSEEN
+from pipeline.registration.mouth_and_eyes.profiles import GIVEN, OPEN, UNSEEN
 from pipeline.registration.task import Task
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import Array, Scan

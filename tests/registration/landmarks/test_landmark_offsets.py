@@ -14,12 +14,12 @@ from pipeline.flame.model import FlameModel, LandmarkEmbedding
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.landmarks.schemes import OWN
 from pipeline.registration import RegistrationOptions, register
-from pipeline.registration.calibration import (
+from pipeline.registration.landmarks.calibration import (
     DEFINITION_MM,
     LandmarkCalibration,
     general_calibration,
 )
-from pipeline.registration.landmark_offsets import (
+from pipeline.registration.landmarks.offsets import (
     LEAST_NOISE_MM,
     MIN_SCANS,
     estimate,

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from pipeline.landmarks.schemes import CONTOUR_68
 from pipeline.registration.coefficients import Coefficients, posed_vertices, world_rotations
-from pipeline.registration.landmarks import LandmarkTargets
+from pipeline.registration.gauss_newton.sites import Rows
+from pipeline.registration.landmarks.targets import LandmarkTargets
 from pipeline.registration.matches import ScanSurface
-from pipeline.registration.profiles import (
+from pipeline.registration.mouth_and_eyes.profiles import (
     GIVEN,
     OPEN,
     SHUT,
@@ -32,7 +33,6 @@ from pipeline.registration.profiles import (
     profiles,
     read,
 )
-from pipeline.registration.sites import Rows
 from pipeline.registration.template import Template
 
 PAIRS = {

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.registration.residual import residual_basis
+from pipeline.registration.gauss_newton.residual import residual_basis
 from pipeline.registration.template import Template
 
 

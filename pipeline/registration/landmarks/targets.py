@@ -13,9 +13,13 @@ from pipeline.errors import RegistrationError
 from pipeline.flame.model import LandmarkEmbedding
 from pipeline.geometry.rigid import check_spread, umeyama
 from pipeline.landmarks.schemes import CONTOUR_68, to_68
-from pipeline.registration.calibration import NOISE_MM, LandmarkCalibration, general_calibration
+from pipeline.registration.gauss_newton.sites import Rows
+from pipeline.registration.landmarks.calibration import (
+    NOISE_MM,
+    LandmarkCalibration,
+    general_calibration,
+)
 from pipeline.registration.matches import ScanSurface
-from pipeline.registration.sites import Rows
 from pipeline.registration.template import Template
 from pipeline.types import Array, Scan
 

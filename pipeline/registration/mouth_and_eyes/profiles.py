@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.geometry.sections import SectionPlanes, depth_profiles
-from pipeline.registration.lids import STEP_MM, Lids, read_lids
+from pipeline.registration.mouth_and_eyes.lids import STEP_MM, Lids, read_lids
 
 HALF_MM = 24.0
 """A profile's reach up and down from between its landmarks."""

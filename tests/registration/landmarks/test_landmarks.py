@@ -13,8 +13,8 @@ from pipeline.errors import RegistrationError
 from pipeline.flame.model import FlameModel, LandmarkEmbedding
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.geometry.rigid import rotation_matrices
-from pipeline.registration.calibration import DEFINITION_MM, NOISE_MM, general_calibration
-from pipeline.registration.landmarks import (
+from pipeline.registration.landmarks.calibration import DEFINITION_MM, NOISE_MM, general_calibration
+from pipeline.registration.landmarks.targets import (
     LandmarkTargets,
     landmark_targets,
     rigid_from_landmarks,

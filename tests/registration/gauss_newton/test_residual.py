@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.flame.model import FlameModel
-from pipeline.registration.residual import LARGE_LENGTH_MM, SMALL, residual_basis
+from pipeline.registration.gauss_newton.residual import LARGE_LENGTH_MM, SMALL, residual_basis
 from pipeline.registration.template import Template, prepare_template
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.registration.lids import log_prior, median, read_lids
-from pipeline.registration.profiles import (
+from pipeline.registration.mouth_and_eyes.lids import log_prior, median, read_lids
+from pipeline.registration.mouth_and_eyes.profiles import (
     HALF_MM,
     OPEN,
     SHUT,

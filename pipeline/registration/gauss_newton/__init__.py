@@ -1,0 +1,1 @@
+"""The fit of model and residual by Gauss–Newton: match, assemble, solve, update."""

@@ -1,0 +1,1 @@
+"""How far a scan shows mouth and eyes open: read from sections through lips and lids."""

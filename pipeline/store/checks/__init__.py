@@ -1,0 +1,1 @@
+"""Whether a version is what its listing says: files, tables, rows, every byte."""
