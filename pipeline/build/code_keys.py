@@ -52,6 +52,7 @@ BY_NAME = frozenset(
         "pipeline.landmarks.readers",
         "pipeline.normalise.axes",
         "pipeline.normalise.size",
+        "pipeline.refusals",
         "pipeline.registry.sections",
         "pipeline.registry.tables",
         "pipeline.registry.transforms",

@@ -1,4 +1,4 @@
-"""The weights of lids (`registration/mouth_and_eyes/lids.py`), fitted to faces whose lids are known.
+"""Weights of lids (`registration/mouth_and_eyes/lids.py`), fitted to faces whose lids are known.
 
 python tests/benchmarks/lid_weights.py [--quick] [--seeds FIRST] [--shared-data DIR]
 Faces of the second family, with eyeballs, and of the ICT model, without, from shut to wide open,
