@@ -147,7 +147,7 @@ class ScanRecord:
     scan_id: str
     """`source:` + the path relative to the source's root, without suffix, `/`-separated."""
     subject: str
-    """As the source names it; the identity is namespaced by the source (`identity.py`)."""
+    """As the source names it; the identity is namespaced by the source (`identity/`)."""
     session: str
     expression: str
     neutral: bool

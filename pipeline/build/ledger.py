@@ -65,7 +65,7 @@ _SORTED = json.JSONEncoder(sort_keys=True)
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage made of one scan; what is large lies in files (`stage_files`)."""
+    """What a stage made of one scan; what is large lies in files (`result_files`)."""
 
     key: str
     scan_id: str

@@ -1,7 +1,7 @@
 """A scan's way through the stages: read (and normalise), register, judge; files for each.
 
 Failure is data: whatever a stage refuses becomes a result with the stage and the reason, and the
-other scans go on. What a stage left in `stage_files` is taken instead of made again.
+other scans go on. What a stage left in `result_files` is taken instead of made again.
 """
 
 from __future__ import annotations
