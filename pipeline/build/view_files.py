@@ -34,9 +34,10 @@ def view_files(
     """Shows scans in millimetres, their faces to the viewer, with `registered` meshes.
 
     Those are in the scans' own frames, as `register_files` writes them: one for each scan in the
-    same order, or folders where each scan's is `<stem>.ply`. Without `axes` the face is searched
-    for with `model`; where none is found the scan is shown as it lies. Raises RegistrationError for
-    a wrong call, and what reading and `pipeline.pictures.viewer.view` raise.
+    same order, or a folder where each scan's is `<stem>.ply`; a scan that failed there stands
+    alone. Without `axes` the face is searched for with `model`; where none is found the scan is
+    shown as it lies. Raises RegistrationError for a wrong call, and what reading and
+    `pipeline.pictures.viewer.view` raise.
     """
     declared = Declared(unit, axes=axes_from(axes))
     requests = [
@@ -52,13 +53,19 @@ def meshes_of(requests: Sequence[Request], given: Sequence[Path]) -> list[Path |
     if not given:
         return [None] * len(requests)
     if len(given) == 1 and given[0].is_dir():
-        return [given[0] / f"{request.stem}.ply" for request in requests]
+        return [_in_folder(given[0], request.stem) for request in requests]
     if len(given) != len(requests):
         raise RegistrationError(
             f"--registered: got {len(given)} meshes for {len(requests)} scans; give one a scan in "
             "the same order, or the folder that `facefold register` wrote them to"
         )
     return list(given)
+
+
+def _in_folder(folder: Path, stem: str) -> Path | None:
+    """The scan's mesh, None if `register_files` wrote none, as it does for one that failed."""
+    mesh, report = (folder / f"{stem}{suffix}" for suffix in (".ply", ".json"))
+    return mesh if mesh.exists() or not report.exists() else None
 
 
 def shown(request: Request, mesh: Path | None, model: FlameModel) -> Shown:

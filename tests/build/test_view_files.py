@@ -66,6 +66,8 @@ def test_meshes_are_those_of_the_scans(tmp_path: Path) -> None:
     requests = [Request(Path(name), None, Declared()) for name in ("a.obj", "b.abs.gz")]
     assert meshes_of(requests, []) == [None, None]
     assert meshes_of(requests, [tmp_path]) == [tmp_path / "a.ply", tmp_path / "b.ply"]
+    (tmp_path / "b.json").touch()  # its registration failed
+    assert meshes_of(requests, [tmp_path]) == [tmp_path / "a.ply", None]
     assert meshes_of(requests, [Path("x.ply"), Path("y.ply")]) == [Path("x.ply"), Path("y.ply")]
     with pytest.raises(RegistrationError, match="got 1 meshes for 2 scans"):
         meshes_of(requests, [Path("x.ply")])
