@@ -314,6 +314,10 @@ SIZES: Mapping[str, int] = {
 """By dimension, but for "vertex"."""
 
 
+Status = Literal["converged", "iteration limit", "failed"]
+"""Of a registration."""
+
+
 class RowArray(NamedTuple):
     """An array of each registration, which a store has a row of."""
 
@@ -370,7 +374,7 @@ class Registration(Frozen):
         "mean length of the error to expect of each vertex of vertices_mm"))
     # fmt: on
     iterations: int
-    status: Literal["converged", "iteration limit", "failed"]
+    status: Status
     reason: str = ""
     code: Code | None = None
     """What kind of reason it is."""

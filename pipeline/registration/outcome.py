@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,9 +34,8 @@ from pipeline.types import (
     Array,
     Registration,
     Scan,
+    Status,
 )
-
-Status = Literal["converged", "iteration limit", "failed"]
 
 
 class Outcome(NamedTuple):
