@@ -149,7 +149,7 @@ def long_epochs(setting: Setting) -> list[Figure]:
 
 def _first_of(loader: FaceLoader, epoch: int, position: int) -> float:
     """Milliseconds from a state to its first batch."""
-    state = {"epoch": epoch, "position": position // BATCH * BATCH, "size": MOST, "workers": 0}
+    state = loader.state_dict() | {"epoch": epoch, "position": position // BATCH * BATCH}
     start = time.perf_counter()
     loader.load_state_dict(state)
     next(iter(loader))
