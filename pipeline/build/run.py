@@ -1,4 +1,4 @@
-"""A build before its flow: what there is to do, and what is told where that is nothing."""
+"""A run of a build, without its flow: what there is to do, and what is reported when it is done."""
 
 from __future__ import annotations
 
