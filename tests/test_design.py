@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
+
+import pytest
 
 from tests.house_picture import GROUND, house_svg, rooms_and_imports
 
@@ -29,6 +32,13 @@ def test_the_contract_names_every_room_and_no_other() -> None:
     rooms = {p.parent.name for p in package.glob("*/__init__.py")}
     rooms |= {p.stem for p in package.glob("[!_]*.py")}
     assert rooms == {*layers()}
+
+
+def test_tests_mirror_rooms_and_all_are_collected(pytestconfig: pytest.Config) -> None:
+    rooms = {folder.name for folder in (ROOT / "tests").iterdir() if any(folder.glob("test_*.py"))}
+    assert {*layers()} - {*GROUND} <= rooms
+    skipped = pytestconfig.getini("norecursedirs")
+    assert not [room for room in rooms for pattern in skipped if fnmatch(room, pattern)]
 
 
 def test_the_picture_shows_every_room_with_its_imports() -> None:
