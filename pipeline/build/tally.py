@@ -1,4 +1,4 @@
-"""The tally of a build: what the driver has been through, counted and timed; nothing is told."""
+"""The tally of a build: what the driver has been through, counted and timed; others report it."""
 
 from __future__ import annotations
 
