@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +56,16 @@ def landmark_path(scan: Path, pattern: str) -> Path:
     path = Path(pattern.replace("{stem}", stem_of(scan)))
     beside = scan.parent / path
     return path if path.is_file() or not beside.is_file() else beside
+
+
+def requests_for(
+    paths: Sequence[Path | str], landmarks: str | None, declared: Declared
+) -> list[Request]:
+    """One request a path; `landmarks` is a file or a pattern (`landmark_path`)."""
+    return [
+        Request(path, landmark_path(path, landmarks) if landmarks else None, declared)
+        for path in map(Path, paths)
+    ]
 
 
 def read_request(request: Request, model: FlameModel) -> Scan:

@@ -20,9 +20,9 @@ from pipeline.build.given_files import (
     Declared,
     Request,
     axes_from,
-    landmark_path,
     limits_from,
     read_request,
+    requests_for,
     stem_of,
 )
 from pipeline.build.source_calibration import MOST_SCANS, calibrations_of, odd_words, place_of
@@ -30,6 +30,7 @@ from pipeline.errors import FacefoldError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.landmarks.schemes import SCHEMES
 from pipeline.normalise import FAR_MM
+from pipeline.normalise.scan import without_scale
 from pipeline.quality.assess import DEFAULT_GATES
 from pipeline.quality.refusing import judged
 from pipeline.registration import RegistrationOptions, register
@@ -119,10 +120,7 @@ def checked_requests(
             f"--landmarks {landmarks} names one file for {len(paths)} scans; "
             "use a pattern such as '{stem}_lmk.npy'"
         )
-    return [
-        Request(path, landmark_path(path, landmarks) if landmarks else None, declared)
-        for path in map(Path, paths)
-    ]
+    return requests_for(paths, landmarks, declared)
 
 
 def _calibrations(
@@ -261,9 +259,8 @@ def _measured(figures: Any) -> Any:
 
 def to_scan_frame(vertices_mm: Array, scan: Scan) -> Array:
     """(V,3) mm in the canonical frame -> (V,3) float64 mm in the scan's own frame and axes."""
-    matrix = scan.source_to_canonical
-    turn = matrix[:3, :3] / np.cbrt(np.linalg.det(matrix[:3, :3]))
-    return np.asarray((vertices_mm - matrix[:3, 3]) @ turn)
+    matrix = without_scale(scan.source_to_canonical)
+    return np.asarray((vertices_mm - matrix[:3, 3]) @ matrix[:3, :3])
 
 
 def write_ply(path: Path | str, vertices_mm: Array, faces: Array) -> None:

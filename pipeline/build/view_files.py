@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.build.given_files import Declared, Request, axes_from, landmark_path, read_request
+from pipeline.build.given_files import Declared, Request, axes_from, read_request, requests_for
 from pipeline.errors import FormatError, RegistrationError
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
-from pipeline.normalise.scan import transform
+from pipeline.normalise.scan import transform, without_scale
 from pipeline.pictures.viewer import Shown, view
 from pipeline.registration import RegistrationOptions
 from pipeline.registration.search import search
@@ -40,10 +40,7 @@ def view_files(
     `pipeline.pictures.viewer.view` raise.
     """
     declared = Declared(unit, axes=axes_from(axes))
-    requests = [
-        Request(path, landmark_path(path, landmarks) if landmarks else None, declared)
-        for path in map(Path, paths)
-    ]
+    requests = requests_for(paths, landmarks, declared)
     meshes = meshes_of(requests, [Path(path) for path in registered])
     view([shown(*pair, model) for pair in zip(requests, meshes, strict=True)], beside, screenshot)
 
@@ -76,8 +73,7 @@ def shown(request: Request, mesh: Path | None, model: FlameModel) -> Shown:
         raw = read_scan(mesh, format_of(mesh))
         if not len(raw.faces):
             raise FormatError(mesh, "has no triangles", "give the mesh that was registered")
-        from_mm = scan.source_to_canonical.copy()
-        from_mm[:3, :3] /= np.cbrt(np.linalg.det(from_mm[:3, :3]))
+        from_mm = without_scale(scan.source_to_canonical)
         vertices, faces = transform(turn @ from_mm, raw.vertices), raw.faces
     return Shown(turned(scan, turn), vertices, faces)
 

@@ -158,6 +158,13 @@ def transform(a_to_b: Array, points: Array) -> Array:
     return np.asarray(points, np.float64) @ a_to_b[:3, :3].T + a_to_b[:3, 3]
 
 
+def without_scale(a_to_b: Array) -> Array:
+    """A (4,4) similarity -> the rigid motion that is left of it once points have its scale."""
+    rigid = a_to_b.copy()
+    rigid[:3, :3] /= np.cbrt(np.linalg.det(rigid[:3, :3]))
+    return rigid
+
+
 def centred(vertices_mm: Array, matrix: Array) -> tuple[Array, Array]:
     """Vertices (V,3) and the (4,4) matrix that led to them, moved to the origin if far from it.
 

@@ -16,6 +16,7 @@ from pipeline.errors import RegistrationError
 from pipeline.flame.stand_in import stand_in
 from pipeline.landmarks.check import average_outer_eye_mm
 from pipeline.normalise.axes import degrees_of
+from pipeline.normalise.scan import without_scale
 from pipeline.quality.measures import measure
 from pipeline.registration import register
 from pipeline.registration.search import search
@@ -73,9 +74,7 @@ def add_shape(seen: Seen, scan: Scan, poses: dict[str, Array], limits: Limits) -
     if outside(apart, limits.outer_eye_mm, EYE_SLACK) == "reject":
         seen.report["faults"].append(f"size: {wrong_size(apart, limits)}")
     pose = poses[scan.scan_id] = motion[0].numpy()
-    turn = scan.source_to_canonical[:3, :3].T / np.cbrt(
-        np.linalg.det(scan.source_to_canonical[:3, :3])
-    )
+    turn = without_scale(scan.source_to_canonical)[:3, :3].T
     axes = common_axes([turn @ pose])[0]
     likely = f"likely {flow(axes)}" if isinstance(axes, dict) else "tilted against any axes"
     if not seen.scan or not seen.scan.oriented:
