@@ -16,18 +16,18 @@ SAID = 20
 """Quarantined files that are listed one by one."""
 
 
-def dry_run_report(told: Mapping[str, Any]) -> None:
+def dry_run_report(report: Mapping[str, Any]) -> None:
     """Prints what `pipeline.build.dry_run` found."""
-    Console(width=max(out.width, WIDTH)).print(rows_table("Sources", told["sources"]))
-    for row in told["quarantine"][:SAID]:
+    Console(width=max(out.width, WIDTH)).print(rows_table("Sources", report["sources"]))
+    for row in report["quarantine"][:SAID]:
         plain(f"quarantined {row['path']}: {row['reason']}")
-    if (more := len(told["quarantine"]) - SAID) > 0:
+    if (more := len(report["quarantine"]) - SAID) > 0:
         plain(f"… and {more} more")
     plain(
-        f"{told['recompute']} scans to compute, {told['reuse']} known, {told['remove']} leave "
-        f"{told['store']}"
+        f"{report['recompute']} scans to compute, {report['reuse']} known, "
+        f"{report['remove']} leave {report['store']}"
     )
-    expected = told["estimate"]
+    expected = report["estimate"]
     if not expected["seconds"]:
         plain("nothing to do: this is what is published")
         return
@@ -45,7 +45,7 @@ def dry_run_report(told: Mapping[str, Any]) -> None:
     if rows := expected["rows"]:
         written = size(expected["store_bytes"])
         plain(f"writes {written} of store ({expected['written_rows']} of {rows} rows)")
-    for space in told["space"]:
+    for space in report["space"]:
         enough = space["needed_bytes"] <= space["free_bytes"]
         plain(
             f"needs {size(space['needed_bytes'])} on {space['on']}, "
