@@ -18,6 +18,7 @@ from pipeline.build.assembly import shard_arrays
 from pipeline.build.code_keys import LIBRARIES, all_code
 from pipeline.build.crash_guard import recorded, refusal_of
 from pipeline.build.device import Device, torch_device
+from pipeline.build.labels import PersonScans, make_label
 from pipeline.build.ledger import Result
 from pipeline.build.result_files import scan_path
 from pipeline.build.source_calibration import observe_scan
@@ -241,3 +242,9 @@ def write_rows(
 ) -> ShardReceipt:
     """One shard of the store, whole, from the results with these keys."""
     return write_shard(staging, shard, shard_arrays(work, keys, points), model_digest)
+
+
+def make_labels(people: Sequence[PersonScans], work: Path, model: Path) -> None:
+    """Leaves the labels of people in the work folder."""
+    for person in people:
+        make_label(person, work, prepare_template(shared(model), "cpu", person.modes))

@@ -33,6 +33,7 @@ ENTRIES: Mapping[str, tuple[Use, ...]] = MappingProxyType(
             Use("pipeline.build.source_calibration", "observe_scan"),
             Use("pipeline.build.source_calibration", "result_of"),
         ),
+        "label": (Use("pipeline.build.labels", "make_label"),),
         "assemble": (
             Use("pipeline.build.assembly", "assemble"),
             Use("pipeline.build.assembly", "shard_arrays"),
@@ -40,8 +41,8 @@ ENTRIES: Mapping[str, tuple[Use, ...]] = MappingProxyType(
         ),
     }
 )
-"""The stages of a scan; `calibrate`, which finds where a source puts its landmarks; `assemble`,
-which makes the tables of a version of all results. Each with the functions, and the classes of
+"""The stages of a scan; `calibrate`, which finds where a source puts its landmarks; `label`,
+which makes the label of a person; `assemble`, which makes the tables of a version of all results. Each with the functions, and the classes of
 their arguments, that it starts from."""
 
 BY_NAME = frozenset(

@@ -104,6 +104,16 @@ class BuildConfig(Strict):
         {"train": 0.8, "val": 0.1, "test": 0.1}, description="Share of identities in each split."
     )
     seed: StrictInt = Field(0, description="Seed of the split; the same seed gives the same split.")
+    identities: LocalPath = Field(
+        Path("identities.yaml"),
+        description="File of what people have decided about who is who; without one, geometry and "
+        "the registries alone say it.",
+    )
+    compare_faces: StrictBool = Field(
+        True,
+        description="Find people with several names, scans under a wrong name and copies of scans "
+        "by their geometry.",
+    )
     registration: StatedOptions = Field(
         StatedOptions(),
         description="Registration options for all sources; a registry's own come on top.",
