@@ -6,7 +6,9 @@ The canonical frame is FLAME's: right-handed, +y up, +z out of the face, +x to t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -418,6 +420,60 @@ class Refusal:
     def of(cls, error: FacefoldError, stage: RefusedAt = "normalise") -> Refusal:
         """What `error` says of a scan; `stage` where the error does not know its own."""
         return cls(error.stage or stage, error.code, str(error), error.figures)
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """A person who withdrew consent, recorded without the data: marks of what was theirs.
+
+    A mark is the beginning of SHA-256 of the record's random salt and a text. Nobody reads a name
+    in it; whoever has a list of names can try each of them.
+    """
+
+    salt: str
+    date: str
+    people: frozenset[str]
+    """Marks of `source:subject`, and of the identity."""
+    scans: frozenset[str]
+    """Marks of scan ids."""
+    contents: frozenset[str]
+    """Marks of content hashes of scans, and of the SHA-256 of their files."""
+    rows: frozenset[str]
+    """Marks of the SHA-256 of stored rows."""
+
+    def mark(self, text: str) -> str:
+        return hashlib.sha256(f"{self.salt}:{text}".encode("utf-8", "surrogatepass")).hexdigest()[
+            :MARK
+        ]
+
+    def of_person(self, name: str) -> bool:
+        """Whether `source:subject`, or the identity, is theirs."""
+        return self.mark(name) in self.people
+
+    def of_scan(self, scan_id: str) -> bool:
+        return self.mark(scan_id) in self.scans
+
+    def of_content(self, digest: str) -> bool:
+        return self.mark(digest) in self.contents
+
+    def of_row(self, digest: str) -> bool:
+        return self.mark(digest) in self.rows
+
+    def of_path(self, source: str, path: str, person: Callable[[str], str] = str) -> bool:
+        """Whether a path, or a scan id, of the source holds their name between its separators.
+
+        `person` gives what the dataset calls the subject of a name.
+        """
+        words = [found.span() for found in re.finditer(r"[^\W_]+", path)][:MOST_WORDS]
+        runs = {path[a:b] for i, (a, _) in enumerate(words) for _, b in words[i:]}
+        names = {name for run in runs for name in (run, run.upper(), run.lower())}
+        return any(self.of_person(f"{source}:{person(name)}") for name in names)
+
+
+MARK = 32
+"""Hexadecimal digits of a mark: 128 bits."""
+MOST_WORDS = 24
+"""Of a path that are looked at for a name."""
 
 
 Objection = Literal["review", "reject"]

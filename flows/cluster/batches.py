@@ -110,6 +110,8 @@ def _finished(
             continue
         batch = running.pop(future)
         finished = _outcome(batch, future)
+        registry = plan.by_id[batch.works[0].record.source].registry
+        finished.unfinished = [(w, registry.shown(why)) for w, why in finished.unfinished]
         if batch.attempt == 1:
             for work, refusal in finished.unfinished:
                 seen.retried(work.record.scan_id, refusal.reason)

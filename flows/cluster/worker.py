@@ -123,9 +123,11 @@ def at_hand(batch: Batch, recipe: Recipe, finished: Finished) -> list[Work]:
             reason = f"{path} has gone since the build began"
             finished.unfinished.append((work, Refusal("worker", Code.UNREADABLE, reason)))
         else:
+            hidden = recipe.registry.subjects.pseudonyms
+            place = f"the folder of {work.record.scan_id}" if hidden else path.parent
             raise MachineError(
                 f"the Dask worker {get_worker().address} on {socket.gethostname()} does not see "
-                f"{path.parent}: mount the source there under the same path"
+                f"{place}: mount the source there under the same path"
             )
     return there
 

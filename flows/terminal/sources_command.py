@@ -68,7 +68,8 @@ def check_source(
     if root is not None:
         from pipeline.sources import check_folder
 
-        report |= check_folder(registry, root, sheet or Path(f"{registry.id}_check.png"), sample)
+        picture = sheet or Path(f"{registry.id}_check.png")
+        report |= check_folder(registry, root, picture, sample, own_names_shown=True)
     if as_json:
         show(report)
     else:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,21 @@ from pipeline.build.code_keys import stage_code
 from pipeline.build.config import BuildConfig
 from pipeline.build.ledger import Result, digest_of, open_ledger, recorded
 from pipeline.build.plan import Outcomes, Plan, ledger_path
+from pipeline.build.quarantine import excluded_files
 from pipeline.build.result_files import load_row, result_path
 from pipeline.build.row_placement import RowOrder, row_order
+from pipeline.build.said_of_sources import said_of_registry
 from pipeline.build.stages import Work
 from pipeline.flame.model import FlameModel
 from pipeline.identity import assign_splits, identities
-from pipeline.registry import SourceRegistry, load_registry, registry_files
+from pipeline.registry import SourceRegistry, load_registry, public_name, registry_files
 from pipeline.store import current_version, stack_rows
 from pipeline.store.documents import content_of, parsed
 from pipeline.store.paths import HEAD, PROVENANCE
 from pipeline.store.rows import POINTS, record_columns
 from pipeline.store.schema import NON_METRIC, ModelTag
 from pipeline.store.tables import table
+from pipeline.store.withdrawn import as_document
 from pipeline.types import Array
 
 Row = dict[str, Any]
@@ -60,7 +64,7 @@ def assembly_digest(
         _provenance(config, plan, model),
         stage_code("assemble"),
         sorted(_benchmark_people(plan, identities_of(plan))),
-        [[s.catalogue.excluded, s.catalogue.subjects] for s in plan.sources],
+        [[excluded_files(s.catalogue), s.catalogue.subjects] for s in plan.sources],
         quarantine,
     ]
     sha.update(digest_of(facts).encode())
@@ -95,7 +99,7 @@ def assemble(
         [
             {"source": s.registry.id, "path": path, "reason": reason}
             for s in plan.sources
-            for path, reason in s.catalogue.excluded
+            for path, reason in excluded_files(s.catalogue)
         ],
         {
             **_provenance(config, plan, model),
@@ -132,11 +136,13 @@ def _manifest(
 
 def identities_of(plan: Plan) -> dict[str, str]:
     """Scan id -> identity, of all scans of the plan."""
+    known = {s.registry.id: s.registry for s in plan.sources}
+    public = cache(lambda name: public_name(name, known))
     same_as = {
-        f"{s.registry.id}:{subject}": other
+        public(f"{s.registry.id}:{subject}"): public(other)
         for s in plan.sources
         for subject in {*s.catalogue.subjects, *s.registry.subjects.same_as} - {"*"}
-        if (other := s.registry.same_as(subject))
+        if (other := s.registry.same_as(s.registry.person(subject)))
     }
     for source in plan.sources:
         ruled = {
@@ -145,7 +151,7 @@ def identities_of(plan: Plan) -> dict[str, str]:
         for record in source.catalogue.records if ruled else ():
             other = ruled[record.rule].same_as(record.subject) if record.rule in ruled else None
             if other:
-                same_as[f"{record.source}:{record.subject}"] = other
+                same_as[f"{record.source}:{record.subject}"] = public(other)
     return identities([work.record for work in plan.works], same_as)
 
 
@@ -220,7 +226,10 @@ def _demographics(told: Mapping[str, str]) -> Row:
 
 def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str, Any]:
     """What the dataset was made from; nothing that differs between equal builds."""
+    known = {s.registry.id: s.registry for s in plan.sources}
+    withdrawn = {"withdrawn": list(map(as_document, plan.withdrawn))} if plan.withdrawn else {}
     return {
+        **withdrawn,
         "facefold": __version__,
         "model": {
             "name": model.name,
@@ -236,7 +245,7 @@ def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str,
             {
                 "id": s.registry.id,
                 "version": s.registry.version,
-                "registry": s.registry.model_dump(mode="json"),
+                "registry": said_of_registry(s.registry, s.catalogue.names, known, plan.withdrawn),
                 "options": asdict(s.options),
                 "landmark_calibrations": [
                     dict(result.summary) for _, result in sorted(s.calibrations.items())

@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.catalogue.digests import scrub
 from pipeline.errors import FacefoldError, database_error
 from pipeline.refusals import Code
 from pipeline.types import Refusal
@@ -161,6 +162,35 @@ def _rows(ledger: sqlite3.Connection, columns: str, keys: Sequence[str]) -> Iter
         marks = ",".join("?" * len(part))
         found = ledger.execute(f"SELECT {columns} FROM results WHERE key IN ({marks})", part)
         yield found.fetchall()
+
+
+def forget(ledger: sqlite3.Connection, is_theirs: Callable[[str], bool]) -> int:
+    """Removes the results of the scans for whose id `is_theirs`, and these ids in samples of
+    calibrations, so that no byte of them is left in the files; returns how many scans they were."""
+    gone = [(scan_id,) for scan_id in scan_ids_held(ledger) if is_theirs(scan_id)]
+    changed = []
+    rows = ledger.execute("SELECT key, summary FROM results WHERE summary LIKE '%\"sample\"%'")
+    for key, text in rows.fetchall():
+        summary = json.loads(text)
+        sample = summary.get("sample")
+        if isinstance(sample, list) and any(map(is_theirs, sample)):
+            summary["sample"] = [scan_id for scan_id in sample if not is_theirs(scan_id)]
+            changed.append((_SORTED.encode(summary), key))
+    with ledger:
+        ledger.executemany("DELETE FROM results WHERE scan_id = ?", gone)
+        ledger.executemany("UPDATE results SET summary = ? WHERE key = ?", changed)
+    scrub(ledger)
+    return len(gone)
+
+
+def keys_held(ledger: sqlite3.Connection) -> set[str]:
+    """Of all results."""
+    return {key for (key,) in ledger.execute("SELECT key FROM results")}
+
+
+def scan_ids_held(ledger: sqlite3.Connection) -> list[str]:
+    """Of all scans that have a result."""
+    return [name for (name,) in ledger.execute("SELECT DISTINCT scan_id FROM results")]
 
 
 def record_seconds(

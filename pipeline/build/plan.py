@@ -29,12 +29,13 @@ from pipeline.build.ledger import (
 from pipeline.build.result_files import SUFFIX, result_path, scan_path
 from pipeline.build.source_calibration import Sample, sample_of
 from pipeline.build.stages import Work
+from pipeline.build.withdrawn import load_withdrawn
 from pipeline.catalogue import Catalogue, catalogue
 from pipeline.flame.model import FlameModel
 from pipeline.quality.thresholds import Gates
 from pipeline.registration import RegistrationOptions
 from pipeline.registry import SourceRegistry, load_registry
-from pipeline.types import ScanRecord
+from pipeline.types import ScanRecord, Withdrawal
 
 SHAPING_FIELDS = {"format", "reader", "unit", "axes", "landmarks"}
 SHAPING_LIMITS = {"outer_eye_mm", "extent_mm", "turn_deg"}
@@ -87,6 +88,8 @@ class Plan:
     """Keys of earlier stages whose results lie there, of scans that are not known."""
     samples: tuple[Sample, ...] = ()
     """Samples to calibrate from first: until then the keys of their sources are not final."""
+    withdrawn: tuple[Withdrawal, ...] = ()
+    """Who is left out."""
 
     @cached_property
     def todo(self) -> list[Work]:
@@ -104,6 +107,10 @@ class Plan:
 
 def ledger_path(config: BuildConfig) -> Path:
     return config.work / "ledger.sqlite"
+
+
+def hash_cache(config: BuildConfig) -> Path:
+    return config.work / "hashes.sqlite"
 
 
 @contextmanager
@@ -129,18 +136,20 @@ def make_plan(
     `recalibrate`, landmarks are to be calibrated anew.
     """
     sources = []
+    withdrawn = tuple(record.withdrawal for record in load_withdrawn(config.folder))
     for entry in config.sources:
         registry = load_registry(entry.registry)
         options = RegistrationOptions(**config.registration.model_dump() | registry.registering)
-        files = catalogue(registry, entry.root, hash_cache=config.work / "hashes.sqlite")
+        files = catalogue(registry, entry.root, hash_cache=hash_cache(config), withdrawn=withdrawn)
         sources.append(Source(registry, files, options))
-    return _plan_of(sources, config, model, retry, recalibrate)
+    return replace(_plan_of(sources, config, model, retry, recalibrate), withdrawn=withdrawn)
 
 
 @_collector_paused()
 def calibrated(plan: Plan, config: BuildConfig, model: FlameModel, retry: bool = False) -> Plan:
     """The plan again, now that what its samples asked for is in the ledger."""
-    return _plan_of(plan.sources, config, model, retry, recalibrate=False)
+    again = _plan_of(plan.sources, config, model, retry, recalibrate=False)
+    return replace(again, withdrawn=plan.withdrawn)
 
 
 def _plan_of(

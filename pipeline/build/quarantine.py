@@ -12,7 +12,7 @@ from pipeline.build.ledger import open_ledger, recorded
 from pipeline.build.plan import Outcomes, Plan, ledger_path
 from pipeline.catalogue import Catalogue
 from pipeline.errors import FacefoldError
-from pipeline.types import Quarantine
+from pipeline.types import Quarantine, ScanRecord
 
 Row = dict[str, Any]
 
@@ -24,11 +24,17 @@ def quarantine_rows(config: BuildConfig, plan: Plan, outcomes: Outcomes) -> list
     with open_ledger(ledger_path(config)) as ledger:
         results = recorded(ledger, [work.keys.judge for work in refused])
     rows += [
-        quarantine_row(Quarantine(r.source, r.scan_id, str(r.path), refusal))
+        quarantine_row(Quarantine(r.source, r.scan_id, _path(plan, r), refusal))
         for r, refusal in ((work.record, results[work.keys.judge].refusal) for work in refused)
         if refusal is not None
     ]
     return sorted(rows, key=lambda row: (row["source"], row["scan_id"], row["path"]))
+
+
+def _path(plan: Plan, record: ScanRecord) -> str:
+    source = plan.by_id[record.source]
+    root = source.catalogue.root
+    return str(root / source.registry.shown_path(record.path.relative_to(root).as_posix()))
 
 
 def quarantine_row(lost: Quarantine) -> Row:
@@ -43,6 +49,12 @@ def quarantine_row(lost: Quarantine) -> Row:
         "reason": refusal.reason,
         "figures": json.dumps(dict(refusal.figures), sort_keys=True),
     }
+
+
+def excluded_files(catalogue: Catalogue) -> list[tuple[str, str]]:
+    """Path and reason of what is left out; the files of people who withdrew are counted alone."""
+    n = catalogue.withdrawn
+    return [*catalogue.excluded, *([("", f"withdrawn: {n} files")] if n else [])]
 
 
 def summarise(plan: Plan, quarantine: Sequence[Row]) -> dict[str, Any]:
@@ -84,6 +96,6 @@ def _counts(catalogue: Catalogue, lost: int) -> Row:
         "found": catalogue.n_files - len(catalogue.companions),
         "kept": scans - lost,
         "quarantined": lost,
-        "excluded": len(catalogue.excluded),
+        "excluded": len(catalogue.excluded) + catalogue.withdrawn,
         "companions": len(catalogue.companions),
     }

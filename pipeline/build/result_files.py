@@ -190,3 +190,12 @@ def _load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         raise StoreError(f"{path}: damaged; delete it, and the next build makes it again")
     arrays = safetensors.numpy.load(content[:-4])
     return arrays, json.loads(bytes(arrays.pop(FACTS)))
+
+
+def scan_id_in(path: Path | str) -> str | None:
+    """Whose scan a file of either kind says it is; None where it does not, or is damaged."""
+    try:
+        found = _load(Path(path))[1].get("scan_id")
+    except _DAMAGED:
+        return None
+    return found if isinstance(found, str) else None

@@ -102,7 +102,8 @@ def read(work: Work, recipe: Recipe) -> Scan | Result:
     try:
         scan = read_record(work.record, recipe.registry)
     except FacefoldError as error:
-        return Result(work.keys.read, work.record.scan_id, Refusal.of(error))
+        refusal = recipe.registry.shown(Refusal.of(error))
+        return Result(work.keys.read, work.record.scan_id, refusal)
     if recipe.keep_scans:
         save_scan(path, scan)
     return scan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -42,10 +42,13 @@ Digests = Mapping[str, Digest | OSError]
 """Relative path -> its digest, or why it cannot be read."""
 
 
-def file_digests(root: Path, listed: Mapping[str, Entry | None], cache: Path | None) -> Digests:
+def file_digests(
+    root: Path, listed: Mapping[str, Entry | None], cache: Path | None, hide: bool = False
+) -> Digests:
     """The digests of files: relative path -> the file as it was listed, None where it was not.
 
-    `cache` is an SQLite file, made where it is missing. FacefoldError where it is another file.
+    `cache` is an SQLite file, made where it is missing; with `hide` it holds hashes of paths.
+    FacefoldError where it is another file.
     """
     base = os.path.realpath(root)
     if cache is None:
@@ -53,28 +56,83 @@ def file_digests(root: Path, listed: Mapping[str, Entry | None], cache: Path | N
     cache.parent.mkdir(parents=True, exist_ok=True)
     try:
         with closing(sqlite3.connect(cache, timeout=60)) as database:
-            return _cached(database, base, listed)
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute(_SCHEMA)
+            if hide:
+                _hide(database, base)
+            found = _cached(database, base, listed, hide)
+    except sqlite3.DatabaseError as error:
+        raise database_error(cache, "cache of hashes", error, "delete it") from error
+    return found
+
+
+def forget(cache: Path, keeps: Callable[[str, str, bytes], bool]) -> int:
+    """Removes from a cache the files that `keeps(root, path, sha256)` does not, to the last byte;
+    returns how many they were."""
+    if not cache.is_file():
+        return 0
+    try:
+        with closing(sqlite3.connect(cache, timeout=60)) as database:
+            database.execute(_SCHEMA)
+            rows = database.execute("SELECT root, path, sha256 FROM digests").fetchall()
+            gone = [(root, path) for root, path, sha256 in rows if not keeps(root, path, sha256)]
+            with database:
+                database.executemany("DELETE FROM digests WHERE root = ? AND path = ?", gone)
+            scrub(database)
+            return len(gone)
     except sqlite3.DatabaseError as error:
         raise database_error(cache, "cache of hashes", error, "delete it") from error
 
 
-def _cached(database: sqlite3.Connection, base: str, listed: Mapping[str, Entry | None]) -> Digests:
-    database.execute("PRAGMA journal_mode=WAL")
-    database.execute(_SCHEMA)
+def scrub(database: sqlite3.Connection) -> None:
+    """Writes a database anew, so that nothing of deleted rows is left in its files."""
+    database.execute("VACUUM")
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def cached_path(path: str, hide: bool) -> str:
+    """What the cache has in place of a path."""
+    if not hide:
+        return path
+    return f"#{hashlib.sha256(path.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def _hide(database: sqlite3.Connection, base: str) -> None:
+    """Hashes in place of the paths that a cache got before they were to be hidden."""
+    rows = "FROM digests WHERE root = ? AND NOT path GLOB '#*'"
+    old = [path for (path,) in database.execute(f"SELECT path {rows}", (base,))]
+    if old:
+        named = [(cached_path(path, True), base, path) for path in old]
+        with database:
+            database.executemany(
+                "UPDATE OR REPLACE digests SET path = ? WHERE root = ? AND path = ?", named
+            )
+        scrub(database)
+
+
+def _cached(
+    database: sqlite3.Connection,
+    base: str,
+    listed: Mapping[str, Entry | None],
+    hide: bool,
+) -> Digests:
     rows = database.execute(
         "SELECT path, size, mtime_ns, sha256 FROM digests WHERE root = ?", (base,)
     )
+    paths = {cached_path(path, hide): path for path in listed}
     found: dict[str, Digest | OSError] = {
-        path: Digest(size, mtime_ns, sha256)
-        for path, size, mtime_ns, sha256 in rows
-        if (file := listed.get(path)) and (file.size, file.mtime_ns) == (size, mtime_ns)
+        paths[name]: Digest(size, mtime_ns, sha256)
+        for name, size, mtime_ns, sha256 in rows
+        if name in paths
+        and (file := listed[paths[name]])
+        and (file.size, file.mtime_ns) == (size, mtime_ns)
     }
     fresh: list[tuple[str, str, int, int, bytes]] = []
     todo = [path for path in listed if path not in found]
     for n, (path, digest) in enumerate(_hashed(base, todo), 1):
         found[path] = digest
         if isinstance(digest, Digest) and _unchanged(base, path, digest):
-            fresh.append((base, path, *digest))
+            fresh.append((base, cached_path(path, hide), *digest))
         if n % BATCH == 0 or n == len(todo):
             with database:
                 database.executemany("REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", fresh)

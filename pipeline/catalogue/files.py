@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.catalogue.classes import NO_RULE, Fault, classify
+from pipeline.catalogue.classes import NO_RULE, Classes, Fault, classify
 from pipeline.catalogue.companions import Companions
-from pipeline.catalogue.digests import Digest, Digests, file_digests
+from pipeline.catalogue.digests import Digest, Digests, cached_path, file_digests, forget
+from pipeline.catalogue.own_names import Left, hiding, own_names
 from pipeline.catalogue.people import SubjectTables, subjects_of
 from pipeline.catalogue.scans import NamedScan, name_scans
 from pipeline.catalogue.tree import Entry, files_below
@@ -19,7 +21,7 @@ from pipeline.catalogue.unused import unused_rules
 from pipeline.errors import FacefoldError
 from pipeline.refusals import Code
 from pipeline.registry import SourceRegistry
-from pipeline.types import ExpressionClass, Quarantine, Refusal, ScanRecord
+from pipeline.types import ExpressionClass, Quarantine, Refusal, ScanRecord, Withdrawal
 
 
 class ImageFile(NamedTuple):
@@ -54,12 +56,16 @@ class Catalogue:
     """Size of all files together."""
     unused: tuple[str, ...] = ()
     """Rules, expressions and other patterns of the registry that fit no scan here."""
+    withdrawn: int = 0
+    """Number of files that are left out because of withdrawals, and named nowhere."""
+    names: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """People's own names -> their pseudonyms, where the source uses any; not for outputs."""
 
     @property
     def n_files(self) -> int:
         """Number of files under the root."""
         classes = (self.records, self.excluded, self.quarantined, self.companions)
-        return sum(len(files) for files in classes)
+        return self.withdrawn + sum(len(files) for files in classes)
 
 
 def catalogue(
@@ -68,40 +74,92 @@ def catalogue(
     *,
     hashes: bool = True,
     hash_cache: Path | str | None = None,
+    withdrawn: Sequence[Withdrawal] = (),
+    own_names_shown: bool = False,
 ) -> Catalogue:
     """Every file under `root` in the class that `registry` gives it, in an order that repeats.
 
     The first that fits counts: an exclusion, scans.include, a companion. Without `hashes` only the
     source's tables are opened and the records' content hashes are empty. `hash_cache` is a file
     that keeps hashes: what has not changed in size or time since is not opened again.
-    FacefoldError where `root` is no folder.
+    What belongs to people who have `withdrawn`, and scans that are theirs by content, is counted
+    alone. Where the source's people have pseudonyms, files that are no scans and reasons are named
+    with these, except with `own_names_shown`. FacefoldError where `root` is no folder.
     """
     root = _folder(registry, root)
+    left, cache = Left(registry, withdrawn), None if hash_cache is None else Path(hash_cache)
     entries = files_below(root)
     classes = classify(registry, entries)
-    faults: dict[str, Fault] = dict.fromkeys(classes.unexplained, NO_RULE)
-    faults |= {path: (Code.UNREADABLE, fault) for path, fault in classes.unreadable}
     beside = Companions(classes.companions)
     tables = SubjectTables(registry, root, beside)
-    scans, refused = name_scans(registry, root, classes, beside, tables)
+    scans, faults = name_scans(registry, root, classes, beside, tables)
+    scans = [scan for scan in scans if not left.person(scan.subject)]
     subjects = subjects_of(registry, ((s.subject, s.scan_id, s.path) for s in scans), tables)
-    faults |= refused | {path: (Code.COMPANION, why) for path, why in tables.unreadable.items()}
-    digests = _digests(root, entries, scans, hash_cache) if hashes else {}
+    faults |= _no_scans(classes, tables)
+    digests = _digests(registry, root, entries, scans, cache) if hashes else {}
+    scans = _without_contents(registry, root, scans, digests, left, cache)
     faults |= _unread(scans, digests)
+    faults = {path: why for path, why in faults.items() if not left.path(path)}
     scans = sorted((s for s in scans if s.path not in faults), key=attrgetter("scan_id"))
     records = tuple(_records(registry, root, scans, digests))
-    return Catalogue(
+    names = own_names(registry, classes.scans)
+    hidden = str if own_names_shown else hiding(names)
+    found = Catalogue(
         source=registry.id,
         root=root,
         records=records,
-        excluded=tuple(classes.excluded),
-        quarantined=tuple(_rows(registry, root, faults)),
+        excluded=tuple(_excluded(registry, classes, left, hidden)),
+        quarantined=tuple(_rows(registry, root, faults, own_names_shown)),
         companions=tuple(path for path in classes.companions if path not in faults),
         subjects=subjects,
-        images=_images(root, scans, digests),
+        images=_images(registry, root, scans, digests),
         n_bytes=sum(entry.size for entry in entries),
-        unused=tuple(unused_rules(registry, records)),
+        unused=tuple(map(hidden, unused_rules(registry, records))),
+        names=names,
     )
+    return replace(found, withdrawn=len(entries) - found.n_files) if withdrawn else found
+
+
+def _no_scans(classes: Classes, tables: SubjectTables) -> dict[str, Fault]:
+    """Why files that are no scans are no use."""
+    faults: dict[str, Fault] = dict.fromkeys(classes.unexplained, NO_RULE)
+    faults |= {path: (Code.UNREADABLE, fault) for path, fault in classes.unreadable}
+    return faults | {path: (Code.COMPANION, why) for path, why in tables.unreadable.items()}
+
+
+def _excluded(
+    registry: SourceRegistry, classes: Classes, left: Left, hidden: Callable[[str], str]
+) -> Iterator[tuple[str, str]]:
+    shown = str if hidden is str and registry.subjects.pseudonyms else registry.shown_path
+    for path, reason in classes.excluded:
+        if not left.path(path):
+            yield shown(path), hidden(reason)
+
+
+def _without_contents(
+    registry: SourceRegistry,
+    root: Path,
+    scans: Sequence[NamedScan],
+    digests: Digests,
+    left: Left,
+    cache: Path | None,
+) -> list[NamedScan]:
+    """The scans whose content is not that of somebody who withdrew, whom the cache forgets too."""
+    kept = [scan for scan in scans if not left.content(*_hashes(scan, digests))]
+    if cache is not None and len(kept) < len(scans):
+        base, stay = os.path.realpath(root), {scan.path for scan in kept}
+        hide = registry.subjects.pseudonyms
+        gone = {cached_path(scan.path, hide) for scan in scans if scan.path not in stay}
+        forget(cache, lambda at, path, _: at != base or path not in gone)
+    return kept
+
+
+def _hashes(scan: NamedScan, digests: Digests) -> tuple[str, ...]:
+    """Of all that the scan is made of, and of its file."""
+    own = digests.get(scan.path)
+    if not isinstance(own, Digest):
+        return ()
+    return _content(scan, digests)[1], own.sha256.hex()
 
 
 def _folder(registry: SourceRegistry, root: Path | str) -> Path:
@@ -115,17 +173,22 @@ def _folder(registry: SourceRegistry, root: Path | str) -> Path:
 
 
 def _rows(
-    registry: SourceRegistry, root: Path, faults: Mapping[str, Fault]
+    registry: SourceRegistry, root: Path, faults: Mapping[str, Fault], own_names_shown: bool
 ) -> Iterator[Quarantine]:
     for path, (code, reason) in sorted(faults.items()):
+        refusal, shown = Refusal("catalogue", code, reason), path
+        if not own_names_shown:
+            refusal, shown = registry.shown(refusal), registry.shown_path(path)
         # with its suffix, the id of a file that is no scan cannot be that of a scan
-        scan_id = f"{registry.id}:{path}"
-        refusal = Refusal("catalogue", code, reason)
-        yield Quarantine(registry.id, scan_id, str(root / path), refusal)
+        yield Quarantine(registry.id, f"{registry.id}:{shown}", str(root / shown), refusal)
 
 
 def _digests(
-    root: Path, entries: Iterable[Entry], scans: Iterable[NamedScan], cache: Path | str | None
+    registry: SourceRegistry,
+    root: Path,
+    entries: Iterable[Entry],
+    scans: Iterable[NamedScan],
+    cache: Path | None,
 ) -> Digests:
     wanted = {
         path
@@ -134,8 +197,8 @@ def _digests(
         if path
     }
     found = {entry.path: entry for entry in entries}
-    kept = None if cache is None else Path(cache)
-    return file_digests(root, {path: found.get(path) for path in sorted(wanted)}, kept)
+    listed = {path: found.get(path) for path in sorted(wanted)}
+    return file_digests(root, listed, cache, registry.subjects.pseudonyms)
 
 
 def _unread(scans: Iterable[NamedScan], digests: Digests) -> dict[str, Fault]:
@@ -155,9 +218,16 @@ def _unread(scans: Iterable[NamedScan], digests: Digests) -> dict[str, Fault]:
     return unread
 
 
-def _images(root: Path, scans: Iterable[NamedScan], digests: Digests) -> dict[Path, ImageFile]:
+def _images(
+    registry: SourceRegistry, root: Path, scans: Iterable[NamedScan], digests: Digests
+) -> dict[Path, ImageFile]:
+    def shown(scan: NamedScan, path: str) -> str:
+        if not registry.subjects.pseudonyms:
+            return path
+        return registry.without_name(path, (registry.groups(scan.path) or {})["subject"])
+
     return {
-        root / path: ImageFile(path, digest.size, digest.sha256.hex())
+        root / path: ImageFile(shown(scan, path), digest.size, digest.sha256.hex())
         for scan in scans
         for path in scan.images
         if isinstance(digest := digests.get(path), Digest)

@@ -48,6 +48,7 @@ def name_scans(
     unreadable = {path.lower(): fault for path, fault in classes.unreadable}
     scans: dict[str, NamedScan] = {}
     refused: dict[str, Fault] = {}
+    whose: dict[str, str] = {}
     for path in classes.scans:
         groups = registry.groups(path)
         scan_id = registry.scan_id(path, groups["subject"] if groups else "")
@@ -56,6 +57,8 @@ def name_scans(
         elif scan_id in scans:
             other = root / scans[scan_id].path
             refused[path] = Code.AMBIGUOUS, f"scan id {scan_id} is already that of {other}"
+        elif _shared(registry, groups["subject"], whose):
+            refused[path] = Code.AMBIGUOUS, "another subject's name has the same pseudonym"
         else:
             try:
                 scan = _named(registry, root, path, scan_id, groups, beside, tables)
@@ -69,6 +72,13 @@ def name_scans(
             else:
                 scans[scan_id] = scan
     return _with_own_images(registry, scans.values(), beside), refused
+
+
+def _shared(registry: SourceRegistry, subject: str, whose: dict[str, str]) -> bool:
+    """Whether another subject, of those seen, has this one's pseudonym."""
+    if not registry.subjects.pseudonyms:
+        return False
+    return whose.setdefault(registry.person(subject), subject) != subject
 
 
 def _named(
@@ -90,9 +100,10 @@ def _named(
     images = [image for text in registry.images for image in beside.matching(text, path, groups)]
     scale = scale_factor(registry.scale, root / factors if factors else None, groups, path)
     transform, own = steps_of(registry.transform, root, path, groups, beside)
-    told = (registry.person(groups["subject"]), groups.get("session"), groups.get("expression"))
+    name = groups["subject"]
+    said = (registry.without_name(groups.get(g) or "", name) for g in ("session", "expression"))
     # each is that of many scans, and is there once
-    subject, session, expression = (sys.intern(text or "") for text in told)
+    subject, session, expression = map(sys.intern, (registry.person(name), *said))
     number = groups.get("frame", "")
     return NamedScan(
         scan_id,

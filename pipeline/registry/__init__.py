@@ -3,6 +3,7 @@
 from pipeline.registry.load import (
     list_registries,
     load_registry,
+    public_name,
     registries_dir,
     registry_files,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "list_registries",
     "load_registry",
     "new_registry",
+    "public_name",
     "read_yaml",
     "registries_dir",
     "registry_files",

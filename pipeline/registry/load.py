@@ -61,6 +61,18 @@ def load_registry(path_or_id: Path | str) -> SourceRegistry:
     return SourceRegistry.model_validate(read_yaml(file))
 
 
+def public_name(name: str, known: Mapping[str, SourceRegistry]) -> str:
+    """`source:subject` as outputs name the person: with a pseudonym where the source uses them.
+
+    `known` are registries by id; others are looked up among those that can be named by an id.
+    """
+    source, _, subject = name.partition(":")
+    registry = known.get(source)
+    if registry is None and source in registry_files():
+        registry = load_registry(source)
+    return name if registry is None else f"{source}:{registry.person(subject)}"
+
+
 def registry_faults(file: Path) -> list[str]:
     """Every fault of a registry file, as `file: field: got X, expected Y`."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
@@ -31,7 +32,7 @@ from pipeline.registry.sections import (
     or_word,
 )
 from pipeline.registry.transforms import Transform
-from pipeline.types import ExpressionClass
+from pipeline.types import ExpressionClass, Refusal
 
 CLASSES = [c.value for c in ExpressionClass if c not in ("neutral", "unknown")]
 """What `expressions` may map to: `neutral` says which are neutral, and the rest is unknown."""
@@ -47,6 +48,11 @@ def _mapped(value: str) -> str:
 MappedClass = Annotated[
     str, AfterValidator(_mapped), Field(json_schema_extra={"enum": list(CLASSES)})
 ]
+
+
+PSEUDONYM = re.compile("p[0-9a-f]{8}")
+OF_FILES = frozenset({"catalogue", "read", "landmarks", "normalise", "worker"})
+"""Stages whose refusals quote names and contents of files."""
 
 
 class SourceRegistry(Section):
@@ -120,15 +126,38 @@ class SourceRegistry(Section):
         return scan_groups(self.scans, self.subjects, relative)
 
     def person(self, subject: str) -> str:
-        """What the dataset calls a subject: as the source does, or a pseudonym."""
-        if not self.subjects.pseudonyms:
+        """What the dataset calls a subject: as the source does, or a pseudonym, which may be given
+        as well."""
+        if not self.subjects.pseudonyms or PSEUDONYM.fullmatch(subject):
             return subject
         return "p" + hashlib.sha256(f"{self.id}:{subject}".encode()).hexdigest()[:8]
 
     def scan_id(self, relative: str, subject: str) -> str:
         """`source:path` of a scan without its suffix, pseudonyms in place of names."""
-        path = without_suffix(relative)
-        return f"{self.id}:{path.replace(subject, self.person(subject)) if subject else path}"
+        return f"{self.id}:{self.without_name(without_suffix(relative), subject)}"
+
+    def without_name(self, text: str, subject: str) -> str:
+        """`text` with a subject's pseudonym in place of the name, in capitals or not."""
+        if not self.subjects.pseudonyms or not subject:
+            return text
+        return re.sub(re.escape(subject), self.person(subject), text, flags=re.IGNORECASE)
+
+    def shown_path(self, relative: str) -> str:
+        """A path below the root as outputs show it; where names are hidden and nothing says whose
+        name it may hold, a hash of it."""
+        if not self.subjects.pseudonyms:
+            return relative
+        groups = self.groups(relative)
+        if groups and groups["subject"]:
+            return self.without_name(relative, groups["subject"])
+        return "unnamed-" + hashlib.sha256(f"{self.id}:{relative}".encode()).hexdigest()[:12]
+
+    def shown(self, refusal: Refusal) -> Refusal:
+        """A refusal as outputs show it: where names are hidden, without what it quotes of files."""
+        if not self.subjects.pseudonyms or refusal.stage not in OF_FILES:
+            return refusal
+        figures = {k: v for k, v in refusal.figures.items() if isinstance(v, (int, float))}
+        return Refusal(refusal.stage, refusal.code, refusal.code.meaning, figures)
 
     def is_neutral(self, expression: str) -> bool:
         return self.neutral is None or expression in self.neutral
@@ -167,7 +196,7 @@ class SourceRegistry(Section):
 
     def same_as(self, subject: str) -> str | None:
         """`source:subject` of the same person in another source, where one is known."""
-        known = self.subjects.same_as
+        known = {self.person(name): other for name, other in self.subjects.same_as.items()}
         return known.get(subject, known.get("*", "").replace("{subject}", subject)) or None
 
     def may_be_tested_on(self, subject: str) -> bool:

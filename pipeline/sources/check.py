@@ -38,14 +38,16 @@ def check_folder(
     root: Path | str,
     sheet: Path | str | None = None,
     samples: int = SAMPLES,
+    own_names_shown: bool = False,
 ) -> dict[str, Any]:
     """What a registry makes of a folder, JSON-ready, with a contact sheet written to `sheet`.
 
     Every file by class, and unit, axes and landmarks of so many scans, spread evenly over the
-    source; `faults` says what to correct. Where no landmarks tell, the face's shape tells of axes.
+    source; `faults` says what to correct, files of people who have pseudonyms by their own names
+    with `own_names_shown`. Where no landmarks tell, the face's shape tells of axes.
     Raises FacefoldError where `root` is no folder or the sheet cannot be written.
     """
-    found = catalogue(registry, root, hashes=False)
+    found = catalogue(registry, root, hashes=False, own_names_shown=own_names_shown)
     seen = [see(record, registry) for record in spread(found.records, samples)]
     poses: dict[str, Array] = {}
     for one in seen:

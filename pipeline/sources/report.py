@@ -73,7 +73,7 @@ def see(record: ScanRecord, registry: SourceRegistry) -> Seen:
     try:
         scan = read_record(record, registry)
     except FacefoldError as error:
-        refusal = Refusal.of(error)
+        refusal = registry.shown(Refusal.of(error))
         return Seen(record, None, {"faults": [f"{refusal.stage}: {refusal.reason}"]})
     report: dict[str, Any] = {
         "vertices": len(scan.vertices_mm),

@@ -75,7 +75,7 @@ def try_scans(
         try:
             scans.append(read_record(record, registry))
         except FacefoldError as error:
-            done[record.scan_id] = Tried(record.scan_id, refusal=Refusal.of(error))
+            done[record.scan_id] = Tried(record.scan_id, refusal=registry.shown(Refusal.of(error)))
     where = torch_device(device)
     options = RegistrationOptions(**registry.registering)
     template = prepare_template(model, where, options.modes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,13 +39,29 @@ def prune(store: Path | str, keep: int, dry_run: bool = False) -> Pruned:
     killed prune is completed by the next one. `dry_run` removes nothing. Raises StoreError where
     nothing has been published, and where HEAD does not name a version that is there.
     """
-    store = Path(store)
     if keep < 0:
         raise StoreError(f"keep: got {keep}, expected 0 or more versions")
+    return _pruned(Path(store), lambda others: others[keep:], dry_run)
+
+
+def prune_holding(
+    store: Path | str, holds: Callable[[Path], bool], dry_run: bool = False
+) -> Pruned:
+    """`prune` of the versions for whose folder `holds`, whatever their age."""
+
+    def chosen(others: Sequence[Version]) -> Sequence[Version]:
+        return [version for version in others if holds(version.path)]
+
+    return _pruned(Path(store), chosen, dry_run)
+
+
+def _pruned(
+    store: Path, chosen: Callable[[Sequence[Version]], Sequence[Version]], dry_run: bool
+) -> Pruned:
     current_version(store)  # first of all: a folder that is no store stays as it is
     with disk_faults_told(store), publishing(store):
         others = [version for version in list_versions(store) if not version.is_current]
-        old = tuple(others[keep:])
+        old = tuple(chosen(others))
         unfinished = sorted(store.glob(f"{PRUNED}*"))
         leftovers = (*unfinished, *sweep(store, dry_run=True))
         size = bytes_freed([*(version.path for version in old), *leftovers])

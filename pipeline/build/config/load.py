@@ -34,6 +34,7 @@ def load_build(path: Path | str, overrides: Sequence[str] = ()) -> BuildConfig:
     data, faults = overridden(read_yaml(path), overrides, BuildConfig)
     config, told = _validated(data)
     config = _absolute(config, Path(os.path.realpath(path)).parent)
+    config._folder = Path(os.path.realpath(path)).parent
     faulty = {fault.partition(":")[0].partition(".")[0] for fault in told}
     told += [fault for fault in faults_of(config) if fault.partition(":")[0] not in faulty]
     faults += [f"{origin(fault, path, overrides)}: {fault}" for fault in told]

@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     StrictBool,
     StrictInt,
 )
@@ -161,6 +162,13 @@ class BuildConfig(Strict):
         "was published before. Without it rows keep the places of the published version where that "
         "leaves half of its shards as they are, and those are not written again.",
     )
+
+    _folder: Path | None = PrivateAttr(None)
+
+    @property
+    def folder(self) -> Path | None:
+        """The build file's own, with what is said beside it; None where there is no file."""
+        return self._folder
 
     def form(self, rows: int, model: ModelTag) -> Form:
         """How a version of so many rows lays out its arrays."""

@@ -14,12 +14,14 @@ from pipeline.errors import StoreError
 from pipeline.store.arrays.rows import check_places
 from pipeline.store.arrays.stored import stored_rows
 from pipeline.store.checks.file_places import Files, Folder
+from pipeline.store.checks.withdrawn import rows_of_withdrawn, traces
 from pipeline.store.documents import fault_of, parsed
 from pipeline.store.form import Form, at, attributes_in, form_in
 from pipeline.store.listing import check_shards, fields_held
 from pipeline.store.paths import FILES, GROUP, MANIFEST, PROVENANCE, table_file
 from pipeline.store.schema import TABLES
 from pipeline.store.table_reading import REQUIRED, check_table
+from pipeline.store.withdrawn import withdrawals_in
 
 
 def contradictions(version: Files, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -28,10 +30,11 @@ def contradictions(version: Files, files: Mapping[str, Mapping[str, Any]]) -> li
     try:
         form = form_in(attributes_in(version.read(GROUP), GROUP), GROUP)
         check_shards(form, files, FILES)
-        parsed(version.read(PROVENANCE), PROVENANCE)
+        provenance = parsed(version.read(PROVENANCE), PROVENANCE)
+        tables = {}
         for name in TABLES:
             file = table_file(name)
-            table = _table(version, file)
+            table = tables[name] = _table(version, file)
             fields = fields_held(form, files) if name == "manifest" else ()
             check_table(name, table.schema, file, fields)
             for column in REQUIRED[name]:
@@ -41,9 +44,11 @@ def contradictions(version: Files, files: Mapping[str, Mapping[str, Any]]) -> li
                 _check_order(table, form)
         if isinstance(version, Folder):
             _check_rows(version.path, form, fields_held(form, files))
+        gone = withdrawals_in(provenance, PROVENANCE)
+        found = [*traces(tables, provenance, gone)]
+        return [*found, *rows_of_withdrawn(version, form, files, gone)] if gone else found
     except (OSError, StoreError) as error:
         return [str(error)]
-    return []
 
 
 def _table(version: Files, name: str) -> pa.Table:

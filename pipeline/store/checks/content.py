@@ -77,13 +77,13 @@ def _damaged_rows(version: Files, name: str, entry: dict[str, Any]) -> str:
         return ""  # they are damaged as well, and have a fault of their own
     first = entry["shard"] * form.rows_per_shard
     expected = expected[first : first + form.rows_per_shard]
-    rows = _split(version.pieces(name, entry["bytes"]), field.row_bytes)
+    rows = split(version.pieces(name, entry["bytes"]), field.row_bytes)
     got = [google_crc32c.value(row) for row, _ in zip(rows, expected, strict=False)]
     bad = (first + np.flatnonzero(np.asarray(got) != expected)).tolist()
     return f" (rows {bad})" if bad else " (outside its rows)"
 
 
-def _split(pieces: Iterable[bytes], n_bytes: int) -> Iterator[bytes]:
+def split(pieces: Iterable[bytes], n_bytes: int) -> Iterator[bytes]:
     """Pieces of any lengths -> pieces of `n_bytes`."""
     held = b""
     for piece in pieces:

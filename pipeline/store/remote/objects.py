@@ -6,7 +6,7 @@ AWS_REGION, AWS_ENDPOINT_URL, AWS_ALLOW_HTTP, AWS_TIMEOUT and so on, as obstore 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,6 +91,11 @@ class Place:
     def copy(self, name: str, new: str) -> None:
         """Copy an object below another name; nothing of it comes here."""
         self._ask("copy", name, new)
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Remove objects; those that are not there are none."""
+        if names:
+            self._ask("delete", list(names))
 
     def swap(self, name: str, content: bytes, seen: Seen) -> bool:
         """Put an object where it still is what `look` saw; False where it is something else."""

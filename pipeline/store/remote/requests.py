@@ -104,6 +104,12 @@ def _copy(store: Any, name: str, new: str) -> None:
     obstore.copy(store, name, new)
 
 
+def _delete(store: Any, names: list[str]) -> None:
+    import obstore
+
+    obstore.delete(store, names)
+
+
 def _swap(store: Any, name: str, content: bytes, seen: Seen) -> bool:
     import obstore
     from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
@@ -126,5 +132,6 @@ REQUESTS: dict[str, Callable[..., Any]] = {
     "read_range": _read_range,
     "send": _send,
     "copy": _copy,
+    "delete": _delete,
     "swap": _swap,
 }

@@ -23,6 +23,9 @@ from pipeline.store.remote.head import published_version, swap_head
 from pipeline.store.remote.objects import Place
 from pipeline.store.staging import check_model, new_staging, removed_on_fault
 
+OBJECTS_AT_ONCE = 1000
+"""That one request may remove."""
+
 
 def push(store: Path | str, url: str) -> str:
     """Publish a store's version below a URL too; returns the version's own URL.
@@ -62,6 +65,23 @@ def push(store: Path | str, url: str) -> str:
             _sent(version, target, there, name, file_entry(version / name))
     swap_head(place, version.name, before, seen)
     return str(target)
+
+
+def prune_url(url: str) -> list[str]:
+    """Removes all versions below a URL but the published one, whose HEAD is read first; returns
+    their names.
+
+    Buckets that keep old versions of objects, and their backups, are not reached from here.
+    """
+    place = Place(url)
+    name = version_name(f"{place}/{HEAD}", place.read(HEAD))
+    below = (place / VERSIONS).sizes()
+    old = sorted(path for path in below if path.partition("/")[0] != name)
+    # the listing first: what is broken off is no version any more
+    old.sort(key=lambda path: not path.endswith(f"/{FILES}"))
+    for start in range(0, len(old), OBJECTS_AT_ONCE):
+        (place / VERSIONS).delete(old[start : start + OBJECTS_AT_ONCE])
+    return sorted({path.partition("/")[0] for path in old})
 
 
 def _in_common(old: Place, listing: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:

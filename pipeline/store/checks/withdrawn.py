@@ -1,0 +1,105 @@
+"""Whether a version holds anything of people who withdrew, by the marks that it carries."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.store.arrays.stored import stored_rows
+from pipeline.store.checks.content import split
+from pipeline.store.checks.file_places import Files, Folder
+from pipeline.store.form import Form, at
+from pipeline.store.paths import MANIFEST, PROVENANCE, path_of, table_file
+from pipeline.store.schema import Field
+from pipeline.store.withdrawn import is_file_of, sources_without, theirs
+from pipeline.types import Array, Withdrawal
+
+TELLING_BYTES = 600
+"""Of a scan's lengths in millimetres that no other scan has: the same bytes are the same scan."""
+ROWS_AT_ONCE = 256
+
+
+def traces(
+    tables: Mapping[str, pa.Table], provenance: Mapping[str, Any], gone: Sequence[Withdrawal]
+) -> Iterator[str]:
+    """What the tables and the provenance of a version hold of people who withdrew; unnamed."""
+    for one in gone:
+        who = f"of somebody who withdrew on {one.date}; run `facefold withdraw` again"
+        for row in np.flatnonzero(theirs(tables["manifest"], one)).tolist():
+            yield f"{MANIFEST}: row {row} is {who}"
+        for row, person in enumerate(tables["identities"]["identity"].to_pylist()):
+            if one.of_person(person):
+                yield f"{table_file('identities')}: row {row} is {who}"
+        for name in ("quarantine", "excluded"):
+            for row, found in enumerate(tables[name].to_pylist()):
+                if is_file_of(one, found):
+                    yield f"{table_file(name)}: row {row} is {who}"
+        if sources_without(provenance, one) != provenance.get("sources", []):
+            yield f"{PROVENANCE}: names a scan or a person {who}"
+
+
+def rows_of_withdrawn(
+    version: Files, form: Form, files: Mapping[str, Mapping[str, Any]], gone: Sequence[Withdrawal]
+) -> Iterator[str]:
+    """Each stored row whose bytes are those of a row that was withdrawn."""
+    for name, row, digest in row_digests(version, form, files):
+        for one in gone:
+            if one.of_row(digest):
+                yield f"{name}: row {row} holds the bytes of a row withdrawn on {one.date}"
+
+
+def telling(form: Form) -> dict[str, Field]:
+    """The fields whose rows no two scans have in common."""
+    return {
+        name: form.stored(name)
+        for name, field in form.fields.items()
+        if field.unit == "mm" and not field.optional and "xyz" in field.dims
+        if field.group or form.stored(name).row_bytes >= TELLING_BYTES / (1 + form.in_steps(name))
+    }
+
+
+def row_digests(
+    version: Files, form: Form, files: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, int, str]]:
+    """Field, row and SHA-256 of the stored bytes of each row of the telling fields.
+
+    Below a URL, of those that lie there row by row: a compressed version is pulled to see them all.
+    """
+    for name, field in telling(form).items():
+        if isinstance(version, Folder):
+            yield from _of_field(version.path, form, name, field, np.arange(form.rows))
+        elif not form.compressed and not field.group:
+            for shard in range(form.n_shards):
+                path, first = path_of(form, name, shard), shard * form.rows_per_shard
+                rows = split(version.pieces(path, files[path]["bytes"]), field.row_bytes)
+                for i, row in zip(range(form.scans(shard)), rows, strict=False):
+                    yield name, first + i, hashlib.sha256(row).hexdigest()
+
+
+def digests_of(version: Path, form: Form, rows: Array) -> Iterator[str]:
+    """SHA-256 of the stored bytes of some rows of a version's telling fields."""
+    for name, field in telling(form).items():
+        for _, _, digest in _of_field(version, form, name, field, rows):
+            yield digest
+
+
+def _of_field(
+    version: Path, form: Form, name: str, field: Field, rows: Array
+) -> Iterator[tuple[str, int, str]]:
+    held = stored_rows(version, form, name)
+    if not field.group:
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            some = rows[start : start + ROWS_AT_ONCE]
+            for row, values in zip(some.tolist(), held.take(some), strict=True):
+                yield name, row, hashlib.sha256(values.tobytes()).hexdigest()
+        return
+    places = stored_rows(version, form, at(field.group)).take(rows)
+    for row, (first, count) in zip(rows.tolist(), places.tolist(), strict=True):
+        if count * field.row_bytes >= TELLING_BYTES:
+            content = held.span(first, count).tobytes()
+            yield name, row, hashlib.sha256(content).hexdigest()

@@ -1,0 +1,130 @@
+"""A version of a store without a person who withdrew consent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import StoreError
+from pipeline.store.documents import content_of, parsed
+from pipeline.store.form import Form
+from pipeline.store.linking import link_shards
+from pipeline.store.paths import PROVENANCE
+from pipeline.store.publishing import publish
+from pipeline.store.reader import Store, open_store
+from pipeline.store.schema import PLACES
+from pipeline.store.staging import removed_on_fault, stage
+from pipeline.store.subsets import rows_of
+from pipeline.store.table_reading import said_columns
+from pipeline.store.withdrawn import (
+    WITHDRAWN,
+    as_document,
+    is_file_of,
+    sources_without,
+    theirs,
+)
+from pipeline.store.writer import write_shard
+from pipeline.types import Array, Withdrawal
+
+UNNAMED = "unnamed-"
+"""Begins what stands for a path that may hold anybody's name: the next build says which stay."""
+
+
+def publish_without(store: Path | str, gone: Withdrawal) -> Path | None:
+    """Publishes the store's version again without a person; returns its folder, None where the
+    version has nothing of theirs and carries the record.
+
+    Rows that stay keep their places; those of the last rows take the places that are free. Shards
+    that held the person are written anew, the others are the same files. Raises StoreError where
+    nobody else is in the store.
+    """
+    source = open_store(store)
+    provenance = parsed(content_of(source.path / PROVENANCE), source.path / PROVENANCE)
+    leaving = theirs(source.manifest, gone)
+    tables = {name: source.table(name).to_pylist() for name in ("quarantine", "excluded")}
+    kept = {n: [r for r in rows if not _may_be_of(gone, r)] for n, rows in tables.items()}
+    recorded = as_document(gone) in provenance.get(WITHDRAWN, [])
+    if recorded and not leaving.any() and kept == tables:
+        return None
+    order = order_without(leaving)
+    if not len(order):
+        raise StoreError(f"{source.path}: holds nobody else: delete {store}, all of it")
+    said = provenance_without(provenance, gone, bool((order != np.arange(len(order))).any()))
+    return _published(source, Path(store), order, kept, said)
+
+
+def order_without(leaving: Array) -> Array:
+    """(rows that stay,) the old row of each new one; `leaving` is (rows,) bool."""
+    stay = np.flatnonzero(~leaving)
+    order = np.arange(len(stay))
+    order[leaving[: len(stay)]] = stay[stay >= len(stay)]
+    return order
+
+
+def _published(
+    source: Store,
+    store: Path,
+    order: Array,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    provenance: dict[str, Any],
+) -> Path:
+    form = replace(source.form, rows=len(order))
+    staging = stage(store, form, source.topology)
+    with removed_on_fault(staging):
+        receipts = link_shards(staging, source.path, _unchanged(order, source.form, form))
+        linked = {receipt.shard for receipt in receipts}
+        size, model = form.rows_per_shard, form.model.digest
+        for shard in sorted({*range(form.n_shards)} - linked):
+            rows = rows_of(source, form, order[shard * size : (shard + 1) * size])
+            receipts.append(write_shard(staging, shard, rows, model))
+        own = {column.name for column in PLACES}
+        names = [name for name in said_columns(source.column_names) if name not in own]
+        manifest = source.manifest.select(names).take(order)
+        people = set(manifest["identity"].unique().to_pylist())
+        facts = [r for r in source.table("identities").to_pylist() if r["identity"] in people]
+        return publish(
+            *(store, staging, receipts, manifest, tables["quarantine"], tables["excluded"]),
+            *(facts, provenance, linked),
+        )
+
+
+def _unchanged(order: Array, before: Form, after: Form) -> list[int]:
+    """Shards whose rows are the same, in the same places, neither more nor fewer."""
+    size = after.rows_per_shard
+    same = order == np.arange(len(order))
+    return [
+        shard
+        for shard in range(after.n_shards)
+        if same[shard * size : (shard + 1) * size].all()
+        and after.scans(shard) == before.scans(shard)
+    ]
+
+
+def _may_be_of(gone: Withdrawal, row: Mapping[str, Any]) -> bool:
+    """Whether a row of `quarantine` or `excluded` may be of the person; the next build brings back
+    those that are not."""
+    path = (row.get("scan_id") or "").partition(":")[2] or row["path"]
+    return (
+        path.startswith(UNNAMED) or is_file_of(gone, row) or gone.of_path(str(row["source"]), path)
+    )
+
+
+def provenance_without(
+    provenance: Mapping[str, Any], gone: Withdrawal, moved: bool = False
+) -> dict[str, Any]:
+    """A version's provenance without a person, and with the record of them."""
+    said = {name: value for name, value in provenance.items() if name != "assembly"}
+    if moved:
+        said["row_order"] = "in place"
+    said["sources"] = [
+        {name: value for name, value in source.items() if name != "content"}
+        for source in sources_without(provenance, gone)
+    ]
+    records = provenance.get(WITHDRAWN, [])
+    document = as_document(gone)
+    said[WITHDRAWN] = [*records, *([document] if document not in records else [])]
+    return said
