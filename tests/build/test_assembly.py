@@ -20,6 +20,7 @@ from pipeline.build.result_files import result_path, save_result
 from pipeline.errors import FacefoldError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
+from pipeline.identity import split_of
 from pipeline.refusals import Code
 from pipeline.store import create_staging, publish, write_shard
 from pipeline.store.tables import identity_rows
@@ -244,16 +245,21 @@ def test_rows_without_true_size_stand_in_splits_of_their_own(
     assert all(column(assembly, "metric").values())
 
 
-def test_an_added_source_moves_nobody(tmp_path: Path, model: FlameModel) -> None:
+def test_an_added_source_moves_nobody_out_of_test(tmp_path: Path, model: FlameModel) -> None:
     write_source(tmp_path, "lab", *(f"p{i}_neutral.obj" for i in range(60)))
     others = {f"p{i}": f"lab:p{i}" for i in range(0, 60, 2)}
     names = (f"p{i}_smile.obj" for i in range(90))
     write_source(tmp_path, "clinic", *names, subjects={"same_as": others})
-    before = column(assembled(tmp_path, model, "lab", refused={})[2], "split")
+    config, _, assembly = assembled(tmp_path, model, "lab", refused={})
+    before = column(assembly, "split")
     after = column(assembled(tmp_path, model, "lab", "clinic", refused={})[2], "split")
     assert set(before.values()) == {"train", "val", "test"}
-    assert {scan: after[scan] for scan in before} == before
-    assert all(after[f"clinic:p{i}_smile"] == before[f"lab:p{i}_neutral"] for i in range(0, 60, 2))
+    for i in range(60):
+        names = (f"lab:p{i}", f"clinic:p{i}") if i % 2 == 0 else (f"lab:p{i}",)
+        own = [split_of(name, config.splits, config.seed) for name in names]
+        assert before[f"lab:p{i}_neutral"] == own[0]
+        assert after[f"lab:p{i}_neutral"] == min(own, key=("test", "val", "train").index)
+    assert all(after[f"clinic:p{i}_smile"] == after[f"lab:p{i}_neutral"] for i in range(0, 60, 2))
     other_seed = assembled(tmp_path, model, "lab", refused={}, seed=1)[2]
     assert column(other_seed, "split") != before
 

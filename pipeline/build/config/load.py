@@ -76,6 +76,9 @@ def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
             "work": base / config.work,
             "identities": base / config.identities,
             "model": base / config.model if config.model not in (None, STAND_IN) else config.model,
+            "profile": str(base / config.profile)
+            if config.profile.endswith((".yaml", ".yml"))
+            else config.profile,
             "embedding": config.embedding and base / config.embedding,
             "sources": tuple(
                 entry.model_copy(

@@ -115,6 +115,11 @@ class BuildConfig(Strict):
         description="Find people with several names, scans under a wrong name and copies of scans "
         "by their geometry.",
     )
+    profile: Text = Field(
+        "strict",
+        description="Who is kept out of training. `strict`: everyone whom a benchmark may test on. "
+        "`mica`: MICA's published split. Or the path of a profile of your own.",
+    )
     registration: StatedOptions = Field(
         StatedOptions(),
         description="Registration options for all sources; a registry's own come on top.",
