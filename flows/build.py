@@ -175,7 +175,6 @@ def publish_assembly(
         facts: dict[str, Any] = {
             "identities": assembly.identities,
             "provenance": assembly.provenance,
-            "linked": linked,
         }
         return step("publish", lambda: publish(store, staging, receipts, *tables, **facts))
 
