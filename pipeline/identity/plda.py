@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -75,7 +76,7 @@ def together(some: Sequence[Evidence]) -> Evidence:
             f"adding evidence of {sizes} numbers of a person, expected one scan at least, all "
             "registered with one model and the same options"
         )
-    return Evidence(sum(e.information for e in some), sum(e.pull for e in some))
+    return reduce(Evidence.__add__, some)
 
 
 def stacked(some: Sequence[Evidence]) -> Evidence:
@@ -165,4 +166,5 @@ def surprise(one: Evidence, other: Evidence) -> Array:
     values, vectors = np.linalg.eigh((spread + spread.swapaxes(-1, -2)) / 2)
     off = ((first.mean - second.mean)[..., None, :] @ vectors)[..., 0, :]
     seen = values > 1e-6
-    return (off**2 / np.where(seen, values, 1) * seen).sum(-1) / seen.sum(-1)
+    found: Array = (off**2 / np.where(seen, values, 1) * seen).sum(-1) / seen.sum(-1)
+    return found
