@@ -56,9 +56,7 @@ def _on_workers(
     people: Sequence[PersonScans], work: Path, model: Path, client: Client, seen: Tally
 ) -> None:
     tasks = [people[i : i + PEOPLE_A_TASK] for i in range(0, len(people), PEOPLE_A_TASK)]
-    running = {
-        client.submit(make_labels, some, work, model, pure=False): some for some in tasks
-    }
+    running = {client.submit(make_labels, some, work, model, pure=False): some for some in tasks}
     try:
         for future in as_completed(running):
             future.result()

@@ -41,9 +41,9 @@ ENTRIES: Mapping[str, tuple[Use, ...]] = MappingProxyType(
         ),
     }
 )
-"""The stages of a scan; `calibrate`, which finds where a source puts its landmarks; `label`,
-which makes the label of a person; `assemble`, which makes the tables of a version of all results. Each with the functions, and the classes of
-their arguments, that it starts from."""
+"""The stages of a scan; `calibrate`, which finds where a source puts its landmarks; `label`, which
+makes the label of a person; `assemble`, which makes the tables of a version of all results. Each
+with the functions, and the classes of their arguments, that it starts from."""
 
 BY_NAME = frozenset(
     {
