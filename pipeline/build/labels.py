@@ -17,12 +17,13 @@ from pipeline.build.code_keys import stage_code
 from pipeline.build.result_files import (
     Label,
     label_path,
+    load_label,
     load_registration,
     result_path,
     save_label,
 )
 from pipeline.build.stages import Work
-from pipeline.errors import FacefoldError
+from pipeline.errors import FacefoldError, StoreError
 from pipeline.registration.consensus import consensus
 from pipeline.registration.template import Template
 from pipeline.types import Array
@@ -97,5 +98,21 @@ def make_label(person: PersonScans, work: Path, template: Template) -> Label:
     return label
 
 
-def label_rows(people: Sequence[PersonScans], work: Path) -> dict[str, Array]:
-    """The arrays of people in this order, as a store takes them."""
+def label_rows(work: Path, keys: Sequence[str]) -> dict[str, Array]:
+    """The arrays of the people whose labels have these keys, in order, as `write_shard` takes them.
+
+    Raises StoreError where a label has gone.
+    """
+    labels = []
+    for key in keys:
+        path = label_path(work, key)
+        label = load_label(path)
+        if label is None:
+            raise StoreError(f"{path}: missing or damaged; build again")
+        labels.append(label)
+    return {
+        "identity_neutral_mm": np.stack([label.neutral_mm for label in labels]),
+        "identity_shape": np.stack([label.shape for label in labels]),
+        "identity_expected_error_mm": np.stack([label.expected_error_mm for label in labels]),
+        "identity_scans": np.array([(label.weights > 0).sum() for label in labels], np.int32),
+    }

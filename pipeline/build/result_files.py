@@ -61,7 +61,7 @@ def result_path(work: Path | str, key: str) -> Path:
 
 def label_path(work: Path | str, key: str) -> Path:
     """Where the label of a person lies."""
-    return Path(f"{work}/people/{key[:2]}/{key}{SUFFIX}")
+    return Path(f"{work}/people/labels/{key[:2]}/{key}{SUFFIX}")
 
 
 def save_scan(path: Path | str, scan: Scan) -> None:
@@ -159,7 +159,39 @@ def load_label(path: Path | str) -> Label | None:
     """What `save_label` wrote; None where it is missing or damaged."""
     try:
         arrays, facts = _load(Path(path))
-        return Label(**arrays, **facts)
+        return Label(**arrays, contested=bool(facts["contested"]))
+    except _DAMAGED:
+        return None
+
+
+def evidence_path(work: Path | str, key: str) -> Path:
+    """Where what is known of who a person is lies."""
+    return Path(f"{work}/people/evidence/{key[:2]}/{key}{SUFFIX}")
+
+
+class PersonEvidence(NamedTuple):
+    """What n scans filed under one name say of who they are, in g groups of one person each
+    (`identity.misfiled`)."""
+
+    group: Array  # (n,) int64: of each scan; -1: it says nothing
+    information: Array  # (g,d,d) float32
+    pull: Array  # (g,d) float32
+    mean: Array  # (g,d) float32, what is believed
+    variance: Array  # (g,d) float32
+    main: Array  # (g,) bool
+    against: Array  # (g,) float64
+    face_mm: Array  # (n,K,3) float32, points of the registered faces
+    seen: Array  # (n,K) bool
+
+
+def save_evidence(path: Path | str, evidence: PersonEvidence) -> None:
+    _save(Path(path), evidence._asdict(), {}, lasting=True)
+
+
+def load_evidence(path: Path | str) -> PersonEvidence | None:
+    """What `save_evidence` wrote; None where it is missing or damaged."""
+    try:
+        return PersonEvidence(**_load(Path(path))[0])
     except _DAMAGED:
         return None
 

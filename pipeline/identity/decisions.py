@@ -58,11 +58,13 @@ class People:
     names: tuple[str, ...]
     sources: tuple[str, ...]
     seen: Evidence  # (N,d,d) float32
+    known: Belief | None = None
+    """The same as `beliefs`, if they were found before."""
 
     @cached_property
     def beliefs(self) -> Belief:
         """Means (N,d) and variances (N,d)."""
-        return beliefs_of(self.seen)
+        return self.known or beliefs_of(self.seen)
 
     def of(self, which: Sequence[int]) -> People:
         """Those alone."""

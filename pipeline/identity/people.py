@@ -98,10 +98,8 @@ def _names(
     taken: set[str] = set()
     identity: dict[str, str] = {}
     for group, some in members.items():
-        kept = {published[name] for name in some if name in published} - taken
-        # the name of somebody who is another person now is theirs
-        kept = {name for name in kept if groups.group.get(name, group) == group}
         declared = {ends[name] for name in some if ends[name] != name}
+        kept = {published[name] for name in some if name in published} & {*some, *declared} - taken
         chosen = min(kept & declared or kept or declared or some)
         taken.add(chosen)
         identity.update(dict.fromkeys(some, chosen))

@@ -175,12 +175,17 @@ class BuildConfig(Strict):
         """The build file's own, with what is said beside it; None where there is no file."""
         return self._folder
 
-    def form(self, rows: int, model: ModelTag) -> Form:
-        """How a version of so many rows lays out its arrays."""
+    def form(self, rows: int, model: ModelTag, identities: int = 0) -> Form:
+        """How a version of so many scans, and of people with a label, lays out its arrays."""
         if not self.points_per_scan:
-            return Form(rows, model, self.rows_per_shard)
+            return Form(rows, model, self.rows_per_shard, identities=identities)
         points = {"point": self.points_per_scan}
-        return Form(rows, model, self.rows_per_shard, extras=POINTS, per_scan=points)
+        return Form(
+            *(rows, model, self.rows_per_shard),
+            extras=POINTS,
+            per_scan=points,
+            identities=identities,
+        )
 
     @property
     def store_url(self) -> str | None:
