@@ -23,7 +23,7 @@ from pipeline.store.paths import FILES, MANIFEST, is_there, table_file
 from pipeline.store.remote.mirror import CACHE_BYTES, is_mirror, mirrored
 from pipeline.store.remote.mirrored_field import MirroredField
 from pipeline.store.remote.objects import is_url
-from pipeline.store.schema import IDENTITY, IDENTITY_FIELDS, IDENTITY_ROW
+from pipeline.store.schema import IDENTITY, IDENTITY_FIELDS, IDENTITY_ROW, TABLE_OF
 from pipeline.store.table_reading import (
     RENAMED,
     added_columns,
@@ -51,9 +51,11 @@ class Store:
         self.version = version_of(self.listing)
         check_shards(self.form, self.listing["files"], path / FILES)
         check_sizes(path, self.listing["files"])
-        self._schema = schema_of(path / MANIFEST, self.form.rows)
         self._added = added_columns(self.form, self.listing["files"])
-        check_table("manifest", self._schema, path / MANIFEST, self._added["manifest"])
+        self._columns_of = {
+            TABLE_OF[row_of]: self._schema(TABLE_OF[row_of], part.rows)
+            for row_of, part in self.form.parts.items()
+        }
         self.n_rows = self.form.rows
         self.fields = self.form.all_fields
         self._rows: dict[str, Rows] = {}
@@ -93,6 +95,13 @@ class Store:
         """One row a scan, in the arrays' order. Raises StoreError where unreadable."""
         return self._read_manifest(None)
 
+    def _schema(self, table: str, rows: int) -> pa.Schema:
+        """Raises StoreError where the table has other columns, or another number of rows."""
+        path = self.path / table_file(table)
+        schema = schema_of(path, rows)
+        check_table(table, schema, path, self._added[table])
+        return schema
+
     def _read_manifest(self, columns: Sequence[str] | None) -> pa.Table:
         manifest = read_table(self.path / MANIFEST, columns)
         if len(manifest) != self.n_rows:
@@ -104,7 +113,7 @@ class Store:
     @property
     def column_names(self) -> tuple[str, ...]:
         """Of the manifest, which is not read for it."""
-        return tuple(RENAMED.get(name, name) for name in self._schema.names)
+        return tuple(RENAMED.get(name, name) for name in self._columns_of["manifest"].names)
 
     def columns(self, *names: str) -> pa.Table:
         """Columns of the manifest, each read once and only when asked for.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,18 +54,22 @@ def subset(store: Path | str, where: str, out: Path | str, **form: Any) -> Path:
             for part, chosen in zip(wanted.parts.values(), (rows, people), strict=False)
             for shard in range(part.n_shards)
         ]
-        own = {column.name for column in (*PLACES, IDENTITY_ROW)}  # the new store's say its own
-        kept = [name for name in said_columns(source.column_names) if name not in own]
-        manifest = source.columns(*kept).take(rows)
-        identities = source.table("identities")
-        identities = identities.filter(pc.is_in(identities["identity"], manifest["identity"]))
-        facts = identities.select(
-            [n for n in said_columns(identities.column_names) if n not in own]
-        )
-        more = {"provenance": {"subset_of": source.path.name, "where": where}}
-        return publish(
-            out, staging, receipts, manifest.to_pylist(), identities=facts.to_pylist(), **more
-        )
+        of = {"subset_of": source.path.name, "where": where}
+        return publish(out, staging, receipts, **_tables(source, rows), provenance=of)
+
+
+def _tables(source: Store, rows: Array) -> dict[str, list[dict[str, Any]]]:
+    """The manifest's rows, and those of their people, without what a store says of its own rows."""
+    own = {column.name for column in (*PLACES, IDENTITY_ROW)}
+
+    def said(names: Sequence[str]) -> list[str]:
+        return [name for name in said_columns(names) if name not in own]
+
+    manifest = source.columns(*said(source.column_names)).take(rows)
+    people = source.table("identities")
+    people = people.filter(pc.is_in(people["identity"], manifest["identity"].combine_chunks()))
+    identities = people.select(said(people.column_names))
+    return {"manifest": manifest.to_pylist(), "identities": identities.to_pylist()}
 
 
 def _part(rows: Array, shard: int, form: Form) -> Array:

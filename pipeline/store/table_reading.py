@@ -63,8 +63,8 @@ def _held_names(path: Path, columns: Sequence[str] | None) -> list[str] | None:
 
 
 def schema_of(path: Path, rows: int) -> pa.Schema:
-    """Of the manifest, of which nothing more is read. Raises StoreError where the file is damaged,
-    or has another number of rows."""
+    """Of a table whose rows are those of arrays, of which nothing more is read. Raises StoreError
+    where the file is damaged, or has another number of rows."""
     try:
         file = pq.ParquetFile(path, memory_map=True)
     except (OSError, ValueError, pa.ArrowException) as error:

@@ -171,9 +171,10 @@ class Pieces:
         name = [name for name, field in self.numbers.items() if field.first <= piece][-1]
         field = self.numbers[name]
         shard = (piece - field.first) // field.per_shard
-        path = self._folder / path_of(self._form.holding(name), name, shard)
+        form = self._form.holding(name)
+        path = self._folder / path_of(form, name, shard)
         first = field.first + shard * field.per_shard
-        n_bytes = path.stat().st_size - self._form.index_bytes(name)
+        n_bytes = path.stat().st_size - form.index_bytes(name)
         return _Shard(path, first, first + field.per_shard, n_bytes)
 
 
