@@ -79,18 +79,20 @@ def changes(file: Split, store: Split) -> Changes:
     )
 
 
-Places = Mapping[str, frozenset[tuple[str, str]]]
+Places = Mapping[str, tuple[tuple[str, str], ...]]
 """Content hash -> identity and split of each scan with this content."""
 
 
 def _places(split: Split) -> Places:
-    found: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    for identity, person in split.people.items():
-        for scan in person.scans:
-            found[scan].add((identity, person.split))
-        for scan in person.non_metric:
-            found[scan].add((identity, f"{person.split} (no true size)"))
-    return {scan: frozenset(places) for scan, places in found.items()}
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    for identity in sorted(split.people):
+        person = split.people[identity]
+        place = ((identity, person.split),)
+        other = ((identity, f"{person.split} (no true size)"),)
+        for scans, own in ((person.scans, place), (person.non_metric, other)):
+            for scan in scans:
+                found[scan] = found[scan] + own if scan in found else own
+    return found
 
 
 def _pairs(file: Split, store: Split, then: Places, now: Places) -> set[tuple[str, str]]:
@@ -115,8 +117,8 @@ def _pairs(file: Split, store: Split, then: Places, now: Places) -> set[tuple[st
 def _moved_scans(then: Places, now: Places, shared: Iterable[str]) -> Iterator[Moved]:
     counts: Counter[tuple[str, str, str, str]] = Counter()
     for scan in shared:
-        before, after = sorted(then[scan]), sorted(now[scan])
-        if {split for _, split in before} != {split for _, split in after}:
+        before, after = then[scan], now[scan]
+        if before != after and {split for _, split in before} != {split for _, split in after}:
             counts[before[0][0], after[0][0], _said(before), _said(after)] += 1
     for (person, other, split, split_now), scans in counts.items():
         yield Moved(person, other, split, split_now, scans)

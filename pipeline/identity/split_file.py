@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import FacefoldError
 from pipeline.identity.signatures import Signature, check_signature, sign
@@ -36,9 +36,9 @@ class Person(BaseModel):
     """`source:subject`, sorted: all under which there are scans."""
     scans: list[str]
     """Content hashes, sorted, of the scans in this split; the id of a scan without a hash."""
-    non_metric: list[str] = []
+    non_metric: list[str] = Field(default_factory=list)
     """The same of scans that have no true size, and are in a split of their own."""
-    held_back: list[dict[str, str]] = []
+    held_back: list[dict[str, str]] = Field(default_factory=list)
     """Benchmarks that keep the person out of training: which, how and by which rule."""
 
 
