@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.terminal import sources_command, store_commands, withdraw_command
+from flows.terminal import sources_command, splits_command, store_commands, withdraw_command
 from flows.terminal.boundary import ended, say, show, tell
 from flows.terminal.options import (
     Beside,
@@ -223,7 +223,11 @@ def view(
     )
 
 
-for command in (*store_commands.COMMANDS, withdraw_command.withdraw):
+for command in (
+    *store_commands.COMMANDS,
+    splits_command.splits,
+    withdraw_command.withdraw,
+):
     app.command()(command)
 app.add_typer(sources_command.app, name="sources", invoke_without_command=True)
 

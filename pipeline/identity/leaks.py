@@ -64,20 +64,21 @@ def held_back(
     found = {
         person: rows for person in sorted(names) if (rows := _rows(person, names, rules, same_as))
     }
-    person_of = {name: person for person, own in names.items() for name in (person, *own)}
+    people: dict[str, set[str]] = defaultdict(set)
+    for person, own in names.items():
+        for name in (person, *own):
+            people[name].add(person)
     open_rows: dict[str, set[HeldBack]] = defaultdict(set)
     for pair in undecided:
         for name, other in (pair, pair[::-1]):
-            person = person_of.get(name)
-            if person is None or person in found:
-                continue
-            sure = found.get(person_of.get(other, ""), ())
+            sure = [row for person in people.get(other, ()) for row in found.get(person, ())]
             reasons = {(row.by, row.benchmark, row.said_by) for row in sure} or {
                 (other, rule.benchmark, rule.said_by) for rule in rules.get(other, ())
             }
-            for by, benchmark, said_by in reasons:
-                row = HeldBack(person, benchmark, "undecided", name, by, said_by)
-                open_rows[person].add(row)
+            for person in people.get(name, set()) - found.keys():
+                for by, benchmark, said_by in reasons:
+                    row = HeldBack(person, benchmark, "undecided", name, by, said_by)
+                    open_rows[person].add(row)
     return found | {person: tuple(sorted(open_rows[person])) for person in sorted(open_rows)}
 
 

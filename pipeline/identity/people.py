@@ -97,7 +97,7 @@ def _names(
         members.setdefault(groups.of(name), []).append(name)
     taken: set[str] = set()
     identity: dict[str, str] = {}
-    for group, some in members.items():
+    for some in members.values():
         declared = {ends[name] for name in some if ends[name] != name}
         kept = {published[name] for name in some if name in published} & {*some, *declared} - taken
         chosen = min(kept & declared or kept or declared or some)

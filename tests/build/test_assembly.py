@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from pipeline.build.assembly import Assembly, assemble, assembly_digest, published_as, shard_arrays
 from pipeline.build.config import BuildConfig
@@ -207,6 +208,39 @@ def test_people_of_a_benchmark_are_tested_on_wherever_they_were_scanned(
     }
     write_registry(folder, "clinic", benchmark="now", subjects={"same_as": {"p8": "lab:p1"}})
     assert column(assembled(folder, model, **everyone)[2], "split")["lab:p3_neutral"] == "train"
+
+
+def test_who_is_held_back_and_why_is_in_the_tables(folder: Path, model: FlameModel) -> None:
+    write_registry(folder, "lab", benchmark={"name": "now", "subjects": "p[12]"})
+    assembly = assembled(folder, model, splits={"train": 1.0})[2]
+    assert column(assembly, "benchmark") == {
+        "clinic:p7_neutral": None,
+        "clinic:p8_neutral": None,
+        "lab:p1_neutral": "now",
+        "lab:p1_smile": "now",
+        "lab:p3_neutral": None,
+    }
+    # p2's scan is refused, and so p2 has no row
+    [held] = assembly.identities
+    reasons = json.loads(held["held_back"])
+    assert held["identity"] == "lab:p1" and [(r["name"], r["how"]) for r in reasons] == [
+        ("clinic:p8", "link"),
+        ("lab:p1", "rule"),
+    ]
+    assert {(r["benchmark"], r["by"], r["said_by"]) for r in reasons} == {
+        ("now", "lab:p1", "lab: benchmark")
+    }
+    told = next(row for row in identity_rows(assembly.manifest, assembly.identities))
+    assert (told["identity"], told["split"]) == ("clinic:p7", "train")
+    before = digest(assembly)
+    write_registry(folder, "lab", benchmark={"name": "realy", "subjects": "p[12]"})
+    other = assembled(folder, model, splits={"train": 1.0})[2]
+    assert digest(other) != before
+    profiles = {"id": "own", "title": "x", "sources": {"lab": {"split": "val", "reason": "x"}}}
+    (folder / "own.yaml").write_text(yaml.safe_dump(profiles))
+    stated = assembled(folder, model, splits={"train": 1.0}, profile="own.yaml")[2]
+    assert not stated.identities and stated.provenance["profile"]["id"] == "own"
+    assert column(stated, "split")["lab:p1_smile"] == "val" and digest(stated) != digest(other)
 
 
 def test_people_of_a_benchmark_that_is_not_in_the_build_are_kept_out_too(

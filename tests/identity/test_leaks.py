@@ -88,6 +88,18 @@ def test_whoever_is_held_back_for_sure_is_not_undecided_as_well() -> None:
     assert {row.how for rows in held.values() for row in rows} == {"rule"}
 
 
+def test_a_name_with_scans_of_two_people_holds_both_back() -> None:
+    # a scan filed under p1 is p2's: the benchmark that tests on p1 shows p2
+    names = {"lab:p1": {"lab:p1"}, "lab:p2": {"lab:p1", "lab:p2"}, "lab:p3": {"lab:p3"}}
+    held = held_back(names, {"lab:p1": [FG]}, {})
+    assert ways(held["lab:p2"]) == {
+        "lab:p1": ("rule", "lab:p1"),
+        "lab:p2": ("geometry", "lab:p1"),
+    }
+    held = held_back(names, {"x:1": [FG]}, {}, [("lab:p1", "x:1")])
+    assert held.keys() == {"lab:p1", "lab:p2"}
+
+
 def test_circles_are_refused() -> None:
     with pytest.raises(FacefoldError, match="in a circle"):
         held_back({"a:1": {"a:1", "b:1"}}, {"a:1": [FG]}, {"a:1": "b:1", "b:1": "a:1"})
