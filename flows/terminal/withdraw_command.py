@@ -49,8 +49,8 @@ def withdraw(
         if record is None:
             found = find_person(loaded, person)
             report |= {
-                "names": list(found.names),
                 **found.counts(),
+                "names": list(found.names),
                 "names_in": mentions(loaded, found),
                 "files_to_delete": list(map(str, found.files)),
             }

@@ -19,8 +19,10 @@ from pipeline.store.schema import Field
 from pipeline.store.withdrawn import is_file_of, sources_without, theirs
 from pipeline.types import Array, Withdrawal
 
-TELLING_BYTES = 600
-"""Of a scan's lengths in millimetres that no other scan has: the same bytes are the same scan."""
+TELLING = ("vertices_mm", "neutral_mm", "points_mm")
+"""Fields in which the same bytes are the same scan: others may be zero, or all alike."""
+FEW_BYTES = 600
+"""Of a scan's points: so few may be another's."""
 ROWS_AT_ONCE = 256
 
 
@@ -54,13 +56,8 @@ def rows_of_withdrawn(
 
 
 def telling(form: Form) -> dict[str, Field]:
-    """The fields whose rows no two scans have in common."""
-    return {
-        name: form.stored(name)
-        for name, field in form.fields.items()
-        if field.unit == "mm" and not field.optional and "xyz" in field.dims
-        if field.group or form.stored(name).row_bytes >= TELLING_BYTES / (1 + form.in_steps(name))
-    }
+    """The fields of the form whose rows no two scans have in common, as they are stored."""
+    return {name: form.stored(name) for name in TELLING if name in form.fields}
 
 
 def row_digests(
@@ -100,6 +97,6 @@ def _of_field(
         return
     places = stored_rows(version, form, at(field.group)).take(rows)
     for row, (first, count) in zip(rows.tolist(), places.tolist(), strict=True):
-        if count * field.row_bytes >= TELLING_BYTES:
+        if count * field.row_bytes >= FEW_BYTES:
             content = held.span(first, count).tobytes()
             yield name, row, hashlib.sha256(content).hexdigest()
