@@ -242,7 +242,7 @@ def prepare(recipe: Recipe, model: FlameModel) -> None:
 
 
 def write_rows(
-    staging: Path, shard: int, work: Path, keys: Sequence[str], points: int, model_digest: str
+    staging: Path, shard: int, work: Path, keys: Sequence[str], model_digest: str, points: int
 ) -> ShardReceipt:
     """One shard of the store, whole, from the results with these keys."""
     return write_shard(staging, shard, shard_arrays(work, keys, points), model_digest)

@@ -87,6 +87,14 @@ def usual_modes(works: Sequence[Work], modes_of: Mapping[str, int]) -> int:
     return max(counts, key=lambda modes: (counts[modes], modes))
 
 
+def without_evidence(
+    people: Iterable[FiledPerson], work: Path, by: Comparison
+) -> list[FiledPerson]:
+    """Those whose evidence has to be gathered."""
+    digest = by.population.digest
+    return [p for p in people if not evidence_path(work, p.key(digest)).exists()]
+
+
 def filed_scans(person: FiledPerson, work: Path, numbers: int) -> list[FiledScan]:
     """The scans that say something of their person, in so many numbers."""
     found = []

@@ -67,8 +67,8 @@ def _person(name: str, works: Sequence[Work], modes_of: Mapping[str, int]) -> Pe
     return PersonScans(name, tuple(w.record.scan_id for w in own), keys, neutral, modes, key)
 
 
-def missing(people: Iterable[PersonScans], work: Path) -> list[PersonScans]:
-    """Those without a label yet."""
+def without_label(people: Iterable[PersonScans], work: Path) -> list[PersonScans]:
+    """Those whose label has to be made."""
     return [person for person in people if not label_path(work, person.key).exists()]
 
 

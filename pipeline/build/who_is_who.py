@@ -32,6 +32,7 @@ from pipeline.identity.decisions import Decisions, Pair, compare, decide
 from pipeline.identity.decisions import People as ComparedPeople
 from pipeline.identity.duplicates import Candidate, Duplicate, Points, duplicates
 from pipeline.identity.judgements import Judgements, Undecided, check, load_judgements, proposal
+from pipeline.identity.leaks import report_rows
 from pipeline.identity.misfiled import Finding, Group, strays
 from pipeline.identity.people import Link, merged_people
 from pipeline.identity.plda import Belief, Evidence
@@ -74,10 +75,10 @@ class WhoIsWho:
 
 def declared(config: BuildConfig, plan: Plan) -> WhoIsWho:
     """What sources and people's decisions say, without geometry."""
-    return _resolved(config, plan, judgements_of(config, plan), Decisions((), (), 0))
+    return _resolved(config, plan, judgements_of(config), Decisions((), (), 0))
 
 
-def judgements_of(config: BuildConfig, plan: Plan) -> Judgements:
+def judgements_of(config: BuildConfig) -> Judgements:
     """The decisions of the build's file of them; none without one. Raises RegistryError."""
     return load_judgements(config.identities) if config.identities.exists() else Judgements()
 
@@ -106,6 +107,11 @@ def frozen_population(config: BuildConfig) -> Population | None:
     return Population.load(path) if path.exists() else None
 
 
+def modes_of(plan: Plan) -> dict[str, int]:
+    """Source -> modes of the residual in its registrations."""
+    return {source.registry.id: source.options.modes for source in plan.sources}
+
+
 def names_of_scans(plan: Plan, judged: Judgements) -> dict[str, str]:
     """Scan id -> `source:subject`, as filed or as a person decided."""
     filed = {w.record.scan_id: f"{w.record.source}:{w.record.subject}" for w in plan.works}
@@ -132,7 +138,7 @@ def who_is_who(
     copies = [d for d in before.copies if {scans.get(d.a), scans.get(d.b)} <= kept]
     copies += _copies(config, filed, evidence, new, by)
     save_compared(config, Compared(by.population.digest, keys, tuple(pairs), tuple(copies)))
-    judged = judgements_of(config, plan)
+    judged = judgements_of(config)
     decisions = _decided(config, plan, judged, pairs, len(filed), by)
     groups = list(_groups(filed, evidence))
     stray = strays(groups, _means(evidence), len(filed)) if groups else []
@@ -372,9 +378,21 @@ def save_compared(config: BuildConfig, compared: Compared) -> None:
     write_file(compared_path(config), json.dumps(said).encode())
 
 
-def write_undecided(config: BuildConfig, who: WhoIsWho) -> Path | None:
-    """Leaves what a person has to decide in the work folder; where, if there is anything."""
-    path = config.work / UNDECIDED
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, proposal(who.undecided).encode())
-    return path if who.undecided else None
+def write_findings(config: BuildConfig, who: WhoIsWho) -> None:
+    """Leaves in the work folder what was found, and what a person has to decide."""
+    people = {"identities": len(set(who.people.identity.values())), "findings": list(who.findings)}
+    people["held_back"] = report_rows(who.people.held)
+    write_file(findings_path(config), json.dumps(people, ensure_ascii=False).encode())
+    write_file(config.work / UNDECIDED, proposal(who.undecided).encode())
+
+
+def findings_path(config: BuildConfig) -> Path:
+    return config.work / "people" / "findings.json"
+
+
+def read_findings(config: BuildConfig) -> Row:
+    """What the last build found of people; nothing if there was none."""
+    try:
+        return dict(json.loads(findings_path(config).read_bytes()))
+    except (OSError, ValueError):
+        return {}
