@@ -13,11 +13,10 @@ from random_store import make_store, random_people, random_rows
 from torch.utils.data import DataLoader
 
 from pipeline.errors import StoreError
-from pipeline.loaders import FaceDataset, FaceLoader, Shuffled, identities
+from pipeline.loaders import Draw, FaceDataset, FaceLoader, Shuffled, identities
 from pipeline.loaders.transforms import PoseRemoved, RandomRotation, neutral
 from pipeline.store import fields, push
 from pipeline.types import Array
-from tests.loaders.test_transforms import draw_of
 
 PEOPLE = random_people(20)
 NAMES = tuple(fields(64, "identity"))
@@ -113,7 +112,7 @@ def test_transforms_leave_what_is_at_rest(dataset: FaceDataset) -> None:
     store = dataset.store
     names = ("vertices_mm", "neutral_mm", "shape", "expression", "pose", "translation_mm", *NAMES)
     moved = FaceDataset(store, fields=("row", *names))
-    draw = draw_of(moved, [0, 1, 2])
+    draw = Draw(0, np.arange(3), np.arange(3))
     zeros = torch.zeros(3), torch.zeros(300, 3), torch.zeros(100, 3)
     for step in (RandomRotation(90), PoseRemoved(*zeros), neutral):
         batch = step(moved[[0, 1, 2]], draw)
