@@ -45,7 +45,7 @@ class RowOrder:
     """Shards that are those of the version `before`, byte for byte."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class PeopleOrder:
     """The rows of the arrays of people, and which of their shards are there already."""
 
