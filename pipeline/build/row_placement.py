@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,7 @@ from pipeline.types import Array
 
 STAYING = 0.5
 """Share of the published shards that has to stay as it is, or rows are put in order again."""
-Names = Sequence[str] | pa.Array
+Names: TypeAlias = "Sequence[str] | pa.Array"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class RowOrder:
     """Shards that are those of the version `before`, byte for byte."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class PeopleOrder:
     """The rows of the arrays of people, and which of their shards are there already."""
 

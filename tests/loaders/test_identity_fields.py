@@ -12,15 +12,15 @@ import torch
 from random_store import make_store, random_people, random_rows
 from torch.utils.data import DataLoader
 
-from pipeline.errors import StoreError
-from pipeline.loaders import FaceDataset, FaceLoader, Shuffled, identities
-from pipeline.loaders.transforms import PoseRemoved, RandomRotation, neutral
+from pipeline.errors import FacefoldError, StoreError
+from pipeline.loaders import Draw, FaceDataset, FaceLoader, Shuffled, identities
+from pipeline.loaders.transforms import PoseRemoved, RandomRotation, identity_neutral, neutral
 from pipeline.store import fields, push
 from pipeline.types import Array
-from tests.loaders.test_transforms import draw_of
 
 PEOPLE = random_people(20)
 NAMES = tuple(fields(64, "identity"))
+RANGE = np.arange(1)
 
 
 def labels(rows: Array | torch.Tensor, name: str) -> Array:
@@ -113,10 +113,24 @@ def test_transforms_leave_what_is_at_rest(dataset: FaceDataset) -> None:
     store = dataset.store
     names = ("vertices_mm", "neutral_mm", "shape", "expression", "pose", "translation_mm", *NAMES)
     moved = FaceDataset(store, fields=("row", *names))
-    draw = draw_of(moved, [0, 1, 2])
+    draw = Draw(0, np.arange(3), np.arange(3))
     zeros = torch.zeros(3), torch.zeros(300, 3), torch.zeros(100, 3)
     for step in (RandomRotation(90), PoseRemoved(*zeros), neutral):
         batch = step(moved[[0, 1, 2]], draw)
         assert not batch["vertices_mm"].equal(moved[[0, 1, 2]]["vertices_mm"])
         for name in NAMES:
             np.testing.assert_array_equal(batch[name].numpy(), labels(batch["row"], name))
+
+
+@pytest.mark.parametrize("units", ["mm", "m"])
+def test_the_label_as_the_target(store: Path, units: str) -> None:
+    names = ("vertices_mm", "shape", "pose", "landmarks_mm", "identity_neutral_mm")
+    dataset = FaceDataset(store, fields=(*names, "identity_shape"), units=units)
+    batch = dataset[[4, 5, 6]]
+    target = identity_neutral(batch, Draw(0, np.arange(3), np.arange(3)))
+    assert target[f"vertices_{units}"].equal(batch[f"identity_neutral_{units}"])
+    assert target["shape"].equal(batch["identity_shape"])
+    assert not target["pose"].any() and f"landmarks_{units}" not in target
+    assert target["shape"][0].equal(target["shape"][1]) and f"neutral_{units}" not in target
+    with pytest.raises(FacefoldError, match="no identity_shape in the batch; ask the dataset"):
+        identity_neutral(FaceDataset(store, fields=names)[[0]], Draw(0, RANGE, RANGE))
