@@ -23,12 +23,13 @@ from torch import Tensor
 
 from pipeline.errors import RegistrationError
 from pipeline.flame.lbs import pose_vertices
+from pipeline.geometry.mesh import vertex_normals
 from pipeline.geometry.rigid import umeyama
 from pipeline.registration.anchor import anchor_weights, anchored
 from pipeline.registration.fusion import Normal, displacements, fuse
 from pipeline.registration.gauss_newton.unknowns import EXPRESSION_RMS_MM, expression_precision
 from pipeline.registration.marginal import person_space
-from pipeline.registration.template import Template
+from pipeline.registration.template import Template, soft_face
 from pipeline.registration.uncertainty import UNKNOWN_MM
 from pipeline.types import N_SHAPE, Array, MarginalInformation, Registration
 
@@ -42,8 +43,10 @@ defined, how a model slides along a face unlike its own."""
 LIMIT = 1.1
 """Misfit of a scan that is left out."""
 ROUNDS = 10
-SHAPE_NOISE_MM = 1.0
-"""Of a vertex, when a head is explained by identity alone."""
+SHAPE_NOISE_MM, OFF_FACE = 1.0, 0.05
+"""Of each coordinate, where identity alone explains a head; weight of vertices off the face."""
+SLIDE_MM = 0.5
+"""Of the residual along the surface that is error: standard deviation an axis."""
 
 
 class Consensus(NamedTuple):
@@ -82,13 +85,16 @@ def consensus(
     heads = anchored(template, heads + torch.where(keeps, taken, 0.0))
     variance = variances(template, own, at_rest)
     mean, kept, misfit = agreed(template, heads, variance)
+    neutral_mm = anchored(template, less_sliding(template, mean))
+    shape = np.zeros(N_SHAPE, np.float32)
+    shape[: len(template.tensors.shape_basis)] = explained(template, neutral_mm)[0].numpy()
     precision = kept[:, None] / variance
     share = (precision / precision.sum(0))[:, template.face_region].mean(1)
     weights, apart = np.zeros(len(scans)), np.full(len(scans), np.nan)
     weights[used], apart[used] = share.numpy(), misfit.numpy()
     return Consensus(
-        mean.numpy().astype(np.float32),
-        shape_of(template, mean),
+        neutral_mm.numpy().astype(np.float32),
+        shape,
         error_of(variance, kept).numpy().astype(np.float32),
         weights,
         apart,
@@ -147,7 +153,7 @@ def variances(template: Template, scans: Sequence[Registration], neutral: Sequen
 
 
 def agreed(template: Template, heads: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(n,V,3), (n,V) -> the anchored mean (V,3) of those that agree, which (n,) bool, misfit (n,).
+    """(n,V,3), (n,V) -> the mean (V,3) of those that agree, which (n,) bool, misfit (n,).
 
     From the median on each scan is compared with the mean of the others that are kept.
     """
@@ -165,7 +171,7 @@ def agreed(template: Template, heads: Tensor, variance: Tensor) -> tuple[Tensor,
         mean = weighted_mean(heads, kept[:, None] / variance)
         if settled:
             break
-    return anchored(template, mean), kept, misfit
+    return mean, kept, misfit
 
 
 def misfit_of(
@@ -202,24 +208,51 @@ def error_of(variance: Tensor, kept: Tensor) -> Tensor:
     return (SHARED * best + (1 - SHARED) / total).sqrt().clamp_max(UNKNOWN_MM)
 
 
-def shape_of(template: Template, neutral: Tensor) -> Array:
-    """(300,) float32: the identity that comes nearest, at its own prior; rigid motions are free."""
-    basis = template.tensors.shape_basis
-    s = len(basis)
-    weights = (template.areas / template.areas.mean() / SHAPE_NOISE_MM**2)[:, None]
+def explained(template: Template, head: Tensor) -> tuple[Tensor, Tensor]:
+    """(V,3) a head at rest -> its identity coefficients (S,), and (V,3) what they and a rigid
+    motion explain of it."""
+    columns, nearest = identity_fit(template)
     rest = template.tensors.template
-    axes = torch.eye(3, dtype=rest.dtype).expand(len(rest), 3, 3)
-    turns = torch.linalg.cross(axes, rest[:, None].expand_as(axes))
-    columns = torch.cat([basis.permute(1, 2, 0), axes, turns.mT], 2)
-    rows = columns.flatten(0, 1)
-    weighted = (weights[..., None] * columns).flatten(0, 1)
+    found = nearest @ (head - rest).flatten()
+    return found[: len(template.tensors.shape_basis)], rest + (columns @ found).view_as(rest)
+
+
+@lru_cache(maxsize=4)
+def identity_fit(template: Template) -> tuple[Tensor, Tensor]:
+    """(3V,S+6) identity and small rigid motions, (S+6,3V) their ridge regression, by the prior."""
+    tensors = template.tensors
+    rest, n, s = tensors.template, len(tensors.template), len(tensors.shape_basis)
+    axes = torch.eye(3).to(rest).expand(n, 3, 3)  # of a turn and a shift about and along each axis
+    turns = torch.linalg.cross(axes, rest[:, None].expand_as(axes)).mT
+    columns = torch.cat([tensors.shape_basis.permute(1, 2, 0), axes, turns], 2).flatten(0, 1)
+    weights = torch.where(template.areas > 0, OFF_FACE, 0.0).to(rest)
+    weights[template.face_region] = 1.0
+    weighted = columns.mT * (weights / SHAPE_NOISE_MM**2).repeat_interleave(3)
     prior = torch.cat([rest.new_ones(s), rest.new_full((6,), 1e-9)])
-    found = torch.linalg.solve(
-        rows.mT @ weighted + torch.diag(prior), weighted.mT @ (neutral - rest).flatten()
-    )
-    shape = np.zeros(N_SHAPE, np.float32)
-    shape[:s] = found[:s].numpy()
-    return shape
+    return columns, torch.linalg.solve(weighted @ columns + torch.diag(prior), weighted)
+
+
+def less_sliding(template: Template, head: Tensor) -> Tensor:
+    """(V,3) a head at rest, with less of its residual along the surface.
+
+    Beyond identity scans show a surface, but hardly where along it a vertex belongs. What they show
+    across it says how much there is to be found along it: the share σ²/(σ² + SLIDE_MM²) of the
+    tangential residual is kept in the face, σ the root mean square of the normal one there
+    (empirical Bayes after James, Stein 1961).
+    """
+    fit = explained(template, head)[1]
+    residual, normals = head - fit, vertex_normals(fit, template.faces)
+    across = (residual * normals).sum(-1, keepdim=True)
+    believed = across[template.face_region].square().mean()
+    share = SLIDE_MM**2 / (believed + SLIDE_MM**2) * face_mask(template)[:, None]
+    return head - share * (residual - across * normals)
+
+
+@lru_cache(maxsize=8)
+def face_mask(template: Template) -> Tensor:
+    """(V,) 1 in the face, 0 far from it."""
+    n = len(template.areas)
+    return torch.from_numpy(soft_face(template.model, template.model.faces, n)).to(template.areas)
 
 
 def posterior(

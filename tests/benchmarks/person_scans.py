@@ -68,9 +68,9 @@ SHOTS = (
     Shot("centimetres", MIXED, {"brows up": 0.8, "smile": 0.4, "open jaw": 0.3}),
     Shot("old", both(eyeBlink=1.0), {"shut lids": 1.0}),
     Shot("studio", both(cheekPuff=1.0), {"cheeks puffed": 1.0}),
-    Shot("metres", {}, {}, "face only"),
+    Shot("centimetres", {}, {}, "face only"),
 )
-"""In an order that mixes sources: runs of 2 and 5 are of several."""
+"""In an order that mixes sources: runs of 2 and 5 are of several. Each has a neutral scan."""
 
 
 class Family(NamedTuple):
