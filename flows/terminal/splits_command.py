@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,7 +75,7 @@ def write(split: Split, out: Path, key: Path | None, as_json: bool) -> None:
     if as_json:
         show(facts)
     else:
-        tell(f"{out}: {facts['people']} people, {facts['scans']} scans; {_seal(read)}")
+        tell(f"{out}: {_held(facts)}; {_seal(read)}")
 
 
 def compare(
@@ -110,7 +111,16 @@ def summary(split: Split, as_json: bool) -> None:
         return
     for name, counts in sorted(people.items()):
         held = f", {counts['held_back']} held back" if counts["held_back"] else ""
-        tell(f"{name}: {counts['people']} people, {counts['scans']} scans{held}")
+        tell(f"{name}: {_held(counts)}{held}")
+
+
+def _held(counts: Mapping[str, Any]) -> str:
+    people, scans = counts["people"], counts["scans"]
+    return f"{people} {'person' if people == 1 else 'people'}, {_scans(scans)}"
+
+
+def _scans(n: int) -> str:
+    return f"{n} scan" if n == 1 else f"{n} scans"
 
 
 def _facts(split: Split, read: Read) -> dict[str, Any]:
@@ -137,14 +147,12 @@ def _counts(found: Changes) -> str:
 def _lines(found: Changes) -> list[str]:
     moved = [
         f"moved {m.person}{'' if m.now == m.person else f' (now {m.now})'}: {m.split} -> "
-        f"{m.split_now}, " + (f"{m.scans} scans" if m.scans else "all of its scans are others")
+        f"{m.split_now}, " + (_scans(m.scans) if m.scans else "all of its scans are others")
         for m in found.moved
     ]
     missing, added = (
         [
-            f"{kind} {g.person} ({g.split}): "
-            + ("all " if g.everything else "")
-            + f"{g.scans} scans"
+            f"{kind} {g.person} ({g.split}): " + ("all " if g.everything else "") + _scans(g.scans)
             for g in gone
         ]
         for kind, gone in (("missing", found.missing), ("added", found.added))

@@ -70,9 +70,9 @@ def test_differences_are_listed_and_the_status_says_so(store: Path, tmp_path: Pa
     lines = run(other, "--check", file, status=3).splitlines()
     assert lines[:4] == [
         "moved person:0001: train -> test, 2 scans",
-        "missing person:0002 (train): 1 scans",
+        "missing person:0002 (train): 1 scan",
         "missing person:0019 (train): all 2 scans",
-        "added person:0002 (train): 1 scans",
+        "added person:0002 (train): 1 scan",
     ]
     assert lines[4].startswith(f"{other}: not the same split as {file}: 19 people and 37 scans")
     found = json.loads(run(other, "--check", file, "--json", status=3))
