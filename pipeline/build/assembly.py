@@ -142,14 +142,15 @@ def identities_of(plan: Plan) -> dict[str, str]:
         public(f"{s.registry.id}:{subject}"): public(other)
         for s in plan.sources
         for subject in {*s.catalogue.subjects, *s.registry.subjects.same_as} - {"*"}
-        if (other := s.registry.same_as(s.registry.person(subject)))
+        if (other := s.registry.same_as(s.catalogue.own_name(subject)))
     }
     for source in plan.sources:
         ruled = {
             i: source.registry.under(i) for i, r in enumerate(source.registry.rules) if r.same_as
         }
         for record in source.catalogue.records if ruled else ():
-            other = ruled[record.rule].same_as(record.subject) if record.rule in ruled else None
+            name = source.catalogue.own_name(record.subject)
+            other = ruled[record.rule].same_as(name) if record.rule in ruled else None
             if other:
                 same_as[f"{record.source}:{record.subject}"] = public(other)
     return identities([work.record for work in plan.works], same_as)

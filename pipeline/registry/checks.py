@@ -135,8 +135,6 @@ def _same_as(parts: Any) -> Iterator[Fault]:
     for field, other in said.items():
         if other.split(":")[0] == parts.id:
             yield Fault(field, other, "a subject of another source")
-        if parts.subjects.pseudonyms and "{subject}" in other:
-            yield Fault(field, other, "each subject by name, as `pseudonyms` hides what they are")
 
 
 def _examples(parts: Any) -> Iterator[Fault]:

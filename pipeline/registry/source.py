@@ -127,8 +127,8 @@ class SourceRegistry(Section):
 
     def person(self, subject: str) -> str:
         """What the dataset calls a subject: as the source does, or a pseudonym, which may be given
-        as well."""
-        if not self.subjects.pseudonyms or PSEUDONYM.fullmatch(subject):
+        as well. "*", who is everybody, has none."""
+        if not self.subjects.pseudonyms or subject == "*" or PSEUDONYM.fullmatch(subject):
             return subject
         return "p" + hashlib.sha256(f"{self.id}:{subject}".encode()).hexdigest()[:8]
 
@@ -195,9 +195,13 @@ class SourceRegistry(Section):
         return self.model_copy(update=changes)
 
     def same_as(self, subject: str) -> str | None:
-        """`source:subject` of the same person in another source, where one is known."""
+        """`source:subject` of the same person in another source, where one is known.
+
+        The subject is named as the source does it, which `{subject}` stands for.
+        """
         known = {self.person(name): other for name, other in self.subjects.same_as.items()}
-        return known.get(subject, known.get("*", "").replace("{subject}", subject)) or None
+        every = known.get("*", "").replace("{subject}", subject)
+        return known.get(self.person(subject), every) or None
 
     def may_be_tested_on(self, subject: str) -> bool:
         """Whether a benchmark may test on a subject, by the source or by any rule for it."""
