@@ -29,10 +29,8 @@ def _contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
         if path.is_file():
             yield path.relative_to(folder.parent), path.read_bytes()
             if path.suffix == ".parquet":
-                yield (
-                    path.relative_to(folder.parent),
-                    repr(pq.read_table(path).to_pylist()).encode(),
-                )
+                rows = pq.read_table(path).to_pylist()
+                yield path.relative_to(folder.parent), repr(rows).encode()
         elif path.name == "scan_id":
             names = zarr.open_array(path, mode="r")[:]
             yield path.relative_to(folder.parent), "\n".join(map(str, names)).encode()

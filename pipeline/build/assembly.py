@@ -161,7 +161,7 @@ def _manifest_row(
     row = {
         **result.summary,
         **facts,
-        "benchmark": ruled.benchmark_of(record.subject),
+        "benchmark": ruled.benchmark_of(found.own_name(record.subject)),
         **record_columns(record),
         "identity": person,
         **_demographics(found.subjects.get(record.subject, {})),

@@ -81,12 +81,13 @@ def links_of(plan: Plan) -> dict[str, str]:
         f"{s.registry.id}:{subject}": public(other)
         for s in plan.sources
         for subject in s.catalogue.subjects
-        if (other := s.registry.same_as(subject))
+        if (other := s.registry.same_as(s.catalogue.own_name(subject)))
     }
     for s in plan.sources:
         ruled = {i: s.registry.under(i) for i, r in enumerate(s.registry.rules) if r.same_as}
         for record in s.catalogue.records if ruled else ():
-            other = ruled[record.rule].same_as(record.subject) if record.rule in ruled else None
+            name = s.catalogue.own_name(record.subject)
+            other = ruled[record.rule].same_as(name) if record.rule in ruled else None
             if other:
                 same_as[f"{record.source}:{record.subject}"] = public(other)
     known, led_to = _registries(plan), set(same_as.values()) - same_as.keys()
@@ -113,7 +114,8 @@ def _rules(plan: Plan, names: Collection[str]) -> dict[str, set[Rule]]:
     for name in names:
         for source, subject, number in scanned.get(name, ()):
             registry = under(source, number)
-            if benchmark := registry.benchmark_of(subject):
+            own = plan.by_id[source].catalogue.own_name(subject)
+            if benchmark := registry.benchmark_of(own):
                 stated = number is not None and "benchmark" in registry.rules[number].changes
                 field = f"rules.{number}.benchmark" if stated else "benchmark"
                 found[name].add(Rule(benchmark, f"{source}: {field}"))

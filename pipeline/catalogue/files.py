@@ -67,6 +67,10 @@ class Catalogue:
         classes = (self.records, self.excluded, self.quarantined, self.companions)
         return self.withdrawn + sum(len(files) for files in classes)
 
+    def own_name(self, subject: str) -> str:
+        """What the source itself calls a subject of the records; not for outputs."""
+        return next((name for name, shown in self.names.items() if shown == subject), subject)
+
 
 def catalogue(
     registry: SourceRegistry,

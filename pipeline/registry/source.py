@@ -131,8 +131,8 @@ class SourceRegistry(Section):
 
     def person(self, subject: str) -> str:
         """What the dataset calls a subject: as the source does, or a pseudonym, which may be given
-        as well."""
-        if not self.subjects.pseudonyms or PSEUDONYM.fullmatch(subject):
+        as well. "*", who is everybody, has none."""
+        if not self.subjects.pseudonyms or subject == "*" or PSEUDONYM.fullmatch(subject):
             return subject
         return "p" + hashlib.sha256(f"{self.id}:{subject}".encode()).hexdigest()[:8]
 
@@ -202,9 +202,14 @@ class SourceRegistry(Section):
         return self.model_copy(update=changes)
 
     def same_as(self, subject: str) -> str | None:
-        """`source:subject` of the same person in another source, where one is known."""
-        known = self.subjects.same_as.items()
-        return linked({k if k == EVERYONE else self.person(k): to for k, to in known}, subject)
+        """`source:subject` of the same person in another source, where one is known.
+
+        The subject is named as the source does it, which `{subject}` and patterns are about, or by
+        its pseudonym.
+        """
+        same_as, name = self.subjects.same_as, self.person(subject)
+        named = {self.person(key): to for key, to in same_as.items() if key != EVERYONE}
+        return linked({subject: named[name]} if name in named else same_as, subject)
 
     def benchmark_of(self, subject: str) -> str | None:
         """The benchmark that tests on a subject; of the scans of a rule ask `under` it."""
@@ -213,14 +218,15 @@ class SourceRegistry(Section):
 
     def may_be_tested_on(self, subject: str) -> dict[str, str]:
         """Field -> benchmark that may test on a subject, by the source or by any rule for it."""
-        own = self.benchmark_of(subject)
+        hidden = self.subjects.pseudonyms  # a name that is not known may be anybody's
+        own = self.benchmark and (hidden or self.benchmark.tests_on(subject))
         ruled = {
             f"rules.{i}.benchmark": rule.benchmark
             for i, rule in enumerate(self.rules)
             if rule.benchmark
-            and (self.subjects.pseudonyms or value_regex(rule.subjects).fullmatch(subject))
+            and (hidden or value_regex(rule.subjects).fullmatch(subject))
         }
-        return ({"benchmark": own} if own else {}) | ruled
+        return ({"benchmark": self.benchmark.name} if self.benchmark and own else {}) | ruled
 
     @property
     def is_metric(self) -> bool:

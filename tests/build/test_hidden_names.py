@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from pipeline.build.plan import Plan, ledger_path, make_plan
 from pipeline.build.quarantine import quarantine_rows, summarise
 from pipeline.build.stages import Recipe, process
 from pipeline.catalogue import catalogue
-from pipeline.errors import RegistryError
 from pipeline.flame.stand_in import stand_in
 from pipeline.registry import load_registry
 from pipeline.sources.report import report_of, see
@@ -174,8 +174,23 @@ def test_two_names_with_one_pseudonym_are_refused(
     assert reasons == {"another subject's name has the same pseudonym"}
 
 
-def test_same_as_for_all_subjects_is_refused_with_pseudonyms(folder: Path) -> None:
-    subjects = {"pseudonyms": True, "same_as": {"*": "clinic:{subject}"}}
-    write_registry(folder, "studio", **FACTS | {"subjects": subjects})
-    with pytest.raises(RegistryError, match="each subject by name"):
-        load_registry(folder / "studio.yaml")
+def test_people_who_are_called_alike_in_two_such_sources(folder: Path) -> None:
+    write_source(folder, "copies", **FACTS)
+    (folder / "copies" / "Ottokar").mkdir()
+    (folder / "copies" / "Ottokar" / "smile.obj").write_text("a copy")
+    subjects = {"pseudonyms": True, "same_as": {"*": "studio:{subject}"}}
+    write_registry(folder, "copies", **FACTS | {"subjects": subjects})
+    config = build_of(folder, "studio", "copies")
+    identity = identities_of(make_plan(config, MODEL))
+    assert set(identity) > {
+        f"copies:{person('copies')}/smile",
+        f"studio:{person('studio')}/neutral",
+    }
+    assert identity[f"copies:{person('copies')}/smile"] == "clinic:q1"
+    write_registry(folder, "studio", **FACTS | {"subjects": {"pseudonyms": True}})
+    identity = identities_of(make_plan(config, MODEL))
+    assert identity[f"copies:{person('copies')}/smile"] == f"studio:{person('studio')}"
+
+
+def person(source: str) -> str:
+    return "p" + hashlib.sha256(f"{source}:Ottokar".encode()).hexdigest()[:8]
