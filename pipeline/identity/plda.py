@@ -29,7 +29,7 @@ SIBLINGS, TWINS = 0.5, 0.95
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What has been seen of one person, or of many: a likelihood up to a factor, in float64."""
+    """What has been seen of one person, or of many: a likelihood up to a factor."""
 
     information: Array  # (…,d,d) Λ, without that of people in general
     pull: Array  # (…,d) η: Λ times where the likelihood is largest
@@ -41,6 +41,10 @@ class Evidence:
     def at(self, which: Array | slice | int) -> Evidence:
         """Of those people of many."""
         return Evidence(self.information[which], self.pull[which])
+
+    def single(self) -> Evidence:
+        """In float32, to be kept."""
+        return Evidence(self.information.astype(np.float32), self.pull.astype(np.float32))
 
     @property
     def size(self) -> int:
@@ -97,6 +101,11 @@ def shifted(seen: Evidence, offset: Array) -> Evidence:
     return Evidence(seen.information, seen.pull - seen.information @ offset)
 
 
+def times(seen: Evidence, factor: float) -> Evidence:
+    """The same of a likelihood to that power: with its covariance divided by `factor`."""
+    return Evidence(factor * seen.information, factor * seen.pull)
+
+
 def in_axes(seen: Evidence, axes: Array, centre: Array) -> Evidence:
     """The same of x where what was seen is y = centre (m,) + axes (m,d) x."""
     pull = (seen.pull - seen.information @ centre) @ axes
@@ -129,7 +138,7 @@ def log_evidence(seen: Evidence) -> Array:
             f"{int((faults > 0).sum())} of {faults.numel()} information matrices are not positive "
             "with people's own added; register the scans again"
         )
-    pull = torch.from_numpy(seen.pull)[..., None]
+    pull = torch.from_numpy(seen.pull.astype(np.float64))[..., None]
     half = torch.linalg.solve_triangular(factor, pull, upper=False)
     determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     found: Array = (half[..., 0].square().sum(-1) / 2 - determinant).numpy()
