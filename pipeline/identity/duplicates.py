@@ -87,7 +87,8 @@ class Similarity(NamedTuple):
 
     def of(self, points: Array) -> Array:
         turned = points @ np.swapaxes(self.rotation, -1, -2)
-        return self.scale[..., None, None] * turned + self.shift[..., None, :]
+        moved: Array = self.scale[..., None, None] * turned + self.shift[..., None, :]
+        return moved
 
 
 def face_points(face: Array, at_rest_mm: Array) -> Array:
@@ -265,7 +266,7 @@ class Match(NamedTuple):
     nearest: Array  # (N,3) of the target
     normal: Array  # (N,3) mean of both points' normals, unit length
     distance: Array  # (N,) of the points
-    index: Array  # (N,) in the target
+    at: Array  # (N,) int: its number in the target
     near: Array  # (N,) bool: within reach, and facing the same way
 
     @property
@@ -318,7 +319,7 @@ def _agreement(
 
 def _roughness(target: Points, tree: cKDTree, match: Match) -> float:
     """Median distance of the matched target points to the surface at the nearest other one."""
-    own = np.unique(match.index[match.near])
+    own = np.unique(match.at[match.near])
     other = tree.query(target.points_mm[own], k=2)[1][:, 1]
     normal = target.normals[own] + target.normals[other]
     normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)

@@ -86,6 +86,13 @@ class Judgements(Section):
         return pairs
 
     @cached_property
+    def same(self) -> frozenset[frozenset[str]]:
+        """Each pair judged to be one person."""
+        return frozenset(
+            frozenset(pair) for d in self.decisions for pair in combinations(d.same or (), 2)
+        )
+
+    @cached_property
     def person_of(self) -> dict[str, str]:
         """Id of a scan -> whose it was judged to be."""
         return {d.scan: d.person for d in self.decisions if d.scan and d.person}

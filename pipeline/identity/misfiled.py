@@ -14,29 +14,24 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from pipeline.identity.plda import (
-    SIBLINGS,
-    Evidence,
-    belief,
-    log_evidence,
-    log_ratio,
-    log_ratio_to_relatives,
-    stacked,
-)
+from pipeline.identity.calibration import Calibration
+from pipeline.identity.decisions import People, compare
+from pipeline.identity.plda import Evidence, belief, log_evidence, log_ratio, stacked, together
 from pipeline.identity.population import Population, SeenScan
 from pipeline.text import printable
 from pipeline.types import Array
 
 Kind = Literal["misfiled", "swapped", "filed twice", "disagree"]
-APART = 0.0
-"""Log ratio below which two groups of scans of a person stay apart."""
+APART = -7.0
+"""Log ratio below which two groups of a name's scans stay apart: that of a scan's chance, 1 in
+1,000, to be misfiled."""
 SURE = 7.0
 """Log ratio, beyond the logarithm of how many people there are, from which scans filed under two
 people are of one: that of each person's chance, 0.05 or so, to be there twice, and 20 to 1."""
 MOST_GROUPED = 24
 """Scans of a person that are compared each with each; the others with the groups of these."""
 NEAREST = 8
-"""People whom each is compared with exactly, the likeliest by the means of what is believed."""
+"""People whom each is compared with exactly: the likeliest by a quicker score."""
 
 
 class FiledScan(NamedTuple):
@@ -95,13 +90,11 @@ def misfiled(people: Mapping[str, Sequence[FiledScan]], population: Population) 
     if not groups:
         return []
     sure = SURE + math.log(len(people))
-    means = belief(stacked([g.evidence for g in groups]))
-    found = strays(groups, means.mean, len(people))
+    means = belief(stacked([group.evidence for group in groups])).mean
+    found = strays(groups, means, len(people))
     told = {frozenset(finding.people) for finding in found}
     return found + [
-        finding
-        for finding in _filed_twice(groups, means.mean, means.covariance.mean(0), sure)
-        if frozenset(finding.people) not in told
+        finding for finding in _filed_twice(groups, sure) if frozenset(finding.people) not in told
     ]
 
 
@@ -112,7 +105,7 @@ def groups_of(person: str, scans: Sequence[FiledScan], population: Population) -
     each = [population.evidence([scan.seen]) for scan in scans]
     parts = _parted(each[:MOST_GROUPED])
     for number, own in enumerate(each[MOST_GROUPED:], MOST_GROUPED):
-        ratios = [float(log_ratio(_sum(each, part), own)) for part in parts]
+        ratios = [float(log_ratio(together([each[i] for i in part]), own)) for part in parts]
         if max(ratios) > APART:
             parts[int(np.argmax(ratios))].append(number)
         else:
@@ -158,17 +151,11 @@ def _parted(each: Sequence[Evidence]) -> list[list[int]]:
     return [sorted(part) for part in parts if part]
 
 
-def _sum(each: Sequence[Evidence], part: Sequence[int]) -> Evidence:
-    first, *others = (each[i] for i in part)
-    for other in others:
-        first = first + other
-    return first
-
-
 def strays(groups: Sequence[Group], means: Array, people: int) -> list[Finding]:
     """What is said of scans that are not of the person of their name, among so many people.
 
-    `means` (groups,d) are what is believed of the groups."""
+    `means` (groups,d) are what is believed of each group.
+    """
     sure = SURE + math.log(people)
     of_person: dict[str, list[int]] = {}
     for number, group in enumerate(groups):
@@ -225,26 +212,24 @@ def _owner(number: int, groups: Sequence[Group], means: Array, sure: float) -> s
     return None if best is None or ratios[best] < sure else groups[best].person
 
 
-def _filed_twice(
-    groups: Sequence[Group], means: Array, covariance: Array, sure: float
-) -> list[Finding]:
+def _filed_twice(groups: Sequence[Group], sure: float) -> list[Finding]:
     """Pairs of names of one source whose people are one, and rather than siblings."""
-    whole = [i for i, group in enumerate(groups) if group.main]
-    sources = np.array([groups[i].person.split(":", 1)[0] for i in whole])
-    root = np.linalg.cholesky(np.linalg.inv(covariance))
-    laid = (means[whole] @ root).astype(np.float32)
-    square, pairs = (laid * laid).sum(1), set[tuple[int, int]]()
-    for i in range(len(whole)):
-        apart = square - 2 * laid @ laid[i]
-        apart[(sources != sources[i]) | (np.arange(len(whole)) == i)] = np.inf
-        for j in np.argpartition(apart, min(NEAREST, len(whole) - 1))[:NEAREST]:
-            if np.isfinite(apart[j]):
-                pairs.add((whole[min(i, int(j))], whole[max(i, int(j))]))
-    found = []
-    for i, j in sorted(pairs):
-        a, b = groups[i].evidence, groups[j].evidence
-        ratio = float(log_ratio(a, b))
-        if ratio > sure and float(log_ratio_to_relatives(a, b, SIBLINGS)) > 0:
-            names = (groups[i].person, groups[j].person)
-            found.append(Finding("filed twice", groups[i].scans + groups[j].scans, names, ratio))
+    main = {group.person: group for group in groups if group.main}
+    names, found = tuple(main), []
+    sources = tuple(name.partition(":")[0] for name in names)
+    for source in sorted(set(sources)):
+        own = [name for name, of in zip(names, sources, strict=True) if of == source]
+        people = People(
+            tuple(own), (source,) * len(own), stacked([main[name].evidence for name in own])
+        )
+        found += [
+            Finding(
+                "filed twice",
+                main[pair.one].scans + main[pair.other].scans,
+                (pair.one, pair.other),
+                pair.ratio,
+            )
+            for pair in compare(people, people, Calibration(), NEAREST)
+            if pair.ratio > sure and pair.to_siblings > 0
+        ]
     return found

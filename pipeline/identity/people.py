@@ -11,7 +11,7 @@ from pipeline.identity.judgements import Judgements, contradictions
 from pipeline.types import ScanRecord
 
 
-class Link(NamedTuple):
+class Merge(NamedTuple):
     """Two people, as `source:subject`, whom geometry takes for one."""
 
     a: str
@@ -20,9 +20,9 @@ class Link(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A link that was not followed: it would have joined two people judged different."""
+    """A merge that was not followed: it would have joined two people judged different."""
 
-    link: Link
+    merge: Merge
     different: tuple[str, str]
     decision: int
     """The number of the judgement, from 0."""
@@ -37,7 +37,7 @@ class MergedPeople(NamedTuple):
 def identities(
     records: Iterable[ScanRecord],
     same_as: Mapping[str, str],
-    links: Iterable[Link] = (),
+    merges: Iterable[Merge] = (),
     judgements: Judgements | None = None,
     published: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
@@ -49,23 +49,23 @@ def identities(
     person = {r.scan_id: f"{r.source}:{r.subject}" for r in records}
     person |= {scan: judgements.person_of[scan] for scan in person.keys() & judgements.person_of}
     people = set(person.values())
-    identity = merged_people(people, same_as, links, judgements, published).identity
+    identity = merged_people(people, same_as, merges, judgements, published).identity
     return {scan: identity[name] for scan, name in person.items()}
 
 
 def merged_people(
     people: Iterable[str],
     same_as: Mapping[str, str],
-    links: Iterable[Link] = (),
+    merges: Iterable[Merge] = (),
     judgements: Judgements | None = None,
     published: Mapping[str, str] | None = None,
 ) -> MergedPeople:
     """One name for each of the `people` and all that are the same.
 
     People are the same by `same_as`, which maps a `source:subject` to another, by a person's
-    `judgements`, and by `links`, the surest first; a link that would join two people judged
-    different is cut, so of a chain of links the weakest is. A person keeps a `published` name, else
-    has the one at the end of `same_as`, else the alphabetically first.
+    `judgements`, and by `merges`, the surest first; a merge that would join two people judged
+    different is cut, so of a chain of merges the weakest is. A person keeps a `published` name,
+    else has the one at the end of `same_as`, else the alphabetically first.
 
     Raises FacefoldError for a chain of `same_as` that comes back to itself, RegistryError for
     judgements that contradict it.
@@ -81,10 +81,10 @@ def merged_people(
         for other in decision.same or ():
             groups.join((decision.same or (other,))[0], other)
     cut = []
-    for link in sorted(links, key=lambda link: (-link.log_ratio, link.a, link.b)):
-        if pair := groups.join(link.a, link.b):
+    for merge in sorted(merges, key=lambda merge: (-merge.log_ratio, merge.a, merge.b)):
+        if pair := groups.join(merge.a, merge.b):
             a, b = sorted(pair)
-            cut.append(Cut(link, (a, b), judgements.different[pair]))
+            cut.append(Cut(merge, (a, b), judgements.different[pair]))
     return MergedPeople(_names(people, groups, ends, published or {}), cut)
 
 

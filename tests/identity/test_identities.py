@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import FacefoldError, RegistryError
 from pipeline.identity import identities
 from pipeline.identity.judgements import Judgements
-from pipeline.identity.people import Cut, Link, merged_people
+from pipeline.identity.people import Cut, Merge, merged_people
 from pipeline.types import ScanRecord
 
 
@@ -53,28 +53,28 @@ def judged(*decisions: dict[str, object]) -> Judgements:
 
 def test_links_and_judgements_join_people() -> None:
     people = ["a:1", "b:1", "c:1", "c:2", "d:1"]
-    links = [Link("c:1", "b:1", 30.0)]
-    found = merged_people(people, {}, links, judged({"same": ["a:1", "d:1"]}))
+    merges = [Merge("c:1", "b:1", 30.0)]
+    found = merged_people(people, {}, merges, judged({"same": ["a:1", "d:1"]}))
     assert found.identity == {"a:1": "a:1", "d:1": "a:1", "b:1": "b:1", "c:1": "b:1", "c:2": "c:2"}
     assert found.cut == []
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_weakest_link_between_people_judged_different_is_cut(order: int) -> None:
-    links = [Link("a:1", "b:1", 25.0), Link("b:1", "c:1", 18.0), Link("c:1", "d:1", 40.0)]
+    merges = [Merge("a:1", "b:1", 25.0), Merge("b:1", "c:1", 18.0), Merge("c:1", "d:1", 40.0)]
     apart = judged({"same": ["x:1", "x:2"]}, {"different": ["d:1", "a:1"]})
-    found = merged_people(["a:1", "b:1", "c:1", "d:1"], {}, links[::order], apart)
-    assert found.cut == [Cut(links[1], ("a:1", "d:1"), 1)]
+    found = merged_people(["a:1", "b:1", "c:1", "d:1"], {}, merges[::order], apart)
+    assert found.cut == [Cut(merges[1], ("a:1", "d:1"), 1)]
     assert found.identity == {"a:1": "a:1", "b:1": "a:1", "c:1": "c:1", "d:1": "c:1"}
 
 
 def test_a_person_keeps_the_published_name() -> None:
-    people, links = ["a:1", "b:1", "c:1"], [Link("a:1", "b:1", 30.0), Link("b:1", "c:1", 30.0)]
+    people, merges = ["a:1", "b:1", "c:1"], [Merge("a:1", "b:1", 30.0), Merge("b:1", "c:1", 30.0)]
     names = {"b:1": "b:1", "c:1": "b:1"}
-    assert set(merged_people(people, {}, links, published=names).identity.values()) == {"b:1"}
+    assert set(merged_people(people, {}, merges, published=names).identity.values()) == {"b:1"}
     # whoever the name is of is not in the build any more: still it stays
     gone = {"b:1": "z:9", "c:1": "z:9"}
-    assert set(merged_people(people, {}, links, published=gone).identity.values()) == {"z:9"}
+    assert set(merged_people(people, {}, merges, published=gone).identity.values()) == {"z:9"}
 
 
 def test_of_two_published_names_the_declared_one_stays() -> None:
@@ -88,7 +88,7 @@ def test_of_two_published_names_the_declared_one_stays() -> None:
 def test_people_parted_again_have_names_of_their_own() -> None:
     names = {"a:1": "a:1", "b:1": "a:1", "c:1": "a:1"}
     apart = judged({"different": ["a:1", "b:1"]})
-    found = merged_people(["a:1", "b:1", "c:1"], {}, [Link("b:1", "c:1", 30.0)], apart, names)
+    found = merged_people(["a:1", "b:1", "c:1"], {}, [Merge("b:1", "c:1", 30.0)], apart, names)
     assert found.identity == {"a:1": "a:1", "b:1": "b:1", "c:1": "b:1"}
     # the same where nobody is called so
     gone = {"b:1": "z:9", "c:1": "z:9"}

@@ -49,6 +49,7 @@ def faults(folder: Path, text: str) -> list[str]:
 def test_decisions_are_read(tmp_path: Path) -> None:
     found = load_judgements(written(tmp_path, GOOD))
     assert [d.same for d in found.decisions] == [("a:1", "b:x y"), None, None, None]
+    assert found.same == {frozenset(("a:1", "b:x y"))}
     pairs = [("a:1", "c:3"), ("a:1", "c:4"), ("c:3", "c:4")]
     assert found.different == dict.fromkeys(map(frozenset, pairs), 1)
     assert found.person_of == {"a:7/smile": "a:8"}
