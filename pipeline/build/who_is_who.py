@@ -34,7 +34,7 @@ from pipeline.identity.duplicates import Candidate, Duplicate, Points, duplicate
 from pipeline.identity.judgements import Judgements, Undecided, check, load_judgements, proposal
 from pipeline.identity.leaks import report_rows
 from pipeline.identity.misfiled import Finding, Group, strays
-from pipeline.identity.people import Link, merged_people
+from pipeline.identity.people import Merge, merged_people
 from pipeline.identity.plda import Belief, Evidence
 from pipeline.identity.population import Population
 from pipeline.identity.shortlist import SHORT
@@ -270,9 +270,9 @@ def _resolved(
 ) -> WhoIsWho:
     """Identities, splits and rows of the report."""
     same_as, name_of = links_of(plan), names_of_scans(plan, judged)
-    links = [Link(pair.one, pair.other, pair.ratio) for pair in decisions.merges]
+    merges = [Merge(pair.one, pair.other, pair.ratio) for pair in decisions.merges]
     names = sorted({*name_of.values()})
-    merged = merged_people(names, same_as, links, judged, published_names(config))
+    merged = merged_people(names, same_as, merges, judged, published_names(config))
     identity = {scan: merged.identity[name] for scan, name in name_of.items()}
     listed = [(one.pair.one, one.pair.other) for one in decisions.listed]
     people = people_of(config, plan, identity, listed)
@@ -296,8 +296,8 @@ def _resolved(
             _row(
                 "not followed",
                 (),
-                cut.link[:2],
-                cut.link.log_ratio,
+                cut.merge[:2],
+                cut.merge.log_ratio,
                 f"decisions.{cut.decision} says that {' and '.join(cut.different)} are two people",
             )
             for cut in merged.cut
@@ -318,8 +318,8 @@ def _row(
 ) -> Row:
     return {
         "kind": kind,
-        "scans": json.dumps(list(scans), ensure_ascii=False),
-        "people": json.dumps(list(people), ensure_ascii=False),
+        "scans": list(scans),
+        "people": list(people),
         "log_ratio": log_ratio,
         "words": words,
     }
@@ -380,9 +380,17 @@ def save_compared(config: BuildConfig, compared: Compared) -> None:
 
 def write_findings(config: BuildConfig, who: WhoIsWho) -> None:
     """Leaves in the work folder what was found, and what a person has to decide."""
-    people = {"identities": len(set(who.people.identity.values())), "findings": list(who.findings)}
-    people["held_back"] = report_rows(who.people.held)
-    write_file(findings_path(config), json.dumps(people, ensure_ascii=False).encode())
+    said = {
+        "identities": len(set(who.people.identity.values())),
+        "compared": who.compared,
+        "merged": sum(row["kind"] == "merged" for row in who.findings),
+        "undecided": len(who.undecided),
+        "decide": str(config.work / UNDECIDED),
+        "file": str(findings_path(config)),
+        "findings": list(who.findings),
+        "held_back": report_rows(who.people.held),
+    }
+    write_file(findings_path(config), json.dumps(said, ensure_ascii=False).encode())
     write_file(config.work / UNDECIDED, proposal(who.undecided).encode())
 
 

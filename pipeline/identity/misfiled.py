@@ -171,8 +171,8 @@ def strays(groups: Sequence[Group], means: Array, people: int) -> list[Finding]:
         for n, owner in owners.items():
             # without a larger group, those that are nobody else's are the name's
             if owner or len(stray) < len(own):
-                people = (person, owner) if owner else (person,)
-                found.append(Finding("misfiled", groups[n].scans, people, -groups[n].against))
+                named = (person, owner) if owner else (person,)
+                found.append(Finding("misfiled", groups[n].scans, named, -groups[n].against))
     return _swaps(found)
 
 

@@ -223,8 +223,7 @@ class SourceRegistry(Section):
         ruled = {
             f"rules.{i}.benchmark": rule.benchmark
             for i, rule in enumerate(self.rules)
-            if rule.benchmark
-            and (hidden or value_regex(rule.subjects).fullmatch(subject))
+            if rule.benchmark and (hidden or value_regex(rule.subjects).fullmatch(subject))
         }
         return ({"benchmark": self.benchmark.name} if self.benchmark and own else {}) | ruled
 

@@ -4,11 +4,13 @@ years; what is wrong is known."""
 from __future__ import annotations
 
 import shutil
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from pipeline.flame.model import FlameModel
+from pipeline.flame.stand_in import stand_in
 from pipeline.formats.readers import read_scan
 from pipeline.synthetic.delivery import Cast, Delivery, SyntheticSource
 from pipeline.synthetic.files import write_npy, write_ply
@@ -33,27 +35,23 @@ COPY = "a07"
 COPIED = "scans/f1001_n.obj"
 
 
-class Mislabelled(NamedTuple):
-    """What is wrong with the names, by kind: scan ids or names of people."""
-
-    swapped: tuple[str, ...]
-    misfiled: tuple[str, ...]
-    filed_twice: tuple[str, ...]
-    duplicate: tuple[str, ...]
-
-
-MISLABELLED = Mislabelled(
-    (f"{SOURCE}:a01/smile_2", f"{SOURCE}:a02/smile_2"),
-    (f"{SOURCE}:a03/neutral_3",),
-    (f"{SOURCE}:a05", f"{SOURCE}:a06"),
-    (f"{SOURCE}:{COPY}/neutral_1", "synth_studio:scans/f1001_n"),
-)
+MISLABELLED = {
+    "swapped": frozenset((f"{SOURCE}:a01/smile_2", f"{SOURCE}:a02/smile_2")),
+    "misfiled": frozenset((f"{SOURCE}:a03/neutral_3",)),
+    "filed twice": frozenset((f"{SOURCE}:a05", f"{SOURCE}:a06")),
+    "duplicate": frozenset((f"{SOURCE}:{COPY}/neutral_1", "synth_studio:scans/f1001_n")),
+}
+"""What is wrong with the names, by kind: scan ids or names of people."""
 
 
-def write_archive(cast: Cast, studio: SyntheticSource) -> SyntheticSource:
-    """The archive beside the sources that `write_sources` wrote, `studio` among them."""
-    out = studio.root.parents[1]
-    delivery = Delivery(out, SOURCE, cast.seed, NUMBER, CM)
+def write_archive(
+    out: Path | str, seed: int = 0, model: FlameModel | None = None
+) -> SyntheticSource:
+    """Writes the archive beside the sources that `write_sources` wrote to `out`, of whose studio it
+    holds a scan; what an earlier call wrote is removed first."""
+    out = Path(out)
+    cast = Cast.of(model or stand_in(), seed)
+    delivery = Delivery(out, SOURCE, seed, NUMBER, CM)
     for kept in ("sources", "truth"):
         shutil.rmtree(out / kept / SOURCE, ignore_errors=True)
     scans = [
@@ -61,7 +59,7 @@ def write_archive(cast: Cast, studio: SyntheticSource) -> SyntheticSource:
         for row, (name, people) in enumerate(FOLDERS.items())
         for take, person in enumerate(people)
     ]
-    return SyntheticSource(SOURCE, delivery.root, (*scans, write_copy(delivery, studio)))
+    return SyntheticSource(SOURCE, delivery.root, (*scans, write_copy(delivery)))
 
 
 def write_take(
@@ -88,10 +86,10 @@ def write_take(
     return f"{stem}.ply"
 
 
-def write_copy(delivery: Delivery, studio: SyntheticSource) -> str:
+def write_copy(delivery: Delivery) -> str:
     """A scan of the studio turned, in another unit, its vertices in another order."""
     rng = delivery.rng(999)
-    scan = read_scan(studio.root / COPIED, "obj")
+    scan = read_scan(delivery.out / "sources" / "synth_studio" / COPIED, "obj")
     order = rng.permutation(len(scan.vertices))
     turned = scan.vertices @ Rotation.from_euler("y", 9, degrees=True).as_matrix().T
     write_scan(delivery, f"{COPY}/neutral_1", turned[order], np.argsort(order)[scan.faces])
