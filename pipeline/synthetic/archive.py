@@ -4,6 +4,7 @@ years; what is wrong is known."""
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipeline.formats.readers import read_scan
 from pipeline.synthetic.delivery import Cast, Delivery, SyntheticSource
 from pipeline.synthetic.files import write_npy, write_ply
 from pipeline.synthetic.scanner import scan_head
+from pipeline.synthetic.truth import load_truth, save_truth
 from pipeline.types import Array
 
 SOURCE, NUMBER = "synth_archive", 9
@@ -32,14 +34,14 @@ FOLDERS: dict[str, tuple[int, ...]] = {
 EXPRESSIONS = ("neutral", "smile", "neutral", "neutral")
 COPY = "a07"
 """Holds a scan of `synth_studio` and nothing else."""
-COPIED = "scans/f1001_n.obj"
+COPIED = "scans/f1001_n"
 
 
 MISLABELLED = {
     "swapped": frozenset((f"{SOURCE}:a01/smile_2", f"{SOURCE}:a02/smile_2")),
     "misfiled": frozenset((f"{SOURCE}:a03/neutral_3",)),
     "filed twice": frozenset((f"{SOURCE}:a05", f"{SOURCE}:a06")),
-    "duplicate": frozenset((f"{SOURCE}:{COPY}/neutral_1", "synth_studio:scans/f1001_n")),
+    "duplicate": frozenset((f"{SOURCE}:{COPY}/neutral_1", f"synth_studio:{COPIED}")),
 }
 """What is wrong with the names, by kind: scan ids or names of people."""
 
@@ -88,12 +90,16 @@ def write_take(
 
 def write_copy(delivery: Delivery) -> str:
     """A scan of the studio turned, in another unit, its vertices in another order."""
-    rng = delivery.rng(999)
-    scan = read_scan(delivery.out / "sources" / "synth_studio" / COPIED, "obj")
+    rng, stem = delivery.rng(999), f"{COPY}/neutral_1"
+    scan = read_scan(delivery.out / "sources" / "synth_studio" / f"{COPIED}.obj", "obj")
     order = rng.permutation(len(scan.vertices))
-    turned = scan.vertices @ Rotation.from_euler("y", 9, degrees=True).as_matrix().T
-    write_scan(delivery, f"{COPY}/neutral_1", turned[order], np.argsort(order)[scan.faces])
-    return f"{COPY}/neutral_1.ply"
+    turn = Rotation.from_euler("y", 9, degrees=True).as_matrix().T
+    write_scan(delivery, stem, scan.vertices[order] @ turn, np.argsort(order)[scan.faces])
+    truth = load_truth(delivery.out, "synth_studio", COPIED)
+    turned = truth.vertices_mm @ turn
+    copied = replace(truth, vertices_mm=turned, vertices_file=delivery.to_file(turned))
+    save_truth(delivery.out, SOURCE, stem, copied)
+    return f"{stem}.ply"
 
 
 def write_scan(delivery: Delivery, stem: str, vertices_mm: Array, faces: Array) -> None:
