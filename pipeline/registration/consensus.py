@@ -40,8 +40,8 @@ OWN = 0.3
 SHARED = 0.5
 """Share of a scan's squared error that all scans of a person have in common: where landmarks were
 defined, how a model slides along a face unlike its own."""
-LIMIT = 1.1
-"""Misfit of a scan that is left out."""
+LIMIT = 2.0
+"""Misfit above which a scan is not its person's."""
 ROUNDS = 10
 SHAPE_NOISE_MM, OFF_FACE = 1.0, 0.05
 """Of each coordinate, where identity alone explains a head; weight of vertices off the face."""
@@ -61,9 +61,8 @@ class Consensus(NamedTuple):
 
     @property
     def contested(self) -> bool:
-        """Whether the scans contradict each other and no majority decides whose they are."""
-        apart = self.misfit > LIMIT
-        return bool(apart.any()) and 2 * int(apart.sum()) >= int(np.isfinite(self.misfit).sum())
+        """Whether no majority of the scans agrees: some that made the label contradict it."""
+        return bool((self.misfit[self.weights > 0] > LIMIT).any())
 
 
 def consensus(
@@ -155,7 +154,8 @@ def variances(template: Template, scans: Sequence[Registration], neutral: Sequen
 def agreed(template: Template, heads: Tensor, variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(n,V,3), (n,V) -> the mean (V,3) of those that agree, which (n,) bool, misfit (n,).
 
-    From the median on each scan is compared with the mean of the others that are kept.
+    From the median on each scan is compared with the mean of the others that are kept: those that
+    are no further from it than LIMIT, and a majority whatever it is.
     """
     n = len(heads)
     kept, misfit = torch.ones(n, dtype=torch.bool), variance.new_zeros(n)
@@ -165,11 +165,10 @@ def agreed(template: Template, heads: Tensor, variance: Tensor) -> tuple[Tensor,
         if turn or n == 2:
             mean, error = others_mean(heads, variance, kept)
         misfit = misfit_of(template, heads, variance, mean, error)
-        near = misfit <= LIMIT
-        again = near if n > 2 and 2 * int(near.sum()) > n else torch.ones_like(kept)
-        settled, kept = bool(turn) and bool((again == kept).all()), again
+        majority = misfit.kthvalue(n // 2 + 1).values.clamp_min(LIMIT)
+        before, kept = kept, misfit <= majority
         mean = weighted_mean(heads, kept[:, None] / variance)
-        if settled:
+        if turn and bool((kept == before).all()):
             break
     return mean, kept, misfit
 
