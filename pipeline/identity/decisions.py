@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from pipeline.identity.calibration import Calibration, in_parts
 from pipeline.identity.plda import (
@@ -44,6 +45,8 @@ REPEATED, REPEATED_WITHIN = 0.05, 0.001
 """Share of a source's people expected in another source, and under a second name in their own."""
 LIST_FROM = 0.01
 """Probability of the same person from which on a pair is listed."""
+KEPT_FROM = 1e-4
+"""Probability from which on a pair is compared with relatives, and may be another's rival."""
 LOOKED_AT = -20.0
 """Shared-covariance score under which no exact ratio is computed."""
 
@@ -163,37 +166,28 @@ def compare(
     if itself:
         candidates = np.unique(np.sort(candidates[candidates[:, 0] != candidates[:, 1]], 1), axis=0)
     ratio = calibration(ratios(one.seen, other.seen, candidates))
-    likely = ratio > 0
-    candidates, ratio = candidates[likely], ratio[likely]
-    against = {
-        relation: ratio - calibration(relatives(one.seen, other.seen, candidates, relation))
-        for relation in (SIBLINGS, TWINS)
-    }
+    within = np.array([one.sources[i] == other.sources[j] for i, j in candidates], bool)
     ranks = np.minimum(ranked(candidates[:, 0], ratio), ranked(candidates[:, 1], ratio))
-    pairs = []
-    for at, (i, j) in enumerate(candidates):
-        within = one.sources[i] == other.sources[j]
-        odds = prior_log_odds(len(one.names), len(other.names), within) + ratio[at]
-        pairs.append(
-            Pair(
-                one.names[i],
-                other.names[j],
-                float(ratio[at]),
-                float(against[SIBLINGS][at]),
-                float(against[TWINS][at]),
-                int(ranks[at]),
-                within,
-                float(1 / (1 + np.exp(-odds))),
-            )
-        )
+    probability = expit(prior_log_odds(len(one.names), len(other.names), within) + ratio)
+    kept = probability >= KEPT_FROM
+    candidates, within, ranks = candidates[kept], within[kept], ranks[kept]
+    ratio, probability = ratio[kept], probability[kept]
+    against = [
+        ratio - calibration.scale * relatives(one.seen, other.seen, candidates, relation)
+        for relation in (SIBLINGS, TWINS)
+    ]
+    numbers = (ratio, *against, ranks, within, probability)
+    pairs = [
+        Pair(one.names[i], other.names[j], *values)
+        for (i, j), *values in zip(candidates, *(n.tolist() for n in numbers), strict=True)
+    ]
     return tuple(sorted(pairs, key=lambda pair: (-pair.ratio, pair.one, pair.other)))
 
 
-def prior_log_odds(one: int, other: int, within: bool) -> float:
+def prior_log_odds(one: int, other: int, within: Array) -> Array:
     """Of two people of groups of so many: as many persons are in both as `REPEATED` of the smaller,
     or of one source under two names."""
-    share = REPEATED_WITHIN if within else REPEATED
-    return float(np.log(share / max(one, other, 2)))
+    return np.log(np.where(within, REPEATED_WITHIN, REPEATED) / max(one, other, 2))
 
 
 def shortlist(one: People, other: People, count: int) -> Array:
