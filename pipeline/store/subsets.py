@@ -10,13 +10,16 @@ from typing import Any
 from pipeline.errors import StoreError
 from pipeline.store.arrays.int16 import MIDDLES
 from pipeline.store.checks.rows import Values
+from pipeline.store.documents import content_of, parsed
 from pipeline.store.form import Form, at
+from pipeline.store.paths import PROVENANCE
 from pipeline.store.publishing import publish
 from pipeline.store.query import matching_rows
 from pipeline.store.reader import Store, open_store
 from pipeline.store.schema import PLACES
 from pipeline.store.staging import removed_on_fault, stage
 from pipeline.store.table_reading import said_columns
+from pipeline.store.withdrawn import WITHDRAWN
 from pipeline.store.writer import write_shard
 from pipeline.text import shortened
 from pipeline.types import Array
@@ -50,8 +53,14 @@ def subset(store: Path | str, where: str, out: Path | str, **form: Any) -> Path:
         own = {column.name for column in PLACES}  # which the new store has of its own rows
         kept = [name for name in said_columns(source.column_names) if name not in own]
         manifest = source.columns(*kept).take(rows).to_pylist()
-        provenance = {"subset_of": source.path.name, "where": where}
+        provenance = {"subset_of": source.path.name, "where": where, **_records_of(source)}
         return publish(out, staging, receipts, manifest, provenance=provenance)
+
+
+def _records_of(source: Store) -> dict[str, Any]:
+    """Of people who withdrew, so that `verify` looks for them in the subset too."""
+    said = parsed(content_of(source.path / PROVENANCE), source.path / PROVENANCE)
+    return {WITHDRAWN: said[WITHDRAWN]} if WITHDRAWN in said else {}
 
 
 def _part(rows: Array, shard: int, form: Form) -> Array:
