@@ -172,7 +172,7 @@ def publish_assembly(
             receipts += write_shards(rest, order.works, config, form, staging, client, seen)
         seen.phase("publishing")
         tables = assembly.manifest, assembly.quarantine, assembly.excluded
-        facts: dict[str, Any] = {"provenance": assembly.provenance, "linked": linked}
+        facts: dict[str, Any] = {"provenance": assembly.provenance}
         return step("publish", lambda: publish(store, staging, receipts, *tables, **facts))
 
 

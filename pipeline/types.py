@@ -538,3 +538,7 @@ class ShardReceipt:
     """SHA-256 over the shard's files, field by field in schema order."""
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Relative path → {"bytes": int, "sha256": str}."""
+    row_of: str = "scan"
+    """What its rows are: "scan" or "identity"."""
+    linked: bool = False
+    """It is an earlier version's, under a second name."""

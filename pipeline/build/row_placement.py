@@ -1,4 +1,5 @@
-"""Which row of the store each scan gets: its old one where it can, so that shards stay as they are.
+"""Which row of the store each scan, and each person, gets: its old one where it can, so that shards
+stay as they are.
 
 A shard holds a fixed number of rows. In the order of people one scan more would move all rows after
 it, and every shard would be written again.
@@ -7,8 +8,9 @@ it, and every shard would be written again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +22,14 @@ from pipeline.errors import StoreError
 from pipeline.store.documents import as_json
 from pipeline.store.form import Form, group_attributes
 from pipeline.store.head import current_version
-from pipeline.store.paths import MANIFEST
-from pipeline.store.schema import ModelTag
+from pipeline.store.paths import table_file
+from pipeline.store.schema import IDENTITY, SCAN, TABLE_OF, ModelTag
 from pipeline.store.table_reading import read_table
 from pipeline.types import Array
 
 STAYING = 0.5
 """Share of the published shards that has to stay as it is, or rows are put in order again."""
+Names: TypeAlias = "Sequence[str] | pa.Array"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,16 @@ class RowOrder:
     before: Path | None = None
     unchanged: tuple[int, ...] = ()
     """Shards that are those of the version `before`, byte for byte."""
+
+
+@dataclass(frozen=True)
+class PeopleOrder:
+    """The rows of the arrays of people, and which of their shards are there already."""
+
+    people: list[str]
+    """Of each row, its identity."""
+    before: Path | None = None
+    unchanged: tuple[int, ...] = ()
 
 
 def row_order(
@@ -56,16 +69,27 @@ def row_order(
     if not works:
         return RowOrder([], True)
     form = config.form(len(works), model)
-    published = _published(config.store_folder, form)
-    if published is None:
-        return RowOrder(by_identity, True)
-    before, rows = published
-    if not config.sort_rows:
-        in_place = _in_place(by_identity, rows)
-        unchanged = _unchanged(in_place, rows, form)
-        if len(unchanged) >= STAYING * replace(form, rows=len(rows)).n_shards:
-            return RowOrder(in_place, in_place == by_identity, before, unchanged)
-    return RowOrder(by_identity, True, before, _unchanged(by_identity, rows, form))
+    published = _published(config.store_folder, form, SCAN)
+    ids = [work.record.scan_id for work in by_identity]
+    keys = [work.keys.register for work in by_identity]
+    placed = _placed(ids, keys, published, form.rows_per_shard, config.sort_rows)
+    in_place = [by_identity[i] for i in placed.order]
+    before = published.version if published else None
+    return RowOrder(in_place, in_place == by_identity, before, placed.unchanged)
+
+
+def people_order(config: BuildConfig, result_key: Mapping[str, str], form: Form) -> PeopleOrder:
+    """The rows of the arrays of people; `result_key` says of each identity what its row is made of.
+
+    They keep their places from version to version as scans do (`row_order`); else they are in the
+    order of their names. `form` is that of the version to be published.
+    """
+    names = sorted(result_key)
+    published = _published(config.store_folder, form, IDENTITY)
+    keys = [result_key[name] for name in names]
+    placed = _placed(names, keys, published, form.rows_per_shard, config.sort_rows)
+    before = published.version if published else None
+    return PeopleOrder([names[i] for i in placed.order], before, placed.unchanged)
 
 
 def written_rows(order: RowOrder, form: Form) -> list[Work]:
@@ -74,43 +98,89 @@ def written_rows(order: RowOrder, form: Form) -> list[Work]:
     return [work for row, work in enumerate(order.works) if row // size not in there]
 
 
-def _published(store: Path, form: Form) -> tuple[Path, pa.Table] | None:
-    """The published version and its rows' scan_id and result_key; None where there is none of this
-    form, or it is damaged."""
-    try:
-        version = current_version(store)
-        found = group_attributes(version)
-        rows = read_table(version / MANIFEST, ["scan_id", "result_key"])
-    except StoreError:
-        return None
-    wanted = form.attributes() | {"rows": len(rows)}
-    told = {name: found.get(name) for name in wanted}
-    return (version, rows) if as_json(told) == as_json(wanted) else None
+def kept_places(ids: Names, old_ids: Names) -> list[int]:
+    """Of each new row the index into `ids` of what it holds, all different.
 
-
-def _in_place(works: Sequence[Work], published: pa.Table) -> list[Work]:
-    """`works` with each published scan in its row. Where fewer are left than there were, those of
-    the last rows move forward."""
-    scan_ids = pa.array([work.record.scan_id for work in works], pa.string())
-    place = pc.index_in(published["scan_id"].combine_chunks(), value_set=scan_ids)
-    row = np.full(max(len(works), len(place)), -1)
+    What is among `old_ids`, the rows that are published, keeps its row. Others take, as they come
+    in `ids`, the rows of those that left, then the ones after the last. Where fewer are left than
+    there were, those of the last rows move forward.
+    """
+    place = pc.index_in(_text(old_ids), value_set=_text(ids))
+    row = np.full(max(len(ids), len(place)), -1)
     row[: len(place)] = pc.fill_null(place, -1).to_numpy(zero_copy_only=False)
-    row = row[: len(works)]
-    row[row < 0] = np.setdiff1d(np.arange(len(works)), row)
-    return [works[i] for i in row.tolist()]
+    row = row[: len(ids)]
+    row[row < 0] = np.setdiff1d(np.arange(len(ids)), row)
+    found: list[int] = row.tolist()
+    return found
 
 
-def _unchanged(works: Sequence[Work], published: pa.Table, form: Form) -> tuple[int, ...]:
-    """Shards whose rows are the same results in the same places, neither more nor fewer."""
-    keys = pa.array([work.keys.register for work in works], pa.string())
-    both = min(len(works), len(published))
-    old = published["result_key"].combine_chunks()
-    same: Array = pc.equal(keys[:both], old[:both]).to_numpy(zero_copy_only=False)
-    starts = range(0, both, form.rows_per_shard)
+def unchanged_shards(keys: Names, old_keys: Names, rows_per_shard: int) -> tuple[int, ...]:
+    """Shards whose rows have the same keys in the same places, neither more nor fewer."""
+    new, old = _text(keys), _text(old_keys)
+    both = min(len(new), len(old))
+    equal = pc.fill_null(pc.equal(new[:both], old[:both]), False)
+    same: Array = equal.to_numpy(zero_copy_only=False)
+    starts = range(0, both, rows_per_shard)
     return tuple(
         shard
         for shard, start in enumerate(starts)
-        if same[start : start + form.rows_per_shard].all()
-        and min(start + form.rows_per_shard, len(works))
-        == min(start + form.rows_per_shard, len(published))
+        if same[start : start + rows_per_shard].all()
+        and min(start + rows_per_shard, len(new)) == min(start + rows_per_shard, len(old))
     )
+
+
+def _text(names: Names) -> pa.Array:
+    return names if isinstance(names, pa.Array) else pa.array(names, pa.string())
+
+
+class _Placed(NamedTuple):
+    order: list[int]
+    """Of each row, which of the given it holds."""
+    unchanged: tuple[int, ...]
+
+
+def _placed(
+    ids: Sequence[str],
+    keys: Sequence[str],
+    published: _Published | None,
+    rows_per_shard: int,
+    sort: bool,
+) -> _Placed:
+    """In place, or as they are given: see `row_order`."""
+    given = list(range(len(ids)))
+    if published is None:
+        return _Placed(given, ())
+    if not sort:
+        order = kept_places(ids, published.ids)
+        unchanged = unchanged_shards([keys[i] for i in order], published.keys, rows_per_shard)
+        if len(unchanged) >= STAYING * -(-len(published.ids) // rows_per_shard):
+            return _Placed(order, unchanged)
+    return _Placed(given, unchanged_shards(keys, published.keys, rows_per_shard))
+
+
+class _Published(NamedTuple):
+    version: Path
+    ids: pa.Array
+    """Of its rows of scans, or of people."""
+    keys: pa.Array
+    """The result_key of each."""
+
+
+_ID = {SCAN: "scan_id", IDENTITY: "identity"}
+
+
+def _published(store: Path, form: Form, row_of: str) -> _Published | None:
+    """None where nothing is published in this form, but for numbers of rows, or it is damaged, or
+    has no such rows."""
+    try:
+        version = current_version(store)
+        found = group_attributes(version)
+        rows = read_table(version / table_file(TABLE_OF[row_of]), [_ID[row_of], "result_key"])
+    except StoreError:
+        return None
+    numbers = {name: found.get(name, 0) for name in ("rows", "identities")}
+    wanted = form.attributes() | numbers
+    told = {name: found.get(name) for name in wanted}
+    if as_json(told) != as_json(wanted) or (row_of == IDENTITY and not numbers["identities"]):
+        return None
+    return _Published(version, *(column.combine_chunks() for column in rows.columns))

@@ -39,7 +39,8 @@ class FaceDataset(Dataset[Sample]):
     `where` ({column: value or list of values; None or "" is what is not known}, or a question such
     as "coverage > 0.6 and not benchmark", see `pipeline.store.query`) choose the rows by the
     manifest. `fields` are stored
-    arrays (`vertices_mm` (5023,3) float32 …) and columns of the manifest: numbers and truth values
+    arrays (`vertices_mm` (5023,3) float32 …; those of identities, such as `identity_neutral_mm`,
+    give each scan the row of its person) and columns of the manifest: numbers and truth values
     become tensors, text stays str, `identity` and `source` become int64 codes into `.identities`
     and `.sources`, which are the same for every split of one version. `manifest.<column>` names a
     column for certain: `expression` are the coefficients, `manifest.expression` is the source's
@@ -259,8 +260,7 @@ def _names(store: Store, fields: Any) -> tuple[str, ...]:
 def _check_fields(store: Store, names: Sequence[str]) -> None:
     known = {*store.fields, *store.column_names, *(PREFIX + name for name in store.column_names)}
     if unknown := [name for name in names if name not in known]:
-        offered = ", ".join([*store.fields, *said_columns(store.column_names)])
-        raise StoreError(f"{store.path}: no field {', '.join(unknown)}; it has {offered}")
+        raise store.lacks(unknown, said_columns(store.column_names))
     if not names:
         raise StoreError(f"{store.path}: no fields asked for; name at least one")
 

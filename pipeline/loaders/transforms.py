@@ -66,11 +66,25 @@ def neutral(batch: Sample, draw: Draw) -> Sample:
 
     Fields of the scan's own pose (landmarks, points, …) are left out: they do not fit any more.
     """
+    return _at_rest(batch, f"neutral{_unit(batch)}")
+
+
+def identity_neutral(batch: Sample, draw: Draw) -> Sample:
+    """As `neutral`, with what all scans of the person say together: the vertices are
+    `identity_neutral_mm`, and `shape`, where asked for, is `identity_shape`."""
+    at_rest = _at_rest(batch, f"identity_neutral{_unit(batch)}")
+    return at_rest | {
+        name: _field(batch, f"identity_{name}") for name in ("shape",) if name in batch
+    }
+
+
+def _at_rest(batch: Sample, vertices: str) -> Sample:
+    """See `neutral`."""
     unit = _unit(batch)
     kept = {name: value for name, value in batch.items() if _stem(name) not in PLACES + DIRECTIONS}
     zero = ("expression", "pose", f"translation{unit}")
     kept |= {name: torch.zeros_like(batch[name]) for name in zero if name in batch}
-    return kept | {f"vertices{unit}": _field(batch, f"neutral{unit}")}
+    return kept | {f"vertices{unit}": _field(batch, vertices)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +138,7 @@ class RandomRotation:
     """Turns all fields of the scan's pose about the origin, and adds `rotation` (B,3,3).
 
     About an axis of any direction, by an angle of up to `max_degrees`, both uniform. `neutral_mm`,
-    `pose` and `translation_mm` stay those of the head before.
+    `pose`, `translation_mm` and the fields of identities stay those of the head before.
     """
 
     max_degrees: float = 30.0

@@ -19,6 +19,7 @@ from pipeline.store.arrays.shards import fill_value, zarr_array
 from pipeline.store.documents import as_json
 from pipeline.store.form import Form, at
 from pipeline.store.paths import GROUP
+from pipeline.store.schema import IDENTITY, IDENTITY_ROW, SCAN
 from pipeline.store.topology import ATTRIBUTE, FACES, REGION, REGION_MASK, Topology
 from pipeline.types import Array
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import zarr
 
 SCAN_ID = "scan_id"
+COORDINATE = {SCAN: SCAN_ID, IDENTITY: "identity"}
 CONVENTIONS = "CF-1.12"
 FRAME = {
     "units": {"length": "mm", "angle": "rad"},
@@ -48,6 +50,10 @@ class Held:
     """Group -> rows of its arrays up to the last that a scan has."""
     used: Mapping[str, int]
     """Group -> rows of its arrays that a scan has."""
+    people: Sequence[str] = ()
+    """Names of the rows of the arrays of identities."""
+    identity_row: Array | None = None
+    """(rows,) int64, the row there of each scan's person."""
 
 
 def described(form: Form, topology: Topology | None, held: Held | None = None) -> dict[str, bytes]:
@@ -62,11 +68,10 @@ def described(form: Form, topology: Topology | None, held: Held | None = None) -
     if topology is not None:
         _add_topology(group, topology, form.model.n_vertices)
     if held is not None:
-        for name in form.fields:
-            _create_field(group, form, name, held)
-        meaning = "source: and the path within the source, of row i of each array"
-        names = np.array(held.scan_ids, np.dtypes.StringDType())
-        _add(group, SCAN_ID, names, ("scan",), meaning)
+        for part in form.parts.values():
+            for name in part.fields:
+                _create_field(group, part, name, held)
+        _add_names(group, held)
     with warnings.catch_warnings():
         # so that libraries need not list the folder, nor wonder at the tables in it
         warnings.filterwarnings("ignore", "Consolidated metadata", UserWarning)
@@ -83,7 +88,8 @@ def _attributes(form: Form, topology: Topology | None) -> dict[str, Any]:
     return {
         "Conventions": CONVENTIONS,
         "title": f"3D face scans registered to the template of {form.model.name}",
-        "rows_are": "scans: row i of each array is row i of manifest.parquet",
+        "rows_are": "row i of each array of the dimension scan is row i of manifest.parquet, of "
+        "the dimension identity row i of identities.parquet",
         **form.attributes(),
         **FRAME,
         **({ATTRIBUTE: topology.attributes()} if topology is not None else {}),
@@ -98,7 +104,7 @@ def _create_field(group: zarr.Group, form: Form, name: str, held: Held) -> None:
         form,
         name,
         held.lengths.get(field.group, form.rows),
-        dimension_names=(field.group or "scan", *field.dims),
+        dimension_names=(field.group or field.row_of, *field.dims),
         attributes=_field_attributes(form, name, held),
     )
 
@@ -124,11 +130,23 @@ def _field_attributes(form: Form, name: str, held: Held) -> dict[str, Any]:
             "rows_of_scans": held.used[field.group],
         }
     else:
-        attributes["coordinates"] = SCAN_ID
+        attributes["coordinates"] = COORDINATE[field.row_of]
     for group in form.per_scan:
         if name == at(group):
             attributes["sample_dimension"] = group
     return attributes
+
+
+def _add_names(group: zarr.Group, held: Held) -> None:
+    """Which scan, and which person, row i of the arrays is of."""
+    meaning = "source: and the path within the source, of row i of each array"
+    names = np.array(held.scan_ids, np.dtypes.StringDType())
+    _add(group, SCAN_ID, names, (SCAN,), meaning)
+    if held.identity_row is not None:
+        people = np.array(held.people, np.dtypes.StringDType())
+        meaning = "the person of row i of each array of the dimension identity"
+        _add(group, COORDINATE[IDENTITY], people, (IDENTITY,), meaning)
+        _add(group, IDENTITY_ROW.name, held.identity_row, (SCAN,), IDENTITY_ROW.meaning)
 
 
 def _add_topology(group: zarr.Group, topology: Topology, n_vertices: int) -> None:

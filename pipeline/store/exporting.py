@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import trimesh
@@ -16,17 +17,17 @@ from pipeline.flame.model import FlameModel
 from pipeline.store.query import matching_rows
 from pipeline.store.reader import Store, open_store
 from pipeline.text import file_name
-from pipeline.types import Array
+from pipeline.types import N_EXPRESSION, N_POSE, Array
 
 Row = Mapping[str, Any]
 """A row of the manifest."""
+Writer: TypeAlias = Callable[[Path, Row, Mapping[str, Array], Array], None]
 
 
 def as_mica(out: Path, row: Row, arrays: Mapping[str, Array], faces: Array) -> None:
-    """`FLAME_parameters/<actor>/<scan>.npz` and `registrations/<actor>/<scan>.obj`, in metres.
+    """`FLAME_parameters/<actor>/<scan>.npz`, and the mesh, in metres.
 
-    The npz holds FLAME's `betas` (400: identity, then expression), `pose` (15) and `trans` (3); the
-    mesh is the registered scan, free-form detail included.
+    The npz holds FLAME's `betas` (400: identity, then expression), `pose` (15) and `trans` (3).
     """
     actor, scan = names_of(row)
     np.savez(
@@ -35,11 +36,31 @@ def as_mica(out: Path, row: Row, arrays: Mapping[str, Array], faces: Array) -> N
         pose=arrays["pose"],
         trans=arrays["translation_mm"] / 1000,
     )
+    as_micas_mesh(out, row, arrays, faces)
+
+
+def as_micas_mesh(out: Path, row: Row, arrays: Mapping[str, Array], faces: Array) -> None:
+    """`registrations/<actor>/<scan>.obj`: the registered scan, free-form detail included."""
+    actor, scan = names_of(row)
     mesh = place(out, "registrations", actor, f"{scan}.obj")
     write_mesh(mesh, arrays["vertices_mm"] / 1000, faces)
 
 
-def as_meshes(suffix: str) -> Callable[[Path, Row, Mapping[str, Array], Array], None]:
+def as_micas_actor(out: Path, row: Row, arrays: Mapping[str, Array], faces: Array) -> None:
+    """`FLAME_parameters/<actor>/<actor>.npz`, the one file of a person: what MICA's reader takes,
+    `betas` whose expression is zero and a `pose` of zero, and `vertices` (V,3), the head that they
+    stand for with what is beyond the model, in metres."""
+    actor, _ = names_of(row)
+    np.savez(
+        place(out, "FLAME_parameters", actor, f"{actor}.npz"),
+        betas=np.append(arrays["identity_shape"], np.zeros(N_EXPRESSION, np.float32)),
+        pose=np.zeros(N_POSE, np.float32),
+        trans=np.zeros(3, np.float32),
+        vertices=arrays["identity_neutral_mm"] / 1000,
+    )
+
+
+def as_meshes(suffix: str) -> Writer:
     """`<actor>/<scan>.<suffix>`, in millimetres."""
 
     def write(out: Path, row: Row, arrays: Mapping[str, Array], faces: Array) -> None:
@@ -49,11 +70,25 @@ def as_meshes(suffix: str) -> Callable[[Path, Row, Mapping[str, Array], Array], 
     return write
 
 
-LAYOUTS: Mapping[str, Callable[[Path, Row, Mapping[str, Array], Array], None]] = MappingProxyType(
-    {"mica": as_mica, "ply": as_meshes("ply"), "obj": as_meshes("obj")}
+@dataclass(frozen=True)
+class Layout:
+    """What writes the files of one scan; where people have rows of their own, of a scan `beside`
+    those of its person, and of one person."""
+
+    scan: Writer
+    beside: Writer
+    person: Writer | None = None
+
+
+LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+    {
+        "mica": Layout(as_mica, as_micas_mesh, as_micas_actor),
+        "ply": Layout(as_meshes("ply"), as_meshes("ply")),
+        "obj": Layout(as_meshes("obj"), as_meshes("obj")),
+    }
 )
-"""Name of a layout to what writes one row of it."""
 FIELDS = ("vertices_mm", "shape", "expression", "pose", "translation_mm")
+PERSON_FIELDS = ("identity_neutral_mm", "identity_shape")
 
 
 def export(
@@ -62,12 +97,12 @@ def export(
     """Writes the rows for which `where` holds (`query.py`) in a layout; returns how many.
 
     `model` gives the triangles: it must be the one that the store was made with. Raises StoreError
-    for an unknown layout, another model, a question that is not understood, two scans that would
-    share a file, and a folder that cannot be written or leads out of `out`.
+    for an unknown layout, another model, a question that is not understood, two scans, or people,
+    that would share a file, and a folder that cannot be written or leads out of `out`.
     """
     if layout not in LAYOUTS:
         raise StoreError(f"layout {layout!r}, expected one of {', '.join(LAYOUTS)}")
-    source = open_store(store)
+    source, layout_of = open_store(store), LAYOUTS[layout]
     if source.model["digest"] != model.digest:
         raise StoreError(
             f"{source.path}: made with the model {source.model['name']!r}, got {model.name!r}; "
@@ -75,10 +110,18 @@ def export(
         )
     rows = matching_rows(source, where)
     chosen = source.columns("identity", "scan_id").take(rows).to_pylist()
-    refuse_shared_names(source, chosen)
-    for place, row in zip(rows, chosen, strict=True):
-        arrays = {name: source.row(name, int(place)) for name in FIELDS}
-        LAYOUTS[layout](Path(out), row, arrays, model.faces)
+    refuse_shared_names(source, chosen, lambda row: (names_of(row), row["scan_id"]))
+    of_scan, of_person = layout_of.scan, layout_of.person if source.form.identities else None
+    if of_person:
+        refuse_shared_names(source, chosen, lambda row: (names_of(row)[0], row["identity"]))
+        of_scan = layout_of.beside
+    written: set[str] = set()
+    for i, row in zip(rows.tolist(), chosen, strict=True):
+        of_scan(Path(out), row, {name: source.row(name, i) for name in FIELDS}, model.faces)
+        if of_person and row["identity"] not in written:
+            arrays = {name: source.row(name, i) for name in PERSON_FIELDS}
+            of_person(Path(out), row, arrays, model.faces)
+            written.add(row["identity"])
     return len(rows)
 
 
@@ -88,14 +131,17 @@ def names_of(row: Row) -> tuple[str, str]:
     return file_name(str(row["identity"])), file_name(scan.partition(":")[2] or scan)
 
 
-def refuse_shared_names(source: Store, rows: list[dict[str, Any]]) -> None:
-    seen: dict[tuple[str, str], str] = {}
-    for row in rows:
-        other = seen.setdefault(names_of(row), row["scan_id"])
-        if other != row["scan_id"]:
+def refuse_shared_names(
+    source: Store,
+    rows: list[dict[str, Any]],
+    named: Callable[[dict[str, Any]], tuple[Any, str]],
+) -> None:
+    """`named` says of a row what its file is called, and of what it is."""
+    seen: dict[Any, str] = {}
+    for name, of in map(named, rows):
+        if (other := seen.setdefault(name, of)) != of:
             raise StoreError(
-                f"{source.path}: {other} and {row['scan_id']} would be one file; "
-                "export them apart by `where`"
+                f"{source.path}: {other} and {of} would be one file; export them apart by `where`"
             )
 
 

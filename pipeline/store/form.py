@@ -16,9 +16,11 @@ from pipeline.store.documents import content_of, is_sha256, parsed, shown, text,
 from pipeline.store.paths import GROUP
 from pipeline.store.schema import (
     EXTRA_FIELDS,
+    IDENTITY,
     READABLE_FROM,
     ROWS_PER_CHUNK,
     ROWS_PER_SHARD,
+    SCAN,
     SCHEMA_VERSION,
     Field,
     ModelTag,
@@ -59,6 +61,10 @@ class Form:
     """Group of those fields -> the most rows a scan may have: each shard has room for them."""
     int16: bool = False
     """IN_STEPS are stored in steps of 5 µm."""
+    identities: int = 0
+    """People with a row each in arrays of their own; 0 = there are none."""
+    row_of: str = SCAN
+    """What its rows are: scans; of one of its `parts` identities."""
     schema: int = field(default=SCHEMA_VERSION, compare=False)
     """Of the version, which says how arrays are named."""
 
@@ -66,6 +72,7 @@ class Form:
         if self.rows == 0:
             raise StoreError("0 rows, expected at least one; nothing to publish")
         whole("rows", self.rows, 1, MOST)
+        whole("identities", self.identities, 0, self.rows)
         whole("rows_per_shard", self.rows_per_shard, 0, MOST)
         for group, most in self.per_scan.items():
             whole(f"per_scan: {group}", most, 0, MOST)
@@ -84,14 +91,39 @@ class Form:
             raise StoreError(f"per_scan: says nothing of {bad[0]!r}; name the most a scan may have")
         wanted = {*self.extras, *(at(group) for group in groups)} - {*MIDDLES}
         wanted |= {*MIDDLES} if self.int16 else set()
+        wanted = {name for name in wanted if EXTRA_FIELDS[name].row_of == self.row_of}
         object.__setattr__(self, "extras", tuple(name for name in EXTRA_FIELDS if name in wanted))
         object.__setattr__(self, "per_scan", {g: self.per_scan[g] for g in sorted(groups)})
 
     @cached_property
+    def parts(self) -> Mapping[str, Form]:
+        """How its arrays lie, by what their rows are: of scans as it says, of identities, where it
+        has any, in shards and chunks of as many rows."""
+        if not self.identities:
+            return {self.row_of: self}
+        more: dict[str, Any] = {"identities": 0, "extras": (), "per_scan": {}}
+        return {SCAN: self, IDENTITY: replace(self, rows=self.identities, row_of=IDENTITY, **more)}
+
+    def part(self, row_of: str) -> Form:
+        """Raises StoreError where it has no such part."""
+        if row_of not in self.parts:
+            raise StoreError(f"rows of {row_of!r}, expected of {' or '.join(self.parts)}")
+        return self.parts[row_of]
+
+    def holding(self, name: str) -> Form:
+        """The part that has the field. Raises KeyError where none has it."""
+        return self.parts[self.all_fields[name].row_of]
+
+    @cached_property
+    def all_fields(self) -> dict[str, Field]:
+        """Of all parts."""
+        return {name: field for part in self.parts.values() for name, field in part.fields.items()}
+
+    @cached_property
     def fields(self) -> dict[str, Field]:
-        """All it has by name, as they are read."""
+        """All of this part by name, as they are read."""
         extras = {name: EXTRA_FIELDS[name] for name in self.extras}
-        return fields(self.model.n_vertices) | extras
+        return fields(self.model.n_vertices, self.row_of) | extras
 
     @property
     def compressed(self) -> bool:
@@ -102,7 +134,7 @@ class Form:
         return -(-self.rows // self.rows_per_shard)
 
     def scans(self, shard: int) -> int:
-        """Scans of a shard: the last one may have fewer than the others."""
+        """Scans, or identities, of a shard: the last one may have fewer than the others."""
         return min(self.rows_per_shard, self.rows - shard * self.rows_per_shard)
 
     def stored(self, name: str) -> Field:
@@ -139,6 +171,7 @@ class Form:
             "readable_from": READABLE_FROM,
             "profile": self.profile,
             "rows": self.rows,
+            "identities": self.identities,
             "rows_per_shard": self.rows_per_shard,
             "extras": list(self.extras),
             "per_scan": dict(self.per_scan),
@@ -177,6 +210,7 @@ class Form:
             extras=tuple(extras),  # schema 1 had none
             per_scan=per_scan,
             int16=int16,
+            identities=attributes.get("identities", 0),  # schemas before 4 had none
             schema=schema,
         )
 

@@ -71,6 +71,7 @@ def inspect_store(store: Path | str) -> dict[str, Any]:
         "written_by": None if written_by is None else text("written_by", written_by),
         "profile": opened.form.profile,
         "model": opened.model,
+        "labelled_identities": opened.form.identities,
         **_rows(opened),
         "quarantined": _coded(opened.table("quarantine")["source"]).counts(),
         "excluded": _coded(opened.table("excluded")["source"]).counts(),
@@ -184,16 +185,17 @@ def _label(steps: Sequence[int], step: int) -> str:
 
 
 def _fields(form: Form, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """Each array: the shape of one row, which is a scan's, or one of a scan's points or views."""
+    """Each array: the shape of one row, which is a scan's, a person's, or one of a scan's points or
+    views."""
     return {
         name: {
-            "row_of": field.group or "scan",
-            "type": np.dtype(form.stored(name).dtype).name,
+            "row_of": field.group or field.row_of,
+            "type": np.dtype(form.holding(name).stored(name).dtype).name,
             "shape": list(field.shape),
             "unit": field.unit,
             "bytes": sizes[name],
         }
-        for name, field in form.fields.items()
+        for name, field in form.all_fields.items()
     }
 
 

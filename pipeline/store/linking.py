@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoreError
 from pipeline.store.form import Form, form_of
 from pipeline.store.listing import listing_of
-from pipeline.store.paths import MANIFEST, path_of
-from pipeline.store.schema import CHECKSUM
+from pipeline.store.paths import path_of, table_file
+from pipeline.store.schema import CHECKSUM, SCAN, TABLE_OF
 from pipeline.store.table_reading import read_table
 from pipeline.store.writer import receipt_of
 from pipeline.types import ShardReceipt
 
 
 def link_shards(
-    staging: Path | str, before: Path | str, shards: Collection[int]
+    staging: Path | str, before: Path | str, shards: Collection[int], row_of: str = SCAN
 ) -> list[ShardReceipt]:
-    """Puts `shards` of the version `before` into the staging as they are; returns their receipts.
+    """Puts `shards` of the version `before`, of its scans or identities, into the staging as they
+    are; returns their receipts.
 
-    The caller knows that they hold the wanted rows, and that both have one form but for the number
+    The caller knows that they hold the wanted rows, and that both have one form but for the numbers
     of rows. Nothing is read: the bytes are what was said of them when they were published. A shard
     whose files are not all there in full size, or which the file system cannot link, is left out:
     it has to be written.
     """
     staging = Path(staging)
     before = Path(before)
-    form = form_of(staging)
+    form = form_of(staging).part(row_of)
     try:
         files_before = listing_of(before)["files"]
-        checksums = read_table(before / MANIFEST, [CHECKSUM + name for name in form.fields])
+        checksums = read_table(
+            before / table_file(TABLE_OF[row_of]), [CHECKSUM + name for name in form.fields]
+        )
     except StoreError:  # damaged: nothing is taken over from it
         return []
     receipts = []
@@ -43,7 +47,7 @@ def link_shards(
         rows = checksums.slice(shard * form.rows_per_shard, form.scans(shard))
         for file in files.values():
             file["row_crc32c"] = rows[CHECKSUM + file["field"]].to_numpy()
-        receipts.append(receipt_of(staging, shard, form, files))
+        receipts.append(replace(receipt_of(staging, shard, form, files), linked=True))
     return receipts
 
 

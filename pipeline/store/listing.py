@@ -96,17 +96,27 @@ def _check_entry(owner: str, name: str, entry: Any) -> None:
 
 def check_shards(form: Form, files: Files, owner: Path | str) -> None:
     """Raise StoreError unless the shards listed are those of the form, and as long as its rows."""
-    held = fields_held(form, files)
+    parts = {row_of: (part, fields_held(part, files)) for row_of, part in form.parts.items()}
     listed = sum("field" in entry for entry in files.values())
-    if listed != form.n_shards * len(held):
-        raise StoreError(
-            f"{owner}: lists {listed:,} shards, but {form.rows:,} rows in shards of "
-            f"{form.rows_per_shard:,} make {form.n_shards:,} of each of {len(held)} fields; "
-            "restore it or publish again"
+    if listed != sum(part.n_shards * len(held) for part, held in parts.values()):
+        said = " and ".join(
+            f"{part.rows:,} rows of {row_of} in shards of {part.rows_per_shard:,} make "
+            f"{part.n_shards:,} of each of {len(held)} fields"
+            for row_of, (part, held) in parts.items()
         )
+        raise StoreError(
+            f"{owner}: lists {listed:,} shards, but {said}; restore it or publish again"
+        )
+    for part, held in parts.values():
+        _check_shards_of(part, held, files, owner)
+
+
+def _check_shards_of(
+    form: Form, held: Mapping[str, Field], files: Files, owner: Path | str
+) -> None:
+    last = form.n_shards - 1
     for name, field in held.items():
         array, n_dims, fits = form.array(name), len(field.shape), _sizes(form, name)
-        last = form.n_shards - 1
         for shard in range(form.n_shards):
             path = shard_path(array, shard, n_dims)
             entry = files.get(path, {})
@@ -115,7 +125,7 @@ def check_shards(form: Form, files: Files, owner: Path | str) -> None:
             if entry["bytes"] not in fits[shard == last]:
                 raise StoreError(
                     f"{owner}: {path}: {entry['bytes']:,} bytes cannot be {form.scans(shard):,} "
-                    f"scans of {name}; restore it or publish again"
+                    f"rows of {name}; restore it or publish again"
                 )
 
 

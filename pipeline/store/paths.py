@@ -3,7 +3,7 @@
 STORE/HEAD                          name of the published version
 STORE/versions/<name>/zarr.json     a Zarr v3 group; its attributes are the version's `Form`
 STORE/versions/<name>/<field>/zarr.json, c/<shard>/0/0
-STORE/versions/<name>/faces, region, region_mask, scan_id: `description.py`
+STORE/versions/<name>/faces, region, region_mask, scan_id, identity, identity_row: `description.py`
 STORE/versions/<name>/manifest.parquet, quarantine.parquet, excluded.parquet,
                       identities.parquet, provenance.json
 STORE/versions/<name>/files.json    size and SHA-256 of all of these; its digest names it

@@ -22,8 +22,17 @@ from pipeline.store.head import move_head
 from pipeline.store.listing import file_entry, version_of
 from pipeline.store.locks import publishing
 from pipeline.store.paths import FILES, PROVENANCE, RUN, VERSIONS, table_file
+from pipeline.store.schema import IDENTITY, IDENTITY_ROW, SCAN
 from pipeline.store.staging import alive, release, sweep
-from pipeline.store.tables import Rows, identity_rows, manifest_table, table, write_table
+from pipeline.store.tables import (
+    Rows,
+    identity_rows,
+    identity_table,
+    manifest_table,
+    names_of,
+    table,
+    write_table,
+)
 from pipeline.store.topology import read_topology
 from pipeline.types import ShardReceipt
 
@@ -37,33 +46,35 @@ def publish(
     excluded: Rows = (),
     identities: Rows = (),
     provenance: Mapping[str, Any] | None = None,
-    linked: Collection[int] = (),
 ) -> Path:
     """Publish a staging whose every shard is written; returns the version's folder.
 
     `manifest` holds one mapping a row, in the arrays' order, or is the `tables.table` of them;
     tables and columns are those of `schema.TABLES`. `identities` adds columns to what the manifest
-    says of them. `provenance` is JSON; what differs from run to run of the same build (times, host)
-    belongs under its key "run", which is kept apart, so that equal input gives equal bytes and the
-    same version: publishing what is published already only moves HEAD. Files are read back and
-    compared before that, but for those of the shards `linked`, which `link_shards` put there.
+    says of them; where they have arrays, it names each of them, in the order of these. `receipts`
+    are of the shards of both. `provenance` is JSON; what differs from run to run of the same build
+    (times, host) belongs under its key "run", which is kept apart, so that equal input gives equal
+    bytes and the same version: publishing what is published already only moves HEAD. Files are read
+    back and compared before that, but for those of shards that `link_shards` put there.
 
     Raises StoreError, and leaves HEAD alone, where shards are missing or differ from their
     receipts, or the tables contradict them.
     """
     store, staging = Path(store), Path(staging)
     form = form_of(staging)
-    receipts = _complete(staging, receipts, form)
-    rows = manifest_table(manifest, receipts, form.rows_per_shard)
+    by_part = {row_of: _complete(staging, receipts, part) for row_of, part in form.parts.items()}
+    people = names_of(identities) if form.identities else ()
+    rows = manifest_table(manifest, by_part[SCAN], form.rows_per_shard, people)
+    of_people = identity_rows(rows, identities, in_order=bool(form.identities))
     tables = {
         "manifest": rows,
         "quarantine": table("quarantine", quarantine),
         "excluded": table("excluded", excluded),
-        "identities": table("identities", identity_rows(rows, identities)),
+        "identities": identity_table(of_people, by_part.get(IDENTITY, ())),
     }
     with alive(staging):
         _write_all_but_shards(staging, form, receipts, tables, dict(provenance or {}))
-        old = {path for shard in linked for path in receipts[shard].files}
+        old = {path for receipt in receipts if receipt.linked for path in receipt.files}
         return put_in_place(store, staging, quick=True, unread=old)
 
 
@@ -88,15 +99,18 @@ def put_in_place(
 
 
 def _complete(staging: Path, receipts: Sequence[ShardReceipt], form: Form) -> list[ShardReceipt]:
-    """The receipts by shard. Raises StoreError unless each shard of this staging has one."""
+    """The receipts of a part by shard. Raises StoreError unless each of its shards has one, and all
+    are of this staging."""
     foreign = {receipt.store for receipt in receipts} - {staging.name}
     if foreign:
         raise StoreError(f"{staging}: receipts of another staging: {', '.join(sorted(foreign))}")
-    ordered = sorted(receipts, key=lambda receipt: receipt.shard)
+    own = (receipt for receipt in receipts if receipt.row_of == form.row_of)
+    ordered = sorted(own, key=lambda receipt: receipt.shard)
     if [receipt.shard for receipt in ordered] != list(range(form.n_shards)):
         got = [receipt.shard for receipt in ordered]
         raise StoreError(
-            f"{staging}: got receipts of the shards {got}, expected 0 … {form.n_shards - 1}"
+            f"{staging}: {form.row_of}: got receipts of the shards {got}, "
+            f"expected 0 … {form.n_shards - 1}"
         )
     return ordered
 
@@ -111,7 +125,7 @@ def _write_all_but_shards(
     _remove_scaffolding(staging)
     for name, content in tables.items():
         write_table(content, staging / table_file(name))
-    small = _description(staging, form, tables["manifest"]["scan_id"].to_pylist())
+    small = _description(staging, form, tables)
     run = provenance.pop("run", {})
     small[PROVENANCE] = as_json(provenance)
     for path, content in small.items():
@@ -122,7 +136,7 @@ def _write_all_but_shards(
     write_file(staging / FILES, sealed({"files": _files(staging, receipts, names)}))
 
 
-def _description(staging: Path, form: Form, scan_ids: Sequence[str]) -> dict[str, bytes]:
+def _description(staging: Path, form: Form, tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
     """The version's metadata, now that it is known what the rows are, and how many points they
     have."""
     lengths, used = {}, {}
@@ -130,7 +144,12 @@ def _description(staging: Path, form: Form, scan_ids: Sequence[str]) -> dict[str
         first, count = stored_rows(staging, form, at(group)).take(np.arange(form.rows)).T
         lengths[group], used[group] = int(first[-1] + count[-1]), int(count.sum())
     topology = read_topology(staging, group_attributes(staging), form.model.n_vertices)
-    return described(form, topology, Held(scan_ids, lengths, used))
+    names = tables["manifest"]["scan_id"].to_pylist()
+    if not form.identities:
+        return described(form, topology, Held(names, lengths, used))
+    people = tables["identities"]["identity"].to_pylist()
+    rows = tables["manifest"][IDENTITY_ROW.name].to_numpy()
+    return described(form, topology, Held(names, lengths, used, people, rows))
 
 
 def _files(

@@ -14,16 +14,24 @@ import pyarrow as pa
 from pipeline.errors import StoreError
 from pipeline.store.arrays.int16 import IN_STEPS, InSteps
 from pipeline.store.arrays.mapped import MappedField
-from pipeline.store.arrays.rows import Rows, check_places, gone
+from pipeline.store.arrays.rows import Rows, RowsOfPeople, check_places, gone
 from pipeline.store.arrays.stored import stored_rows
 from pipeline.store.form import at, form_in, group_attributes
 from pipeline.store.head import current_version
-from pipeline.store.listing import check_shards, check_sizes, fields_held, listing_of, version_of
+from pipeline.store.listing import check_shards, check_sizes, listing_of, version_of
 from pipeline.store.paths import FILES, MANIFEST, is_there, table_file
 from pipeline.store.remote.mirror import CACHE_BYTES, is_mirror, mirrored
 from pipeline.store.remote.mirrored_field import MirroredField
 from pipeline.store.remote.objects import is_url
-from pipeline.store.table_reading import RENAMED, check_table, read_table, said_columns, schema_of
+from pipeline.store.schema import IDENTITY, IDENTITY_FIELDS, IDENTITY_ROW, TABLE_OF
+from pipeline.store.table_reading import (
+    RENAMED,
+    added_columns,
+    check_table,
+    read_table,
+    said_columns,
+    schema_of,
+)
 from pipeline.store.topology import Topology, read_topology
 from pipeline.types import Array
 
@@ -43,11 +51,13 @@ class Store:
         self.version = version_of(self.listing)
         check_shards(self.form, self.listing["files"], path / FILES)
         check_sizes(path, self.listing["files"])
-        self._schema = schema_of(path / MANIFEST, self.form.rows)
-        held = fields_held(self.form, self.listing["files"])
-        check_table("manifest", self._schema, path / MANIFEST, held)
+        self._added = added_columns(self.form, self.listing["files"])
+        self._columns_of = {
+            TABLE_OF[row_of]: self._schema(TABLE_OF[row_of], part.rows)
+            for row_of, part in self.form.parts.items()
+        }
         self.n_rows = self.form.rows
-        self.fields = self.form.fields
+        self.fields = self.form.all_fields
         self._rows: dict[str, Rows] = {}
         self._columns: dict[str, pa.ChunkedArray] = {}
 
@@ -85,6 +95,13 @@ class Store:
         """One row a scan, in the arrays' order. Raises StoreError where unreadable."""
         return self._read_manifest(None)
 
+    def _schema(self, table: str, rows: int) -> pa.Schema:
+        """Raises StoreError where the table has other columns, or another number of rows."""
+        path = self.path / table_file(table)
+        schema = schema_of(path, rows)
+        check_table(table, schema, path, self._added[table])
+        return schema
+
     def _read_manifest(self, columns: Sequence[str] | None) -> pa.Table:
         manifest = read_table(self.path / MANIFEST, columns)
         if len(manifest) != self.n_rows:
@@ -96,7 +113,7 @@ class Store:
     @property
     def column_names(self) -> tuple[str, ...]:
         """Of the manifest, which is not read for it."""
-        return tuple(RENAMED.get(name, name) for name in self._schema.names)
+        return tuple(RENAMED.get(name, name) for name in self._columns_of["manifest"].names)
 
     def columns(self, *names: str) -> pa.Table:
         """Columns of the manifest, each read once and only when asked for.
@@ -121,7 +138,7 @@ class Store:
             return self.manifest
         path = self.path / table_file(name)
         table = read_table(path)
-        check_table(name, table.schema, path)
+        check_table(name, table.schema, path, self._added[name])
         return table
 
     def map(self, *names: str) -> None:
@@ -130,7 +147,8 @@ class Store:
             self._field(name)
 
     def row(self, name: str, row: int) -> Array:
-        """One row (*field.shape), read-only, without a copy where it is stored so."""
+        """One scan's row (*field.shape), read-only, without a copy where it is stored so; of a
+        field of identities that of its person."""
         if not 0 <= row < self.n_rows:
             raise IndexError(f"row {row}, expected 0 … {self.n_rows - 1}")
         return self._one_a_scan(name).row(row)
@@ -181,7 +199,8 @@ class Store:
         return places
 
     def read(self, name: str, rows: slice | Sequence[int] | Array) -> Array:
-        """A copy of the rows (n, *field.shape), in the order asked for; a bool array is a mask.
+        """A copy of the scans' rows (n, *field.shape), in the order asked for; a bool array is a
+        mask. Of a field of identities it is for each scan the row of its person.
 
         Raises StoreError for an unknown field, IndexError for a row outside 0 … n_rows - 1.
         """
@@ -211,16 +230,42 @@ class Store:
                 taken[name] = field.take(index, into.get(name))
         return taken
 
-    def _index(self, rows: slice | Sequence[int] | Array) -> Array:
-        """(n,) int64, each in 0 … n_rows - 1."""
-        index = np.asarray(rows) if not isinstance(rows, slice) else np.arange(self.n_rows)[rows]
-        if index.dtype == np.bool_ and index.shape == (self.n_rows,):
+    def read_identities(self, name: str, rows: slice | Sequence[int] | Array) -> Array:
+        """A copy of people's rows (n, *field.shape) of a field of identities, by their own
+        numbers: row i is of row i of `table("identities")`.
+
+        Raises StoreError for another field, IndexError for a row outside 0 … identities - 1.
+        """
+        if name in self.fields and self.fields[name].row_of != IDENTITY:
+            raise StoreError(f"{self.path}: {name} has a row a scan, none a person; use read")
+        return self._field(name).take(self._index(rows, self.form.identities))
+
+    @cached_property
+    def identity_row(self) -> Array:
+        """(n_rows,) int64, the row of each scan's person in the fields of identities.
+
+        Raises StoreError where the version has no such fields, or the column is damaged.
+        """
+        rows = self.columns(IDENTITY_ROW.name)[IDENTITY_ROW.name]
+        found = np.asarray(rows.to_numpy())
+        if rows.null_count or found.min() < 0 or found.max() >= self.form.identities:
+            raise StoreError(
+                f"{self.path / MANIFEST}: {IDENTITY_ROW.name}: expected 0 … "
+                f"{self.form.identities - 1} of every scan; verify the store"
+            )
+        return found
+
+    def _index(self, rows: slice | Sequence[int] | Array, n: int | None = None) -> Array:
+        """(k,) int64, each in 0 … n - 1, n_rows if not given."""
+        n = self.n_rows if n is None else n
+        index = np.asarray(rows) if not isinstance(rows, slice) else np.arange(n)[rows]
+        if index.dtype == np.bool_ and index.shape == (n,):
             index = np.flatnonzero(index)
         if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
             raise IndexError(f"rows: got {index.dtype} {index.shape}, expected a list of integers")
         index = index.astype(np.int64, copy=False)
-        if index.size and index.view(np.uint64).max() >= self.n_rows:  # negative ones are huge
-            raise IndexError(f"rows {index.min()} … {index.max()}, expected 0 … {self.n_rows - 1}")
+        if index.size and index.view(np.uint64).max() >= n:  # negative ones are huge
+            raise IndexError(f"rows {index.min()} … {index.max()}, expected 0 … {n - 1}")
         return index
 
     def _one_a_scan(self, name: str) -> Rows:
@@ -229,12 +274,13 @@ class Store:
                 f"{self.path}: {name} holds any number of rows a scan; use read_ragged or "
                 "read_points"
             )
-        return self._field(name)
+        rows = self._field(name)
+        return rows if name in self.form.fields else RowsOfPeople(rows, self.identity_row)
 
     def _field(self, name: str) -> Rows:
         if name not in self._rows:
             if name not in self.fields:
-                raise StoreError(f"{self.path}: no field {name!r}; it has {', '.join(self.fields)}")
+                raise self.lacks([name])
             try:
                 rows = self._opened(name)
             except FileNotFoundError as error:
@@ -244,6 +290,15 @@ class Store:
                 rows = InSteps(rows, self._field(middle) if middle else None)
             self._rows[name] = rows
         return self._rows[name]
+
+    def lacks(self, names: Sequence[str], columns: Sequence[str] = ()) -> StoreError:
+        """That it has no such fields, and no such `columns` either where these may be asked for."""
+        of_people = {IDENTITY_ROW.name, *(field.name for field in IDENTITY_FIELDS)}
+        remedy = "; its people have no rows of their own: build it again" * bool(
+            of_people.intersection(names)
+        )
+        held = ", ".join([*self.fields, *columns])
+        return StoreError(f"{self.path}: no field {', '.join(names)}; it has {held}{remedy}")
 
     def _opened(self, name: str) -> Rows:
         if not is_mirror(self.path):

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.types import REGISTRATION_ARRAYS, ExpressionClass, RowArray
+from pipeline.types import N_SHAPE, REGISTRATION_ARRAYS, ExpressionClass, RowArray
 
 if TYPE_CHECKING:
     from pipeline.flame.model import FlameModel
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised when an older reader would misread a store; a reader refuses a higher one."""
-READABLE_FROM = "0.3.0"
+READABLE_FROM = "0.4.0"
 """The first facefold that reads this schema."""
 
 N_VERTICES = 5023
@@ -32,9 +32,14 @@ ROWS_PER_SHARD = 4096
 """247 MB of vertices: few files, and still little enough for one process to hold and write."""
 
 
+SCAN, IDENTITY = "scan", "identity"
+TABLE_OF = {SCAN: "manifest", IDENTITY: "identities"}
+"""What a row of an array is of -> the table whose row i says of which one row i is."""
+
+
 @dataclass(frozen=True)
 class Field:
-    """One stored array: row i belongs to row i of the manifest."""
+    """One stored array: row i belongs to row i of the table that TABLE_OF names."""
 
     name: str
     dtype: str
@@ -51,7 +56,9 @@ class Field:
     """Rows may hold NaN where nothing is known; elsewhere a value that is not finite is refused."""
     group: str = ""
     """What a scan has any number of rows of, "point" or "view"; `<group>s_at` says which rows.
-    "" = one row a scan."""
+    "" = one row a scan, or identity."""
+    row_of: str = SCAN
+    """SCAN or IDENTITY."""
 
     @property
     def row_bytes(self) -> int:
@@ -85,12 +92,30 @@ FIELDS: tuple[Field, ...] = (
 )  # fmt: skip
 """Every array that each store has, in the order they are written; of a template of N_VERTICES."""
 
+IDENTITY_FIELDS: tuple[Field, ...] = (
+    Field("identity_neutral_mm", "<f4", (N_VERTICES, 3), ("vertex", "xyz"), "mm",
+          "the person's head at rest from all their scans, without expression and pose, "
+          "anchored to the model's head", "identity", row_of=IDENTITY),
+    Field("identity_shape", "<f4", (N_SHAPE,), ("shape_component",), "1",
+          "the person's identity coefficients in standard deviations, zero beyond the model's own",
+          "identity", row_of=IDENTITY),
+    Field("identity_expected_error_mm", "<f4", (N_VERTICES,), ("vertex",), "mm",
+          "mean length of the error to expect of each vertex of identity_neutral_mm",
+          "identity", row_of=IDENTITY),
+    Field("identity_scans", "<i4", (), (), "1",
+          "number of scans that identity_neutral_mm was made of", "identity", row_of=IDENTITY),
+)  # fmt: skip
+"""Every array of the stores that have a row a person."""
+
 _FIRST_AND_COUNT = (2,), ("first_and_count",), "1"
 _EXTRAS: tuple[Field, ...] = (
     Field("vertices_middle_mm", "<f4", (3,), ("xyz",), "mm",
           "what vertices_mm are relative to where they are stored as int16", "store"),
     Field("neutral_middle_mm", "<f4", (3,), ("xyz",), "mm",
           "what neutral_mm are relative to where they are stored as int16", "store"),
+    Field("identity_neutral_middle_mm", "<f4", (3,), ("xyz",), "mm",
+          "what identity_neutral_mm are relative to where they are stored as int16", "store",
+          row_of=IDENTITY),
     Field("points_at", "<i8", *_FIRST_AND_COUNT,
           "first row and number of rows of the scan in points_mm and normals", "normalise"),
     Field("points_mm", "<f4", (3,), ("xyz",), "mm",
@@ -124,8 +149,8 @@ EXTRA_FIELDS: Mapping[str, Field] = {field.name: field for field in _EXTRAS}
 """Arrays that a store may have besides, by name."""
 
 
-def fields(n_vertices: int = N_VERTICES) -> dict[str, Field]:
-    """FIELDS by name, of a template of so many vertices."""
+def fields(n_vertices: int = N_VERTICES, row_of: str = SCAN) -> dict[str, Field]:
+    """FIELDS, or IDENTITY_FIELDS, by name, of a template of so many vertices."""
     lengths = {"vertex": n_vertices, "validity_byte": -(-n_vertices // 8)}
     return {
         field.name: replace(
@@ -135,7 +160,7 @@ def fields(n_vertices: int = N_VERTICES) -> dict[str, Field]:
                 for dim, length in zip(field.dims, field.shape, strict=True)
             ),
         )
-        for field in FIELDS
+        for field in (FIELDS if row_of == SCAN else IDENTITY_FIELDS)
     }
 
 
@@ -228,15 +253,19 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("split", "string", "train, val or test", True),
         Column("scans", "int32", "rows of the manifest", True),
         Column("sources", "string", "ids of the sources, joined by ','", True),
+        Column("result_key", "string", "the ledger's key of what the arrays of people hold"),
     ),
 }
 """Row tables, one parquet file each. Further columns may follow these; `publish` adds to the
-manifest PLACES and `crc32c_<field>` (uint32)."""
+manifest PLACES and `crc32c_<field>` (uint32), and where people have arrays, to the manifest
+IDENTITY_ROW, to the identities that and theirs."""
 PLACES = (
     Column("shard", "int32", "number of the row's shard in each array"),
     Column("row", "int64", "index into each array"),
 )
 """Columns of the manifest that say where a row lies."""
+IDENTITY_ROW = Column("identity_row", "int64", "the person's index into each array of people")
+"""The identities are in this order: row i of theirs has i."""
 CHECKSUM = "crc32c_"
 """Begins the names of the columns that hold the checksums of a field's rows."""
 
@@ -262,6 +291,7 @@ def schema_json() -> str:
         "rows_per_chunk": ROWS_PER_CHUNK,
         "rows_per_shard": ROWS_PER_SHARD,
         "fields": [asdict(field) for field in FIELDS],
+        "identity_fields": [asdict(field) for field in IDENTITY_FIELDS],
         "extra_fields": [asdict(field) for field in EXTRA_FIELDS.values()],
         "tables": {name: [asdict(c) for c in columns] for name, columns in TABLES.items()},
     }

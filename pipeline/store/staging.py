@@ -46,8 +46,8 @@ def create_staging(
     call. Several stagings may exist at once; each is published whole or not at all.
 
     rows_per_shard is a multiple of 16; `topology` (`Topology.of(model)`) is stored for those who
-    read the version without facefold; `form` gives `profile`, `extras`, `per_scan`, `int16` of the
-    store's `Form`.
+    read the version without facefold; `form` gives `profile`, `extras`, `per_scan`, `int16`,
+    `identities` of the store's `Form`.
     Raises StoreError for wrong numbers, where the store was made with another model, and where the
     folder holds what belongs to no store.
     """
@@ -156,15 +156,15 @@ def alive(staging: Path) -> Iterator[None]:
 
 
 @contextmanager
-def claimed(staging: Path, shard: int) -> Iterator[None]:
+def claimed(staging: Path, shard: str) -> Iterator[None]:
     """Own a shard. Raises StoreError where another process does."""
     with alive(staging):
         (staging / CLAIMS).mkdir(exist_ok=True)
         try:
-            claim = lock(staging / CLAIMS / str(shard), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            claim = lock(staging / CLAIMS / shard, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StoreError(
-                f"{staging}: shard {shard} is being written by another process; one owns a shard"
+                f"{staging}: {shard} is being written by another process; one owns a shard"
             ) from error
         try:
             yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
 from pipeline.store.documents import fault_of, shown
-from pipeline.store.schema import CHECKSUM, PLACES, TABLES
+from pipeline.store.form import Form
+from pipeline.store.listing import Files, fields_held
+from pipeline.store.schema import CHECKSUM, IDENTITY_ROW, PLACES, TABLE_OF, TABLES, Column
 from pipeline.types import Array
 
 CLASSES = frozenset(
@@ -61,8 +63,8 @@ def _held_names(path: Path, columns: Sequence[str] | None) -> list[str] | None:
 
 
 def schema_of(path: Path, rows: int) -> pa.Schema:
-    """Of the manifest, of which nothing more is read. Raises StoreError where the file is damaged,
-    or has another number of rows."""
+    """Of a table whose rows are those of arrays, of which nothing more is read. Raises StoreError
+    where the file is damaged, or has another number of rows."""
     try:
         file = pq.ParquetFile(path, memory_map=True)
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -77,17 +79,12 @@ def schema_of(path: Path, rows: int) -> pa.Schema:
 
 
 def check_table(
-    name: str, schema: pa.Schema, owner: Path | str, fields: Iterable[str] = ()
+    name: str, schema: pa.Schema, owner: Path | str, added: Sequence[Column] = ()
 ) -> None:
-    """Raise StoreError unless the columns that every such table has are there, and those known are
-    of their types; the manifest also has the checksums of `fields`."""
-    types = {column.name: pa.type_for_alias(column.type) for column in TABLES[name]}
-    needed = list(REQUIRED[name])
-    if name == "manifest":
-        more = {column.name: pa.type_for_alias(column.type) for column in PLACES}
-        more |= {CHECKSUM + field: pa.uint32() for field in fields}
-        types |= more
-        needed += more
+    """Raise StoreError unless the columns that every such table has are there and those `added`,
+    and those known are of their types."""
+    types = {column.name: pa.type_for_alias(column.type) for column in (*TABLES[name], *added)}
+    needed = [*REQUIRED[name], *(column.name for column in added)]
     remedy = "restore it or publish again"
     held = set(schema.names)
     if len(held) < len(schema):
@@ -101,6 +98,19 @@ def check_table(
             raise StoreError(
                 f"{owner}: column {field.name!r}: got {kind}, expected {wanted}; {remedy}"
             )
+
+
+def added_columns(form: Form, files: Files) -> dict[str, list[Column]]:
+    """Table -> the columns that publishing a version of this form adds."""
+    added: dict[str, list[Column]] = {name: [] for name in TABLES}
+    added["manifest"] += PLACES
+    if form.identities:
+        added["manifest"].append(IDENTITY_ROW)
+        added["identities"].append(IDENTITY_ROW)
+    for row_of, part in form.parts.items():
+        held = fields_held(part, files)
+        added[TABLE_OF[row_of]] += [Column(CHECKSUM + name, "uint32", "") for name in held]
+    return added
 
 
 def coded(column: pa.ChunkedArray) -> tuple[Array, list[Any]]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
 from pipeline.store.durable_files import write_file
-from pipeline.store.schema import CHECKSUM, NON_METRIC, PLACES, TABLES
+from pipeline.store.schema import CHECKSUM, IDENTITY_ROW, NON_METRIC, PLACES, TABLES
 from pipeline.types import ShardReceipt
 
 Rows = Sequence[Any]
@@ -52,12 +54,17 @@ def _array(table_name: str, column: str, records: Rows, kind: pa.DataType | None
 
 
 def manifest_table(
-    rows: Rows | pa.Table, receipts: Sequence[ShardReceipt], rows_per_shard: int
+    rows: Rows | pa.Table,
+    receipts: Sequence[ShardReceipt],
+    rows_per_shard: int,
+    people: Sequence[str] = (),
 ) -> pa.Table:
     """The manifest: `rows`, or the table of them, in the arrays' order, then shard, row and each
-    field's checksums.
+    field's checksums; where `people` are the identities of the rows of arrays, each scan's row
+    there.
 
-    Raises StoreError where the rows are not as many as the shards', or a scan comes twice.
+    Raises StoreError where the rows are not as many as the shards', a scan comes twice, or its
+    person is not among the `people`.
     """
     total = sum(receipt.rows for receipt in receipts)
     if len(rows) != total:
@@ -72,6 +79,46 @@ def manifest_table(
         column.name: pa.array(values, pa.type_for_alias(column.type))
         for column, values in zip(PLACES, (places // rows_per_shard, places), strict=True)
     }
+    if people:
+        columns[IDENTITY_ROW.name] = _rows_of_people(manifest, people)
+    return _with_columns("manifest", manifest, columns | _checksums(receipts))
+
+
+def identity_table(rows: Rows, receipts: Sequence[ShardReceipt]) -> pa.Table:
+    """The identities: `identity_rows`; then, where they have arrays, which are in this order, the
+    row there and each field's checksums.
+
+    Raises StoreError where they are not as many as the rows of those arrays.
+    """
+    people = table("identities", rows)
+    if not receipts:
+        return people
+    total = sum(receipt.rows for receipt in receipts)
+    if len(people) != total:
+        raise StoreError(f"identities: got {len(people)}, their shards hold {total}")
+    columns = {IDENTITY_ROW.name: pa.array(np.arange(total))}
+    return _with_columns("identities", people, columns | _checksums(receipts))
+
+
+def _rows_of_people(manifest: pa.Table, people: Sequence[str]) -> pa.Array:
+    """(rows,) int64: the place of each scan's person among the people."""
+    if len(set(people)) != len(people):
+        twice = next(name for name, n in Counter(people).items() if n > 1)
+        raise StoreError(f"identities: {twice!r} comes more than once")
+    rows = pc.index_in(manifest["identity"].combine_chunks(), value_set=pa.array(people))
+    if rows.null_count:
+        scan = rows.is_null().index(True).as_py()
+        identity, scan_id = (manifest[name][scan].as_py() for name in ("identity", "scan_id"))
+        raise StoreError(
+            f"identities: {identity!r}, of {scan_id}, has no row; where people have arrays, "
+            "`identities` names each of them, in the arrays' order"
+        )
+    return rows.cast(pa.int64())
+
+
+def _checksums(receipts: Sequence[ShardReceipt]) -> dict[str, pa.Array]:
+    """Column -> CRC-32C of each row of a field, of shards in order."""
+    columns = {}
     for file in receipts[0].files.values():
         name = file["field"]
         checksums = [
@@ -81,17 +128,25 @@ def manifest_table(
             if other["field"] == name
         ]
         columns[f"{CHECKSUM}{name}"] = pa.array(np.concatenate(checksums))
-    for name, values in columns.items():
-        if name in manifest.column_names:
-            if manifest[name].to_pylist() != values.to_pylist():
-                raise StoreError(f"manifest: column {name!r} does not match the shards; omit it")
-            manifest = manifest.drop_columns([name])
-        manifest = manifest.append_column(name, values)
-    return manifest
+    return columns
 
 
-def identity_rows(manifest: pa.Table, facts: Rows = ()) -> list[dict[str, Any]]:
-    """One row an identity, by name: split, number of scans, sources, and its further `facts`.
+def _with_columns(name: str, rows: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """Raises StoreError where the rows have such a column already, with other values."""
+    for column, values in columns.items():
+        if column in rows.column_names:
+            if rows[column].to_pylist() != values.to_pylist():
+                raise StoreError(f"{name}: column {column!r} does not match the shards; omit it")
+            rows = rows.drop_columns([column])
+        rows = rows.append_column(column, values)
+    return rows
+
+
+def identity_rows(
+    manifest: pa.Table, facts: Rows = (), in_order: bool = False
+) -> list[dict[str, Any]]:
+    """One row an identity, by name, or `in_order` of the `facts`, which then name each: split,
+    number of scans, sources, and its further `facts`.
 
     Raises StoreError where an identity falls into two splits, or facts are of one not there.
     """
@@ -117,8 +172,16 @@ def identity_rows(manifest: pa.Table, facts: Rows = ()) -> list[dict[str, Any]]:
             "identity": name,
             "sources": ",".join(sorted(found[name]["sources"])),
         }
-        for name in sorted(found)
+        for name in (further if in_order else sorted(found))
     ]
+
+
+def names_of(identities: Rows) -> list[str]:
+    """Of each row. Raises StoreError where one names nobody."""
+    names = [_record(row).get("identity") for row in identities]
+    if bad := [name for name in names if not isinstance(name, str)]:
+        raise StoreError(f"identities: identity: got {bad[0]!r}, expected a name")
+    return [str(name) for name in names]
 
 
 def _record(row: Any) -> dict[str, Any]:
@@ -137,13 +200,16 @@ def write_table(rows: pa.Table, path: Path) -> None:
 
 
 def _with_meanings(name: str, schema: pa.Schema) -> pa.Schema:
-    known = {column.name: column for column in (*TABLES[name], *PLACES)}
+    known = {column.name: column for column in (*TABLES[name], *PLACES, IDENTITY_ROW)}
+    who = "person" if name == "identities" else "scan"
     described = []
     for field in schema:
         of, column = field.name.removeprefix(CHECKSUM), known.get(field.name)
         meaning = column.meaning if column else ""
         if of != field.name:
-            meaning = f"CRC-32C of the bytes of the scan's row, or rows, of {of} as they are stored"
+            meaning = (
+                f"CRC-32C of the bytes of the {who}'s row, or rows, of {of} as they are stored"
+            )
         facts = {"long_name": meaning, "units": column.unit if column else ""}
         described.append(field.with_metadata({k: v for k, v in facts.items() if v}))
     return pa.schema(described)

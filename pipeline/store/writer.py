@@ -2,6 +2,7 @@
 
 staging = create_staging(store, n_rows, model)
 receipts = [write_shard(staging, k, rows_of_shard_k, model.digest) for k in …]
+receipts += [write_shard(staging, k, people_of_shard_k, model.digest, "identity") for k in …]
 publish(store, staging, receipts, …)                                   # publishing.py
 """
 
@@ -24,6 +25,7 @@ from pipeline.store.checksums import Sums, row_checksums
 from pipeline.store.durable_files import write_file, write_parts
 from pipeline.store.form import Form, at, form_of
 from pipeline.store.paths import path_of
+from pipeline.store.schema import SCAN
 from pipeline.store.staging import claimed, same_model
 from pipeline.types import Array, ShardReceipt
 
@@ -33,29 +35,35 @@ LANES = 2
 
 
 def write_shard(
-    staging: Path | str, shard: int, rows: Mapping[str, Values], model_digest: str
+    staging: Path | str,
+    shard: int,
+    rows: Mapping[str, Values],
+    model_digest: str,
+    row_of: str = SCAN,
 ) -> ShardReceipt:
-    """Write one shard of every field: rows shard·rows_per_shard onward, all there are.
+    """Write one shard of every field of scans, or of identities: rows shard·rows_per_shard onward,
+    all there are.
 
-    `rows` holds for each field of the store an array (n, *shape) of exactly its dtype; for a field
-    of a group, n arrays (m_i, *shape), m_i the same in all fields of the group (where they lie is
-    this function's to say). Each file appears whole or not at all. Writing the same rows again
+    `rows` holds for each of these fields an array (n, *shape) of exactly its dtype; for a field of
+    a group, n arrays (m_i, *shape), m_i the same in all fields of the group (where they lie is this
+    function's to say). Each file appears whole or not at all. Writing the same rows again
     gives the same receipt, so a killed writer is simply run again.
 
     Raises StoreError for unknown, missing or ill-shaped fields, values that are not finite, rows
     of another model, a shard that another process is writing, or one that holds other rows.
     """
     staging = Path(staging)
-    form = form_of(staging)
+    form = form_of(staging).part(row_of)
     same_model(staging, form.model.digest, model_digest, form.model.name)
+    name = f"shard {shard}" if row_of == SCAN else f"{row_of} shard {shard}"
     if not 0 <= shard < form.n_shards:
-        raise StoreError(f"{staging}: shard {shard}, expected 0 … {form.n_shards - 1}")
+        raise StoreError(f"{staging}: {name}, expected 0 … {form.n_shards - 1}")
     rows = {**rows, **_derived(form, shard, rows)}
-    check_rows(rows, form, form.scans(shard), f"shard {shard}")
-    with claimed(staging, shard):
-        earlier = staging / RECEIPTS / f"{shard}.json"
+    check_rows(rows, form, form.scans(shard), name)
+    with claimed(staging, name):
+        earlier = staging / RECEIPTS / f"{name}.json"
         if earlier.exists():
-            return _same_rows(earlier, shard, form, rows)
+            return _same_rows(earlier, name, form, rows)
         # the largest first, so that the lanes end together
         names = sorted(form.fields, key=lambda name: -form.fields[name].row_bytes)
         with ThreadPoolExecutor(LANES) as pool:
@@ -72,7 +80,9 @@ def receipt_of(
 ) -> ShardReceipt:
     """`files` are all of the shard's, field by field in the schema's order."""
     digest = hashlib.sha256("".join(file["sha256"] for file in files.values()).encode())
-    return ShardReceipt(staging.name, shard, form.scans(shard), digest.hexdigest(), files)
+    return ShardReceipt(
+        staging.name, shard, form.scans(shard), digest.hexdigest(), files, form.row_of
+    )
 
 
 def _derived(form: Form, shard: int, rows: Mapping[str, Values]) -> dict[str, Array]:
@@ -115,13 +125,13 @@ def _stored(form: Form, name: str, rows: Mapping[str, Values]) -> Values:
 
 
 def _same_rows(
-    receipt_path: Path, shard: int, form: Form, rows: Mapping[str, Values]
+    receipt_path: Path, shard: str, form: Form, rows: Mapping[str, Values]
 ) -> ShardReceipt:
     receipt = ShardReceipt(**json.loads(receipt_path.read_bytes()))
     for file in receipt.files.values():
         if row_checksums(_stored(form, file["field"], rows)) != file["row_crc32c"]:
             raise StoreError(
-                f"{receipt.store}: shard {shard} already holds other rows of {file['field']}; "
+                f"{receipt.store}: {shard} already holds other rows of {file['field']}; "
                 "one process owns a shard and writes it once"
             )
     return receipt

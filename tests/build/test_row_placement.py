@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,22 @@ import pytest
 
 from pipeline.build.config import BuildConfig
 from pipeline.build.ledger import Keys
-from pipeline.build.row_placement import RowOrder, row_order, written_rows
+from pipeline.build.row_placement import (
+    PeopleOrder,
+    RowOrder,
+    kept_places,
+    people_order,
+    row_order,
+    unchanged_shards,
+    written_rows,
+)
 from pipeline.build.stages import Work
-from pipeline.store import publish, write_shard
+from pipeline.store import link_shards, publish, verify, write_shard
+from pipeline.store.schema import IDENTITY
 from pipeline.store.staging import stage
-from pipeline.types import ScanRecord
+from pipeline.types import Array, ScanRecord
 from tests.small_build import build_of, write_source
-from tests.store.random_store import TAG, random_rows
+from tests.store.random_store import TAG, random_manifest, random_people, random_rows
 
 SIZE = 16
 
@@ -132,6 +142,63 @@ def test_rows_can_be_ordered_always(config: BuildConfig) -> None:
     assert people(found.works) == [1, *range(100, 164)] and found.by_identity
     later = order(config.model_copy(update={"sort_rows": True}), [*old, scan(900)])
     assert later.unchanged == (0, 1, 2, 3)
+
+
+def labelled(config: BuildConfig, keys: Mapping[str, str]) -> PeopleOrder:
+    """Publishes a version of one scan and one row of each person, in the order of `people_order`;
+    shards that stay are linked."""
+    n = len(keys)
+    form = replace(config.form(n, TAG), identities=n)
+    found = people_order(config, keys, form)
+    staging = stage(config.store_folder, form)
+    rows, people = random_rows(n), random_people(n)
+    receipts = [write_shard(staging, k, at(rows, k), TAG.digest) for k in range(form.n_shards)]
+    if found.before:
+        receipts += link_shards(staging, found.before, found.unchanged, IDENTITY)
+    there = {receipt.shard for receipt in receipts if receipt.linked}
+    assert there == {*found.unchanged}
+    receipts += [
+        write_shard(staging, k, at(people, k), TAG.digest, IDENTITY)
+        for k in sorted({*range(form.n_shards)} - there)
+    ]
+    told = random_manifest(1)[0]
+    manifest = [told | {"scan_id": f"lab:{name}", "identity": name} for name in keys]
+    identities = [{"identity": name, "result_key": keys[name]} for name in found.people]
+    publish(config.store_folder, staging, receipts, manifest, identities=identities)
+    return found
+
+
+def at(rows: Mapping[str, Array], shard: int) -> dict[str, Array]:
+    return {name: values[shard * SIZE :][:SIZE] for name, values in rows.items()}
+
+
+def test_people_keep_their_rows_and_their_shards(config: BuildConfig) -> None:
+    """One more scan of a person, and one person more, change two shards of four."""
+    keys = {f"lab:p{person:03}": f"key {person}" for person in range(100, 155)}
+    first = labelled(config, keys)
+    assert first.people == sorted(keys) and first.before is None and first.unchanged == ()
+    again = labelled(config, keys)
+    assert again.people == first.people and again.unchanged == (0, 1, 2, 3)
+    third = labelled(config, keys | {"lab:p120": "key 120 of two scans", "lab:a": "new"})
+    assert third.people == [*first.people, "lab:a"] and third.unchanged == (0, 2)
+    assert verify(config.store_folder) == []
+
+
+def test_people_are_in_order_where_none_are_published(config: BuildConfig) -> None:
+    published(config, [scan(person) for person in range(100, 140)])
+    form = replace(config.form(40, TAG), identities=3)
+    found = people_order(config, {"b": "2", "a": "1", "c": "3"}, form)
+    assert found == PeopleOrder(["a", "b", "c"])
+
+
+def test_places() -> None:
+    assert kept_places(["a", "b", "c"], ["c", "x", "a"]) == [2, 1, 0]
+    assert kept_places(["a"], ["c", "x", "a"]) == [0]
+    assert kept_places(["a", "b"], []) == [0, 1]
+    assert kept_places([], ["a"]) == []
+    assert unchanged_shards(["1", "2", "3"], ["1", "2", "4"], 2) == (0,)
+    assert unchanged_shards(["1", "2", "3"], ["1", "2"], 2) == (0,)
+    assert unchanged_shards(["1"], ["1", "2"], 2) == ()
 
 
 def damage(store: Path) -> None:

@@ -13,7 +13,7 @@ from random_store import make_store
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A published store of 40 random rows of 20 people, 8 rows in val."""
+    """A published store of 40 random rows of 20 people, who have rows too, 8 scans in val."""
     folder = tmp_path_factory.mktemp("loaders") / "unified.zarr"
-    make_store(folder)
+    make_store(folder, people=True)
     return folder

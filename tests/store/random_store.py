@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.store import ModelTag, create_staging, fields, publish, write_shard
-from pipeline.store.form import Form
+from pipeline.store.schema import IDENTITY
 from pipeline.types import Array, ShardReceipt
 
 N_VERTICES = 64
@@ -37,6 +37,22 @@ def random_points(n: int, seed: int = 0, most: int = 50) -> dict[str, list[Array
         "points_mm": [random.normal(size=(m, 3)).astype("<f4") for m in counts],
         "normals": [random.normal(size=(m, 3)).astype("<f2") for m in counts],
     }
+
+
+def random_people(n: int, seed: int = 0, n_vertices: int = N_VERTICES) -> dict[str, Array]:
+    """One row each of n people."""
+    random = np.random.default_rng((seed, 1))
+    rows = {
+        name: random.normal(0, 30, (n, *field.shape)).astype(field.dtype)
+        for name, field in fields(n_vertices, IDENTITY).items()
+    }
+    return rows | {"identity_scans": np.arange(1, n + 1, dtype="<i4")}
+
+
+def people_of(n: int) -> list[dict[str, Any]]:
+    """Those of `random_manifest(n)`, last first: not in the order of their names."""
+    names = sorted({row["identity"] for row in random_manifest(n)}, reverse=True)
+    return [{"identity": name, "result_key": f"key of {name}"} for name in names]
 
 
 def random_manifest(n: int) -> list[dict[str, Any]]:
@@ -70,16 +86,28 @@ def write_random_shard(staging: Path, shard: int, n: int, rows_per_shard: int) -
 
 
 def stage(
-    store: Path, n: int, rows_per_shard: int, seed: int = 0, points: bool = False, **form: Any
+    store: Path,
+    n: int,
+    rows_per_shard: int,
+    seed: int = 0,
+    points: bool = False,
+    people: bool = False,
+    **form: Any,
 ) -> tuple[Path, list[ShardReceipt]]:
     rows: dict[str, Any] = random_rows(n, seed)
     if points:
         rows |= random_points(n, seed)
         form |= {"extras": ("points_mm", "normals"), "per_scan": {"point": 256}}
-    staging = create_staging(store, n, TAG, rows_per_shard, **form)
+    n_people = len(people_of(n)) if people else 0
+    staging = create_staging(store, n, TAG, rows_per_shard, identities=n_people, **form)
     receipts = [
         write_shard(staging, shard, part(rows, shard, n, rows_per_shard), TAG.digest)
-        for shard in range(Form(n, TAG, rows_per_shard).n_shards)
+        for shard in range(-(-n // rows_per_shard))
+    ]
+    labels = random_people(n_people, seed)
+    receipts += [
+        write_shard(staging, k, part(labels, k, n_people, rows_per_shard), TAG.digest, IDENTITY)
+        for k in range(-(-n_people // rows_per_shard))
     ]
     return staging, receipts
 
@@ -92,8 +120,9 @@ def make_store(
     told: Sequence[Mapping[str, Any]] = ({},),
     **form: Any,
 ) -> Path:
-    """A published store of `random_rows(n, seed)`, and of `random_points` where `points=True`;
-    returns the version's folder. `told`, over and over, changes the manifest's rows."""
+    """A published store of `random_rows(n, seed)`, and of `random_points` where `points=True`, of
+    `random_people` where `people=True`; returns the version's folder. `told`, over and over,
+    changes the manifest's rows."""
     staging, receipts = stage(store, n, rows_per_shard, seed, **form)
     quarantine = [
         {"source": "s0", "scan_id": "s0:bad", "path": "bad.obj", "stage": "read", "reason": "empty"}
@@ -106,5 +135,6 @@ def make_store(
         [row | told[i % len(told)] for i, row in enumerate(random_manifest(n))],
         quarantine,
         excluded,
+        people_of(n) if form.get("people") else (),
         provenance={"code": "1", "run": {"seed": seed}},
     )

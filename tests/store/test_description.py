@@ -15,7 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 import zarr
-from random_store import TAG, part, random_manifest, random_points, random_rows
+from random_store import (
+    TAG,
+    part,
+    people_of,
+    random_manifest,
+    random_people,
+    random_points,
+    random_rows,
+)
 
 from pipeline.errors import StoreError
 from pipeline.store import create_staging, open_store, publish, pull, push, subset, verify
@@ -25,11 +33,11 @@ from pipeline.store.description import Held, described
 from pipeline.store.documents import sealed
 from pipeline.store.form import Form
 from pipeline.store.reader import Store
-from pipeline.store.schema import TABLES
+from pipeline.store.schema import SCHEMA_VERSION, TABLES
 from pipeline.store.topology import Topology
 from pipeline.types import Array
 
-N, SHARD = 40, 16
+N, SHARD, PEOPLE = 40, 16, 20
 PROFILES: dict[str, dict[str, Any]] = {
     "training": {},
     "training, int16": {"int16": True},
@@ -43,6 +51,7 @@ TOPOLOGY = Topology(
 FORM: dict[str, Any] = {
     "extras": ("points_mm", "normals", "images", "aligned_images", "parts", "landmarks_px"),
     "per_scan": {"point": 64, "view": 1},
+    "identities": PEOPLE,
 }
 
 
@@ -61,12 +70,16 @@ def rows() -> dict[str, Any]:
 
 @pytest.fixture(scope="module", params=PROFILES)
 def version(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three shards, the last one short."""
+    """Three shards of scans and two of people, the last ones short."""
     store = tmp_path_factory.mktemp("described")
     form = FORM | PROFILES[request.param]
     staging = create_staging(store, N, TAG, SHARD, TOPOLOGY, **form)
     receipts = [write(staging, k, part(rows(), k, N, SHARD), TAG.digest) for k in range(3)]
-    return publish(store, staging, receipts, random_manifest(N))
+    people = random_people(PEOPLE)
+    receipts += [
+        write(staging, k, part(people, k, PEOPLE, SHARD), TAG.digest, "identity") for k in range(2)
+    ]
+    return publish(store, staging, receipts, random_manifest(N), identities=people_of(N))
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +103,8 @@ def scans_rows(values: Array, places: Array) -> Array:
 
 
 def own(store: Store, name: str) -> Array:
+    if store.fields[name].row_of == "identity":
+        return store.read_identities(name, slice(None))
     if not store.fields[name].group:
         return store.read(name, slice(None))
     return np.concatenate([store.read_ragged(name, row) for row in range(N)])
@@ -98,7 +113,7 @@ def own(store: Store, name: str) -> Array:
 def test_xarray_shows_what_our_reader_reads(version: Path) -> None:
     store, opened = open_store(version), xr.open_zarr(version)
     for name, field in store.fields.items():
-        got, exact = shown_in_mm(opened, name), not store.form.in_steps(name)
+        got, exact = shown_in_mm(opened, name), not store.form.holding(name).in_steps(name)
         if field.group:
             got = scans_rows(got, opened[f"{field.group}s_at"].values)
         expected = own(store, name)
@@ -107,6 +122,10 @@ def test_xarray_shows_what_our_reader_reads(version: Path) -> None:
     np.testing.assert_array_equal(xr.open_dataset(version, engine="zarr")["pose"], opened["pose"])
     assert opened["shape"].coords["scan_id"].values.tolist() == [r["scan_id"] for r in ROWS]
     assert opened["faces"].values.tolist() == TOPOLOGY.faces.tolist()
+    person = opened["identity_shape"].sel(identity="person:0007")
+    np.testing.assert_array_equal(person, random_people(PEOPLE)["identity_shape"][12])
+    by_scan = opened["identity_scans"].isel(identity=opened["identity_row"].load())
+    assert by_scan.dims == ("scan",) and by_scan.values.tolist() == [20 - i // 2 for i in range(N)]
     mask = opened["region_mask"].sel(region="face").values
     assert np.flatnonzero(mask).tolist() == list(range(5, 50))
 
@@ -130,10 +149,10 @@ def test_what_the_guide_says(version: Path) -> None:
 def test_zarr_and_dask_show_the_same_bytes(version: Path) -> None:
     store, group = open_store(version), zarr.open_group(version, mode="r")
     for name, field in store.fields.items():
-        array = group[store.form.array(name)]
-        lazy = dask.array.from_zarr(version / store.form.array(name)).compute()
+        array = group[store.form.holding(name).array(name)]
+        lazy = dask.array.from_zarr(version / store.form.holding(name).array(name)).compute()
         assert lazy.tobytes() == array[...].tobytes(), name
-        if store.form.in_steps(name):
+        if store.form.holding(name).in_steps(name):
             assert array.dtype == np.int16 and array.attrs["scale_factor"] == 0.005
             continue
         got = scans_rows(lazy, group[f"{field.group}s_at"][...]) if field.group else lazy
@@ -151,8 +170,8 @@ def test_nothing_is_named_for_what_it_does_not_hold(version: Path) -> None:
 def test_every_array_says_unit_meaning_and_dimensions(version: Path) -> None:
     store, opened = open_store(version), xr.open_zarr(version)
     for name, field in store.fields.items():
-        array = opened[store.form.array(name)]
-        assert array.dims == (field.group or "scan", *field.dims)
+        array = opened[store.form.holding(name).array(name)]
+        assert array.dims == (field.group or field.row_of, *field.dims)
         assert array.attrs["units"] == field.unit and array.attrs["long_name"]
     assert opened.attrs["Conventions"].startswith("CF-")
     assert opened.attrs["model"]["name"] == "test model"
@@ -260,5 +279,5 @@ def test_a_version_of_schema_2_is_read_under_its_arrays_names(tmp_path: Path) ->
     assert old.form.schema == 2 and old.form.array("vertices_mm") == "vertices_mm"
     np.testing.assert_array_equal(old.read("vertices_mm", slice(None)), expected)
     converted = open_store(subset(new, "True", tmp_path / "b"))
-    assert converted.form.schema == 3
+    assert converted.form.schema == SCHEMA_VERSION
     np.testing.assert_allclose(converted.read("vertices_mm", slice(None)), expected, atol=1e-4)

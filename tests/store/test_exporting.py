@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
-from random_store import random_manifest, random_rows
+from random_store import random_manifest, random_people, random_rows
 from scipy.spatial import cKDTree
 
 from pipeline.catalogue import catalogue
@@ -66,6 +66,58 @@ def test_micas_layout(
         mesh = trimesh.load(path, process=False, maintain_order=True)
         np.testing.assert_allclose(mesh.vertices * 1000, rows["vertices_mm"][i], atol=1e-4)
         np.testing.assert_array_equal(mesh.faces, model.faces)
+
+
+def labelled(
+    folder: Path, model: FlameModel, rows: dict[str, Array], told: Sequence[dict[str, str]] = ({},)
+) -> tuple[Path, dict[str, Array]]:
+    """`published`, with a row for each of the people."""
+    tag = ModelTag.of(model)
+    manifest = [row | told[i % len(told)] for i, row in enumerate(random_manifest(N))]
+    names = sorted({row["identity"] for row in manifest}, reverse=True)
+    people = random_people(len(names), n_vertices=len(model.template_mm))
+    staging = create_staging(folder, N, tag, 16, identities=len(names))
+    receipts = [
+        write_shard(staging, 0, rows, tag.digest),
+        write_shard(staging, 0, people, tag.digest, "identity"),
+    ]
+    publish(folder, staging, receipts, manifest, identities=[{"identity": n} for n in names])
+    return folder, people
+
+
+def test_micas_layout_of_people_who_have_rows(
+    model: FlameModel, rows: dict[str, Array], tmp_path: Path
+) -> None:
+    """One npz an actor, read as MICA's `datasets/base.py` reads it; a mesh a scan."""
+    store, people = labelled(tmp_path / "s.zarr", model, rows)
+    assert export(store, tmp_path / "out", "mica", model) == N
+    files = {path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.rglob("out/*/*/*")}
+    assert files == {
+        *(f"FLAME_parameters/person_000{i}/person_000{i}.npz" for i in range(2)),
+        *(f"registrations/person_000{i // 2}/scan_{i}.obj" for i in range(N)),
+    }
+    for i in range(2):
+        path = f"FLAME_parameters/person_000{i}/person_000{i}.npz"
+        with np.load(tmp_path / "out" / path, allow_pickle=True) as found:
+            betas, pose = found["betas"], found["pose"]
+            np.testing.assert_array_equal(betas[:300], people["identity_shape"][1 - i])
+            assert betas.shape == (400,) and betas.dtype == np.float32 and not betas[300:].any()
+            assert pose.shape == (15,) and not pose.any() and not found["trans"].any()
+            expected = people["identity_neutral_mm"][1 - i] / 1000
+            np.testing.assert_array_equal(found["vertices"], expected)
+    registry = load_registry("mica")
+    again = catalogue(registry, tmp_path / "out")
+    assert (again.excluded, again.quarantined, len(again.companions)) == ((), (), 2)
+    assert export(store, tmp_path / "ply", "ply", model) == N
+    assert len([*(tmp_path / "ply").rglob("*.*")]) == N
+
+
+def test_two_people_of_one_name(model: FlameModel, rows: dict[str, Array], tmp_path: Path) -> None:
+    told = [{"identity": name, "split": "train"} for name in ("a:b", "a_b")]
+    store, _ = labelled(tmp_path / "s.zarr", model, rows, told)
+    with pytest.raises(StoreError, match="a:b and a_b would be one file"):
+        export(store, tmp_path / "files", "mica", model)
+    assert export(store, tmp_path / "files", "ply", model) == N
 
 
 def test_what_is_exported_comes_back_through_the_registry(

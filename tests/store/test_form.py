@@ -130,7 +130,7 @@ def test_a_subset_keeps_the_points_of_its_rows(tmp_path: Path) -> None:
 
 
 def test_the_second_time_lengths_in_steps_lose_nothing(tmp_path: Path) -> None:
-    make_store(tmp_path / "a", N, int16=True)
+    make_store(tmp_path / "a", N, int16=True, people=True)
     subset(tmp_path / "a", "True", tmp_path / "b", int16=False)
     subset(tmp_path / "b", "True", tmp_path / "c", int16=True)
     first, third = open_store(tmp_path / "a"), open_store(tmp_path / "c")

@@ -40,8 +40,7 @@ def publish_rest(store: Path, staging: Path, linked: list[ShardReceipt], n: int)
     rest = set(range(-(-n // 16))) - {receipt.shard for receipt in linked}
     rows = rows_of(n)
     written = [write_shard(staging, k, part(rows, k, n, 16), TAG.digest) for k in sorted(rest)]
-    there = [receipt.shard for receipt in linked]
-    return publish(store, staging, linked + written, random_manifest(n), linked=there)
+    return publish(store, staging, linked + written, random_manifest(n))
 
 
 def shard_files(path: Path, shard: int) -> dict[str, Path]:
@@ -130,4 +129,4 @@ def test_shards_that_were_not_linked_are_read_back(tmp_path: Path) -> None:
     content[7] ^= 4
     victim.write_bytes(content)
     with pytest.raises(StoreError, match="shape/c/1/0: content differs"):
-        publish(tmp_path, staging, [*linked, *written], random_manifest(56), linked=[0])
+        publish(tmp_path, staging, [*linked, *written], random_manifest(56))

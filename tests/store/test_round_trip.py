@@ -65,6 +65,7 @@ def test_tables(store: Path) -> None:
         "split": "train",
         "scans": 2,
         "sources": "s0,s1",
+        "result_key": None,
     }
     assert pq.read_table(version / "quarantine.parquet")["reason"].to_pylist() == ["empty"]
     assert pq.read_table(version / "excluded.parquet")["path"].to_pylist() == ["x.txt"]
@@ -99,7 +100,7 @@ def test_wrong_rows_and_fields(store: Path) -> None:
             opened.read("shape", bad)
     with pytest.raises(IndexError, match="row -1"):
         opened.row("shape", -1)
-    with pytest.raises(StoreError, match=r"no field 'shapes'; it has vertices_mm, neutral_mm"):
+    with pytest.raises(StoreError, match=r"no field shapes; it has vertices_mm, neutral_mm"):
         opened.read("shapes", [0])
     for bad in ([0.5], [True, False], [[1]]):
         with pytest.raises(IndexError, match="expected a list of integers"):

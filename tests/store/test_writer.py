@@ -49,7 +49,7 @@ def test_writing_again_gives_the_same_receipt_and_other_rows_are_refused(tmp_pat
 def test_a_shard_in_other_hands_is_refused(tmp_path: Path) -> None:
     staging = create_staging(tmp_path, 20, TAG, 16)
     with (
-        claimed(staging, 0),
+        claimed(staging, "shard 0"),
         pytest.raises(StoreError, match="shard 0 is being written by another process"),
     ):
         write_random_shard(staging, 0, 20, 16)

@@ -19,6 +19,7 @@ IN_STEPS: Mapping[str, str | None] = {
     "vertices_mm": "vertices_middle_mm",
     "neutral_mm": "neutral_middle_mm",
     "offset_mm": None,
+    "identity_neutral_mm": "identity_neutral_middle_mm",
 }
 """Fields that may be stored so -> the field they are then relative to: heads lie anywhere."""
 MIDDLES = tuple(middle for middle in IN_STEPS.values() if middle)
@@ -44,7 +45,8 @@ def to_steps(lengths_mm: Array, owner: str) -> Array:
 
 
 class InSteps:
-    """Lengths of one row a scan stored as int16 steps, perhaps from a middle, as float32 mm."""
+    """Lengths of one row a scan or identity stored as int16 steps, perhaps from a middle, as
+    float32 mm."""
 
     def __init__(self, steps: Rows, middles: Rows | None) -> None:
         self._steps, self._middles = steps, middles

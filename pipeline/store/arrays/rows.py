@@ -34,6 +34,23 @@ class Rows(Protocol):
         ...
 
 
+class RowsOfPeople:
+    """The rows of a field of identities by scans: of each scan that of its person, as
+    `identity_row` (scans,) int64 says. `held` is of the people's shards."""
+
+    def __init__(self, people: Rows, identity_row: Array) -> None:
+        self._people, self._identity_row, self.held = people, identity_row, people.held
+
+    def row(self, row: int) -> Array:
+        return self._people.row(int(self._identity_row[row]))
+
+    def span(self, start: int, count: int) -> Array:
+        return self.take(np.arange(start, start + count))
+
+    def take(self, rows: Array, out: Array | None = None) -> Array:
+        return self._people.take(self._identity_row[rows], out)
+
+
 def check_places(
     owner: Path | str,
     form: Form,

@@ -15,5 +15,5 @@ def stored_rows(version: Path, form: Form, name: str) -> MappedField | Compresse
 
     Raises FileNotFoundError where a shard is missing, StoreError where its index is damaged.
     """
-    kind = CompressedField if form.compressed else MappedField
-    return kind(form, name, shard_files(version, form, name))
+    part, kind = form.holding(name), CompressedField if form.compressed else MappedField
+    return kind(part, name, shard_files(version, part, name))

@@ -19,8 +19,8 @@ from pipeline.store.documents import fault_of, parsed
 from pipeline.store.form import Form, at, attributes_in, form_in
 from pipeline.store.listing import check_shards, fields_held
 from pipeline.store.paths import FILES, GROUP, MANIFEST, PROVENANCE, table_file
-from pipeline.store.schema import TABLES
-from pipeline.store.table_reading import REQUIRED, check_table
+from pipeline.store.schema import IDENTITY_ROW, TABLES
+from pipeline.store.table_reading import REQUIRED, added_columns, check_table
 from pipeline.store.withdrawn import withdrawals_in
 
 
@@ -31,19 +31,20 @@ def contradictions(version: Files, files: Mapping[str, Mapping[str, Any]]) -> li
         form = form_in(attributes_in(version.read(GROUP), GROUP), GROUP)
         check_shards(form, files, FILES)
         provenance = parsed(version.read(PROVENANCE), PROVENANCE)
-        tables = {}
+        added, tables = added_columns(form, files), {}
         for name in TABLES:
             file = table_file(name)
             table = tables[name] = _table(version, file)
-            fields = fields_held(form, files) if name == "manifest" else ()
-            check_table(name, table.schema, file, fields)
+            check_table(name, table.schema, file, added[name])
             for column in REQUIRED[name]:
                 if table[column].null_count:
                     raise StoreError(f"{file}: column {column!r} has empty places")
-            if name == "manifest":
-                _check_order(table, form)
+        _check_order(tables["manifest"], form)
+        if form.identities:
+            _check_people(tables["manifest"], tables["identities"], form)
         if isinstance(version, Folder):
-            _check_rows(version.path, form, fields_held(form, files))
+            for part in form.parts.values():
+                _check_rows(version.path, part, fields_held(part, files))
         gone = withdrawals_in(provenance, PROVENANCE)
         found = [*traces(tables, provenance, gone)]
         return [*found, *rows_of_withdrawn(version, form, files, gone)] if gone else found
@@ -69,6 +70,27 @@ def _check_order(manifest: pa.Table, form: Form) -> None:
             )
     if len(manifest["scan_id"].unique()) < form.rows:
         raise StoreError(f"{MANIFEST}: a scan_id comes twice")
+
+
+def _check_people(manifest: pa.Table, identities: pa.Table, form: Form) -> None:
+    """Raise StoreError unless row i of the identities is that of their arrays, and each scan's
+    `identity_row` is that of its person."""
+    row, names = IDENTITY_ROW.name, identities["identity"].to_numpy()
+    if not np.array_equal(identities[row].to_numpy(), np.arange(form.identities)):
+        raise StoreError(
+            f"{table_file('identities')}: {len(identities):,} rows, of which {row!r} is not that "
+            f"of the {form.identities:,} rows of the arrays"
+        )
+    rows = manifest[row].to_numpy()
+    bad = np.isnan(rows) | (rows < 0) | (rows >= form.identities)
+    bad[~bad] = names[rows[~bad].astype(np.int64)] != manifest["identity"].to_numpy()[~bad]
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        scan, person = (manifest[name][first].as_py() for name in ("scan_id", "identity"))
+        raise StoreError(
+            f"{MANIFEST}: {row} of {int(bad.sum())} scans is not that of their person; "
+            f"{scan} has {manifest[row][first].as_py()}, which is not the row of {person!r}"
+        )
 
 
 def _check_rows(version: Path, form: Form, names: Iterable[str]) -> None:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from pipeline.errors import StoreError
 from pipeline.store.checks.file_places import Files
 from pipeline.store.form import attributes_in, form_in
-from pipeline.store.paths import GROUP, MANIFEST
-from pipeline.store.schema import CHECKSUM
+from pipeline.store.paths import GROUP, table_file
+from pipeline.store.schema import CHECKSUM, IDENTITY, TABLE_OF
 
 
 def faults_of_file(
@@ -62,17 +62,17 @@ def content_crc32c(place: Files, name: str, size: int) -> int:
 
 
 def _damaged_rows(version: Files, name: str, entry: dict[str, Any]) -> str:
-    """ " (rows …)" where the manifest's checksums can tell, else nothing."""
+    """ " (rows …)" where the checksums of rows can tell, else nothing."""
     if "field" not in entry:
         return ""
     try:
         form = form_in(attributes_in(version.read(GROUP), GROUP), GROUP)
-        field = form.stored(entry["field"])
+        form = form.holding(entry["field"])
+        field, column = form.stored(entry["field"]), CHECKSUM + entry["field"]
         if form.compressed or field.group:
             return ""
-        manifest = pa.BufferReader(version.read(MANIFEST))
-        column = CHECKSUM + entry["field"]
-        expected = pq.read_table(manifest, columns=[column])[column].to_numpy()
+        table = pa.BufferReader(version.read(table_file(TABLE_OF[form.row_of])))
+        expected = pq.read_table(table, columns=[column])[column].to_numpy()
     except (StoreError, OSError, ValueError, LookupError, TypeError, pa.ArrowException):
         return ""  # they are damaged as well, and have a fault of their own
     first = entry["shard"] * form.rows_per_shard
@@ -80,7 +80,8 @@ def _damaged_rows(version: Files, name: str, entry: dict[str, Any]) -> str:
     rows = split(version.pieces(name, entry["bytes"]), field.row_bytes)
     got = [google_crc32c.value(row) for row, _ in zip(rows, expected, strict=False)]
     bad = (first + np.flatnonzero(np.asarray(got) != expected)).tolist()
-    return f" (rows {bad})" if bad else " (outside its rows)"
+    whose = "identity rows" if form.row_of == IDENTITY else "rows"
+    return f" ({whose} {bad})" if bad else " (outside its rows)"
 
 
 def split(pieces: Iterable[bytes], n_bytes: int) -> Iterator[bytes]:

@@ -120,7 +120,8 @@ def _lay_out(folder: Path, files: Files, piece_bytes: int) -> None:
     check_shards(form, files, folder / FILES)
     for path, entry in files.items():
         if "field" in entry:
-            _lay_out_shard(folder / path, form, entry["field"], entry["bytes"])
+            part = form.holding(entry["field"])
+            _lay_out_shard(folder / path, part, entry["field"], entry["bytes"])
     create(folder, form, piece_bytes)
 
 

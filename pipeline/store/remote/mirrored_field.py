@@ -14,11 +14,11 @@ from pipeline.errors import StoreError
 from pipeline.store.arrays.mapped import MappedField
 from pipeline.store.documents import content_of, parsed
 from pipeline.store.form import Form
-from pipeline.store.paths import MANIFEST, path_of, shard_files
+from pipeline.store.paths import path_of, shard_files, table_file
 from pipeline.store.remote.mirror import MIRROR, hold
 from pipeline.store.remote.objects import Place
 from pipeline.store.remote.pieces import CHANGING, Pieces, now
-from pipeline.store.schema import CHECKSUM
+from pipeline.store.schema import CHECKSUM, TABLE_OF
 from pipeline.store.table_reading import read_table
 from pipeline.types import Array
 
@@ -39,16 +39,16 @@ class MirroredField:
 
     def __init__(self, folder: Path, form: Form, name: str, places: Array | None = None) -> None:
         facts = parsed(content_of(folder / MIRROR), folder / MIRROR)
-        self._folder, self._form, self._name = folder, form, name
+        self._folder, self._form, self._name = folder, form.holding(name), name
         self._place = Place(facts["url"])
         if form.compressed:
             raise StoreError(
                 f"{self._place}: of the profile {form.profile!r}, whose rows cannot be read from "
                 "there; pull it, or push it in the training profile"
             )
-        self._rows = MappedField(form, name, shard_files(folder, form, name))
+        self._rows = MappedField(self._form, name, shard_files(folder, self._form, name))
         self.held = self._rows.held
-        self._field, self._places = form.stored(name), places
+        self._field, self._places = self._form.stored(name), places
         self._pieces = Pieces(folder, form, facts["piece_bytes"], facts["cache_bytes"])
         self._numbers = self._pieces.numbers[name]
         hold(folder)
@@ -159,7 +159,10 @@ class MirroredField:
     @cached_property
     def _checksums(self) -> Array:
         column = CHECKSUM + self._name
-        checksums: Array = read_table(self._folder / MANIFEST, [column])[column].to_numpy()
+        table = self._folder / table_file(TABLE_OF[self._form.row_of])
+        checksums: Array = read_table(table, [column])[column].to_numpy()
+        if len(checksums) != self._form.rows:
+            raise StoreError(f"{table}: {len(checksums)} rows, the arrays {self._form.rows}")
         return checksums
 
 

@@ -1,8 +1,9 @@
 """Which pieces of a mirror's shards are there, for all threads and processes that read it.
 
-A piece is a run of scans of one field within one shard. Its entry says when it was filled. Who
-copies rows looks at that before and after, without a lock: the same time proves that the bytes
-stayed there, for no two fillings have the same. Writers are alone, and so is who downloads a piece.
+A piece is a run of scans, or of identities, of one field within one shard. Its entry says when it
+was filled. Who copies rows looks at that before and after, without a lock: the same time proves
+that the bytes stayed there, for no two fillings have the same. Writers are alone, and so is who
+downloads a piece.
 """
 
 from __future__ import annotations
@@ -49,13 +50,14 @@ class Numbers:
 def numbers(form: Form, piece_bytes: int) -> tuple[dict[str, Numbers], int]:
     """Of each field, and how many pieces there are: of about `piece_bytes`, at most a shard."""
     found, first = {}, 0
-    for name, field in form.fields.items():
-        most = form.stored(name).row_bytes * form.per_scan.get(field.group, 1)
-        scans = min(form.rows_per_shard, max(1, piece_bytes // most))
-        while form.rows_per_shard % scans:  # so that a scan's piece is one division away
+    for name, field in form.all_fields.items():
+        part = form.holding(name)
+        most = part.stored(name).row_bytes * part.per_scan.get(field.group, 1)
+        scans = min(part.rows_per_shard, max(1, piece_bytes // most))
+        while part.rows_per_shard % scans:  # so that a scan's piece is one division away
             scans -= 1
-        found[name] = Numbers(first, form.rows_per_shard // scans, scans)
-        first += found[name].per_shard * form.n_shards
+        found[name] = Numbers(first, part.rows_per_shard // scans, scans)
+        first += found[name].per_shard * part.n_shards
     return found, first
 
 
@@ -169,9 +171,10 @@ class Pieces:
         name = [name for name, field in self.numbers.items() if field.first <= piece][-1]
         field = self.numbers[name]
         shard = (piece - field.first) // field.per_shard
-        path = self._folder / path_of(self._form, name, shard)
+        form = self._form.holding(name)
+        path = self._folder / path_of(form, name, shard)
         first = field.first + shard * field.per_shard
-        n_bytes = path.stat().st_size - self._form.index_bytes(name)
+        n_bytes = path.stat().st_size - form.index_bytes(name)
         return _Shard(path, first, first + field.per_shard, n_bytes)
 
 

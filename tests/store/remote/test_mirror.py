@@ -38,7 +38,7 @@ FIELDS = ("vertices_mm", "pose", "shape", "validity", "unit_factor_mm", "landmar
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """160 rows in shards of 64 with points, 1.4 MB; lengths in int16 steps."""
     store = tmp_path_factory.mktemp("mirror") / "unified.zarr"
-    make_store(store, N, 64, points=True, int16=True)
+    make_store(store, N, 64, points=True, int16=True, people=True)
     return store
 
 
