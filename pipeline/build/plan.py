@@ -29,7 +29,7 @@ from pipeline.build.ledger import (
 from pipeline.build.result_files import SUFFIX, result_path, scan_path
 from pipeline.build.source_calibration import Sample, sample_of
 from pipeline.build.stages import Work
-from pipeline.build.withdrawn import load_withdrawn
+from pipeline.build.withdrawn import standing
 from pipeline.catalogue import Catalogue, catalogue
 from pipeline.catalogue.unused import unused_patterns
 from pipeline.errors import RegistryError
@@ -139,7 +139,7 @@ def make_plan(
     `recalibrate`, landmarks are to be calibrated anew.
     """
     sources = []
-    withdrawn = tuple(record.withdrawal for record in load_withdrawn(config.folder))
+    withdrawn = standing(config.folder)
     for entry in config.sources:
         registry = load_registry(entry.registry)
         options = RegistrationOptions(**config.registration.model_dump() | registry.registering)

@@ -42,7 +42,7 @@ from pipeline.store.reader import Store
 from pipeline.store.remote.head import published_version
 from pipeline.store.remote.objects import Place
 from pipeline.store.remote.transfer import prune_url
-from pipeline.store.schema import TABLES
+from pipeline.store.schema import IDENTITY, SCAN, TABLES
 from pipeline.store.versions import list_versions
 from pipeline.store.withdrawing import publish_without
 from pipeline.store.withdrawn import registry_without, theirs
@@ -196,10 +196,19 @@ def _is_scan_of(source: Source, left: Left, path: str, suffixes: Iterable[str]) 
 
 
 def _of_version(version: Store, probe: Withdrawal) -> Found:
-    rows = np.flatnonzero(theirs(version.manifest, probe))
+    gone = theirs(version.manifest, probe)
+    rows = np.flatnonzero(gone)
     told = version.columns("scan_id", "content_hash").take(rows)
     contents = {digest for digest in told["content_hash"].to_pylist() if digest}
-    digests = set(digests_of(version.path, version.form, rows))
+    people = {SCAN: rows}
+    if version.form.identities:
+        # of those who leave as a whole: a scan that counted for nothing leaves a row as it is
+        people[IDENTITY] = np.setdiff1d(version.identity_row[gone], version.identity_row[~gone])
+    digests = {
+        digest
+        for row_of, own in people.items()
+        for _, _, digest in digests_of(version.path, version.form, row_of, own)
+    }
     return set(told["scan_id"].to_pylist()), contents, digests, set()
 
 

@@ -6,6 +6,7 @@ folder share it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipeline.store.durable_files import write_file
 from pipeline.store.withdrawn import as_document
 from pipeline.types import MARK, Withdrawal
 
+log = logging.getLogger("facefold")
 FILE = "withdrawn.yaml"
 HEAD = """\
 # Who withdrew consent, without their names: `facefold withdraw` writes this file, and every build
@@ -85,6 +87,19 @@ def load_withdrawn(folder: Path | None) -> tuple[Recorded, ...]:
             [f"{path}: unreadable ({' '.join(str(error).split())}); restore it from a backup"]
         ) from error
     return tuple(map(_recorded, found.withdrawn))
+
+
+def standing(folder: Path | None) -> tuple[Withdrawal, ...]:
+    """Who is to be left out; says it where the removal of somebody was broken off."""
+    records = load_withdrawn(folder)
+    for record in records:
+        if not record.complete:
+            log.warning(
+                f"a withdrawal of {record.withdrawal.date} was broken off: the person is in no new "
+                "version, but old ones or results may hold them; run `facefold withdraw` again "
+                "with any of their names"
+            )
+    return tuple(record.withdrawal for record in records)
 
 
 def _recorded(entry: _Entry) -> Recorded:

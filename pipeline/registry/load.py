@@ -70,7 +70,9 @@ def public_name(name: str, known: Mapping[str, SourceRegistry]) -> str:
     registry = known.get(source)
     if registry is None and source in registry_files():
         registry = load_registry(source)
-    return name if registry is None else f"{source}:{registry.person(subject)}"
+    if registry is None or subject == "{subject}":
+        return name
+    return f"{source}:{registry.person(subject)}"
 
 
 def registry_faults(file: Path) -> list[str]:

@@ -13,13 +13,16 @@ import pyarrow.compute as pc
 from pipeline.errors import StoreError
 from pipeline.store.arrays.int16 import MIDDLES
 from pipeline.store.checks.rows import Values
+from pipeline.store.documents import content_of, parsed
 from pipeline.store.form import Form, at
+from pipeline.store.paths import PROVENANCE
 from pipeline.store.publishing import publish
 from pipeline.store.query import matching_rows
 from pipeline.store.reader import Store, open_store
 from pipeline.store.schema import IDENTITY, IDENTITY_ROW, PLACES
 from pipeline.store.staging import removed_on_fault, stage
 from pipeline.store.table_reading import said_columns
+from pipeline.store.withdrawn import WITHDRAWN
 from pipeline.store.writer import write_shard
 from pipeline.text import shortened
 from pipeline.types import Array
@@ -54,22 +57,29 @@ def subset(store: Path | str, where: str, out: Path | str, **form: Any) -> Path:
             for part, chosen in zip(wanted.parts.values(), (rows, people), strict=False)
             for shard in range(part.n_shards)
         ]
-        of = {"subset_of": source.path.name, "where": where}
+        of = {"subset_of": source.path.name, "where": where, **_records_of(source)}
         return publish(out, staging, receipts, **_tables(source, rows), provenance=of)
 
 
 def _tables(source: Store, rows: Array) -> dict[str, list[dict[str, Any]]]:
-    """The manifest's rows, and those of their people, without what a store says of its own rows."""
-    own = {column.name for column in (*PLACES, IDENTITY_ROW)}
-
-    def said(names: Sequence[str]) -> list[str]:
-        return [name for name in said_columns(names) if name not in own]
-
-    manifest = source.columns(*said(source.column_names)).take(rows)
+    """The manifest's rows, and those of their people."""
+    manifest = source.columns(*own_columns(source.column_names)).take(rows)
     people = source.table("identities")
     people = people.filter(pc.is_in(people["identity"], manifest["identity"].combine_chunks()))
-    identities = people.select(said(people.column_names))
+    identities = people.select(own_columns(people.column_names))
     return {"manifest": manifest.to_pylist(), "identities": identities.to_pylist()}
+
+
+def own_columns(names: Sequence[str]) -> list[str]:
+    """Columns of a table without what a store says of its own rows."""
+    told = {column.name for column in (*PLACES, IDENTITY_ROW)}
+    return [name for name in said_columns(names) if name not in told]
+
+
+def _records_of(source: Store) -> dict[str, Any]:
+    """Of people who withdrew, so that `verify` looks for them in the subset too."""
+    said = parsed(content_of(source.path / PROVENANCE), source.path / PROVENANCE)
+    return {WITHDRAWN: said[WITHDRAWN]} if WITHDRAWN in said else {}
 
 
 def _part(rows: Array, shard: int, form: Form) -> Array:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from pipeline.errors import StoreError
 from pipeline.store.documents import content_of, parsed
@@ -16,10 +17,9 @@ from pipeline.store.linking import link_shards
 from pipeline.store.paths import PROVENANCE
 from pipeline.store.publishing import publish
 from pipeline.store.reader import Store, open_store
-from pipeline.store.schema import PLACES
+from pipeline.store.schema import IDENTITY, SCAN
 from pipeline.store.staging import removed_on_fault, stage
-from pipeline.store.subsets import rows_of
-from pipeline.store.table_reading import said_columns
+from pipeline.store.subsets import own_columns, rows_of
 from pipeline.store.withdrawn import (
     WITHDRAWN,
     as_document,
@@ -39,8 +39,9 @@ def publish_without(store: Path | str, gone: Withdrawal) -> Path | None:
     version has nothing of theirs and carries the record.
 
     Rows that stay keep their places; those of the last rows take the places that are free. Shards
-    that held the person are written anew, the others are the same files. Raises StoreError where
-    nobody else is in the store.
+    that held the person are written anew, the others are the same files. Where people have rows of
+    their own, an identity with one of the person's scans among its own leaves as a whole: the next
+    build makes its row without that scan. Raises StoreError where nobody else is in the store.
     """
     source = open_store(store)
     provenance = parsed(content_of(source.path / PROVENANCE), source.path / PROVENANCE)
@@ -50,11 +51,20 @@ def publish_without(store: Path | str, gone: Withdrawal) -> Path | None:
     recorded = as_document(gone) in provenance.get(WITHDRAWN, [])
     if recorded and not leaving.any() and kept == tables:
         return None
+    people = source.table("identities")["identity"]
+    if source.form.identities:  # the rows of people who stay must be made of nothing that leaves
+        mixed = source.manifest["identity"].filter(leaving).unique()
+        leaving |= pc.is_in(source.manifest["identity"], mixed).to_numpy()
+    there = source.manifest["identity"].filter(~leaving).unique()
     order = order_without(leaving)
     if not len(order):
         raise StoreError(f"{source.path}: holds nobody else: delete {store}, all of it")
     said = provenance_without(provenance, gone, bool((order != np.arange(len(order))).any()))
-    return _published(source, Path(store), order, kept, said)
+    orders = {
+        SCAN: order,
+        IDENTITY: order_without(~pc.is_in(people, there).to_numpy(zero_copy_only=False)),
+    }
+    return _published(source, Path(store), orders, kept, said)
 
 
 def order_without(leaving: Array) -> Array:
@@ -68,27 +78,30 @@ def order_without(leaving: Array) -> Array:
 def _published(
     source: Store,
     store: Path,
-    order: Array,
+    orders: Mapping[str, Array],
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
     provenance: dict[str, Any],
 ) -> Path:
-    form = replace(source.form, rows=len(order))
+    """A version of the old rows, of scans and of people, in these orders."""
+    before, n_people = source.form, len(orders[IDENTITY])
+    form = replace(before, rows=len(orders[SCAN]), identities=n_people if before.identities else 0)
     staging = stage(store, form, source.topology)
     with removed_on_fault(staging):
-        receipts = link_shards(staging, source.path, _unchanged(order, source.form, form))
-        linked = {receipt.shard for receipt in receipts}
-        size, model = form.rows_per_shard, form.model.digest
-        for shard in sorted({*range(form.n_shards)} - linked):
-            rows = rows_of(source, form, order[shard * size : (shard + 1) * size])
-            receipts.append(write_shard(staging, shard, rows, model))
-        own = {column.name for column in PLACES}
-        names = [name for name in said_columns(source.column_names) if name not in own]
-        manifest = source.manifest.select(names).take(order)
-        people = set(manifest["identity"].unique().to_pylist())
-        facts = [r for r in source.table("identities").to_pylist() if r["identity"] in people]
+        receipts = []
+        for row_of, part in form.parts.items():
+            order, size = orders[row_of], part.rows_per_shard
+            same = _unchanged(order, before.part(row_of), part)
+            linked = link_shards(staging, source.path, same, row_of)
+            receipts += linked
+            for shard in sorted({*range(part.n_shards)} - {r.shard for r in linked}):
+                rows = rows_of(source, part, order[shard * size : (shard + 1) * size])
+                receipts.append(write_shard(staging, shard, rows, form.model.digest, row_of))
+        manifest = source.manifest.select(own_columns(source.column_names)).take(orders[SCAN])
+        people = source.table("identities")
+        people = people.select(own_columns(people.column_names)).take(orders[IDENTITY])
         return publish(
             *(store, staging, receipts, manifest, tables["quarantine"], tables["excluded"]),
-            *(facts, provenance, linked),
+            *(people.to_pylist(), provenance),
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import shutil
 import signal
@@ -37,6 +39,7 @@ from pipeline.store import (
     open_store,
     publish,
     push,
+    subset,
     verify,
     write_shard,
 )
@@ -176,6 +179,8 @@ def test_no_byte_of_a_person_is_left(folder: Path) -> None:
     assert leaks(looked_for, *places(folder), folder / FILE) == []
     store = folder / "unified.zarr"
     assert verify(store) == []
+    part = subset(store, "neutral", folder / "part.zarr")
+    assert load_records(part) == load_records(current_version(store)) != []
     assert [path.name for path in (store / "versions").iterdir()] == [current_version(store).name]
     assert len(removed["versions"]) == 2 and removed["results"] == 3
     after = kept_rows(current_version(store))
@@ -184,6 +189,10 @@ def test_no_byte_of_a_person_is_left(folder: Path) -> None:
         np.testing.assert_array_equal(row, others[name])
     names = open_store(store).columns("identity")["identity"].to_pylist()
     assert names[0] != "lab:annamann" and "lab:annaholm" in names
+
+
+def load_records(version: Path) -> Any:
+    return json.loads((version / "provenance.json").read_text())["withdrawn"]
 
 
 def is_theirs(scan_id: str) -> bool:
@@ -237,8 +246,9 @@ STEPS = ("publish_without", "prune_holding", "forget_results", "forget_hashes", 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_killed_withdrawal_goes_on_where_it_is_asked_for_again(
-    folder: Path, step: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, step: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("facefold"), "propagate", True)
     config = build(folder)
     built(config)
     looked_for = needles(folder)
@@ -260,6 +270,8 @@ def test_a_killed_withdrawal_goes_on_where_it_is_asked_for_again(
     assert os.WTERMSIG(status) == signal.SIGKILL
     [left] = load_withdrawn(folder)
     assert not left.complete and left.withdrawal.of_person("clinic:gretel")
+    make_plan(config, MODEL)
+    assert "was broken off" in caplog.text
     assert leaks(looked_for, *places(folder), folder / "identities.yaml")
     withdraw(config, "clinic:gretel")
     assert leaks(looked_for, *places(folder), folder / "identities.yaml") == []

@@ -19,7 +19,7 @@ from pipeline.store.schema import Field
 from pipeline.store.withdrawn import is_file_of, sources_without, theirs
 from pipeline.types import Array, Withdrawal
 
-TELLING = ("vertices_mm", "neutral_mm", "points_mm")
+TELLING = ("vertices_mm", "neutral_mm", "points_mm", "identity_neutral_mm")
 """Fields in which the same bytes are the same scan: others may be zero, or all alike."""
 FEW_BYTES = 600
 """Of a scan's points: so few may be another's."""
@@ -55,9 +55,10 @@ def rows_of_withdrawn(
                 yield f"{name}: row {row} holds the bytes of a row withdrawn on {one.date}"
 
 
-def telling(form: Form) -> dict[str, Field]:
-    """The fields of the form whose rows no two scans have in common, as they are stored."""
-    return {name: form.stored(name) for name in TELLING if name in form.fields}
+def telling(part: Form) -> dict[str, Field]:
+    """The fields of a part of the form whose rows no two scans, or people, have in common, as they
+    are stored."""
+    return {name: part.stored(name) for name in TELLING if name in part.fields}
 
 
 def row_digests(
@@ -67,22 +68,25 @@ def row_digests(
 
     Below a URL, of those that lie there row by row: a compressed version is pulled to see them all.
     """
-    for name, field in telling(form).items():
+    for part in form.parts.values():
         if isinstance(version, Folder):
-            yield from _of_field(version.path, form, name, field, np.arange(form.rows))
-        elif not form.compressed and not field.group:
-            for shard in range(form.n_shards):
-                path, first = path_of(form, name, shard), shard * form.rows_per_shard
-                rows = split(version.pieces(path, files[path]["bytes"]), field.row_bytes)
-                for i, row in zip(range(form.scans(shard)), rows, strict=False):
-                    yield name, first + i, hashlib.sha256(row).hexdigest()
+            yield from digests_of(version.path, form, part.row_of, np.arange(part.rows))
+        elif not form.compressed:
+            for name, field in telling(part).items():
+                for shard in range(part.n_shards) if not field.group else ():
+                    path, first = path_of(part, name, shard), shard * part.rows_per_shard
+                    rows = split(version.pieces(path, files[path]["bytes"]), field.row_bytes)
+                    for i, row in zip(range(part.scans(shard)), rows, strict=False):
+                        yield name, first + i, hashlib.sha256(row).hexdigest()
 
 
-def digests_of(version: Path, form: Form, rows: Array) -> Iterator[str]:
-    """SHA-256 of the stored bytes of some rows of a version's telling fields."""
-    for name, field in telling(form).items():
-        for _, _, digest in _of_field(version, form, name, field, rows):
-            yield digest
+def digests_of(
+    version: Path, form: Form, row_of: str, rows: Array
+) -> Iterator[tuple[str, int, str]]:
+    """Field, row and SHA-256 of the stored bytes of some rows of a version's telling fields."""
+    part = form.part(row_of)
+    for name, field in telling(part).items():
+        yield from _of_field(version, part, name, field, rows)
 
 
 def _of_field(
