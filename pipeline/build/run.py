@@ -18,14 +18,14 @@ from pipeline.build.config import BuildConfig
 from pipeline.build.device import torch_device
 from pipeline.build.estimate import check_space
 from pipeline.build.evidence import Comparison, filed_people, population_of, usual_modes
-from pipeline.build.plan import Outcomes, Plan, make_plan
+from pipeline.build.leak_guards import check_links
+from pipeline.build.plan import Outcomes, Plan, judgements_of, make_plan
 from pipeline.build.quarantine import check_limits, quarantine_rows, summarise
 from pipeline.build.source_calibration import report_row
 from pipeline.build.stages import Work
 from pipeline.build.tally import Tally
 from pipeline.build.who_is_who import (
     frozen_population,
-    judgements_of,
     modes_of,
     names_of_scans,
     population_path,
@@ -115,6 +115,7 @@ def plan_build(
     if seen is not None:
         seen.phase("reading the sources")
     plan = make_plan(config, model, retry, recalibrate)
+    check_links(plan)
     log.info(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
     if plan.todo:
         check_space(plan, config, model)

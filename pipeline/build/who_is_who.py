@@ -19,7 +19,7 @@ from pipeline.build.code_keys import stage_code
 from pipeline.build.config import BuildConfig
 from pipeline.build.evidence import Comparison, FiledPerson, face_vertices
 from pipeline.build.leak_guards import People, links_of, people_of
-from pipeline.build.plan import Plan
+from pipeline.build.plan import Plan, judgements_of
 from pipeline.build.result_files import (
     PersonEvidence,
     evidence_path,
@@ -28,13 +28,13 @@ from pipeline.build.result_files import (
     result_path,
 )
 from pipeline.errors import StoreError
-from pipeline.identity.decisions import Decisions, Pair, compare, decide
+from pipeline.identity.decisions import Decisions, Listed, Pair, compare, decide
 from pipeline.identity.decisions import People as ComparedPeople
 from pipeline.identity.duplicates import Candidate, Duplicate, Points, duplicates
-from pipeline.identity.judgements import Judgements, Undecided, check, load_judgements, proposal
+from pipeline.identity.judgements import Judgements, Undecided, check, proposal
 from pipeline.identity.leaks import report_rows
 from pipeline.identity.misfiled import Finding, Group, strays
-from pipeline.identity.people import Merge, merged_people
+from pipeline.identity.people import Cut, Merge, merged_people
 from pipeline.identity.plda import Belief, Evidence
 from pipeline.identity.population import Population
 from pipeline.identity.shortlist import SHORT
@@ -76,11 +76,6 @@ class WhoIsWho:
 def declared(config: BuildConfig, plan: Plan) -> WhoIsWho:
     """What sources and people's decisions say, without geometry."""
     return _resolved(config, plan, judgements_of(config), Decisions((), (), 0))
-
-
-def judgements_of(config: BuildConfig) -> Judgements:
-    """The decisions of the build's file of them; none without one. Raises RegistryError."""
-    return load_judgements(config.identities) if config.identities.exists() else Judgements()
 
 
 def compared_by(config: BuildConfig) -> list[str]:
@@ -268,49 +263,45 @@ def _resolved(
     strays: Sequence[Finding] = (),
     copies: Sequence[Duplicate] = (),
 ) -> WhoIsWho:
-    """Identities, splits and rows of the report."""
-    same_as, name_of = links_of(plan), names_of_scans(plan, judged)
-    merges = [Merge(pair.one, pair.other, pair.ratio) for pair in decisions.merges]
-    names = sorted({*name_of.values()})
-    merged = merged_people(names, same_as, merges, judged, published_names(config))
+    """Identities, splits and what is to be reported."""
+    name_of = names_of_scans(plan, judged)
+    merged = merged_people(
+        set(name_of.values()),
+        links_of(plan),
+        [Merge(pair.one, pair.other, pair.ratio) for pair in decisions.merges],
+        judged,
+        published_names(config),
+    )
+    undecided = {one.pair.link: one.words for one in decisions.listed}
+    for copy in copies:
+        link = frozenset((name_of[copy.a], name_of[copy.b]))
+        if len({merged.identity[name] for name in link}) > 1 and link not in judged.different:
+            undecided[link] = f"{undecided.get(link, '')} {said_of(copy)}".strip()
+    listed = tuple(Undecided(min(link), max(link), words) for link, words in undecided.items())
     identity = {scan: merged.identity[name] for scan, name in name_of.items()}
-    listed = [(one.pair.one, one.pair.other) for one in decisions.listed]
-    people = people_of(config, plan, identity, listed)
-    scans = [work.record.scan_id for work in plan.works]
+    people = people_of(config, plan, identity, [(one.a, one.b) for one in listed])
     rows = [
         *(
-            _pair_row("merged", pair, f"{pair.one} and {pair.other} are one person")
-            for pair in decisions.merges
+            _pair_row("merged", p, f"{p.one} and {p.other} are one person")
+            for p in decisions.merges
         ),
-        *(
-            _pair_row("filed twice" if p.within_source else "undecided", p, one.words)
-            for one in decisions.listed
-            for p in (one.pair,)
-        ),
-        *(
-            _row(stray.kind, stray.scans, stray.people, stray.log_ratio, str(stray))
-            for stray in strays
-        ),
+        *(_listed_row(one) for one in decisions.listed),
+        *(_row(one.kind, one.scans, one.people, one.log_ratio, str(one)) for one in strays),
         *(_copy_row(copy, name_of) for copy in copies),
+        *map(_cut_row, merged.cut),
         *(
-            _row(
-                "not followed",
-                (),
-                cut.merge[:2],
-                cut.merge.log_ratio,
-                f"decisions.{cut.decision} says that {' and '.join(cut.different)} are two people",
-            )
-            for cut in merged.cut
+            _row("not here", (), (), None, fault)
+            for fault in check(judged, {*name_of.values()}, name_of)
         ),
-        *(_row("not in this build", (), (), None, fault) for fault in check(judged, names, scans)),
     ]
-    doubts = {
+    return WhoIsWho(people, tuple(rows), _doubts(strays, judged), listed)
+
+
+def _doubts(strays: Sequence[Finding], judged: Judgements) -> dict[str, str]:
+    """Scan id -> why it may not be its person's, unless a person decided whose it is."""
+    return {
         scan: str(stray) for stray in strays for scan in stray.scans if scan not in judged.person_of
     }
-    undecided = tuple(
-        Undecided(*pair, one.words) for pair, one in zip(listed, decisions.listed, strict=True)
-    )
-    return WhoIsWho(people, tuple(rows), doubts, undecided)
 
 
 def _row(
@@ -329,14 +320,28 @@ def _pair_row(kind: str, pair: Pair, words: str) -> Row:
     return _row(kind, (), (pair.one, pair.other), pair.ratio, words)
 
 
+def _listed_row(listed: Listed) -> Row:
+    kind = "filed twice" if listed.pair.within_source else "undecided"
+    return _pair_row(kind, listed.pair, listed.words)
+
+
+def _cut_row(cut: Cut) -> Row:
+    pair = " and ".join(cut.different)
+    words = f"{cut.merge.a} and {cut.merge.b}: decisions.{cut.decision} says that {pair} are two"
+    return _row("not merged", (), cut.merge[:2], cut.merge.log_ratio, words)
+
+
 def _copy_row(copy: Duplicate, name_of: Mapping[str, str]) -> Row:
+    people = sorted({name_of[copy.a], name_of[copy.b]})
+    return _row("duplicate", (copy.a, copy.b), people, None, said_of(copy))
+
+
+def said_of(copy: Duplicate) -> str:
     size = "" if abs(copy.scale - 1) < 1e-3 else f", {copy.scale:.4g} times as large"
-    words = (
+    return (
         f"{copy.b} is the scan {copy.a}, or a part of it{size}: "
         f"{copy.residual_mm:.3f} mm apart over {copy.overlap:.0%}"
     )
-    people = sorted({name_of[copy.a], name_of[copy.b]})
-    return _row("duplicate", (copy.a, copy.b), people, None, words)
 
 
 def published_names(config: BuildConfig) -> dict[str, str]:

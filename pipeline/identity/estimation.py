@@ -48,6 +48,8 @@ PEOPLE = 300
 MIN_PEOPLE = 10
 TRIAL_PEOPLE = 125
 """Of each half whose scans are compared pair by pair, at most: those seen most often."""
+DOUBLES = 0.01
+"""Share of people whom a source may have filed twice."""
 OFFSET_PEOPLE = 5
 """Fewer people of a source than these say nothing of its offset."""
 
@@ -99,7 +101,7 @@ def estimate(
         fitted = maximised(start, [known[name] for name in sorted(others)], steps)
         found.append(trials(fitted, {name: scans[name] for name in sorted(half)}))
     found[1] = found[1]._replace(people=found[1].people + len(halves[0]))
-    both = Trials(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    both = without_doubles(Trials(*(np.concatenate(parts) for parts in zip(*found, strict=True))))
     people = [*known.values()]
     counts = Counts(
         len(people),
@@ -120,8 +122,11 @@ def maximised(start: Population, people: Sequence[Sessions], steps: int) -> Popu
 
 
 def trials(population: Population, scans: Mapping[str, Sequence[SeenScan]]) -> Trials:
-    """Each session of a person against each other one, theirs and others'; where nobody has two,
-    each scan. Of `TRIAL_PEOPLE` at most."""
+    """Each session of a person against each other one, theirs and others' of the same source; if
+    nobody has two, each scan. Of `TRIAL_PEOPLE` at most.
+
+    Of two sources nobody knows beforehand whether they have people in common.
+    """
     parts = {name: by_session(some) for name, some in scans.items()}
     if max(map(len, parts.values()), default=0) < 2:
         parts = {name: [[scan] for scan in some] for name, some in scans.items()}
@@ -130,13 +135,31 @@ def trials(population: Population, scans: Mapping[str, Sequence[SeenScan]]) -> T
     whose = np.array([i for i, name in enumerate(chosen) for _ in parts[name]], int)
     if len(seen) < 2:
         return Trials(np.zeros(0), np.zeros(0, bool), np.zeros((0, 2), int))
+    source = np.array([part[0].source for name in chosen for part in parts[name]])
     pairs = np.array(list(combinations(range(len(seen)), 2)))
+    known = (whose[pairs[:, 0]] == whose[pairs[:, 1]]) | (
+        source[pairs[:, 0]] == source[pairs[:, 1]]
+    )
+    pairs = pairs[known]
     every = stacked(seen)
     ratio = np.concatenate(
         [log_ratio(every.at(some[:, 0]), every.at(some[:, 1])) for some in in_parts(pairs)]
     )
     people = whose[pairs]
     return Trials(ratio, people[:, 0] == people[:, 1], people)
+
+
+def without_doubles(measured: Trials) -> Trials:
+    """Without the few strangers who are more alike than one person's scans mostly are: a source
+    files some people twice, and one such pair would make all ratios worthless."""
+    ratio, same, people = measured
+    if not same.any():
+        return measured
+    doubles = ~same & (ratio > np.median(ratio[same]))
+    few = max(1.0, DOUBLES * len(np.unique(people)))
+    if len(np.unique(people[doubles], axis=0)) > few:
+        return measured
+    return Trials(ratio[~doubles], same[~doubles], people[~doubles])
 
 
 def sessions_of(scans: Sequence[SeenScan], size: int) -> Sessions:
