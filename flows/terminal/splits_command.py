@@ -34,7 +34,9 @@ def splits(
     ] = None,
     signed_by: Annotated[
         Path | None,
-        typer.Option(parser=local, help="Refuse the file unless signed with this public key's."),
+        typer.Option(
+            parser=local, help="Refuse the file unless signed by the owner of this public key."
+        ),
     ] = None,
     shared: Annotated[
         bool,
