@@ -172,7 +172,10 @@ def publish_assembly(
             receipts += write_shards(rest, order.works, config, form, staging, client, seen)
         seen.phase("publishing")
         tables = assembly.manifest, assembly.quarantine, assembly.excluded
-        facts: dict[str, Any] = {"provenance": assembly.provenance}
+        facts: dict[str, Any] = {
+            "identities": assembly.identities,
+            "provenance": assembly.provenance,
+        }
         return step("publish", lambda: publish(store, staging, receipts, *tables, **facts))
 
 

@@ -48,6 +48,6 @@ def _row(registry: SourceRegistry) -> str:
         axes,
         landmarks,
         neutral,
-        registry.benchmark or "",
+        str(registry.benchmark or ""),
     )
     return "| " + " | ".join(cells) + " |\n"

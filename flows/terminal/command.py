@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.terminal import sources_command, store_commands, withdraw_command
+from flows.terminal import sources_command, splits_command, store_commands, withdraw_command
 from flows.terminal.boundary import ended, say, show, tell
 from flows.terminal.options import (
     Beside,
@@ -225,6 +225,7 @@ def view(
 
 for command in (*store_commands.COMMANDS, withdraw_command.withdraw):
     app.command()(command)
+app.command()(splits_command.splits)
 app.add_typer(sources_command.app, name="sources", invoke_without_command=True)
 
 

@@ -30,8 +30,9 @@ def list_sources(as_json: Json = False) -> None:
     rows = [
         {
             name: getattr(registry, name)
-            for name in ("id", "title", "verified", "metric", "format", "unit", "benchmark")
+            for name in ("id", "title", "verified", "metric", "format", "unit")
         }
+        | {"benchmark": str(registry.benchmark) if registry.benchmark else None}
         for registry in list_registries()
     ]
     if as_json:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,17 @@ import pyarrow as pa
 from pipeline import __version__
 from pipeline.build.code_keys import stage_code
 from pipeline.build.config import BuildConfig
+from pipeline.build.leak_guards import People, people_of
 from pipeline.build.ledger import Result, digest_of, open_ledger, recorded
 from pipeline.build.plan import Outcomes, Plan, ledger_path
 from pipeline.build.quarantine import excluded_files
 from pipeline.build.result_files import load_row, result_path
 from pipeline.build.row_placement import RowOrder, row_order
-from pipeline.build.said_of_sources import said_of_registry
+from pipeline.build.said_of_sources import said_of_profile, said_of_registry
 from pipeline.build.stages import Work
 from pipeline.flame.model import FlameModel
-from pipeline.identity import assign_splits, identities
-from pipeline.registry import SourceRegistry, load_registry, public_name, registry_files
+from pipeline.identity import HeldBack
+from pipeline.registry import SourceRegistry, load_profile
 from pipeline.store import current_version, stack_rows
 from pipeline.store.documents import content_of, parsed
 from pipeline.store.paths import HEAD, PROVENANCE
@@ -46,6 +46,8 @@ class Assembly:
 
     manifest: pa.Table
     order: RowOrder
+    identities: list[Row]
+    """What the table of identities says of those that are held back."""
     quarantine: list[Row]
     excluded: list[Row]
     provenance: dict[str, Any]
@@ -63,7 +65,7 @@ def assembly_digest(
     facts = [
         _provenance(config, plan, model),
         stage_code("assemble"),
-        sorted(_benchmark_people(plan, identities_of(plan))),
+        [[asdict(row) for row in rows] for _, rows in sorted(people_of(config, plan).held.items())],
         [[excluded_files(s.catalogue), s.catalogue.subjects] for s in plan.sources],
         quarantine,
     ]
@@ -87,14 +89,13 @@ def assemble(
 ) -> Assembly:
     """Folds the results of all scans together; `outcomes` holds one for every work of the plan,
     `digest` is their `assembly_digest`."""
-    identity = identities_of(plan)
-    benchmark = _benchmark_people(plan, identity)
-    split = assign_splits(set(identity.values()), config.splits, config.seed, benchmark)
+    people = people_of(config, plan)
     kept = [work for work in plan.works if not outcomes[work.keys.judge]]
-    order = row_order(config, kept, identity, ModelTag.of(model))
+    order = row_order(config, kept, people.identity, ModelTag.of(model))
     return Assembly(
-        _manifest(config, plan, order, identity, split),
+        _manifest(config, plan, order, people),
         order,
+        _identities(people, {people.identity[work.record.scan_id] for work in kept}),
         quarantine,
         [
             {"source": s.registry.id, "path": path, "reason": reason}
@@ -113,84 +114,39 @@ def _manifest(
     config: BuildConfig,
     plan: Plan,
     order: RowOrder,
-    identity: Mapping[str, str],
-    split: Mapping[str, str],
+    people: People,
 ) -> pa.Table:
     of_source = {
-        (s.registry.id, rule): _row_of_source(s.registry.under(rule))
+        (s.registry.id, rule): (_row_of_source(ruled), ruled)
         for s in plan.sources
         for rule in (None, *range(len(s.registry.rules)))
+        for ruled in (s.registry.under(rule),)
     }
     parts = []
     with open_ledger(ledger_path(config)) as ledger:
         for start in range(0, max(len(order.works), 1), ROWS_AT_ONCE):
             works = order.works[start : start + ROWS_AT_ONCE]
             results = recorded(ledger, [work.keys.judge for work in works])
-            rows = [
-                _manifest_row(w, results[w.keys.judge], plan, identity, split, of_source)
-                for w in works
-            ]
+            rows = [_manifest_row(w, results[w.keys.judge], plan, people, of_source) for w in works]
             parts.append(table("manifest", rows))
     return pa.concat_tables(parts, promote_options="permissive")
-
-
-def identities_of(plan: Plan) -> dict[str, str]:
-    """Scan id -> identity, of all scans of the plan."""
-    known = {s.registry.id: s.registry for s in plan.sources}
-    public = cache(lambda name: public_name(name, known))
-    same_as = {
-        public(f"{s.registry.id}:{subject}"): public(other)
-        for s in plan.sources
-        for subject in {*s.catalogue.subjects, *s.registry.subjects.same_as} - {"*"}
-        if (other := s.registry.same_as(s.catalogue.own_name(subject)))
-    }
-    for source in plan.sources:
-        ruled = {
-            i: source.registry.under(i) for i, r in enumerate(source.registry.rules) if r.same_as
-        }
-        for record in source.catalogue.records if ruled else ():
-            name = source.catalogue.own_name(record.subject)
-            other = ruled[record.rule].same_as(name) if record.rule in ruled else None
-            if other:
-                same_as[f"{record.source}:{record.subject}"] = public(other)
-    return identities([work.record for work in plan.works], same_as)
-
-
-def _benchmark_people(plan: Plan, identity: Mapping[str, str]) -> set[str]:
-    """Identities with a scan in a benchmark source, or named after one that is not in the build."""
-    built = {s.registry.id: s.registry for s in plan.sources}
-    people = {
-        identity[work.record.scan_id]
-        for work in plan.works
-        if built[work.record.source].under(work.record.rule).benchmark
-    }
-    files = registry_files()
-    others: dict[str, SourceRegistry] = {}
-    for person in set(identity.values()) - people:
-        source, _, subject = person.partition(":")
-        if source not in built and source in files and source not in others:
-            others[source] = load_registry(source)
-        if (source in built and built[source].benchmark) or (
-            source in others and others[source].may_be_tested_on(subject)
-        ):
-            people.add(person)
-    return people
 
 
 def _manifest_row(
     work: Work,
     result: Result,
     plan: Plan,
-    identity: Mapping[str, str],
-    split: Mapping[str, str],
-    of_source: Mapping[tuple[str, int | None], Row],
+    people: People,
+    of_source: Mapping[tuple[str, int | None], tuple[Row, SourceRegistry]],
 ) -> Row:
     """The figures of the result with what the record and the registry say today."""
     record, found = work.record, plan.by_id[work.record.source].catalogue
-    person = identity[record.scan_id]
+    person = people.identity[record.scan_id]
+    facts, ruled = of_source[record.source, record.rule]
     row = {
         **result.summary,
-        **of_source[record.source, record.rule],
+        **facts,
+        "benchmark": ruled.benchmark_of(found.own_name(record.subject)),
         **record_columns(record),
         "identity": person,
         **_demographics(found.subjects.get(record.subject, {})),
@@ -199,8 +155,20 @@ def _manifest_row(
         else "[]",
         "result_key": work.keys.register,
     }
-    row["split"] = split[person] + ("" if row["metric"] else NON_METRIC)
+    row["split"] = people.split[person] + ("" if row["metric"] else NON_METRIC)
     return row
+
+
+def _identities(people: People, kept: Collection[str]) -> list[Row]:
+    """Of each identity with a row that is held back: by which rules, and how they lead to it."""
+    return [
+        {"identity": person, "held_back": json.dumps([_reason(row) for row in people.held[person]])}
+        for person in sorted(people.held.keys() & kept)
+    ]
+
+
+def _reason(row: HeldBack) -> Row:
+    return {name: value for name, value in asdict(row).items() if name != "identity"}
 
 
 def _row_of_source(registry: SourceRegistry) -> Row:
@@ -211,7 +179,6 @@ def _row_of_source(registry: SourceRegistry) -> Row:
         "commercial": registry.licence.commercial,
         "redistribution": registry.licence.redistribution,
         "metric": registry.is_metric,
-        "benchmark": registry.benchmark,
     }
 
 
@@ -228,6 +195,7 @@ def _demographics(told: Mapping[str, str]) -> Row:
 def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str, Any]:
     """What the dataset was made from; nothing that differs between equal builds."""
     known = {s.registry.id: s.registry for s in plan.sources}
+    names = {name: shown for s in plan.sources for name, shown in s.catalogue.names.items()}
     withdrawn = {"withdrawn": list(map(as_document, plan.withdrawn))} if plan.withdrawn else {}
     return {
         **withdrawn,
@@ -239,6 +207,7 @@ def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str,
         },
         "splits": dict(config.splits),
         "seed": config.seed,
+        "profile": said_of_profile(load_profile(config.profile), names, plan.withdrawn),
         "rows_per_shard": config.rows_per_shard,
         "points_per_scan": config.points_per_scan,
         "gates": plan.gates.model_dump(),

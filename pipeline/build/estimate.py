@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.build.assembly import assembly_digest, identities_of, published_as
+from pipeline.build.assembly import assembly_digest, published_as
 from pipeline.build.config import BuildConfig
+from pipeline.build.leak_guards import people_of
 from pipeline.build.ledger import STAGES
 from pipeline.build.plan import Plan
 from pipeline.build.quarantine import quarantine_rows
@@ -307,7 +308,7 @@ def _version(plan: Plan, config: BuildConfig, model: FlameModel) -> tuple[int, i
         if published_as(config, digest) is not None:
             return 0, 0, 0
     form = config.form(len(kept), ModelTag.of(model))
-    order = row_order(config, kept, identities_of(plan), form.model)
+    order = row_order(config, kept, people_of(config, plan).identity, form.model)
     written = written_rows(order, form)
     rows = -(-len(written) // ROWS_PER_CHUNK) * ROWS_PER_CHUNK
     each = sum(field.row_bytes for field in form.fields.values() if not field.group)

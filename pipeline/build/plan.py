@@ -31,6 +31,9 @@ from pipeline.build.source_calibration import Sample, sample_of
 from pipeline.build.stages import Work
 from pipeline.build.withdrawn import standing
 from pipeline.catalogue import Catalogue, catalogue
+from pipeline.catalogue.own_names import hiding
+from pipeline.catalogue.unused import unused_patterns
+from pipeline.errors import RegistryError
 from pipeline.flame.model import FlameModel
 from pipeline.quality.thresholds import Gates
 from pipeline.registration import RegistrationOptions
@@ -130,7 +133,8 @@ def _collector_paused() -> Iterator[None]:
 def make_plan(
     config: BuildConfig, model: FlameModel, retry: bool = False, recalibrate: bool = False
 ) -> Plan:
-    """Lists and hashes the files of all sources and looks their results up in the ledger.
+    """Lists and hashes the files of all sources and looks their results up in the ledger. Raises
+    RegistryError as `check_patterns`.
 
     With `retry`, scans that ended their worker or took too long are to be tried again; with
     `recalibrate`, landmarks are to be calibrated anew.
@@ -141,8 +145,18 @@ def make_plan(
         registry = load_registry(entry.registry)
         options = RegistrationOptions(**config.registration.model_dump() | registry.registering)
         files = catalogue(registry, entry.root, hash_cache=hash_cache(config), withdrawn=withdrawn)
+        check_patterns(registry, files)
         sources.append(Source(registry, files, options))
     return replace(_plan_of(sources, config, model, retry, recalibrate), withdrawn=withdrawn)
+
+
+def check_patterns(registry: SourceRegistry, files: Catalogue) -> None:
+    """Raises RegistryError where a pattern on subjects fits none: nobody would be held back, or
+    linked, and nothing would show it."""
+    subjects = list(map(files.own_name, files.subjects))
+    if subjects and (faults := list(map(hiding(files.names), unused_patterns(registry, subjects)))):
+        remedy = f"; correct the pattern in {registry.id}.yaml, or remove it"
+        raise RegistryError([fault + remedy for fault in faults])
 
 
 @_collector_paused()

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.build.assembly import identities_of
 from pipeline.build.config import BuildConfig
+from pipeline.build.leak_guards import people_of
 from pipeline.build.ledger import open_ledger, scan_ids_held
 from pipeline.build.plan import Plan, Source, ledger_path, make_plan
 from pipeline.build.withdrawal_traces import (
@@ -103,7 +103,7 @@ def find_person(config: BuildConfig, person: str) -> Person:
     """
     plan = make_plan(config, load_model(config.model, config.embedding))
     versions = _versions(config)
-    names = _names(plan, versions[:1], person)
+    names = _names(config, plan, versions[:1], person)
     probe = _marked(names)
     found = [_of_source(source, config, probe) for source in plan.sources]
     found += [_of_version(version, probe) for version in versions]
@@ -145,11 +145,11 @@ def _marked(
     return Withdrawal(plain.salt, date, marks(people), marks(scans), marks(contents), marks(rows))
 
 
-def _names(plan: Plan, published: Sequence[Store], person: str) -> set[str]:
+def _names(config: BuildConfig, plan: Plan, published: Sequence[Store], person: str) -> set[str]:
     """All names of a person: of the sources' scans as they are now, and of the published rows of
     subjects that the sources no longer have."""
     known = {source.registry.id: source.registry for source in plan.sources}
-    identity = identities_of(plan)
+    identity = people_of(config, plan).identity
     pairs = {
         (f"{w.record.source}:{w.record.subject}", identity[w.record.scan_id]) for w in plan.works
     }

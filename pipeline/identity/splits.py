@@ -1,4 +1,4 @@
-"""The split each person falls into; people of a benchmark never train."""
+"""The split each person falls into, whatever names the person goes by."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from pipeline.errors import FacefoldError
 
 BENCHMARK_SPLIT = "test"
 """Where people of a benchmark go, so that nothing trains on them."""
+UNDECIDED_SPLIT = "undecided"
+"""Where people go who may be a benchmark's, until a person has decided it: nothing trains or tests
+on them, and of whom the decision is "different" nothing has been said before."""
 
 
 def split_of(identity: str, shares: Mapping[str, float], seed: int) -> str:
-    """The split of an identity by its hash alone, so that no other identity ever moves it.
+    """The split of a name by its hash alone, so that no other name ever moves it.
 
     `shares` maps split -> share, adding up to 1. Raises FacefoldError where they do not.
     """
@@ -29,14 +32,46 @@ def split_of(identity: str, shares: Mapping[str, float], seed: int) -> str:
     return next(split for split in reversed(list(shares)) if shares[split] > 0)
 
 
+def strictest_first(splits: Iterable[str]) -> tuple[str, ...]:
+    """The splits of a build in the order in which they claim a person of several names: `test`,
+    `undecided`, `val`, any others of the build file with the last of them first, `train`."""
+    others = [name for name in splits if name not in ("test", UNDECIDED_SPLIT, "val", "train")]
+    return ("test", UNDECIDED_SPLIT, "val", *reversed(others), "train")
+
+
 def assign_splits(
-    identities: Iterable[str],
+    names: Mapping[str, Collection[str]],
     shares: Mapping[str, float],
     seed: int,
     benchmark: Collection[str] = (),
+    undecided: Collection[str] = (),
+    stated: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Identity -> split, in alphabetical order; those of a `benchmark` are always in "test"."""
-    return {
-        identity: BENCHMARK_SPLIT if identity in benchmark else split_of(identity, shares, seed)
-        for identity in sorted(identities)
-    }
+    """Identity -> split, in alphabetical order: the strictest of those of its names.
+
+    `names` maps identity -> the names of that person (`names_of`), each of which has a split of its
+    own: the one `stated` for it, else that of its hash. So whoever is found to be one with a person
+    of `test` is in `test` as well, and nobody ever leaves it by a merge. Identities of a
+    `benchmark` are in BENCHMARK_SPLIT, those that are `undecided` in UNDECIDED_SPLIT unless in
+    `test` anyway. Raises FacefoldError for shares that do not add up to 1, and for a stated split
+    that the build does not have.
+    """
+    stated = stated or {}
+    order = {split: place for place, split in enumerate(strictest_first(shares))}
+    if unknown := sorted(set(stated.values()) - order.keys()):
+        raise FacefoldError(
+            f"profile: got the split {unknown[0]!r}, expected one of {', '.join(order)}; "
+            "name it under `splits` of the build file, with a share of 0 if nobody else is in it"
+        )
+    found = {}
+    for identity in sorted(names):
+        claims = {
+            stated[name] if name in stated else split_of(name, shares, seed)
+            for name in names[identity] or (identity,)
+        }
+        if identity in benchmark:
+            claims.add(BENCHMARK_SPLIT)
+        if identity in undecided:
+            claims.add(UNDECIDED_SPLIT)
+        found[identity] = min(claims, key=order.__getitem__)
+    return found

@@ -7,6 +7,7 @@ from pipeline.registry.load import (
     registries_dir,
     registry_files,
 )
+from pipeline.registry.profiles import Profile, load_profile
 from pipeline.registry.schema import registry_schema, registry_schema_text
 from pipeline.registry.sections import Axes, Landmarks, Limits
 from pipeline.registry.skeleton import new_registry
@@ -17,8 +18,10 @@ __all__ = [
     "Axes",
     "Landmarks",
     "Limits",
+    "Profile",
     "SourceRegistry",
     "list_registries",
+    "load_profile",
     "load_registry",
     "new_registry",
     "public_name",

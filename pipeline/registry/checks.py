@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pipeline.formats import option_faults
 from pipeline.registry.naming import NEXT, glob_regex, name_regex, placeholders, places
+from pipeline.registry.patterns import target_fault
 from pipeline.registry.sections import one_of
 from pipeline.registry.source import excluded_by, scan_groups
 
@@ -135,6 +136,11 @@ def _same_as(parts: Any) -> Iterator[Fault]:
     for field, other in said.items():
         if other.split(":")[0] == parts.id:
             yield Fault(field, other, "a subject of another source")
+    ruled = [(f"rules.{i}.same_as", r.subjects, r.same_as) for i, r in enumerate(parts.rules)]
+    own = [(f"subjects.same_as.{key}", key, to) for key, to in parts.subjects.same_as.items()]
+    for field, key, other in own + ruled:
+        if other and (expected := target_fault(key, other)):
+            yield Fault(field, other, expected)
 
 
 def _examples(parts: Any) -> Iterator[Fault]:

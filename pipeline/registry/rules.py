@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from pipeline.registry.naming import glob_regex
+from pipeline.registry.patterns import is_pattern, value_regex
 from pipeline.registry.sections import (
     WORDS,
     Axes,
@@ -24,15 +23,6 @@ from pipeline.registry.sections import (
     accepted_by,
     or_word,
 )
-
-
-@lru_cache(maxsize=1024)
-def value_regex(pattern: str) -> re.Pattern[str]:
-    """The compiled expression; ValueError where it is none."""
-    try:
-        return re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"a regular expression ({error})") from error
 
 
 class Rule(Section):
@@ -56,7 +46,9 @@ class Rule(Section):
     )
     benchmark: Text | None = Field(default=None, description="The benchmark that tests on them.")
     same_as: SameAs | None = Field(
-        default=None, description="`source:{subject}`, the same people in another source."
+        default=None,
+        description="`source:{subject}`, the same people in another source; `\\1` stands for "
+        "group 1 of where.subject.",
     )
     limits: Limits | None = Field(
         default=None, description="Their limits; others stay as they are."
@@ -86,6 +78,12 @@ class Rule(Section):
             value_regex(pattern).fullmatch(groups.get(group, ""))
             for group, pattern in self.where.items()
         )
+
+    @property
+    def subjects(self) -> str:
+        """A pattern, as keys of `same_as` are, that fits the subjects it may hold for."""
+        pattern = self.where.get("subject", "(?s:.*)")
+        return pattern if is_pattern(pattern) else f"(?:{pattern})"
 
     @property
     def scans(self) -> str:

@@ -14,6 +14,7 @@ def registry_schema() -> dict[str, Any]:
     schema = SourceRegistry.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "facefold source"
+    schema["properties"]["benchmark"]["anyOf"].insert(0, {"type": "string", "minLength": 1})
     of_rules = schema["$defs"]["Rule"]["properties"]
     for field, word in WORDS.items():
         of_rules[field].pop("default")

@@ -5,7 +5,7 @@ The descriptions are the reference: the JSON Schema that editors show is made fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, get_args
@@ -26,6 +26,7 @@ from pipeline.formats import READERS
 from pipeline.landmarks import LANDMARK_READERS
 from pipeline.landmarks.schemes import SCHEMES
 from pipeline.registry.naming import glob_regex, name_regex, path_template
+from pipeline.registry.patterns import is_pattern, value_regex
 from pipeline.types import Array
 from pipeline.units import EXTENT_MM, OUTER_EYE_MM, UnitName
 
@@ -276,8 +277,10 @@ class Subjects(Section):
     )
     same_as: dict[str, SameAs] = Field(
         default={},
-        description="Subject -> `source:subject`, the same person in another source. The subject "
-        '"*" stands for all others: {"*": "other:{subject}"}.',
+        description="Subject -> `source:subject`, the same person in another source. A key with "
+        "`(`, `[` or `\\` is a regular expression on the whole subject, and the first that fits "
+        "counts: {'F(\\d+)': 'other:F0\\1'}. \"*\" stands for all others: "
+        '{"*": "other:{subject}"}.',
     )
     pseudonyms: StrictBool = Field(
         default=False,
@@ -289,6 +292,42 @@ class Subjects(Section):
         description="Group of scans.name, or field of the table -> what its values mean: "
         "{sex: {F: female}}.",
     )
+
+    @model_validator(mode="after")
+    def _of_expressions(self) -> Subjects:
+        for key in filter(is_pattern, self.same_as):
+            try:
+                value_regex(key)
+            except ValueError as error:
+                raise ValueError(f"{error} as the key {key} of same_as") from error
+        return self
+
+
+class Benchmark(Section):
+    """A benchmark that tests on people of the source, all of them or some."""
+
+    name: Text = Field(description="The benchmark.")
+    subjects: Annotated[str, accepted_by(value_regex)] | None = Field(
+        default=None,
+        description="Regular expression on the whole subject of those it tests on; all without it.",
+    )
+
+    def tests_on(self, subject: str) -> bool:
+        return self.subjects is None or bool(value_regex(self.subjects).fullmatch(subject))
+
+    def __str__(self) -> str:
+        return self.name if self.subjects is None else f"{self.name} ({self.subjects})"
+
+
+def _by_name(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"name": value}
+    if value is None or isinstance(value, (Mapping, Benchmark)):
+        return value
+    raise ValueError("a name, or {name: …, subjects: …}")
+
+
+TestedBy = Annotated[Benchmark | None, BeforeValidator(_by_name)]
 
 
 class Limits(Section):

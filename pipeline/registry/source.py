@@ -12,10 +12,12 @@ from pydantic import AfterValidator, Field, StrictBool
 
 from pipeline.registry.naming import glob_regex, name_regex, without_suffix
 from pipeline.registry.options import StatedOptions
-from pipeline.registry.rules import Rule, value_regex
+from pipeline.registry.patterns import is_pattern, linked, value_regex
+from pipeline.registry.rules import Rule
 from pipeline.registry.sections import (
     WORDS,
     Axes,
+    Benchmark,
     Format,
     Landmarks,
     Licence,
@@ -26,6 +28,7 @@ from pipeline.registry.sections import (
     Scans,
     Section,
     Subjects,
+    TestedBy,
     Text,
     Unit,
     one_of,
@@ -108,9 +111,10 @@ class SourceRegistry(Section):
         description="Glob on a scan's expression -> what it is in the vocabulary of all sources; "
         "the first that fits counts, and what fits none is unknown.",
     )
-    benchmark: Text | None = Field(
+    benchmark: TestedBy = Field(
         default=None,
-        description="The benchmark that tests on its subjects, whom training must not see.",
+        description="The benchmark that tests on its subjects, whom training must not see: its "
+        "name, or {name: now, subjects: 'F.*'} where it tests on some.",
     )
     registration: StatedOptions = Field(
         default=StatedOptions(), description="Options of registration that differ for its scans."
@@ -186,11 +190,14 @@ class SourceRegistry(Section):
             return self
         said = self.rules[rule]
         changes = {name: getattr(said, name) for name in said.changes - {"same_as"}}
+        if said.benchmark is not None:
+            changes["benchmark"] = Benchmark(name=said.benchmark)
         if said.limits is not None:
             stated = {name: getattr(said.limits, name) for name in said.limits.model_fields_set}
             changes["limits"] = self.limits.model_copy(update=stated)
         if said.same_as is not None:
-            others = {**self.subjects.same_as, "*": said.same_as}
+            rest = {k: v for k, v in self.subjects.same_as.items() if k != said.subjects}
+            others = {said.subjects: said.same_as, **rest}
             changes["subjects"] = self.subjects.model_copy(update={"same_as": others})
         return self.model_copy(update=changes)
 
@@ -199,16 +206,29 @@ class SourceRegistry(Section):
 
         The subject is named as the source does it, which `{subject}` stands for.
         """
-        known = {self.person(name): other for name, other in self.subjects.same_as.items()}
-        every = known.get("*", "").replace("{subject}", subject)
-        return known.get(self.person(subject), every) or None
+        said = {self.said_name(name): other for name, other in self.subjects.same_as.items()}
+        if (person := self.person(subject)) in said:
+            return linked({subject: said[person]}, subject)
+        return linked(said, subject)
 
-    def may_be_tested_on(self, subject: str) -> bool:
-        """Whether a benchmark may test on a subject, by the source or by any rule for it."""
-        return bool(self.benchmark) or any(
-            rule.benchmark and value_regex(rule.where.get("subject", ".*")).fullmatch(subject)
-            for rule in self.rules
-        )
+    def said_name(self, key: str) -> str:
+        """A key of `same_as` as outputs show it: a subject by a pseudonym, a pattern as it is."""
+        return key if is_pattern(key) else self.person(key)
+
+    def benchmark_of(self, subject: str) -> str | None:
+        """The benchmark that tests on a subject; of the scans of a rule ask `under` it."""
+        benchmark = self.benchmark
+        return benchmark.name if benchmark and benchmark.tests_on(subject) else None
+
+    def may_be_tested_on(self, subject: str) -> dict[str, str]:
+        """Field -> benchmark that may test on a subject, by the source or by any rule for it."""
+        own = self.benchmark_of(subject)
+        ruled = {
+            f"rules.{i}.benchmark": rule.benchmark
+            for i, rule in enumerate(self.rules)
+            if rule.benchmark and value_regex(rule.subjects).fullmatch(subject)
+        }
+        return ({"benchmark": own} if own else {}) | ruled
 
     @property
     def is_metric(self) -> bool:

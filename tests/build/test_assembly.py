@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from pipeline.build.assembly import Assembly, assemble, assembly_digest, published_as, shard_arrays
 from pipeline.build.config import BuildConfig
@@ -20,6 +21,7 @@ from pipeline.build.result_files import result_path, save_result
 from pipeline.errors import FacefoldError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
+from pipeline.identity import split_of
 from pipeline.refusals import Code
 from pipeline.store import create_staging, publish, write_shard
 from pipeline.store.tables import identity_rows
@@ -208,6 +210,39 @@ def test_people_of_a_benchmark_are_tested_on_wherever_they_were_scanned(
     assert column(assembled(folder, model, **everyone)[2], "split")["lab:p3_neutral"] == "train"
 
 
+def test_who_is_held_back_and_why_is_in_the_tables(folder: Path, model: FlameModel) -> None:
+    write_registry(folder, "lab", benchmark={"name": "now", "subjects": "p[12]"})
+    assembly = assembled(folder, model, splits={"train": 1.0})[2]
+    assert column(assembly, "benchmark") == {
+        "clinic:p7_neutral": None,
+        "clinic:p8_neutral": None,
+        "lab:p1_neutral": "now",
+        "lab:p1_smile": "now",
+        "lab:p3_neutral": None,
+    }
+    # p2's scan is refused, and so p2 has no row
+    [held] = assembly.identities
+    reasons = json.loads(held["held_back"])
+    assert held["identity"] == "lab:p1" and [(r["name"], r["how"]) for r in reasons] == [
+        ("clinic:p8", "link"),
+        ("lab:p1", "rule"),
+    ]
+    assert {(r["benchmark"], r["by"], r["said_by"]) for r in reasons} == {
+        ("now", "lab:p1", "lab: benchmark")
+    }
+    told = next(row for row in identity_rows(assembly.manifest, assembly.identities))
+    assert (told["identity"], told["split"]) == ("clinic:p7", "train")
+    before = digest(assembly)
+    write_registry(folder, "lab", benchmark={"name": "realy", "subjects": "p[12]"})
+    other = assembled(folder, model, splits={"train": 1.0})[2]
+    assert digest(other) != before
+    profiles = {"id": "own", "title": "x", "sources": {"lab": {"split": "val", "reason": "x"}}}
+    (folder / "own.yaml").write_text(yaml.safe_dump(profiles))
+    stated = assembled(folder, model, splits={"train": 1.0}, profile="own.yaml")[2]
+    assert not stated.identities and stated.provenance["profile"]["id"] == "own"
+    assert column(stated, "split")["lab:p1_smile"] == "val" and digest(stated) != digest(other)
+
+
 def test_people_of_a_benchmark_that_is_not_in_the_build_are_kept_out_too(
     folder: Path, model: FlameModel
 ) -> None:
@@ -244,16 +279,21 @@ def test_rows_without_true_size_stand_in_splits_of_their_own(
     assert all(column(assembly, "metric").values())
 
 
-def test_an_added_source_moves_nobody(tmp_path: Path, model: FlameModel) -> None:
+def test_an_added_source_moves_nobody_out_of_test(tmp_path: Path, model: FlameModel) -> None:
     write_source(tmp_path, "lab", *(f"p{i}_neutral.obj" for i in range(60)))
     others = {f"p{i}": f"lab:p{i}" for i in range(0, 60, 2)}
     names = (f"p{i}_smile.obj" for i in range(90))
     write_source(tmp_path, "clinic", *names, subjects={"same_as": others})
-    before = column(assembled(tmp_path, model, "lab", refused={})[2], "split")
+    config, _, assembly = assembled(tmp_path, model, "lab", refused={})
+    before = column(assembly, "split")
     after = column(assembled(tmp_path, model, "lab", "clinic", refused={})[2], "split")
     assert set(before.values()) == {"train", "val", "test"}
-    assert {scan: after[scan] for scan in before} == before
-    assert all(after[f"clinic:p{i}_smile"] == before[f"lab:p{i}_neutral"] for i in range(0, 60, 2))
+    for i in range(60):
+        names = (f"lab:p{i}", f"clinic:p{i}") if i % 2 == 0 else (f"lab:p{i}",)
+        own = [split_of(name, config.splits, config.seed) for name in names]
+        assert before[f"lab:p{i}_neutral"] == own[0]
+        assert after[f"lab:p{i}_neutral"] == min(own, key=("test", "val", "train").index)
+    assert all(after[f"clinic:p{i}_smile"] == after[f"lab:p{i}_neutral"] for i in range(0, 60, 2))
     other_seed = assembled(tmp_path, model, "lab", refused={}, seed=1)[2]
     assert column(other_seed, "split") != before
 

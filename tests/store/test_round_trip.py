@@ -66,6 +66,7 @@ def test_tables(store: Path) -> None:
         "scans": 2,
         "sources": "s0,s1",
         "result_key": None,
+        "held_back": None,
     }
     assert pq.read_table(version / "quarantine.parquet")["reason"].to_pylist() == ["empty"]
     assert pq.read_table(version / "excluded.parquet")["path"].to_pylist() == ["x.txt"]

@@ -11,7 +11,8 @@ from pathlib import Path
 from pipeline.build.config.model import BuildConfig
 from pipeline.errors import RegistryError, StoreError
 from pipeline.flame.named import MODEL_VARIABLE, STAND_IN, model_path
-from pipeline.registry import SourceRegistry, load_registry
+from pipeline.identity.splits import strictest_first
+from pipeline.registry import SourceRegistry, load_profile, load_registry
 from pipeline.store.remote.objects import Place
 from pipeline.text import redacted
 
@@ -27,6 +28,7 @@ def faults_of(config: BuildConfig) -> Iterator[str]:
     ids = [registry.id for registry in registries.values()]
     for repeated in sorted({name for name in ids if ids.count(name) > 1}):
         yield f"sources: got {repeated} {ids.count(repeated)} times, expected each source once"
+    yield from _profile_faults(config)
     yield from _model_faults(config)
     yield from _place_faults(config)
     yield from _licence_faults(config, registries)
@@ -34,6 +36,21 @@ def faults_of(config: BuildConfig) -> Iterator[str]:
         sum(config.splits.values()), 1.0, abs_tol=1e-6
     ):
         yield f"splits: got {dict(config.splits)}, expected shares ≥ 0 that add up to 1"
+
+
+def _profile_faults(config: BuildConfig) -> Iterator[str]:
+    try:
+        profile = load_profile(config.profile)
+    except RegistryError as error:
+        yield from (f"profile: {fault}" for fault in error.faults)
+        return
+    known = strictest_first(config.splits)
+    for source, said in profile.sources.items():
+        if said.split is not None and said.split not in known:
+            yield (
+                f"profile: got the split {said.split} of {source} in {config.profile}, expected "
+                f"one of {', '.join(known)}; or name it under `splits`"
+            )
 
 
 def _model_faults(config: BuildConfig) -> Iterator[str]:

@@ -75,6 +75,9 @@ def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
             "store": config.store if is_url(config.store) else str(base / config.store),
             "work": base / config.work,
             "model": base / config.model if config.model not in (None, STAND_IN) else config.model,
+            "profile": str(base / config.profile)
+            if config.profile.endswith((".yaml", ".yml"))
+            else config.profile,
             "embedding": config.embedding and base / config.embedding,
             "sources": tuple(
                 entry.model_copy(

@@ -105,6 +105,11 @@ class BuildConfig(Strict):
         {"train": 0.8, "val": 0.1, "test": 0.1}, description="Share of identities in each split."
     )
     seed: StrictInt = Field(0, description="Seed of the split; the same seed gives the same split.")
+    profile: Text = Field(
+        "strict",
+        description="Who is kept out of training. `strict`: everyone whom a benchmark may test on. "
+        "`mica`: MICA's published split. Or the path of a profile of your own.",
+    )
     registration: StatedOptions = Field(
         StatedOptions(),
         description="Registration options for all sources; a registry's own come on top.",
