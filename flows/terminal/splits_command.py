@@ -34,7 +34,7 @@ def splits(
     ] = None,
     signed_by: Annotated[
         Path | None,
-        typer.Option(parser=local, help="Refuse the file unless signed with this public key's."),
+        typer.Option(parser=local, help="Refuse the file unless this key's owner signed it."),
     ] = None,
     shared: Annotated[
         bool,

@@ -102,6 +102,13 @@ def links_of(plan: Plan) -> dict[str, str]:
     return same_as
 
 
+def check_links(plan: Plan) -> None:
+    """Raises FacefoldError where links go in a circle, before any scan is opened for it."""
+    same_as = links_of(plan)
+    for name in same_as:
+        chain_of(name, same_as)
+
+
 def _rules(plan: Plan, names: Collection[str]) -> dict[str, set[Rule]]:
     """Name -> the rules of benchmarks that name it. A scan in the build says which of its source's
     rules hold; of people without one, all that may."""

@@ -17,6 +17,7 @@ from pipeline.build.assembly import assembly_digest, published_as
 from pipeline.build.config import BuildConfig
 from pipeline.build.device import torch_device
 from pipeline.build.estimate import check_space
+from pipeline.build.leak_guards import check_links
 from pipeline.build.plan import Outcomes, Plan, make_plan
 from pipeline.build.quarantine import check_limits, quarantine_rows, summarise
 from pipeline.build.source_calibration import report_row
@@ -98,6 +99,7 @@ def plan_build(
     if seen is not None:
         seen.phase("reading the sources")
     plan = make_plan(config, model, retry, recalibrate)
+    check_links(plan)
     log.info(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
     if plan.todo:
         check_space(plan, config, model)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import StoreError
 from pipeline.identity.split_file import Person, Split
@@ -16,6 +17,7 @@ from pipeline.store.schema import NON_METRIC
 
 RULES = ("seed", "splits", "profile", "subset_of", "where")
 """What provenance says of how the split was made."""
+_REASONS = TypeAdapter(list[dict[str, str]])
 
 
 def store_split(store: Path | str) -> Split:
@@ -69,8 +71,8 @@ def _held_back(store: Store) -> dict[str, list[dict[str, str]]]:
         return {}
     told = zip(table["identity"].to_pylist(), table["held_back"].to_pylist(), strict=True)
     try:
-        return {identity: json.loads(reasons) for identity, reasons in told if reasons}
-    except ValueError as error:
+        return {identity: _REASONS.validate_json(reasons) for identity, reasons in told if reasons}
+    except ValidationError as error:
         raise StoreError(
             f"{store.path}: identities: column 'held_back' is damaged ({fault_of(error)}); "
             "restore it or publish again"

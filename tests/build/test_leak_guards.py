@@ -10,7 +10,8 @@ import yaml
 
 from pipeline.build.leak_guards import People, links_of, people_of
 from pipeline.build.plan import Plan, make_plan
-from pipeline.errors import RegistryError
+from pipeline.build.run import plan_build
+from pipeline.errors import FacefoldError, RegistryError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.identity import split_of
@@ -132,6 +133,14 @@ def test_links_lead_on_through_sources_that_are_not_in_the_build(
         "lab:p1": "facescape_mv:122",
         "facescape_mv:122": "facescape_tu:122",
     }
+
+
+def test_a_circle_made_by_patterns_is_refused_before_any_scan_is_opened(folder: Path) -> None:
+    write_registry(folder, "lab", subjects={"same_as": {r"p([0-3])": r"clinic:p\1"}})
+    write_registry(folder, "clinic", subjects={"same_as": {r"p([3-7])": r"lab:p\1"}})
+    config = build_of(folder, "lab", "clinic", model="stand-in")
+    with pytest.raises(FacefoldError, match=r"circle: .*:p3 -> .*:p3 -> .*:p3; let all but one"):
+        plan_build(config)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.terminal.command import app
-from pipeline.errors import FacefoldError
+from pipeline.errors import FacefoldError, StoreError
 from pipeline.store import open_store, publish
+from pipeline.store.remote.transfer import push
 from pipeline.store.splits import store_split
 from tests.store.random_store import TAG, make_store, random_manifest, stage
 
@@ -120,6 +121,16 @@ def test_signed_files(store: Path, tmp_path: Path) -> None:
         run(store, "--check", file, "--signed-by", public)
 
 
+def test_a_store_below_a_url(store: Path, s3: str, tmp_path: Path) -> None:
+    file = tmp_path / "split.json"
+    run(store, "--out", file)
+    push(store, s3)
+    assert run(s3, "--check", file).startswith(f"{s3}: the same split as {file}: 20 people")
+    again = tmp_path / "again.json"
+    run(s3, "--out", again)
+    assert again.read_bytes() == file.read_bytes()
+
+
 def test_rules_and_who_is_held_back_are_in_the_file(tmp_path: Path) -> None:
     reason = {"benchmark": "now", "how": "geometry", "name": "s0:3", "by": "now:x", "said_by": "x"}
     provenance = {
@@ -150,6 +161,13 @@ def test_rules_and_who_is_held_back_are_in_the_file(tmp_path: Path) -> None:
     other = store_of(tmp_path / "b.zarr", provenance={**provenance, "seed": 8}, identities=held)
     run(store, "--out", tmp_path / "split.json")
     assert "other rules: seed\n" in run(other, "--check", tmp_path / "split.json")
+
+
+@pytest.mark.parametrize("reasons", ["[", "{}", '[{"benchmark": 3}]'])
+def test_reasons_that_are_damaged(tmp_path: Path, reasons: str) -> None:
+    held = [{"identity": "person:0003", "held_back": reasons}]
+    with pytest.raises(StoreError, match=r"column 'held_back' is damaged .*; restore it"):
+        run(store_of(tmp_path, identities=held))
 
 
 def test_scans_without_a_hash_go_by_their_ids(tmp_path: Path) -> None:
