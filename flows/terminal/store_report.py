@@ -112,6 +112,8 @@ def heading(found: Found) -> Iterator[str]:
         f"profile {found['profile']}"
     )
     yield f"model {model['name']}{stands_in}, {model['n_vertices']:,} vertices"
+    if found["labelled_identities"]:
+        yield f"{count(found['labelled_identities'])} people have one label for all their scans"
     for name in ("quarantined", "excluded"):
         if found[name]:
             listed = ", ".join(f"{source} {count(n)}" for source, n in found[name].items())
@@ -134,7 +136,8 @@ def of_licence(name: str, told: Found, number: str) -> tuple[str, ...]:
 
 
 def of_field(name: str, told: Found) -> tuple[str, ...]:
-    several = [] if told["row_of"] == "scan" else [f"{told['row_of']}s"]
+    rows_of = {"scan": [], "identity": ["people"]}
+    several = rows_of.get(told["row_of"], [f"{told['row_of']}s"])
     shape = " × ".join(map(str, [*several, *told["shape"]]))
     return name, told["type"], shape or "1", told["unit"], decimal(told["bytes"])
 

@@ -52,7 +52,7 @@ class Store:
         check_shards(self.form, self.listing["files"], path / FILES)
         check_sizes(path, self.listing["files"])
         self._added = added_columns(self.form, self.listing["files"])
-        self._columns_of = {
+        self._schemas = {
             TABLE_OF[row_of]: self._schema(TABLE_OF[row_of], part.rows)
             for row_of, part in self.form.parts.items()
         }
@@ -113,7 +113,7 @@ class Store:
     @property
     def column_names(self) -> tuple[str, ...]:
         """Of the manifest, which is not read for it."""
-        return tuple(RENAMED.get(name, name) for name in self._columns_of["manifest"].names)
+        return tuple(RENAMED.get(name, name) for name in self._schemas["manifest"].names)
 
     def columns(self, *names: str) -> pa.Table:
         """Columns of the manifest, each read once and only when asked for.
