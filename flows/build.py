@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from distributed import Client, KilledWorker
 from distributed.comm.core import CommClosedError
@@ -19,8 +19,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.cluster.batches import run_batches, scheduler_gone
 from flows.cluster.calibrating import calibrate
 from flows.cluster.connection import workers
+from flows.cluster.people import gather_evidence, label_people
 from flows.cluster.stopping import stopped_at_once
-from flows.cluster.worker import write_rows
+from flows.cluster.worker import write_people, write_rows
 from flows.prefect_server.artifacts import progress_artifact, publish_artifacts
 from flows.prefect_server.run_log import log_summary, run_log
 from flows.terminal.console import note
@@ -30,21 +31,51 @@ from flows.terminal.watching import watch
 from pipeline.build.assembly import Assembly, assemble
 from pipeline.build.config import BuildConfig, load_build
 from pipeline.build.estimate import full_disk_named
-from pipeline.build.plan import Plan, calibrated
-from pipeline.build.run import Planned, judge_build, only_build, plan_build, summary_of
+from pipeline.build.evidence import Comparison, filed_people, without_evidence
+from pipeline.build.labels import PersonScans, people_of, without_label
+from pipeline.build.plan import Outcomes, Plan, calibrated
+from pipeline.build.run import (
+    Judged,
+    Planned,
+    comparison_of,
+    judge_build,
+    only_build,
+    plan_build,
+    summary_of,
+)
 from pipeline.build.stages import Work
 from pipeline.build.tally import SourceCount, Tally
+from pipeline.build.who_is_who import (
+    WhoIsWho,
+    declared,
+    modes_of,
+    names_of_scans,
+    who_is_who,
+    write_findings,
+)
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.store import ModelTag, link_shards, prune, publish, push
 from pipeline.store.form import Form
+from pipeline.store.schema import IDENTITY, SCAN
 from pipeline.store.staging import removed_on_fault, stage
 from pipeline.store.topology import Topology
 from pipeline.types import ShardReceipt
 
+S = TypeVar("S")
 T = TypeVar("T")
 SHARDS_AT_ONCE = 8
 """Shards of the store that are asked for at a time; a worker writes one."""
+
+
+class Shard(NamedTuple):
+    row_of: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.number} of {'people' if self.row_of == IDENTITY else 'scans'}"
+
+
 SHARD_TASKS: Any = ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE)
 
 
@@ -106,13 +137,7 @@ def carry_out(planned: Planned, seen: Tally) -> dict[str, Any]:
             outcomes |= step(
                 "register scans", lambda: run_batches(plan, config, model, client(), seen)
             )
-        judged = judge_build(planned, outcomes)
-        version = judged.version
-        if version is None and not all(outcomes.values()):
-            seen.phase("gathering the tables")
-            facts = judged.quarantine, model, judged.digest
-            assembly = step("assemble", lambda: assemble(config, plan, outcomes, *facts))
-            version = publish_assembly(config, assembly, model, client, seen)
+        judged, version = published(planned, outcomes, client, seen)
         place = None if version is None else deliver(config, version, seen)
         seen.end()
     report = seen.report()  # now that local workers have ended: their CPU is known
@@ -122,6 +147,57 @@ def carry_out(planned: Planned, seen: Tally) -> dict[str, Any]:
     publish_artifacts(summary, report)
     log_summary(summary, report)
     return summary
+
+
+def published(
+    planned: Planned, outcomes: Outcomes, client: Callable[[], Client], seen: Tally
+) -> tuple[Judged, Path | None]:
+    """What all scans have come to, and the version that holds it, if any was kept."""
+    config, plan, model = planned.config, planned.plan, planned.model
+    kept = [work for work in plan.works if not outcomes[work.keys.judge]]
+    by = compared_by(planned, kept, seen)
+    judged = judge_build(planned, outcomes)
+    if judged.version is not None or not kept:
+        return judged, judged.version
+    who, labels = told_apart(planned, kept, by, client, seen)
+    seen.phase("gathering the tables")
+    keys = {name: person.key for name, person in labels.items()}
+    facts = judged.quarantine, model, judged.digest, who, keys
+    assembly = step("assemble", lambda: assemble(config, plan, outcomes, *facts))
+    return judged, publish_assembly(config, assembly, model, client, seen)
+
+
+def compared_by(planned: Planned, kept: Sequence[Work], seen: Tally) -> Comparison | None:
+    """What the people of a build are compared by, which is estimated before their first comparison;
+    None if they are not compared."""
+    if not planned.config.compare_faces or not kept:
+        return None
+    seen.phase("estimating how people differ")
+    return step("population", lambda: comparison_of(planned, kept))
+
+
+def told_apart(
+    planned: Planned,
+    kept: Sequence[Work],
+    by: Comparison | None,
+    client: Callable[[], Client],
+    seen: Tally,
+) -> tuple[WhoIsWho, dict[str, PersonScans]]:
+    """The people of a build, and the scans and label of each; labels lie there then."""
+    config, plan = planned.config, planned.plan
+    if by is None:
+        who = declared(config, plan)
+    else:
+        filed = filed_people(kept, names_of_scans(plan, planned.judgements))
+        new = without_evidence(filed.values(), config.work, by)
+        step("gather evidence", lambda: gather_evidence(new, by, config, client, seen))
+        seen.phase("comparing people", len(filed), "people")
+        who = step("who is who", lambda: who_is_who(config, plan, filed, by))
+    write_findings(config, who)
+    people = people_of(kept, who.people.identity, modes_of(plan))
+    unlabelled = without_label(people.values(), config.work)
+    step("label people", lambda: label_people(unlabelled, planned.model, config, client, seen))
+    return who, people
 
 
 def calibrated_first(planned: Planned, client: Callable[[], Client], seen: Tally) -> Planned:
@@ -158,18 +234,27 @@ def publish_assembly(
 ) -> Path:
     """Stages a new version, writes the shards that it does not have in common with the published
     one, and publishes it."""
-    order, store = assembly.order, config.store_folder
-    form = config.form(len(order.works), ModelTag.of(model))
+    order, people, store = assembly.order, assembly.people, config.store_folder
+    n_people = len(people.people) if people else 0
+    form = config.form(len(order.works), ModelTag.of(model), n_people)
     staging = stage(store, form, Topology.of(model))
     with removed_on_fault(staging):
-        receipts = link_shards(staging, order.before, order.unchanged) if order.before else []
-        linked = [receipt.shard for receipt in receipts]
-        rest = sorted({*range(form.n_shards)} - {*linked})
-        if linked:
-            note(f"{len(linked)} of {form.n_shards} shards stay as they are")
-        if rest:
-            seen.phase("writing rows", sum(map(form.scans, rest)), "rows")
-            receipts += write_shards(rest, order.works, config, form, staging, client, seen)
+        keys = {SCAN: [work.keys.register for work in order.works]}
+        unchanged = {SCAN: (order.before, order.unchanged)}
+        if people:
+            keys[IDENTITY] = [row["result_key"] for row in assembly.identities]
+            unchanged[IDENTITY] = people.before, people.unchanged
+        receipts: list[ShardReceipt] = []
+        for row_of, (before, shards) in unchanged.items():
+            receipts += link_shards(staging, before, shards, row_of) if before else []
+        linked = {Shard(receipt.row_of, receipt.shard) for receipt in receipts}
+        every = [Shard(p.row_of, i) for p in form.parts.values() for i in range(p.n_shards)]
+        if rest := [shard for shard in every if shard not in linked]:
+            rows = sum(form.part(shard.row_of).scans(shard.number) for shard in rest)
+            if linked:
+                note(f"{len(linked)} of {len(every)} shards stay as they are")
+            seen.phase("writing rows", rows, "rows")
+            receipts += write_shards(rest, keys, config, form, staging, client, seen)
         seen.phase("publishing")
         tables = assembly.manifest, assembly.quarantine, assembly.excluded
         facts: dict[str, Any] = {
@@ -180,21 +265,22 @@ def publish_assembly(
 
 
 def write_shards(
-    shards: Sequence[int],
-    works: Sequence[Work],
+    shards: Sequence[Shard],
+    keys: Mapping[str, Sequence[str]],
     config: BuildConfig,
     form: Form,
     staging: Path,
     client: Callable[[], Client],
     seen: Tally,
 ) -> list[ShardReceipt]:
-    """Shards of the store with the rows of `works`, a task each."""
+    """Shards of the store with the rows of scans, or of people, that have these `keys`; a task
+    each."""
     size = form.rows_per_shard
 
-    def written(shard: int) -> ShardReceipt:
-        keys = [work.keys.register for work in works[shard * size : (shard + 1) * size]]
-        receipt = write_shard_on(client(), config, staging, shard, keys, form.model)
-        seen.advance(len(keys))
+    def written(shard: Shard) -> ShardReceipt:
+        own = keys[shard.row_of][shard.number * size : (shard.number + 1) * size]
+        receipt = write_shard_on(client(), config, staging, shard, own, form.model)
+        seen.advance(len(own))
         return receipt
 
     client()  # started by one thread
@@ -205,25 +291,28 @@ def write_shard_on(
     client: Client,
     config: BuildConfig,
     staging: Path,
-    shard: int,
+    shard: Shard,
     keys: Sequence[str],
     tag: ModelTag,
 ) -> ShardReceipt:
-    """One worker's task: a shard of the store."""
-    arguments = (staging, shard, config.work, keys, config.points_per_scan, tag.digest)
+    """One worker's task: a shard of the store's scans or people."""
+    given = staging, shard.number, config.work, keys, tag.digest
+    arguments: tuple[Any, ...] = (write_people, *given)
+    if shard.row_of == SCAN:
+        arguments = write_rows, *given, config.points_per_scan
     try:
-        receipt: ShardReceipt = client.submit(write_rows, *arguments, pure=False).result()
+        receipt: ShardReceipt = client.submit(*arguments, pure=False).result()
     except (CommClosedError, CancelledError) as error:
         raise scheduler_gone(client) from error
     except KilledWorker as error:
         raise FacefoldError(
-            f"{staging}: the workers that wrote shard {shard} of {len(keys)} rows were killed; "
+            f"{staging}: the workers that wrote shard {shard}, {len(keys)} rows, were killed; "
             "give them more memory, or choose smaller rows_per_shard"
         ) from error
     return receipt
 
 
-def at_once(name: str, run: Callable[[int], T], shards: Sequence[int]) -> list[T]:
+def at_once(name: str, run: Callable[[S], T], shards: Sequence[S]) -> list[T]:
     """`run` of each shard as tasks that Prefect shows, SHARDS_AT_ONCE of them at a time."""
     options = {"cache_policy": NO_CACHE, "persist_result": False}
     task = Task(run, name=name, task_run_name=name + " {shard}", **options)  # type: ignore

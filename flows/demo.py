@@ -23,7 +23,7 @@ from pipeline.pictures.contact_sheets import Shown, save_registrations
 from pipeline.registry import load_registry
 from pipeline.store import open_store
 from pipeline.store.validity_bits import unpack_validity
-from pipeline.synthetic import SyntheticSource, accuracy, load_truth, write_sources
+from pipeline.synthetic import SyntheticSource, accuracy, archive, load_truth, write_sources
 
 
 def run_demo(folder: Path, scans: int, device: str, quiet: bool) -> dict[str, Any]:
@@ -33,13 +33,18 @@ def run_demo(folder: Path, scans: int, device: str, quiet: bool) -> dict[str, An
     sources = write_sources(
         folder, scans, progress=lambda name: note(f"writing synthetic source {name}")
     )
+    note(f"writing synthetic source {archive.SOURCE}")
+    sources = [*sources, archive.write_archive(folder)]
     config_path = write_config(folder, sources, device)
     config = load_build(config_path)
     summary = build(config_path)
     store, model = Path(summary["store"]), load_model(config.model)
     note("comparing with the truth, drawing pictures")
     summary["accuracy"] = accuracy_by_source(folder, store, model)
-    summary["surprises"] = surprises(sources, summary["quarantine"])
+    summary["surprises"] = [
+        *surprises(sources, summary["quarantine"]),
+        *not_found(summary["people"]["findings"]),
+    ]
     summary["pictures"] = save_pictures(folder / "pictures", config, model)
     summary["build"] = str(config_path)
     summary["seconds"] = round(time.monotonic() - started, 2)
@@ -141,6 +146,16 @@ def surprises(
                 )
     wrong += [f"{name} {path}: quarantined at {s}: {r}" for (name, path), (s, r) in found.items()]
     return wrong
+
+
+def not_found(findings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which wrong names of the archive were not reported; none is right."""
+    found = {(row["kind"], frozenset([*row["scans"], *row["people"]])) for row in findings}
+    return [
+        f"{archive.SOURCE}: {' and '.join(names)}: not reported as {kind}"
+        for kind, names in archive.MISLABELLED.items()
+        if not any(kind == k and names <= about for k, about in found)
+    ]
 
 
 def show_batch(store: Path) -> None:

@@ -185,6 +185,11 @@ class Code(StrEnum):
         "the source files the scan as neutral, and its mouth is open",
         "correct what the registry calls neutral",
     )
+    NOT_THIS_PERSON = (
+        "not_this_person",
+        "the scan is another person than the rest of its subject's",
+        "look at both; decide it in `identities.yaml`",
+    )
     CLUTTER = (
         "clutter",
         "a large share of the file was removed or not read",

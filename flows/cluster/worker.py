@@ -18,6 +18,8 @@ from pipeline.build.assembly import shard_arrays
 from pipeline.build.code_keys import LIBRARIES, all_code
 from pipeline.build.crash_guard import recorded, refusal_of
 from pipeline.build.device import Device, torch_device
+from pipeline.build.evidence import Comparison, FiledPerson, make_evidence
+from pipeline.build.labels import PersonScans, label_rows, make_label
 from pipeline.build.ledger import Result
 from pipeline.build.result_files import scan_path
 from pipeline.build.source_calibration import observe_scan
@@ -36,6 +38,7 @@ from pipeline.registration.landmarks.offsets import Observed
 from pipeline.registration.template import prepare_template
 from pipeline.store import write_shard
 from pipeline.store.durable_files import write_file
+from pipeline.store.schema import IDENTITY
 from pipeline.types import Refusal, Scan, ShardReceipt
 
 T = TypeVar("T")
@@ -239,7 +242,28 @@ def prepare(recipe: Recipe, model: FlameModel) -> None:
 
 
 def write_rows(
-    staging: Path, shard: int, work: Path, keys: Sequence[str], points: int, model_digest: str
+    staging: Path, shard: int, work: Path, keys: Sequence[str], model_digest: str, points: int
 ) -> ShardReceipt:
     """One shard of the store, whole, from the results with these keys."""
     return write_shard(staging, shard, shard_arrays(work, keys, points), model_digest)
+
+
+def make_evidences(people: Sequence[FiledPerson], work: Path, common: Path) -> None:
+    """Leaves the evidence of people in the work folder; `common` is what `share` left for all."""
+    given = shared(common)
+    template = prepare_template(given["model"], "cpu", given["modes"])
+    for person in people:
+        make_evidence(person, work, Comparison(given["population"], template, given["modes"]))
+
+
+def make_labels(people: Sequence[PersonScans], work: Path, common: Path) -> None:
+    """Leaves the labels of people in the work folder; `common` is what `share` left for all."""
+    for person in people:
+        make_label(person, work, prepare_template(shared(common)["model"], "cpu", person.modes))
+
+
+def write_people(
+    staging: Path, shard: int, work: Path, keys: Sequence[str], model_digest: str
+) -> ShardReceipt:
+    """One shard of the arrays of people, whole, from the labels with these keys."""
+    return write_shard(staging, shard, label_rows(work, keys), model_digest, IDENTITY)

@@ -223,9 +223,12 @@ def view(
     )
 
 
-for command in (*store_commands.COMMANDS, withdraw_command.withdraw):
+for command in (
+    *store_commands.COMMANDS,
+    splits_command.splits,
+    withdraw_command.withdraw,
+):
     app.command()(command)
-app.command()(splits_command.splits)
 app.add_typer(sources_command.app, name="sources", invoke_without_command=True)
 
 

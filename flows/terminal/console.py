@@ -140,7 +140,9 @@ def _lines(values: Mapping[str, Any], depth: int) -> None:
             plain(f"{indent}{name}: {cell(value) if value != [] else 'none'}")
 
 
-SHOWN_APART = ("sources", "landmarks", "quarantine", "spent")
+SHOWN_APART = ("sources", "landmarks", "people", "quarantine", "spent")
+FINDINGS = 20
+"""As many are printed."""
 """Parts of a build's summary that are no plain figures; the last is for `time_report`."""
 
 
@@ -150,11 +152,26 @@ def summary_table(summary: Mapping[str, Any]) -> None:
         out.print(rows_table("Sources", summary["sources"]))
     if summary.get("landmarks"):
         out.print(rows_table("Landmarks", summary["landmarks"]))
+    people_report(summary.get("people") or {})
     for row in summary["quarantine"]:
         plain(f"quarantined {row['scan_id']} at {row['stage']}: {row['reason']}")
     for name, value in summary.items():
         if name not in SHOWN_APART:
             plain(f"{name}: {cell(value)}")
+
+
+def people_report(people: Mapping[str, Any]) -> None:
+    """What a build found of who is who, and whom benchmarks keep out of training."""
+    if held := people.get("held_back"):
+        rows = [{**row, "examples": ", ".join(row["examples"])} for row in held]
+        out.print(rows_table("Held back from training", rows))
+    findings = people.get("findings", [])
+    for row in findings[:FINDINGS]:
+        plain(f"{row['kind']}: {row['words']}")
+    if len(findings) > FINDINGS:
+        plain(f"and {len(findings) - FINDINGS} more: {people['file']}")
+    if people.get("undecided"):
+        plain(f"{people['undecided']} pairs to decide: see {people['decide']}")
 
 
 def calibrated(report: Mapping[str, Any]) -> bool:

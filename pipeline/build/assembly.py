@@ -19,11 +19,13 @@ from pipeline.build.ledger import Result, digest_of, open_ledger, recorded
 from pipeline.build.plan import Outcomes, Plan, ledger_path
 from pipeline.build.quarantine import excluded_files
 from pipeline.build.result_files import load_row, result_path
-from pipeline.build.row_placement import RowOrder, row_order
+from pipeline.build.row_placement import PeopleOrder, RowOrder, people_order, row_order
 from pipeline.build.said_of_sources import said_of_profile, said_of_registry
 from pipeline.build.stages import Work
+from pipeline.build.who_is_who import WhoIsWho, compared_by, declared
 from pipeline.flame.model import FlameModel
 from pipeline.identity import HeldBack
+from pipeline.refusals import Code
 from pipeline.registry import SourceRegistry, load_profile
 from pipeline.store import current_version, stack_rows
 from pipeline.store.documents import content_of, parsed
@@ -46,8 +48,10 @@ class Assembly:
 
     manifest: pa.Table
     order: RowOrder
+    people: PeopleOrder | None
+    """Rows of the arrays of people; None without labels."""
     identities: list[Row]
-    """What the table of identities says of those that are held back."""
+    """What the table of identities says of people besides, in the order of their arrays."""
     quarantine: list[Row]
     excluded: list[Row]
     provenance: dict[str, Any]
@@ -65,6 +69,7 @@ def assembly_digest(
     facts = [
         _provenance(config, plan, model),
         stage_code("assemble"),
+        compared_by(config),
         [[asdict(row) for row in rows] for _, rows in sorted(people_of(config, plan).held.items())],
         [[excluded_files(s.catalogue), s.catalogue.subjects] for s in plan.sources],
         quarantine,
@@ -86,16 +91,26 @@ def assemble(
     quarantine: list[Row],
     model: FlameModel,
     digest: str,
+    who: WhoIsWho | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Assembly:
     """Folds the results of all scans together; `outcomes` holds one for every work of the plan,
-    `digest` is their `assembly_digest`."""
-    people = people_of(config, plan)
+    `digest` is their `assembly_digest`.
+
+    `who` is what is known of people, by default what sources and decisions say; `labels` maps each
+    identity with a row to the key of its label, if there are labels.
+    """
+    who = who or declared(config, plan)
     kept = [work for work in plan.works if not outcomes[work.keys.judge]]
-    order = row_order(config, kept, people.identity, ModelTag.of(model))
+    order = row_order(config, kept, who.people.identity, ModelTag.of(model))
+    form = config.form(len(kept), ModelTag.of(model), len(labels or {}))
+    people = people_order(config, labels, form) if labels else None
+    held = _held_back(who.people, {who.people.identity[work.record.scan_id] for work in kept})
     return Assembly(
-        _manifest(config, plan, order, people),
+        _manifest(config, plan, order, who),
         order,
-        _identities(people, {people.identity[work.record.scan_id] for work in kept}),
+        people,
+        _identities(people, labels or {}, held),
         quarantine,
         [
             {"source": s.registry.id, "path": path, "reason": reason}
@@ -114,7 +129,7 @@ def _manifest(
     config: BuildConfig,
     plan: Plan,
     order: RowOrder,
-    people: People,
+    who: WhoIsWho,
 ) -> pa.Table:
     of_source = {
         (s.registry.id, rule): (_row_of_source(ruled), ruled)
@@ -127,7 +142,7 @@ def _manifest(
         for start in range(0, max(len(order.works), 1), ROWS_AT_ONCE):
             works = order.works[start : start + ROWS_AT_ONCE]
             results = recorded(ledger, [work.keys.judge for work in works])
-            rows = [_manifest_row(w, results[w.keys.judge], plan, people, of_source) for w in works]
+            rows = [_manifest_row(w, results[w.keys.judge], plan, who, of_source) for w in works]
             parts.append(table("manifest", rows))
     return pa.concat_tables(parts, promote_options="permissive")
 
@@ -136,12 +151,12 @@ def _manifest_row(
     work: Work,
     result: Result,
     plan: Plan,
-    people: People,
+    who: WhoIsWho,
     of_source: Mapping[tuple[str, int | None], tuple[Row, SourceRegistry]],
 ) -> Row:
     """The figures of the result with what the record and the registry say today."""
     record, found = work.record, plan.by_id[work.record.source].catalogue
-    person = people.identity[record.scan_id]
+    person = who.people.identity[record.scan_id]
     facts, ruled = of_source[record.source, record.rule]
     row = {
         **result.summary,
@@ -155,15 +170,35 @@ def _manifest_row(
         else "[]",
         "result_key": work.keys.register,
     }
-    row["split"] = people.split[person] + ("" if row["metric"] else NON_METRIC)
-    return row
+    row["split"] = who.people.split[person] + ("" if row["metric"] else NON_METRIC)
+    return _doubted(row, who.doubts[record.scan_id]) if record.scan_id in who.doubts else row
 
 
-def _identities(people: People, kept: Collection[str]) -> list[Row]:
+def _doubted(row: Row, why: str) -> Row:
+    """A row of a scan that may not be its person's: for a person to look at."""
+    return {
+        **row,
+        "verdict": "review",
+        "reasons": "; ".join(filter(None, [row.get("reasons"), why])),
+        "reason_codes": ";".join(filter(None, [row.get("reason_codes"), Code.NOT_THIS_PERSON])),
+    }
+
+
+def _held_back(people: People, kept: Collection[str]) -> dict[str, str]:
     """Of each identity with a row that is held back: by which rules, and how they lead to it."""
-    return [
-        {"identity": person, "held_back": json.dumps([_reason(row) for row in people.held[person]])}
+    return {
+        person: json.dumps([_reason(row) for row in people.held[person]])
         for person in sorted(people.held.keys() & kept)
+    }
+
+
+def _identities(
+    order: PeopleOrder | None, labels: Mapping[str, str], held: Mapping[str, str]
+) -> list[Row]:
+    """What the table of identities says besides the manifest."""
+    return [
+        {"identity": person, "held_back": held.get(person), "result_key": labels.get(person)}
+        for person in (order.people if order else sorted(held))
     ]
 
 

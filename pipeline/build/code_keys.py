@@ -33,6 +33,13 @@ ENTRIES: Mapping[str, tuple[Use, ...]] = MappingProxyType(
             Use("pipeline.build.source_calibration", "observe_scan"),
             Use("pipeline.build.source_calibration", "result_of"),
         ),
+        "compare": (
+            Use("pipeline.build.evidence", "make_evidence"),
+            Use("pipeline.build.evidence", "population_of"),
+            Use("pipeline.identity.decisions", "compare"),
+            Use("pipeline.identity.duplicates", "duplicates"),
+        ),
+        "label": (Use("pipeline.build.labels", "make_label"),),
         "assemble": (
             Use("pipeline.build.assembly", "assemble"),
             Use("pipeline.build.assembly", "shard_arrays"),
@@ -40,9 +47,10 @@ ENTRIES: Mapping[str, tuple[Use, ...]] = MappingProxyType(
         ),
     }
 )
-"""The stages of a scan; `calibrate`, which finds where a source puts its landmarks; `assemble`,
-which makes the tables of a version of all results. Each with the functions, and the classes of
-their arguments, that it starts from."""
+"""The stages of a scan; `calibrate`, which finds where a source puts its landmarks; `compare`,
+which compares people; `label`, which makes the label of a person; `assemble`, which makes the
+tables of a version of all results. Each with the functions, and the classes of their arguments,
+that it starts from."""
 
 BY_NAME = frozenset(
     {

@@ -75,9 +75,8 @@ def people_of(
 def links_of(plan: Plan) -> dict[str, str]:
     """`source:subject` -> the `source:subject` that registries declare to be the same person, of
     all people of the plan and of those that they are led to, in the build or not."""
-    public = cache(
-        lambda name: public_name(name, {s.registry.id: s.registry for s in plan.sources})
-    )
+    built = {s.registry.id: s.registry for s in plan.sources}
+    public = cache(lambda name: public_name(name, built))
     same_as = {
         f"{s.registry.id}:{subject}": public(other)
         for s in plan.sources
@@ -122,7 +121,8 @@ def _rules(plan: Plan, names: Collection[str]) -> dict[str, set[Rule]]:
     for name in names:
         for source, subject, number in scanned.get(name, ()):
             registry = under(source, number)
-            if benchmark := registry.benchmark_of(plan.by_id[source].catalogue.own_name(subject)):
+            own = plan.by_id[source].catalogue.own_name(subject)
+            if benchmark := registry.benchmark_of(own):
                 stated = number is not None and "benchmark" in registry.rules[number].changes
                 field = f"rules.{number}.benchmark" if stated else "benchmark"
                 found[name].add(Rule(benchmark, f"{source}: {field}"))

@@ -35,6 +35,7 @@ from pipeline.catalogue.own_names import hiding
 from pipeline.catalogue.unused import unused_patterns
 from pipeline.errors import RegistryError
 from pipeline.flame.model import FlameModel
+from pipeline.identity.judgements import Judgements, load_judgements
 from pipeline.quality.thresholds import Gates
 from pipeline.registration import RegistrationOptions
 from pipeline.registry import SourceRegistry, load_registry
@@ -140,14 +141,35 @@ def make_plan(
     `recalibrate`, landmarks are to be calibrated anew.
     """
     sources = []
-    withdrawn = standing(config.folder)
+    withdrawn, judged = standing(config.folder), judgements_of(config)
     for entry in config.sources:
         registry = load_registry(entry.registry)
         options = RegistrationOptions(**config.registration.model_dump() | registry.registering)
         files = catalogue(registry, entry.root, hash_cache=hash_cache(config), withdrawn=withdrawn)
         check_patterns(registry, files)
-        sources.append(Source(registry, files, options))
+        sources.append(Source(registry, left_out(files, registry, judged), options))
     return replace(_plan_of(sources, config, model, retry, recalibrate), withdrawn=withdrawn)
+
+
+def judgements_of(config: BuildConfig) -> Judgements:
+    """What people decided about who is who; nothing without the build's file of decisions.
+
+    Raises RegistryError as `load_judgements`.
+    """
+    return load_judgements(config.identities) if config.identities.exists() else Judgements()
+
+
+def left_out(files: Catalogue, registry: SourceRegistry, judged: Judgements) -> Catalogue:
+    """Without the scans that people decided to leave out, which count as excluded."""
+    gone = [r for r in files.records if r.scan_id in judged.excluded]
+    if not gone:
+        return files
+    paths = (registry.shown_path(r.path.relative_to(files.root).as_posix()) for r in gone)
+    return replace(
+        files,
+        records=tuple(r for r in files.records if r.scan_id not in judged.excluded),
+        excluded=(*files.excluded, *((path, "a person decided to leave it out") for path in paths)),
+    )
 
 
 def check_patterns(registry: SourceRegistry, files: Catalogue) -> None:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -57,6 +57,11 @@ def scan_path(work: Path | str, key: str) -> Path:
 def result_path(work: Path | str, key: str) -> Path:
     """Where a registered scan's arrays lie."""
     return Path(f"{work}/results/{key[:2]}/{key}{SUFFIX}")
+
+
+def label_path(work: Path | str, key: str) -> Path:
+    """Where the label of a person lies."""
+    return Path(f"{work}/people/labels/{key[:2]}/{key}{SUFFIX}")
 
 
 def save_scan(path: Path | str, scan: Scan) -> None:
@@ -130,6 +135,65 @@ def load_row(path: Path | str) -> dict[str, Array]:
     """
     stored = _load(Path(path))[0]
     return {name: array for name, array in stored.items() if name not in MARGINAL_ARRAYS}
+
+
+class Label(NamedTuple):
+    """What all scans of a person say together (`registration.consensus`)."""
+
+    neutral_mm: Array  # (V,3) float32, anchored
+    shape: Array  # (300,) float32
+    expected_error_mm: Array  # (V,) float32
+    weights: Array  # (n,) float32, share of each scan in the order given; 0: left out
+    misfit: Array  # (n,) float32, NaN of those that say nothing
+    contested: bool
+    """The scans contradict each other, and no majority decides."""
+
+
+def save_label(path: Path | str, label: Label) -> None:
+    arrays = label._asdict()
+    facts = {"contested": bool(arrays.pop("contested"))}
+    _save(Path(path), arrays, facts, lasting=True)
+
+
+def load_label(path: Path | str) -> Label | None:
+    """What `save_label` wrote; None where it is missing or damaged."""
+    try:
+        arrays, facts = _load(Path(path))
+        return Label(**arrays, contested=bool(facts["contested"]))
+    except _DAMAGED:
+        return None
+
+
+def evidence_path(work: Path | str, key: str) -> Path:
+    """Where what is known of who a person is lies."""
+    return Path(f"{work}/people/evidence/{key[:2]}/{key}{SUFFIX}")
+
+
+class PersonEvidence(NamedTuple):
+    """What n scans filed under one name say of who they are, in g groups of one person each
+    (`identity.misfiled`)."""
+
+    group: Array  # (n,) int64: of each scan; -1: it says nothing
+    information: Array  # (g,d,d) float32
+    pull: Array  # (g,d) float32
+    mean: Array  # (g,d) float32, what is believed
+    variance: Array  # (g,d) float32
+    main: Array  # (g,) bool
+    against: Array  # (g,) float64
+    face_mm: Array  # (n,K,3) float32, points of the registered faces
+    seen: Array  # (n,K) bool
+
+
+def save_evidence(path: Path | str, evidence: PersonEvidence) -> None:
+    _save(Path(path), evidence._asdict(), {}, lasting=True)
+
+
+def load_evidence(path: Path | str) -> PersonEvidence | None:
+    """What `save_evidence` wrote; None where it is missing or damaged."""
+    try:
+        return PersonEvidence(**_load(Path(path))[0])
+    except _DAMAGED:
+        return None
 
 
 def _save(

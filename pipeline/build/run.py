@@ -7,9 +7,9 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,25 @@ from pipeline.build.assembly import assembly_digest, published_as
 from pipeline.build.config import BuildConfig
 from pipeline.build.device import torch_device
 from pipeline.build.estimate import check_space
+from pipeline.build.evidence import Comparison, filed_people, population_of, usual_modes
 from pipeline.build.leak_guards import check_links
-from pipeline.build.plan import Outcomes, Plan, make_plan
+from pipeline.build.plan import Outcomes, Plan, judgements_of, make_plan
 from pipeline.build.quarantine import check_limits, quarantine_rows, summarise
 from pipeline.build.source_calibration import report_row
+from pipeline.build.stages import Work
 from pipeline.build.tally import Tally
+from pipeline.build.who_is_who import (
+    frozen_population,
+    modes_of,
+    names_of_scans,
+    population_path,
+    read_findings,
+)
 from pipeline.errors import FacefoldError
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
+from pipeline.identity.judgements import Judgements
+from pipeline.registration.template import prepare_template
 from pipeline.store import ModelTag, check_model
 from pipeline.store.locks import lock
 
@@ -42,6 +53,8 @@ class Planned:
     started: float
     """By time.monotonic()."""
     retry: bool = False
+    judgements: Judgements = field(default_factory=Judgements)
+    """What people decided about who is who."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +109,9 @@ def plan_build(
     model = load_model(config.model, config.embedding)
     note_model(model)
     check_model(config.store_folder, ModelTag.of(model))
+    judgements = judgements_of(config)
+    if recalibrate:
+        population_path(config).unlink(missing_ok=True)
     if seen is not None:
         seen.phase("reading the sources")
     plan = make_plan(config, model, retry, recalibrate)
@@ -103,7 +119,23 @@ def plan_build(
     log.info(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
     if plan.todo:
         check_space(plan, config, model)
-    return Planned(config, model, plan, dask, started, retry)
+    return Planned(config, model, plan, dask, started, retry, judgements)
+
+
+def comparison_of(planned: Planned, kept: Sequence[Work]) -> Comparison:
+    """What the people of a build are compared by: estimated from the scans that are `kept` before
+    their first comparison, and the same from then on."""
+    config, plan = planned.config, planned.plan
+    modes = usual_modes(kept, modes_of(plan))
+    template = prepare_template(planned.model, "cpu", modes)
+    population = frozen_population(config)
+    if population is None:
+        filed = filed_people(kept, names_of_scans(plan, planned.judgements))
+        population = population_of(filed.values(), config.work, template, modes)
+        path = population_path(config)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        population.save(path)
+    return Comparison(population, template, modes)
 
 
 def judge_build(planned: Planned, outcomes: Outcomes) -> Judged:
@@ -117,7 +149,10 @@ def judge_build(planned: Planned, outcomes: Outcomes) -> Judged:
 
 def unchanged(planned: Planned) -> dict[str, Any] | None:
     """The summary of a build with nothing to do; None where there is something."""
-    if planned.plan.todo or planned.plan.samples or planned.config.store_url:
+    config = planned.config
+    if planned.plan.todo or planned.plan.samples or config.store_url:
+        return None
+    if config.compare_faces and not population_path(config).exists():
         return None
     judged = judge_build(planned, planned.plan.known)
     if judged.version is None:
@@ -137,6 +172,7 @@ def summary_of(
             for source in planned.plan.sources
             for scheme, result in source.calibrations.items()
         ],
+        "people": read_findings(planned.config),
         "recomputed": len(planned.plan.todo),
         "reused": len(planned.plan.known),
         "seconds": round(time.monotonic() - planned.started, 2),

@@ -146,21 +146,16 @@ def _marked(
 
 
 def _names(config: BuildConfig, plan: Plan, published: Sequence[Store], person: str) -> set[str]:
-    """All names of a person: of the sources' scans as they are now, and of the published rows of
-    subjects that the sources no longer have."""
+    """All names of a person: of the sources' scans as they are now, and of the published rows,
+    which geometry may have merged."""
     known = {source.registry.id: source.registry for source in plan.sources}
     identity = people_of(config, plan).identity
     pairs = {
         (f"{w.record.source}:{w.record.subject}", identity[w.record.scan_id]) for w in plan.works
     }
-    there = {name for name, _ in pairs}
     for version in published:
         rows = version.columns("source", "subject", "identity").to_pylist()
-        pairs |= {
-            (name, row["identity"])
-            for row in rows
-            if (name := f"{row['source']}:{row['subject']}") not in there
-        }
+        pairs |= {(f"{row['source']}:{row['subject']}", row["identity"]) for row in rows}
     names = {public_name(person, known)}
     while more := {n for pair in pairs if names & {*pair} for n in pair} - names:
         names |= more

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import RegistrationError
+from pipeline.registration.anchor import anchored
 from pipeline.registration.gauss_newton.residual import residual_basis
 from pipeline.registration.marginal import person_space
 from pipeline.registration.template import Template
@@ -25,7 +26,7 @@ class Normal(NamedTuple):
 
 
 class Person(NamedTuple):
-    """A person's shape at rest, in the model's frame."""
+    """A person's shape at rest, anchored in the model's frame."""
 
     shape: Array  # (S,) identity coefficients
     residual_mm: Array  # (V,3) smooth, what identity does not explain
@@ -36,14 +37,15 @@ class Person(NamedTuple):
 def fuse(
     parts: Sequence[MarginalInformation],
     people: Normal | None = None,
-    within: Array | None = None,
+    within: Array | Sequence[Array] | None = None,
 ) -> Normal:
     """The posterior of one person from all their scans; from one scan, by default, that scan's own.
 
     Given their person, scans count as independent: the information of each posterior less the
     prior's is the scan's, and adds up. `people` is how persons differ, standard normal where it is
     not given. `within` (m,m) is the covariance of what each scan shows besides its person (an
-    expression that the model cannot make, a beard): without it all is taken for the person.
+    expression that the model cannot make, a beard), one for all or one each: without it all is
+    taken for the person.
     Raises RegistrationError where the parts are not of one `PersonSpace`.
     """
     sizes = {len(part.mean) for part in parts}
@@ -56,11 +58,12 @@ def fuse(
     prior = Normal(np.zeros(len(eye)), eye) if people is None else people
     information = np.linalg.inv(prior.covariance)
     pull = information @ prior.mean
-    for part in parts:
+    own = within if isinstance(within, Sequence) else [within] * len(parts)
+    for part, besides in zip(parts, own, strict=True):
         posterior = part.information
         seen = np.column_stack([posterior - eye, posterior @ part.mean])
-        if within is not None:
-            seen = np.linalg.solve(eye + seen[:, :-1] @ within, seen)
+        if besides is not None:
+            seen = np.linalg.solve(eye + seen[:, :-1] @ besides, seen)
         information += seen[:, :-1]
         pull += seen[:, -1]
     covariance = np.linalg.inv(information)
@@ -79,7 +82,8 @@ def person(template: Template, modes: int, fused: Normal) -> Person:
     rest = tensors.template + torch.tensordot(shape, tensors.shape_basis, 1) + residual
     root = torch.linalg.cholesky(torch.from_numpy(fused.covariance).to(columns)).float()
     std = (displacements(template, modes) @ root).square().sum((0, 2)).sqrt()
-    return Person(*(part.cpu().numpy() for part in (shape, residual, rest, std)))
+    parts = shape, residual, anchored(template, rest), std
+    return Person(*(part.cpu().numpy() for part in parts))
 
 
 @lru_cache(maxsize=4)

@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.errors import FacefoldError
 from pipeline.flame.lbs import pose_vertices
 from pipeline.refusals import Code
+from pipeline.registration.anchor import anchored
 from pipeline.registration.coefficients import (
     Coefficients,
     posed_vertices,
@@ -51,9 +52,10 @@ def judge(task: Task, scans: Sequence[Scan], fitted: Fitted) -> list[Registratio
     c, reach, cosine = fitted.coefficients, options.robust_mm[1], options.min_normal_cosine
     matches = find_matches(fitted.vertices, surfaces, template, reach, cosine, on_triangles=True)
     trusted = (matches.weight > 0) & (matches.distance <= options.valid_distance_mm)
+    neutral = anchored(template, neutral_vertices(template, fitted))
     arrays = {
         "vertices_mm": fitted.vertices,
-        "neutral_mm": shared_by(person, neutral_vertices(template, fitted), trusted),
+        "neutral_mm": anchored(template, shared_by(person, neutral, trusted)),
         "shape": padded(c.shape, N_SHAPE),
         "expression": padded(c.expression, N_EXPRESSION),
         "pose": padded(c.pose, N_POSE),

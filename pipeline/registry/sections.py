@@ -286,6 +286,11 @@ class Subjects(Section):
         default=False,
         description="Are subjects called by people's own names? Then ids hold a hash of each name.",
     )
+    repeated: StrictBool = Field(
+        default=False,
+        description="Are there people with several names in the source? Else no two of its "
+        "subjects are ever merged with one person of another.",
+    )
     table: SubjectTable | None = Field(default=None, description="What files tell of them.")
     metadata: dict[str, dict[str, str]] = Field(
         default={},

@@ -204,7 +204,8 @@ class SourceRegistry(Section):
     def same_as(self, subject: str) -> str | None:
         """`source:subject` of the same person in another source, where one is known.
 
-        The subject is named as the source does it, which `{subject}` stands for.
+        The subject is named as the source does it, which `{subject}` and patterns are about, or by
+        its pseudonym.
         """
         said = {self.said_name(name): other for name, other in self.subjects.same_as.items()}
         if (person := self.person(subject)) in said:
@@ -222,13 +223,14 @@ class SourceRegistry(Section):
 
     def may_be_tested_on(self, subject: str) -> dict[str, str]:
         """Field -> benchmark that may test on a subject, by the source or by any rule for it."""
-        own = self.benchmark_of(subject)
+        hidden = self.subjects.pseudonyms  # a name that is not known may be anybody's
+        own = self.benchmark and (hidden or self.benchmark.tests_on(subject))
         ruled = {
             f"rules.{i}.benchmark": rule.benchmark
             for i, rule in enumerate(self.rules)
-            if rule.benchmark and value_regex(rule.subjects).fullmatch(subject)
+            if rule.benchmark and (hidden or value_regex(rule.subjects).fullmatch(subject))
         }
-        return ({"benchmark": own} if own else {}) | ruled
+        return ({"benchmark": self.benchmark.name} if self.benchmark and own else {}) | ruled
 
     @property
     def is_metric(self) -> bool:

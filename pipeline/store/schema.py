@@ -253,13 +253,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("split", "string", "train, val or test", True),
         Column("scans", "int32", "rows of the manifest", True),
         Column("sources", "string", "ids of the sources, joined by ','", True),
-        Column("result_key", "string", "the ledger's key of what the arrays of people hold"),
         Column(
             "held_back",
             "string",
             "JSON: benchmarks that keep the person out of training: which, how they lead to which "
             "of the names, and by which rule; null where none does",
         ),
+        Column("result_key", "string", "the ledger's key of what the arrays of people hold"),
     ),
 }
 """Row tables, one parquet file each. Further columns may follow these; `publish` adds to the

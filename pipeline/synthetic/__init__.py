@@ -4,8 +4,17 @@ The demo and the tests run on them: heterogeneous formats, units, axes, landmark
 that are re-meshed, cropped, noisy and hairy, and files that are broken on purpose.
 """
 
+from pipeline.synthetic import archive
 from pipeline.synthetic.delivery import Defect, SyntheticSource
 from pipeline.synthetic.sources import write_sources
 from pipeline.synthetic.truth import Truth, accuracy, load_truth
 
-__all__ = ["Defect", "SyntheticSource", "Truth", "accuracy", "load_truth", "write_sources"]
+__all__ = [
+    "Defect",
+    "SyntheticSource",
+    "Truth",
+    "accuracy",
+    "archive",
+    "load_truth",
+    "write_sources",
+]

@@ -165,6 +165,8 @@ def crop(name: str, centres: Array, nose: Array, chin: Array) -> Array:
         return centres[:, 0] < 5
     if name == "face only":
         return np.linalg.norm(centres - nose, axis=1) < 95
+    if name == "60 mm":
+        return np.linalg.norm(centres - nose, axis=1) < 60
     if name == "no back":
         return centres[:, 2] > nose[2] - 110
     if name == "no neck":

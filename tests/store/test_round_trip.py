@@ -65,8 +65,8 @@ def test_tables(store: Path) -> None:
         "split": "train",
         "scans": 2,
         "sources": "s0,s1",
-        "result_key": None,
         "held_back": None,
+        "result_key": None,
     }
     assert pq.read_table(version / "quarantine.parquet")["reason"].to_pylist() == ["empty"]
     assert pq.read_table(version / "excluded.parquet")["path"].to_pylist() == ["x.txt"]

@@ -74,6 +74,7 @@ def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
         update={
             "store": config.store if is_url(config.store) else str(base / config.store),
             "work": base / config.work,
+            "identities": base / config.identities,
             "model": base / config.model if config.model not in (None, STAND_IN) else config.model,
             "profile": str(base / config.profile)
             if config.profile.endswith((".yaml", ".yml"))

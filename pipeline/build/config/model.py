@@ -105,6 +105,16 @@ class BuildConfig(Strict):
         {"train": 0.8, "val": 0.1, "test": 0.1}, description="Share of identities in each split."
     )
     seed: StrictInt = Field(0, description="Seed of the split; the same seed gives the same split.")
+    identities: LocalPath = Field(
+        Path("identities.yaml"),
+        description="File of what people have decided about who is who; without one, geometry and "
+        "the registries alone say it.",
+    )
+    compare_faces: StrictBool = Field(
+        True,
+        description="Find people with several names, scans under a wrong name and copies of scans "
+        "by their geometry.",
+    )
     profile: Text = Field(
         "strict",
         description="Who is kept out of training. `strict`: everyone whom a benchmark may test on. "
@@ -165,12 +175,17 @@ class BuildConfig(Strict):
         """The build file's own, with what is said beside it; None where there is no file."""
         return self._folder
 
-    def form(self, rows: int, model: ModelTag) -> Form:
-        """How a version of so many rows lays out its arrays."""
+    def form(self, rows: int, model: ModelTag, identities: int = 0) -> Form:
+        """How a version of so many scans, and of people with a label, lays out its arrays."""
         if not self.points_per_scan:
-            return Form(rows, model, self.rows_per_shard)
+            return Form(rows, model, self.rows_per_shard, identities=identities)
         points = {"point": self.points_per_scan}
-        return Form(rows, model, self.rows_per_shard, extras=POINTS, per_scan=points)
+        return Form(
+            *(rows, model, self.rows_per_shard),
+            extras=POINTS,
+            per_scan=points,
+            identities=identities,
+        )
 
     @property
     def store_url(self) -> str | None:
