@@ -20,7 +20,7 @@ from pipeline.build.plan import Outcomes, Plan, ledger_path
 from pipeline.build.quarantine import excluded_files
 from pipeline.build.result_files import load_row, result_path
 from pipeline.build.row_placement import PeopleOrder, RowOrder, people_order, row_order
-from pipeline.build.said_of_sources import said_of_registry
+from pipeline.build.said_of_sources import said_of_profile, said_of_registry
 from pipeline.build.stages import Work
 from pipeline.build.who_is_who import WhoIsWho, compared_by, declared
 from pipeline.flame.model import FlameModel
@@ -230,6 +230,7 @@ def _demographics(told: Mapping[str, str]) -> Row:
 def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str, Any]:
     """What the dataset was made from; nothing that differs between equal builds."""
     known = {s.registry.id: s.registry for s in plan.sources}
+    names = {name: shown for s in plan.sources for name, shown in s.catalogue.names.items()}
     withdrawn = {"withdrawn": list(map(as_document, plan.withdrawn))} if plan.withdrawn else {}
     return {
         **withdrawn,
@@ -241,7 +242,7 @@ def _provenance(config: BuildConfig, plan: Plan, model: FlameModel) -> dict[str,
         },
         "splits": dict(config.splits),
         "seed": config.seed,
-        "profile": load_profile(config.profile).model_dump(mode="json"),
+        "profile": said_of_profile(load_profile(config.profile), names, plan.withdrawn),
         "rows_per_shard": config.rows_per_shard,
         "points_per_scan": config.points_per_scan,
         "gates": plan.gates.model_dump(),

@@ -31,6 +31,7 @@ from pipeline.build.source_calibration import Sample, sample_of
 from pipeline.build.stages import Work
 from pipeline.build.withdrawn import standing
 from pipeline.catalogue import Catalogue, catalogue
+from pipeline.catalogue.own_names import hiding
 from pipeline.catalogue.unused import unused_patterns
 from pipeline.errors import RegistryError
 from pipeline.flame.model import FlameModel
@@ -174,7 +175,8 @@ def left_out(files: Catalogue, registry: SourceRegistry, judged: Judgements) -> 
 def check_patterns(registry: SourceRegistry, files: Catalogue) -> None:
     """Raises RegistryError where a pattern on subjects fits none: nobody would be held back, or
     linked, and nothing would show it."""
-    if files.subjects and (faults := list(unused_patterns(registry, files.subjects))):
+    subjects = list(map(files.own_name, files.subjects))
+    if subjects and (faults := list(map(hiding(files.names), unused_patterns(registry, subjects)))):
         remedy = f"; correct the pattern in {registry.id}.yaml, or remove it"
         raise RegistryError([fault + remedy for fault in faults])
 

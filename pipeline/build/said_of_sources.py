@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.catalogue.own_names import hiding
 from pipeline.registry import SourceRegistry, public_name
+from pipeline.registry.profiles import Profile
 from pipeline.store.withdrawn import registry_without
 from pipeline.types import Withdrawal
 
@@ -31,7 +32,7 @@ def said_of_registry(
     hide = hiding(names)
     dump: dict[str, Any] = registry.model_dump(mode="json")
     dump["subjects"]["same_as"] = {
-        registry.person(name): public_name(other, known)
+        registry.said_name(name): public_name(other, known)
         for name, other in dump["subjects"]["same_as"].items()
     }
     for rule in dump["rules"]:
@@ -39,6 +40,17 @@ def said_of_registry(
             rule["same_as"] = public_name(rule["same_as"], known)
     said = {k: v if k in OF_THE_SOURCE else _replaced(v, hide) for k, v in dump.items()}
     return registry_without(said, withdrawn) if withdrawn else said
+
+
+def said_of_profile(
+    profile: Profile, names: Mapping[str, str], withdrawn: Sequence[Withdrawal] = ()
+) -> dict[str, Any]:
+    """The profile as provenance keeps it, JSON-able; what names people who withdrew is left out."""
+    said: dict[str, Any] = _replaced(profile.model_dump(mode="json"), hiding(names))
+    for source, entry in said["sources"].items():
+        if any(one.of_path(source, entry["subjects"] or "") for one in withdrawn):
+            entry["subjects"] = "…"
+    return said
 
 
 def _replaced(value: Any, hide: Callable[[str], str]) -> Any:

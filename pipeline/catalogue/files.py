@@ -118,9 +118,11 @@ def catalogue(
         subjects=subjects,
         images=_images(registry, root, scans, digests),
         n_bytes=sum(entry.size for entry in entries),
-        unused=tuple(map(hidden, unused_rules(registry, records))),
         names=names,
     )
+    called = {found.own_name(record.subject) for record in records}
+    unused = tuple(map(hidden, unused_rules(registry, records, called)))
+    found = replace(found, unused=unused)
     return replace(found, withdrawn=len(entries) - found.n_files) if withdrawn else found
 
 

@@ -45,7 +45,7 @@ def own_names(registry: SourceRegistry, paths: Iterable[str]) -> Mapping[str, st
         return {}
     named = (registry.groups(path) for path in (*paths, *registry.scans.examples))
     known = {groups["subject"] for groups in named if groups and groups["subject"]}
-    found = {name: registry.person(name) for name in known | {*registry.subjects.same_as}}
+    found = {name: registry.said_name(name) for name in known | {*registry.subjects.same_as}}
     return {name: pseudonym for name, pseudonym in sorted(found.items()) if name != pseudonym}
 
 

@@ -10,13 +10,16 @@ from pipeline.registry.patterns import is_pattern, value_regex
 from pipeline.types import ScanRecord
 
 
-def unused_rules(registry: SourceRegistry, records: Sequence[ScanRecord]) -> Iterator[str]:
-    """Each rule, neutral expression and glob on expressions that fits none of the scans."""
+def unused_rules(
+    registry: SourceRegistry, records: Sequence[ScanRecord], subjects: Collection[str]
+) -> Iterator[str]:
+    """Each rule, neutral expression and glob on expressions that fits none of the scans, and each
+    pattern that fits none of the subjects, as the source calls them."""
     rules = {record.rule for record in records}
     for i, rule in enumerate(registry.rules):
         if i not in rules:
             yield f"rules.{i} ({rule.scans}) fits no scan that no earlier rule fits"
-    yield from unused_patterns(registry, {record.subject for record in records})
+    yield from unused_patterns(registry, subjects)
     words = {record.expression for record in records}
     for word in registry.neutral or ():
         if word not in words:

@@ -70,7 +70,7 @@ def public_name(name: str, known: Mapping[str, SourceRegistry]) -> str:
     registry = known.get(source)
     if registry is None and source in registry_files():
         registry = load_registry(source)
-    if registry is None or subject == "{subject}":
+    if registry is None or "{subject}" in subject or "\\" in subject:  # still to be filled in
         return name
     return f"{source}:{registry.person(subject)}"
 

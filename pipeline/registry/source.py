@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, StrictBool
 
 from pipeline.registry.naming import glob_regex, name_regex, without_suffix
 from pipeline.registry.options import StatedOptions
-from pipeline.registry.patterns import EVERYONE, linked, value_regex
+from pipeline.registry.patterns import is_pattern, linked, value_regex
 from pipeline.registry.rules import Rule
 from pipeline.registry.sections import (
     WORDS,
@@ -207,9 +207,14 @@ class SourceRegistry(Section):
         The subject is named as the source does it, which `{subject}` and patterns are about, or by
         its pseudonym.
         """
-        same_as, name = self.subjects.same_as, self.person(subject)
-        named = {self.person(key): to for key, to in same_as.items() if key != EVERYONE}
-        return linked({subject: named[name]} if name in named else same_as, subject)
+        said = {self.said_name(name): other for name, other in self.subjects.same_as.items()}
+        if (person := self.person(subject)) in said:
+            return linked({subject: said[person]}, subject)
+        return linked(said, subject)
+
+    def said_name(self, key: str) -> str:
+        """A key of `same_as` as outputs show it: a subject by a pseudonym, a pattern as it is."""
+        return key if is_pattern(key) else self.person(key)
 
     def benchmark_of(self, subject: str) -> str | None:
         """The benchmark that tests on a subject; of the scans of a rule ask `under` it."""

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.build.assembly import assemble, assembly_digest, identities_of
+from pipeline.build.assembly import assemble, assembly_digest
 from pipeline.build.config import BuildConfig
+from pipeline.build.leak_guards import people_of
 from pipeline.build.ledger import open_ledger, record, recorded
 from pipeline.build.plan import Plan, ledger_path, make_plan
 from pipeline.build.quarantine import quarantine_rows, summarise
@@ -111,8 +112,7 @@ def really_read(config: BuildConfig, plan: Plan) -> dict[str, str]:
 
 def test_links_by_real_names_and_by_pseudonyms_are_the_same(folder: Path) -> None:
     registry = load_registry(folder / "studio.yaml")
-    plan = make_plan(build_of(folder, "studio", "clinic"), MODEL)
-    identity = identities_of(plan)
+    identity = identities_of(build_of(folder, "studio", "clinic"))
     margarethe, ottokar = registry.person("Margarethe"), registry.person("Ottokar")
     assert identity["clinic:p1_neutral"] == f"studio:{margarethe}"
     assert identity[f"studio:{ottokar}/neutral"] == "clinic:q1"
@@ -122,7 +122,7 @@ def test_links_by_real_names_and_by_pseudonyms_are_the_same(folder: Path) -> Non
         "studio",
         **FACTS | {"subjects": {"pseudonyms": True, "same_as": {ottokar: "clinic:q1"}}},
     )
-    assert identities_of(make_plan(build_of(folder, "studio", "clinic"), MODEL)) == identity
+    assert identities_of(build_of(folder, "studio", "clinic")) == identity
 
 
 def test_two_laboratories_have_the_same_pseudonyms(folder: Path, tmp_path: Path) -> None:
@@ -188,12 +188,16 @@ def test_people_who_are_called_alike_in_two_such_sources(folder: Path) -> None:
         if s.registry.id == "copies"
     ]
     assert said["subjects"]["same_as"] == {"*": "studio:{subject}"}
-    identity = identities_of(make_plan(config, MODEL))
+    identity = identities_of(config)
     assert identity[f"copies:{person('copies')}/smile"] == "clinic:q1"
     write_registry(folder, "studio", **FACTS | {"subjects": {"pseudonyms": True}})
-    identity = identities_of(make_plan(config, MODEL))
+    identity = identities_of(config)
     assert identity[f"copies:{person('copies')}/smile"] == f"studio:{person('studio')}"
 
 
 def person(source: str) -> str:
     return "p" + hashlib.sha256(f"{source}:Ottokar".encode()).hexdigest()[:8]
+
+
+def identities_of(config: BuildConfig) -> dict[str, str]:
+    return dict(people_of(config, make_plan(config, MODEL)).identity)

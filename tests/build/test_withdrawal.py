@@ -132,8 +132,8 @@ def built(config: BuildConfig) -> Path:
     return publish(
         *(config.store_folder, staging, receipts, assembly.manifest),
         *(assembly.quarantine, assembly.excluded),
+        identities=assembly.identities,
         provenance=assembly.provenance,
-        linked=linked,
     )
 
 
