@@ -209,7 +209,7 @@ def _owner(number: int, groups: Sequence[Group], means: Array, sure: float) -> s
 
 
 def _filed_twice(groups: Sequence[Group], sure: float) -> list[Finding]:
-    """Pairs of names of one source whose people are one, and rather than siblings."""
+    """Pairs of names of one source whose people are one, or twins."""
     main = {group.person: group for group in groups if group.main}
     names, found = tuple(main), []
     sources = tuple(name.partition(":")[0] for name in names)
@@ -226,6 +226,6 @@ def _filed_twice(groups: Sequence[Group], sure: float) -> list[Finding]:
                 pair.ratio,
             )
             for pair in compare(people, people, Calibration(), NEAREST)
-            if pair.ratio > sure and pair.to_siblings > 0
+            if pair.ratio > sure
         ]
     return found

@@ -80,6 +80,13 @@ def test_a_scan_of_nobody_else_is_said_to_be() -> None:
     assert "is of nobody else here" in str(misfiled(people, POPULATION)[0])
 
 
+def test_what_a_scan_shows_may_exclude_its_person_and_not_say_whose_it_is() -> None:
+    people = filed(3, 4, 2)
+    # three numbers alike are the chance of one stranger in forty
+    people["a:1"].append(scan("a:1/x", numbers_of(2), 999, shown=3))
+    assert told(people) == [("misfiled", ("a:1/x",), ("a:1",))]
+
+
 def test_a_scan_that_shows_too_little_is_not_accused() -> None:
     people = filed(3, 4, 2)
     people["a:1"].append(scan("a:1/x", numbers_of(77), 999, seen=0.5, shown=3))
