@@ -172,8 +172,9 @@ def test_a_new_scan_is_compared_with_those_known_and_they_not_again() -> None:
 
 
 def test_two_halves_of_a_scan_are_no_copies_of_each_other() -> None:
-    left = part(stored(ORIGINAL), lambda places: places[:, 0] > -15)
-    right = replace(part(stored(ORIGINAL, 3), lambda places: places[:, 0] < 15), scan_id="b:1")
+    left = part(stored(ORIGINAL), lambda places: places[:, 0] > -35)
+    right = replace(part(stored(ORIGINAL, 3), lambda places: places[:, 0] < 35), scan_id="b:1")
+    assert (left.seen & right.seen).sum() > 40
     assert duplicates([left, right], REST) == []
 
 
