@@ -353,7 +353,7 @@ def test_records_have_salts_of_their_own_and_no_names(folder: Path) -> None:
 DECISIONS = """\
 # who is who; lab:annamann came twice
 decisions:
-- same: [lab:annamann, lab:bertholm, clinic:hansel]
+- different: [lab:annamann, lab:bertholm, clinic:hansel]
   by: me   # asked lab:annamann
   date: "2026-11-30"
 # stays
@@ -366,6 +366,12 @@ decisions:
   by: me
   date: "2026-11-30"
   note: nothing alike
+- different:
+  - lab:carlholm
+  - lab:annamann
+  - lab:bertfels
+  by: me
+  date: "2026-11-30"
 - scan: lab:bertfels_smile
   person: lab:annamann
   by: me
@@ -373,7 +379,7 @@ decisions:
 """
 LEFT = """\
 decisions:
-- same: ["lab:bertholm", "clinic:hansel"]
+- different: ["lab:bertholm", "clinic:hansel"]
   by: me
   date: "2026-11-30"
 # stays
@@ -383,6 +389,9 @@ decisions:
   by: me
   date: "2026-11-30"
   note: nothing alike
+- different: ["lab:carlholm", "lab:bertfels"]
+  by: me
+  date: "2026-11-30"
 """
 
 
@@ -397,6 +406,8 @@ def test_decisions_about_a_person_go_and_the_others_stay_as_they_are(folder: Pat
 def test_the_last_decision_leaves_an_empty_list(folder: Path) -> None:
     config = build(folder)
     path = folder / "identities.yaml"
-    path.write_text("decisions:\n- {scan: lab:annamann_smile, exclude: true, by: me}\n")
+    path.write_text(
+        'decisions:\n- {scan: lab:annamann_smile, exclude: true, by: me, date: "2026-11-30"}\n'
+    )
     withdraw(config, "lab:annamann")
     assert yaml.safe_load(path.read_text()) == {"decisions": []}
