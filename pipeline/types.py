@@ -488,8 +488,8 @@ class Withdrawal:
 
 
 _NAME_START = re.compile(r"\b[a-z][a-z0-9_]*:")
-_WORD = re.compile(r"([^\W_]+)[)\]]*")
-"""A word, and the brackets that may end a name with it."""
+_WORD = re.compile(r"(\w+)[)\]]*(?![\w/+-]|\.\w)")
+"""A word that may end a name, and the brackets that may be part of it."""
 MOST_LETTERS = 300
 """Of a name within a text."""
 MARK = 32
