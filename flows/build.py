@@ -29,6 +29,7 @@ from flows.terminal.progress import Watch
 from flows.terminal.time_report import time_report
 from flows.terminal.watching import watch
 from pipeline.build.assembly import Assembly, assemble
+from pipeline.build.comparing import compared_people
 from pipeline.build.config import BuildConfig, load_build
 from pipeline.build.estimate import full_disk_named
 from pipeline.build.evidence import Comparison, filed_people, without_evidence
@@ -50,7 +51,7 @@ from pipeline.build.who_is_who import (
     declared,
     modes_of,
     names_of_scans,
-    who_is_who,
+    resolved,
     write_findings,
 )
 from pipeline.errors import FacefoldError
@@ -192,7 +193,9 @@ def told_apart(
         new = without_evidence(filed.values(), config.work, by)
         step("gather evidence", lambda: gather_evidence(new, by, config, client, seen))
         seen.phase("comparing people", len(filed), "people")
-        who = step("who is who", lambda: who_is_who(config, plan, filed, by))
+        facts = config, plan, planned.judgements
+        shown = step("compare people", lambda: compared_people(*facts, filed, by))
+        who = resolved(*facts, shown)
     write_findings(config, who)
     people = people_of(kept, who.people.identity, modes_of(plan))
     unlabelled = without_label(people.values(), config.work)

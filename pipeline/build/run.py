@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.build.assembly import assembly_digest, published_as
+from pipeline.build.comparing import frozen_population, population_path
 from pipeline.build.config import BuildConfig
 from pipeline.build.device import torch_device
 from pipeline.build.estimate import check_space
@@ -24,13 +25,7 @@ from pipeline.build.quarantine import check_limits, quarantine_rows, summarise
 from pipeline.build.source_calibration import report_row
 from pipeline.build.stages import Work
 from pipeline.build.tally import Tally
-from pipeline.build.who_is_who import (
-    frozen_population,
-    modes_of,
-    names_of_scans,
-    population_path,
-    read_findings,
-)
+from pipeline.build.who_is_who import modes_of, names_of_scans, read_findings
 from pipeline.errors import FacefoldError
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel

@@ -97,9 +97,11 @@ def _names(
         members.setdefault(groups.of(name), []).append(name)
     taken: set[str] = set()
     identity: dict[str, str] = {}
-    for some in members.values():
+    for group, some in members.items():
+        kept = {published[name] for name in some if name in published} - taken
+        # the name of somebody who is another person now is theirs
+        kept = {name for name in kept if groups.group.get(name, group) == group}
         declared = {ends[name] for name in some if ends[name] != name}
-        kept = {published[name] for name in some if name in published} & {*some, *declared} - taken
         chosen = min(kept & declared or kept or declared or some)
         taken.add(chosen)
         identity.update(dict.fromkeys(some, chosen))
