@@ -10,11 +10,12 @@ from pathlib import Path
 
 import yaml
 
+from pipeline.build.comparing import compared_path
 from pipeline.build.config import BuildConfig
 from pipeline.build.ledger import forget, keys_held, open_ledger
 from pipeline.build.plan import hash_cache, ledger_path
 from pipeline.build.result_files import SUFFIX, scan_id_in
-from pipeline.build.who_is_who import UNDECIDED, compared_path, findings_path
+from pipeline.build.who_is_who import UNDECIDED, findings_path
 from pipeline.catalogue.digests import forget as forget_files
 from pipeline.catalogue.own_names import Left
 from pipeline.errors import FacefoldError
