@@ -469,7 +469,29 @@ class Withdrawal:
         names = {name for run in runs for name in (run, run.upper(), run.lower())}
         return any(self.of_person(f"{source}:{person(name)}") for name in names)
 
+    def without_names(self, text: str) -> str:
+        """A text with `…` in place of full names of theirs, of the person or of a scan."""
+        parts, at = [], 0
+        for start in _NAME_START.finditer(text):
+            if start.start() < at:
+                continue
+            rest = text[start.end() : start.end() + MOST_LETTERS]
+            ends = {end for word in _WORD.finditer(rest) for end in (word.end(1), word.end())}
+            longest_first = (start.end() + end for end in sorted(ends, reverse=True))
+            if end := next((e for e in longest_first if self._named(text[start.start() : e])), 0):
+                parts += [text[at : start.start()], "…"]
+                at = end
+        return "".join([*parts, text[at:]])
 
+    def _named(self, name: str) -> bool:
+        return self.of_person(name) or self.of_scan(name)
+
+
+_NAME_START = re.compile(r"\b[a-z][a-z0-9_]*:")
+_WORD = re.compile(r"(\w+)[)\]]*(?![\w/+-]|\.\w)")
+"""A word that may end a name, and the brackets that may be part of it."""
+MOST_LETTERS = 300
+"""Of a name within a text."""
 MARK = 32
 """Hexadecimal digits of a mark: 128 bits."""
 MOST_WORDS = 24

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.build.config import BuildConfig
-from pipeline.build.leak_guards import people_of
 from pipeline.build.ledger import open_ledger, scan_ids_held
-from pipeline.build.plan import Plan, Source, ledger_path, make_plan
+from pipeline.build.plan import Plan, Source, judgements_of, ledger_path, make_plan
+from pipeline.build.who_is_who import declared
 from pipeline.build.withdrawal_traces import (
     forget_decisions,
     forget_hashes,
@@ -46,7 +47,7 @@ from pipeline.store.schema import IDENTITY, SCAN, TABLES
 from pipeline.store.versions import list_versions
 from pipeline.store.withdrawing import publish_without
 from pipeline.store.withdrawn import registry_without, theirs
-from pipeline.types import Withdrawal
+from pipeline.types import ScanRecord, Withdrawal
 
 log = logging.getLogger("facefold")
 
@@ -103,10 +104,12 @@ def find_person(config: BuildConfig, person: str) -> Person:
     """
     plan = make_plan(config, load_model(config.model, config.embedding))
     versions = _versions(config)
-    names = _names(config, plan, versions[:1], person)
+    identity = declared(config, plan).people.identity
+    names = _names(config, plan, versions[:1], identity, person)
     probe = _marked(names)
-    found = [_of_source(source, config, probe) for source in plan.sources]
-    found += [_of_version(version, probe) for version in versions]
+    judged = {scan for scan, whose in identity.items() if whose in names}
+    found = [_of_source(source, config, probe, judged) for source in plan.sources]
+    found += [_of_version(version, probe, plan) for version in versions]
     scans, contents, rows, files = (set().union(*parts) for parts in zip(*found, strict=True))
     if not scans:
         raise FacefoldError(
@@ -145,57 +148,87 @@ def _marked(
     return Withdrawal(plain.salt, date, marks(people), marks(scans), marks(contents), marks(rows))
 
 
-def _names(config: BuildConfig, plan: Plan, published: Sequence[Store], person: str) -> set[str]:
+def _names(
+    config: BuildConfig,
+    plan: Plan,
+    published: Sequence[Store],
+    identity: Mapping[str, str],
+    person: str,
+) -> set[str]:
     """All names of a person: of the sources' scans as they are now, and of the published rows,
-    which geometry may have merged."""
+    which geometry may have merged. A name whose scans are of several people is none of the others'.
+
+    Raises FacefoldError where the published rows unite people who have been decided to be two.
+    """
     known = {source.registry.id: source.registry for source in plan.sources}
-    identity = people_of(config, plan).identity
-    pairs = {
-        (f"{w.record.source}:{w.record.subject}", identity[w.record.scan_id]) for w in plan.works
+    filed = {
+        (f"{r.source}:{r.subject}", identity[r.scan_id]) for r in (w.record for w in plan.works)
     }
+    pairs = set(_of_one_person(filed))
     for version in published:
         rows = version.columns("source", "subject", "identity").to_pylist()
-        pairs |= {(f"{row['source']}:{row['subject']}", row["identity"]) for row in rows}
+        there = {(f"{row['source']}:{row['subject']}", row["identity"]) for row in rows}
+        pairs |= set(_of_one_person(there))
     names = {public_name(person, known)}
     while more := {n for pair in pairs if names & {*pair} for n in pair} - names:
         names |= more
+    if apart := [pair for pair in judgements_of(config).different if pair <= names]:
+        raise FacefoldError(
+            f"{' and '.join(sorted(apart[0]))}: were decided to be two people and are published as "
+            "one; build first, so that the other one stays"
+        )
     return names
 
 
-def _of_source(source: Source, config: BuildConfig, probe: Withdrawal) -> Found:
-    """What a source's folder and the ledger have of somebody."""
+def _of_one_person(pairs: set[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Those of the names that have one identity."""
+    identities = Counter(name for name, _ in pairs)
+    return (pair for pair in pairs if identities[pair[0]] == 1)
+
+
+def _of_source(
+    source: Source, config: BuildConfig, probe: Withdrawal, judged: Collection[str]
+) -> Found:
+    """What a source's folder and the ledger have of somebody, whose the scans `judged` are."""
     registry, root = source.registry, source.catalogue.root
     left = Left(registry, [probe])
-    records = [r for r in source.catalogue.records if left.person(r.subject)]
-    files = {p for r in records for p in (r.path, r.landmark_path, *r.image_paths) if p}
     own = catalogue(registry, root, hashes=False, own_names_shown=True)
+    records = [r for r in own.records if left.person(r.subject) or r.scan_id in judged]
+    files = {p for r in records for p in (r.path, r.landmark_path, *r.image_paths) if p}
     no_scans = [path for path, _ in own.excluded]
     no_scans += [row.scan_id.partition(":")[2] for row in own.quarantined]
-    others = [path for path in no_scans if left.path(path)]
+    paths = [path for path in no_scans if left.path(path)]
+    files |= {root / path for path in (*paths, *filter(left.path, own.companions))}
+    paths += [r.path.relative_to(root).as_posix() for r in records]
+    scans = {r.scan_id for r in records}
+    scans |= {f"{registry.id}:{registry.shown_path(path)}" for path in paths}
     with open_ledger(ledger_path(config)) as ledger:
         known = [i for i in scan_ids_held(ledger) if i.startswith(f"{registry.id}:")]
-    suffixes = {r.path.suffix for r in source.catalogue.records}
-    scans = {r.scan_id for r in records}
-    scans |= {i for i in known if _is_scan_of(source, left, i.partition(":")[2], suffixes)}
-    scans |= {f"{registry.id}:{registry.shown_path(path)}" for path in others}
-    listed = {path.relative_to(root).as_posix(): None for path in sorted(files)}
-    digests = file_digests(root, listed, None).values()
-    contents = {r.content_hash for r in records}
+    scans |= {i for i in known if _is_scan_of(source, left, i.partition(":")[2])}
+    listed = {p.relative_to(root).as_posix(): None for r in records for p in _read(r)}
+    digests = file_digests(root, dict(sorted(listed.items())), None).values()
+    contents = {r.content_hash for r in source.catalogue.records if r.scan_id in scans}
     contents |= {d.sha256.hex() for d in digests if isinstance(d, Digest) and d.size}
-    files |= {root / path for path in (*others, *filter(left.path, own.companions))}
-    return scans, contents, set(), files
+    return scans, contents, set(), {path for path in files if path.exists()}
 
 
-def _is_scan_of(source: Source, left: Left, path: str, suffixes: Iterable[str]) -> bool:
-    """Whether a scan id's path, which has lost its suffix, is that of somebody's scan."""
+def _read(record: ScanRecord) -> Iterator[Path]:
+    yield record.path
+    yield from (path for path in (record.landmark_path, *record.image_paths) if path)
+
+
+def _is_scan_of(source: Source, left: Left, path: str) -> bool:
+    """Whether the path of a scan id, which has lost its suffix, is that of somebody's scan."""
     registry = source.registry
     if registry.subjects.pseudonyms:
         return left.path(path)
+    suffixes = {r.path.suffix for r in source.catalogue.records}
     named = (registry.groups(f"{path}{suffix}") for suffix in suffixes)
     return any(left.person(groups["subject"]) for groups in named if groups)
 
 
-def _of_version(version: Store, probe: Withdrawal) -> Found:
+def _of_version(version: Store, probe: Withdrawal, plan: Plan) -> Found:
+    """What a version has of somebody, in rows and in its tables of files."""
     gone = theirs(version.manifest, probe)
     rows = np.flatnonzero(gone)
     told = version.columns("scan_id", "content_hash").take(rows)
@@ -209,7 +242,24 @@ def _of_version(version: Store, probe: Withdrawal) -> Found:
         for row_of, own in people.items()
         for _, _, digest in digests_of(version.path, version.form, row_of, own)
     }
-    return set(told["scan_id"].to_pylist()), contents, digests, set()
+    files = [row for name in ("quarantine", "excluded") for row in version.table(name).to_pylist()]
+    lefts = {id: Left(source.registry, [probe]) for id, source in plan.by_id.items()}
+    known = (row for row in files if row["source"] in lefts)
+    named = {_name_of(row) for row in known if _is_file_of(row, plan, lefts[row["source"]])}
+    return named | set(told["scan_id"].to_pylist()), contents, digests, set()
+
+
+def _name_of(row: Mapping[str, Any]) -> str:
+    """What the row of a file that is none of the store is recorded by."""
+    return str(row.get("scan_id") or f"{row['source']}:{row['path']}")
+
+
+def _is_file_of(row: Mapping[str, Any], plan: Plan, left: Left) -> bool:
+    """Whether a row of `quarantine` or `excluded` is somebody's, as its path says."""
+    path = _name_of(row).partition(":")[2]
+    if row.get("stage", "catalogue") == "catalogue":
+        return left.path(path)
+    return _is_scan_of(plan.by_id[row["source"]], left, path)
 
 
 def _versions(config: BuildConfig) -> list[Store]:
@@ -260,7 +310,7 @@ def remove_recorded(config: BuildConfig, record: Recorded) -> dict[str, Any]:
     removed |= forget_results(config, gone)
     removed["hashes"] = forget_hashes(config, gone)
     removed["folders"] = remove_folders(config)
-    removed["decisions"] = forget_decisions(folder / "identities.yaml", gone)
+    removed["decisions"] = forget_decisions(config.identities, gone)
     done = replace(record, complete=True)
     records = [done if one.withdrawal == gone else one for one in load_withdrawn(folder)]
     save_withdrawn(folder, records)

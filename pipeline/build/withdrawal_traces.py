@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
 
+from pipeline.build.comparing import compared_path
 from pipeline.build.config import BuildConfig
 from pipeline.build.ledger import forget, keys_held, open_ledger
 from pipeline.build.plan import hash_cache, ledger_path
 from pipeline.build.result_files import SUFFIX, scan_id_in
+from pipeline.build.who_is_who import UNDECIDED, findings_path
 from pipeline.catalogue.digests import forget as forget_files
 from pipeline.catalogue.own_names import Left
 from pipeline.errors import FacefoldError
@@ -25,7 +28,7 @@ from pipeline.types import Withdrawal
 TRANSIENT = ("prefect", "shared")
 """Folders of `work` that may name anybody, and that are made anew: Prefect's history, and what a
 build that was killed left for its workers."""
-OF_SCANS, OF_PEOPLE = ("results", "scans"), "people"
+OF_SCANS = ("results", "scans")
 """Folders of `work` with files by the key of a result."""
 
 
@@ -44,11 +47,41 @@ def forget_results(config: BuildConfig, gone: Withdrawal) -> dict[str, int]:
         if path.name.removesuffix(SUFFIX) not in held
         and ((scan_id := scan_id_in(path)) is None or is_theirs(scan_id))
     ]
-    labels = _published_labels(config)
-    old += [p for p in _files(config, OF_PEOPLE) if p.name.removesuffix(SUFFIX) not in labels]
+    old += _of_people(config, is_theirs)
     for path in old:
         path.unlink(missing_ok=True)
     return {"results": scans, "result_files": len(old)}
+
+
+def _of_people(config: BuildConfig, is_theirs: Callable[[str], bool]) -> Iterator[Path]:
+    """What is left of comparing people, which the next build makes again as far as it is needed:
+    labels that are not published, evidence of names that are not known, reports. The parameters
+    that people are compared by stay: they are of all of them together."""
+    evidence = _keys_compared(config, is_theirs)
+    for folder, held in (("labels", _published_labels(config)), ("evidence", evidence)):
+        for path in _files(config, f"people/{folder}"):
+            if path.name.removesuffix(SUFFIX) not in held:
+                yield path
+    yield from filter(Path.exists, (findings_path(config), config.work / UNDECIDED))
+
+
+def _keys_compared(config: BuildConfig, is_theirs: Callable[[str], bool]) -> set[str]:
+    """Keys of the evidence of everybody else, of whom alone the record of what was compared is
+    then; none where it cannot be read, and is removed."""
+    path = compared_path(config)
+    try:
+        said = json.loads(path.read_bytes())
+        said["keys"] = {k: v for k, v in said["keys"].items() if not is_theirs(k)}
+        for name in ("pairs", "copies"):
+            said[name] = [row for row in said[name] if not any(map(is_theirs, map(str, row)))]
+        keys = set(said["keys"].values())
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        path.unlink(missing_ok=True)
+        return set()
+    write_file(path, json.dumps(said).encode())
+    return keys
 
 
 def _files(config: BuildConfig, *names: str) -> Iterator[Path]:
@@ -186,12 +219,8 @@ def _replace_people(lines: list[str], entry: yaml.MappingNode, people: list[str]
 
 
 def _names(gone: Withdrawal, text: str) -> bool:
-    """Whether a text is, or holds, the full name of somebody or of their scan."""
-    return (
-        gone.of_person(text)
-        or gone.of_scan(text)
-        or any(gone.of_person(word.strip(".,;()[]\"'")) for word in text.split())
-    )
+    """Whether a text holds the full name of somebody or of their scan."""
+    return gone.without_names(text) != text
 
 
 def _without_comment(line: str, gone: Withdrawal) -> str:

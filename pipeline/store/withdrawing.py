@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import StoreError
@@ -21,10 +22,12 @@ from pipeline.store.schema import IDENTITY, SCAN
 from pipeline.store.staging import removed_on_fault, stage
 from pipeline.store.subsets import own_columns, rows_of
 from pipeline.store.withdrawn import (
+    TEXTS,
     WITHDRAWN,
     as_document,
     is_file_of,
     sources_without,
+    texts_naming,
     theirs,
 )
 from pipeline.store.writer import write_shard
@@ -49,9 +52,10 @@ def publish_without(store: Path | str, gone: Withdrawal) -> Path | None:
     tables = {name: source.table(name).to_pylist() for name in ("quarantine", "excluded")}
     kept = {n: [r for r in rows if not _may_be_of(gone, r)] for n, rows in tables.items()}
     recorded = as_document(gone) in provenance.get(WITHDRAWN, [])
-    if recorded and not leaving.any() and kept == tables:
+    people = source.table("identities")
+    told = [*texts_naming(source.manifest, gone), *texts_naming(people, gone)]
+    if recorded and not leaving.any() and kept == tables and not told:
         return None
-    people = source.table("identities")["identity"]
     if source.form.identities:  # the rows of people who stay must be made of nothing that leaves
         mixed = source.manifest["identity"].filter(leaving).unique()
         leaving |= pc.is_in(source.manifest["identity"], mixed).to_numpy()
@@ -60,11 +64,25 @@ def publish_without(store: Path | str, gone: Withdrawal) -> Path | None:
     if not len(order):
         raise StoreError(f"{source.path}: holds nobody else: delete {store}, all of it")
     said = provenance_without(provenance, gone, bool((order != np.arange(len(order))).any()))
-    orders = {
-        SCAN: order,
-        IDENTITY: order_without(~pc.is_in(people, there).to_numpy(zero_copy_only=False)),
+    stay = pc.is_in(people["identity"], there).to_numpy(zero_copy_only=False)
+    new = {
+        "manifest": _taken(source.manifest, order, gone),
+        "identities": _taken(people, order_without(~stay), gone).to_pylist(),
+        **kept,
     }
-    return _published(source, Path(store), orders, kept, said)
+    orders = {SCAN: order, IDENTITY: order_without(~stay)}
+    return _published(source, Path(store), orders, new, said)
+
+
+def _taken(table: pa.Table, order: Array, gone: Withdrawal) -> pa.Table:
+    """Rows of a table without what a store says of its own rows, and without names in texts."""
+    rows = table.select(own_columns(table.column_names)).take(order)
+    for name in TEXTS:
+        if name in rows.column_names:
+            texts = [t and gone.without_names(t) for t in rows[name].to_pylist()]
+            place = rows.column_names.index(name)
+            rows = rows.set_column(place, rows.schema.field(place), pa.array(texts, pa.string()))
+    return rows
 
 
 def order_without(leaving: Array) -> Array:
@@ -79,7 +97,7 @@ def _published(
     source: Store,
     store: Path,
     orders: Mapping[str, Array],
-    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    tables: Mapping[str, Any],
     provenance: dict[str, Any],
 ) -> Path:
     """A version of the old rows, of scans and of people, in these orders."""
@@ -96,13 +114,7 @@ def _published(
             for shard in sorted({*range(part.n_shards)} - {r.shard for r in linked}):
                 rows = rows_of(source, part, order[shard * size : (shard + 1) * size])
                 receipts.append(write_shard(staging, shard, rows, form.model.digest, row_of))
-        manifest = source.manifest.select(own_columns(source.column_names)).take(orders[SCAN])
-        people = source.table("identities")
-        people = people.select(own_columns(people.column_names)).take(orders[IDENTITY])
-        return publish(
-            *(store, staging, receipts, manifest, tables["quarantine"], tables["excluded"]),
-            *(people.to_pylist(), provenance),
-        )
+        return publish(store, staging, receipts, provenance=provenance, **tables)
 
 
 def _unchanged(order: Array, before: Form, after: Form) -> list[int]:

@@ -19,6 +19,8 @@ from pipeline.errors import StoreError
 from pipeline.store.documents import shown
 from pipeline.types import Array, Withdrawal
 
+TEXTS = ("reasons", "held_back")
+"""Columns with texts about a row that may name other people."""
 WITHDRAWN = "withdrawn"
 """Key of the records in a version's provenance."""
 
@@ -68,6 +70,16 @@ def _marked(column: pa.ChunkedArray, is_theirs: Any) -> Array:
     known = [value is not None and is_theirs(value) for value in coded.dictionary.to_pylist()]
     codes: Array = coded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
     return np.array([*known, False])[codes]
+
+
+def texts_naming(table: pa.Table, gone: Withdrawal) -> list[str]:
+    """The columns of a table's texts for people that name the person, or a scan of theirs."""
+    return [
+        name
+        for name in TEXTS
+        if name in table.column_names
+        and any(t and gone.without_names(t) != t for t in table[name].unique().to_pylist())
+    ]
 
 
 def is_file_of(gone: Withdrawal, row: Mapping[str, Any]) -> bool:

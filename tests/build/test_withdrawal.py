@@ -310,6 +310,60 @@ def test_verify_finds_a_row_that_came_back(folder: Path) -> None:
     assert all("bytes of a row withdrawn on" in fault for fault in faults)
 
 
+def test_what_was_compared_of_others_stays(folder: Path) -> None:
+    config = build(folder)
+    built(config)
+    people = config.work / "people"
+    for name in ("evidence/aa/aa1.arrays", "evidence/bb/bb1.arrays", "labels/cc/cc1.arrays"):
+        (people / name).parent.mkdir(parents=True)
+        (people / name).write_bytes(b"lab:annamann")
+    (people / "population.npz").write_bytes(b"of all")
+    keys = {"lab:annamann": "aa1", "lab:bertholm": "bb1"}
+    pairs = [["lab:annamann", "lab:bertholm", 1.5], ["lab:bertholm", "lab:bertfels", -3.0]]
+    copies = [["clinic:gretel_smile", "lab:bertholm_smile", 0.1]]
+    said = {"keys": keys, "pairs": pairs, "copies": copies, "population": "x", "code": "y"}
+    (people / "compared.json").write_text(json.dumps(said))
+    (people / "findings.json").write_text("lab:annamann")
+    (config.work / "undecided.yaml").write_text("lab:annamann")
+    withdraw(config, "lab:annamann")
+    left = {str(path.relative_to(people)) for path in people.rglob("*") if path.is_file()}
+    assert left == {"evidence/bb/bb1.arrays", "population.npz", "compared.json"}
+    assert not (config.work / "undecided.yaml").exists()
+    assert json.loads((people / "compared.json").read_text()) == said | {
+        "keys": {"lab:bertholm": "bb1"},
+        "pairs": pairs[1:],
+        "copies": [],
+    }
+
+
+def test_a_scan_that_was_decided_to_be_theirs_goes_and_its_subject_stays(folder: Path) -> None:
+    config = build(folder)
+    path = folder / "identities.yaml"
+    path.write_text(
+        "decisions:\n- {scan: lab:bertfels_smile, person: lab:annamann, by: me, "
+        'date: "2026-11-30"}\n'
+    )
+    built(config)
+    assert find_person(config, "lab:bertfels").names == ("lab:bertfels",)
+    found = find_person(config, "lab:annamann")
+    assert found.names == ("clinic:gretel", "lab:annamann")
+    assert folder / "lab" / "bertfels_smile.obj" in found.files
+    withdraw(config, "lab:annamann")
+    scans = {row["scan_id"] for row in open_store(built(config)).columns("scan_id").to_pylist()}
+    assert "lab:bertfels_neutral" in scans and "lab:bertfels_smile" not in scans
+    assert verify(config.store_folder) == []
+
+
+def test_people_who_were_decided_to_be_two_do_not_leave_together(folder: Path) -> None:
+    same = 'decisions:\n- {same: [lab:annamann, lab:bertfels], by: me, date: "2026-11-30"}\n'
+    config = build(folder)
+    (folder / "identities.yaml").write_text(same)
+    built(config)
+    (folder / "identities.yaml").write_text(same.replace("same", "different"))
+    with pytest.raises(FacefoldError, match="build first, so that the other one stays"):
+        find_person(config, "lab:annamann")
+
+
 def test_who_is_not_there_and_who_is_alone(folder: Path) -> None:
     config = build(folder)
     built(config)
@@ -353,7 +407,7 @@ def test_records_have_salts_of_their_own_and_no_names(folder: Path) -> None:
 DECISIONS = """\
 # who is who; lab:annamann came twice
 decisions:
-- same: [lab:annamann, lab:bertholm, clinic:hansel]
+- different: [lab:annamann, lab:bertholm, clinic:hansel]
   by: me   # asked lab:annamann
   date: "2026-11-30"
 # stays
@@ -366,6 +420,12 @@ decisions:
   by: me
   date: "2026-11-30"
   note: nothing alike
+- different:
+  - lab:carlholm
+  - lab:annamann
+  - lab:bertfels
+  by: me
+  date: "2026-11-30"
 - scan: lab:bertfels_smile
   person: lab:annamann
   by: me
@@ -373,7 +433,7 @@ decisions:
 """
 LEFT = """\
 decisions:
-- same: ["lab:bertholm", "clinic:hansel"]
+- different: ["lab:bertholm", "clinic:hansel"]
   by: me
   date: "2026-11-30"
 # stays
@@ -383,6 +443,9 @@ decisions:
   by: me
   date: "2026-11-30"
   note: nothing alike
+- different: ["lab:carlholm", "lab:bertfels"]
+  by: me
+  date: "2026-11-30"
 """
 
 
@@ -397,6 +460,8 @@ def test_decisions_about_a_person_go_and_the_others_stay_as_they_are(folder: Pat
 def test_the_last_decision_leaves_an_empty_list(folder: Path) -> None:
     config = build(folder)
     path = folder / "identities.yaml"
-    path.write_text("decisions:\n- {scan: lab:annamann_smile, exclude: true, by: me}\n")
+    path.write_text(
+        'decisions:\n- {scan: lab:annamann_smile, exclude: true, by: me, date: "2026-11-30"}\n'
+    )
     withdraw(config, "lab:annamann")
     assert yaml.safe_load(path.read_text()) == {"decisions": []}

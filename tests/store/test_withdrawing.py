@@ -131,9 +131,9 @@ def test_verify_finds_every_trace(store: Path) -> None:
     assert all("2026-11-30" in fault and "scan_6" not in fault for fault in faults)
 
 
-def published_with(store: Path, gone: Withdrawal) -> Path:
+def published_with(store: Path, gone: Withdrawal, version: Path | None = None) -> Path:
     """The published rows again, as somebody would who forged the record."""
-    source = open_store(next((store / "versions").iterdir()))
+    source = open_store(version or next((store / "versions").iterdir()))
     staging = stage(store, source.form, source.topology)
     receipts = []
     for row_of, part in source.form.parts.items():
@@ -195,3 +195,40 @@ def test_order_without() -> None:
 def test_records_that_are_none(tmp_path: Path, records: Any) -> None:
     with pytest.raises(StoreError, match="withdrawn"):
         withdrawals_in({"withdrawn": records}, tmp_path)
+
+
+def test_texts_about_others_name_them_no_more(tmp_path: Path) -> None:
+    store = tmp_path / "unified.zarr"
+    words = (
+        "s0:scan_8, filed under person:0004, is another person than the rest and seems to be of "
+    )
+    told = [
+        {"reasons": f"{words}person:0003 (log ratio 12.3)" if i == 8 else None} for i in range(40)
+    ]
+    before = make_store(store, n=40, told=told)
+    gone = marks_of(before, "person:0003")
+    after = publish_without(store, gone)
+    assert after is not None and verify(store) == []
+    reasons = open_store(after).columns("reasons")["reasons"].to_pylist()
+    assert reasons[8] == f"{words}… (log ratio 12.3)" and set(reasons[:8] + reasons[9:]) == {None}
+    found = [fault for fault in verify(published_with(store, gone, before)) if "reasons" in fault]
+    assert found and "names a person or a scan of somebody who withdrew" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("lab:anna", "…"),
+        ("lab:anna_2, lab:annabel, lab:anna-2", "lab:anna_2, lab:annabel, lab:anna-2"),
+        ("lab:anna/x, lab:anna.x, lab:anna.", "lab:anna/x, lab:anna.x, …."),
+        ("seems to be of lab:anna; ratio: 3", "seems to be of …; ratio: 3"),
+        ('[{"by": "lab:anna", "name": "x:lab:anna"}]', '[{"by": "…", "name": "x:…"}]'),
+        ("lab:s01/session_1/test (1) is lab:b", "… is lab:b"),
+        ("note: nothing", "note: nothing"),
+    ],
+)
+def test_full_names_in_texts(text: str, left: str) -> None:
+    plain = Withdrawal("5a17", "2026-11-30", EMPTY, EMPTY, EMPTY, EMPTY)
+    scans = frozenset({plain.mark("lab:s01/session_1/test (1)")})
+    gone = Withdrawal("5a17", "x", frozenset({plain.mark("lab:anna")}), scans, EMPTY, EMPTY)
+    assert gone.without_names(text) == left

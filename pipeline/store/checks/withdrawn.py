@@ -16,7 +16,7 @@ from pipeline.store.checks.file_places import Files, Folder
 from pipeline.store.form import Form, at
 from pipeline.store.paths import MANIFEST, PROVENANCE, path_of, table_file
 from pipeline.store.schema import Field
-from pipeline.store.withdrawn import is_file_of, sources_without, theirs
+from pipeline.store.withdrawn import is_file_of, sources_without, texts_naming, theirs
 from pipeline.types import Array, Withdrawal
 
 TELLING = ("vertices_mm", "neutral_mm", "points_mm", "identity_neutral_mm")
@@ -37,6 +37,9 @@ def traces(
         for row, person in enumerate(tables["identities"]["identity"].to_pylist()):
             if one.of_person(person):
                 yield f"{table_file('identities')}: row {row} is {who}"
+        for name in ("manifest", "identities"):
+            for column in texts_naming(tables[name], one):
+                yield f"{table_file(name)}: {column} names a person or a scan {who}"
         for name in ("quarantine", "excluded"):
             for row, found in enumerate(tables[name].to_pylist()):
                 if is_file_of(one, found):
