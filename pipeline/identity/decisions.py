@@ -19,8 +19,6 @@ from scipy.special import expit
 
 from pipeline.identity.calibration import Calibration, in_parts
 from pipeline.identity.plda import (
-    SIBLINGS,
-    TWINS,
     Evidence,
     log_evidence,
     shared_part,
@@ -164,8 +162,8 @@ def compare(
     candidates, within, ranks = candidates[kept], within[kept], ranks[kept]
     ratio, probability = ratio[kept], probability[kept]
     against = [
-        ratio - calibration.scale * relatives(one.seen, other.seen, candidates, relation)
-        for relation in (SIBLINGS, TWINS)
+        ratio - calibration.scale * relatives(one.seen, other.seen, candidates, relation) - excess
+        for relation, excess in calibration.to_relatives
     ]
     numbers = (ratio, *against, ranks, within, probability)
     pairs = [

@@ -210,8 +210,8 @@ def merged_of(
     calibration, found = population.calibration, np.zeros(len(pairs), bool)
     close = np.flatnonzero(ratio >= -np.log(STRANGERS_MERGED))
     against = [
-        ratio[close] - calibration.scale * relatives(one, other, pairs[close], correlation)
-        for correlation in RELATIVES.values()
+        ratio[close] - calibration.scale * relatives(one, other, pairs[close], correlation) - excess
+        for correlation, excess in calibration.to_relatives
     ]
     for at, to_siblings, to_twins in zip(close, *against, strict=True):
         pair = Pair("a:", "b:", float(ratio[at]), to_siblings, to_twins, 1, False, 1.0)
