@@ -19,6 +19,7 @@ from scipy.special import expit
 
 from pipeline.identity.calibration import Calibration, in_parts
 from pipeline.identity.plda import (
+    Belief,
     Evidence,
     log_evidence,
     shared_part,
