@@ -94,7 +94,7 @@ def test_wrong_names_are_reported_and_left_for_a_person_to_decide(demo: Demo) ->
 
 
 def test_every_person_has_one_label_near_the_truth(demo: Demo) -> None:
-    """The labels of people who are filed rightly; those of swapped scans are as wrong as these."""
+    """A scan that is swapped or misfiled is no part of the label of its name."""
     store, model = open_store(demo.summary["store"]), stand_in()
     template = prepare_template(model, "cpu", RegistrationOptions().modes)
     face = np.setdiff1d(model.regions["face"], model.regions["eyeballs"])
@@ -102,7 +102,7 @@ def test_every_person_has_one_label_near_the_truth(demo: Demo) -> None:
     labels = store.read_identities("identity_neutral_mm", np.arange(store.form.identities))
     errors = {}
     for row in rows:
-        if row["source"] == archive.SOURCE:
+        if row["scan_id"] in archive.MISLABELLED["swapped"] | archive.MISLABELLED["misfiled"]:
             continue
         stem = row["scan_id"].partition(":")[2]
         name = load_truth(demo.folder, row["source"], stem).identity
@@ -110,5 +110,5 @@ def test_every_person_has_one_label_near_the_truth(demo: Demo) -> None:
         true = anchored(template, torch.from_numpy(neutral)).numpy()
         apart = np.linalg.norm(labels[row["identity_row"]] - true, axis=1)
         errors[row["identity"]] = apart[face].mean()
-    assert np.mean([*errors.values()]) < 1.5, errors
-    assert max(errors.values()) < 2.5, errors
+    assert np.mean([*errors.values()]) < 1.0, errors
+    assert max(errors.values()) < 1.5, errors
