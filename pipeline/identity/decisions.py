@@ -17,7 +17,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from pipeline.identity.calibration import Calibration, in_parts
+from pipeline.identity.calibration import (
+    SIBLINGS_MERGED,
+    STRANGERS_MERGED,
+    TWINS_MERGED,
+    Calibration,
+    in_parts,
+)
 from pipeline.identity.plda import (
     Evidence,
     log_evidence,
@@ -28,8 +34,6 @@ from pipeline.identity.population import Population, SeenScan
 from pipeline.identity.shortlist import SHORT, Group, groups_of, nearest
 from pipeline.types import Array
 
-STRANGERS_MERGED, SIBLINGS_MERGED, TWINS_MERGED = 1e-7, 1e-4, 1e-2
-"""Expected rates, a pair of each."""
 MARGIN = -float(np.log(TWINS_MERGED))
 """By which the log ratio of a merge beats those that it excludes: a rival is as near as a twin."""
 REPEATED, REPEATED_WITHIN = 0.05, 0.001

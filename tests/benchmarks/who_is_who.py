@@ -32,6 +32,7 @@ from who_registered import OPTIONS, Registered, load
 from who_simulated import Condition, Faces, relatives_of, scan_of, simulated
 
 from pipeline.identity.calibration import (
+    STRANGERS_MERGED,
     Trials,
     bound,
     by_person,
@@ -41,7 +42,6 @@ from pipeline.identity.calibration import (
 )
 from pipeline.identity.decisions import (
     REPEATED,
-    STRANGERS_MERGED,
     Pair,
     People,
     compare,
@@ -85,7 +85,7 @@ def main() -> None:
     def add(name: str, *rows: Row) -> None:
         if not arguments.json:
             print(table(name, rows, first=name not in results), flush=True)
-        results[name].extend(rows)
+        results[name] += rows
 
     add("population", said(population, tune, report))
     add("registered", *registered_rows(population, report))
@@ -93,11 +93,11 @@ def main() -> None:
     sides = sides_of(faces, pool, conditions, rng)
     for kind in CLASSES:
         add("simulated", simulated_row(kind, sides, population, rng, curves))
-    for kind in CLASSES:
         add("relatives", *relatives_rows(kind, faces, pool, conditions, population, curves))
     if arguments.det:
         arguments.det.write_text(drawn(curves, f"{family.name}, {count} people, simulated scans"))
     if arguments.large:
+        del sides
         add("large", large(arguments.large, faces, conditions, population))
     if arguments.json:
         print(json.dumps(results, indent=1))
