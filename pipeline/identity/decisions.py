@@ -150,7 +150,7 @@ def people_of(
 def compare(
     one: People, other: People, calibration: Calibration, count: int = SHORT
 ) -> tuple[Pair, ...]:
-    """The likeliest of `other` for each of `one`, and the reverse, by exact ratios; each pair once.
+    """The likeliest pairs of `one` and `other` by exact ratios, each once.
 
     `other` may be `one` itself: then nobody is compared with themselves.
     """
@@ -184,14 +184,14 @@ def prior_log_odds(one: int, other: int, within: Array) -> Array:
 
 
 def shortlist(one: People, other: People, count: int) -> Array:
-    """(K,2) candidates: the nearest of either side, by the shared-covariance score."""
-    found = []
-    for a, b, turned in ((one, other, False), (other, one, True)):
-        places, scores = nearest(a.groups, b.groups, count + (one is other))
-        i = np.repeat(np.arange(len(places)), places.shape[1])
-        some = np.column_stack([i, places.ravel()])[scores.ravel() > LOOKED_AT]
-        found.append(some[:, ::-1] if turned else some)
-    return np.unique(np.concatenate(found), axis=0)
+    """(K,2) candidates: the `count` nearest of each of the fewer people among the others, if they
+    are near at all."""
+    turned = len(one.names) > len(other.names)
+    few, many = (other, one) if turned else (one, other)
+    places, scores = nearest(few.groups, many.groups, count + (one is other))
+    whose = np.repeat(np.arange(len(places)), places.shape[1])
+    found = np.column_stack([whose, places.ravel()])[scores.ravel() > LOOKED_AT]
+    return found[:, ::-1] if turned else found
 
 
 def ratios(one: Evidence, other: Evidence, pairs: Array) -> Array:
