@@ -5,7 +5,8 @@ map, by pool adjacent violators (Brümmer, du Preez 2006). Calibration is affine
 regression with equal weights (Brümmer et al. 2007): it may make ratios weaker, never stronger, for
 where no pair is confused the data set no limit. After it, no larger a share of strangers than e^−t
 is above any t ≥ 0 among those measured, as must be of likelihood ratios (Markov's inequality). The
-same holds of relatives, made of the people themselves (`estimation.made_relatives`).
+same holds of siblings, made of the people themselves (`estimation.made_relatives`); of twins, who
+are many, the share that would be merged is counted.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pipeline.types import Array
 
 LEAST_PEOPLE, LEAST_STRANGERS = 20, 300
 """People seen twice and pairs of strangers from which on ratios count as calibrated."""
+STRANGERS_MERGED, SIBLINGS_MERGED, TWINS_MERGED = 1e-7, 1e-4, 1e-2
+"""Rates of merges without being asked, at most, a pair of each."""
 RIDGE = 1e-3
 """Bits for a scale or a shift that is 1 off."""
 
@@ -119,6 +122,15 @@ def excess(ratio: Array) -> float:
     highest = np.sort(ratio)[::-1]
     allowed = np.log(len(ratio) / np.arange(1, len(ratio) + 1))
     return float(np.max(highest - allowed, initial=0.0))
+
+
+def passed_by(ratio: Array, share: float) -> float:
+    """How much log ratios are too high for no more than `share` to pass −ln(share): another of the
+    same kind passes with that probability at most (Vovk et al. 2005).
+    `excess` where too few are known."""
+    ordered = np.sort(ratio)
+    at = int(np.ceil((1 - share) * (len(ratio) + 1))) - 1
+    return max(0.0, float(ordered[at] + np.log(share))) if at < len(ratio) else excess(ratio)
 
 
 def cllr(ratio: Array, same: Array) -> float:

@@ -17,7 +17,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from pipeline.identity.calibration import Calibration, in_parts
+from pipeline.identity.calibration import (
+    SIBLINGS_MERGED,
+    STRANGERS_MERGED,
+    TWINS_MERGED,
+    Calibration,
+    in_parts,
+)
 from pipeline.identity.plda import (
     Belief,
     Evidence,
@@ -29,8 +35,6 @@ from pipeline.identity.population import Population, SeenScan
 from pipeline.identity.shortlist import SHORT, Group, groups_of, nearest
 from pipeline.types import Array
 
-STRANGERS_MERGED, SIBLINGS_MERGED, TWINS_MERGED = 1e-7, 1e-4, 1e-2
-"""Expected rates, a pair of each."""
 MARGIN = -float(np.log(TWINS_MERGED))
 """By which the log ratio of a merge beats those that it excludes: a rival is as near as a twin."""
 REPEATED, REPEATED_WITHIN = 0.05, 0.001
@@ -149,7 +153,7 @@ def people_of(
 def compare(
     one: People, other: People, calibration: Calibration, count: int = SHORT
 ) -> tuple[Pair, ...]:
-    """The likeliest of `other` for each of `one`, and the reverse, by exact ratios; each pair once.
+    """The likeliest pairs of `one` and `other` by exact ratios, each once.
 
     `other` may be `one` itself: then nobody is compared with themselves.
     """
@@ -183,14 +187,14 @@ def prior_log_odds(one: int, other: int, within: Array) -> Array:
 
 
 def shortlist(one: People, other: People, count: int) -> Array:
-    """(K,2) candidates: the nearest of either side, by the shared-covariance score."""
-    found = []
-    for a, b, turned in ((one, other, False), (other, one, True)):
-        places, scores = nearest(a.groups, b.groups, count + (one is other))
-        i = np.repeat(np.arange(len(places)), places.shape[1])
-        some = np.column_stack([i, places.ravel()])[scores.ravel() > LOOKED_AT]
-        found.append(some[:, ::-1] if turned else some)
-    return np.unique(np.concatenate(found), axis=0)
+    """(K,2) candidates: the `count` nearest of each of the fewer people among the others, if they
+    are near at all."""
+    turned = len(one.names) > len(other.names)
+    few, many = (other, one) if turned else (one, other)
+    places, scores = nearest(few.groups, many.groups, count + (one is other))
+    whose = np.repeat(np.arange(len(places)), places.shape[1])
+    found = np.column_stack([whose, places.ravel()])[scores.ravel() > LOOKED_AT]
+    return found[:, ::-1] if turned else found
 
 
 def ratios(one: Evidence, other: Evidence, pairs: Array) -> Array:

@@ -16,7 +16,14 @@ from itertools import combinations, product
 import numpy as np
 
 from pipeline.errors import FacefoldError
-from pipeline.identity.calibration import Trials, calibrate, excess, in_parts
+from pipeline.identity.calibration import (
+    TWINS_MERGED,
+    Trials,
+    calibrate,
+    excess,
+    in_parts,
+    passed_by,
+)
 from pipeline.identity.plda import (
     SIBLINGS,
     TWINS,
@@ -39,7 +46,7 @@ from pipeline.identity.population import Counts, Population, SeenScan, by_sessio
 from pipeline.types import Array
 
 STEPS = 8
-PEOPLE_COUNT, OWN_COUNT = 60.0, 30.0
+PEOPLE_COUNT, OWN_COUNT = 40.0, 10.0
 """Pseudo-counts of people, and of sessions and scans."""
 PAIR_COUNT = 10.0
 """Of people as near to themselves as expected."""
@@ -49,14 +56,14 @@ TRUST = 0.1, 2.0
 PEOPLE = 300
 """Used at most: those with most scans, then by name."""
 MIN_PEOPLE = 10
-TRIAL_PEOPLE = 125
+TRIAL_PEOPLE = 60
 """Of each half whose scans are compared pair by pair, at most: those seen most often."""
 DOUBLES = 0.01
 """Share of people whom a source may have filed twice."""
 OFFSET_PEOPLE = 5
 """Fewer people of a source than these say nothing of its offset."""
 
-OTHERS = 4
+OTHERS = 12
 """Strangers that each person is given relatives with."""
 
 
@@ -124,7 +131,7 @@ def estimate(
     calibration = calibration._replace(
         relatives=len(siblings),
         siblings=excess(calibration.scale * siblings + calibration.shift),
-        twins=excess(calibration.scale * twins + calibration.shift),
+        twins=passed_by(calibration.scale * twins + calibration.shift, TWINS_MERGED),
     )
     return replace(maximised(start, people, steps), counts=counts, calibration=calibration)
 

@@ -16,6 +16,7 @@ from pipeline.identity.calibration import (
     excess,
     min_cllr,
     operating_points,
+    passed_by,
 )
 
 SPREAD = 3.0
@@ -121,3 +122,12 @@ def test_honest_ratios_exceed_nothing() -> None:
     assert excess(honest + 2) == pytest.approx(2)
     assert excess(np.r_[honest[:-1], 9.0]) == pytest.approx(9 - np.log(n))
     assert excess(np.zeros(0)) == 0
+
+
+def test_no_more_than_a_share_passes_its_own_threshold() -> None:
+    ratio = np.random.default_rng(0).permutation(np.arange(1000) / 100)
+    over = passed_by(ratio, 0.01)
+    assert (ratio - over > -np.log(0.01)).mean() <= 0.01
+    assert (ratio - over + 0.05 > -np.log(0.01)).mean() > 0.01
+    assert passed_by(ratio - 20, 0.01) == 0
+    assert passed_by(np.full(10, 9.0), 0.01) == excess(np.full(10, 9.0))

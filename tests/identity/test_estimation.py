@@ -114,7 +114,7 @@ def test_relatives_are_made_where_relatives_would_be() -> None:
     scans = {f"a:{i}": scans_of(p, rng) for i, p in enumerate(people(60, rng))}
     twins = made_relatives(true_population(), scans, TWINS)
     siblings = made_relatives(true_population(), scans, SIBLINGS)
-    assert len(twins) == len(siblings) == 60 * 4
+    assert len(twins) == len(siblings) == 60 * 12
     assert np.exp(siblings).mean() < 2
     assert (siblings > 0).mean() < 0.1
     assert 0.1 < (twins > 0).mean() < 0.75
