@@ -21,13 +21,16 @@ from pipeline.types import Array
 
 FACE_POINTS = 200
 """Registered vertices that are compared."""
-NEAREST = 10
-"""Scans that each is compared with pair by pair."""
+NEAREST = 40
+"""Scans that each is compared with pair by pair: of a part of a face, laid onto the template by
+itself, the whole may not be among the first."""
 FEWEST_IN_COMMON = 40
 """Of the face points, seen in both scans."""
-MOST_APART_MM = 1.0
-"""Root mean square of the registered faces, one fitted to the other: 0.6 at most of a scan and its
-copy."""
+MOST_APART_MM = 1.4
+"""Root mean square of the registered faces, one fitted to the other: up to 0.6 of a scan and its
+copy, 1.2 if that is a part of it."""
+AS_LARGE = 0.9
+"""Ratio of extents above which neither of two scans is the smaller."""
 ICP_POINTS, ICP_STEPS, TRIMMED = 3000, 12, 0.9
 """Points of the smaller scan; Gauss–Newton steps; share of the matches that counts in each."""
 FINEST_MM = 0.05
@@ -204,9 +207,8 @@ def _spread(points: Array, weights: Array) -> Array:
 def _compared(a: Candidate, b: Candidate, b_to_a: Similarity) -> Duplicate | None:
     """Whether one of two scans whose faces agree is the other, by their own points."""
     points_a, points_b = a.points(), b.points()
-    if _extent(points_a) < b_to_a.scale * _extent(points_b):
-        a_to_b = _inverse(b_to_a)
-        fit, found = fitted(points_a, points_b, a_to_b)
+    if _smaller(points_a, points_b, 1 / float(b_to_a.scale)):
+        fit, found = fitted(points_a, points_b, _inverse(b_to_a))
         scale = float(fit.scale)
     else:
         fit, found = fitted(points_b, points_a, b_to_a)
@@ -216,8 +218,13 @@ def _compared(a: Candidate, b: Candidate, b_to_a: Similarity) -> Duplicate | Non
     return Duplicate(a.scan_id, b.scan_id, scale, found.residual_mm, found.overlap)
 
 
-def _extent(points: Points) -> float:
-    return float(points.points_mm.std(axis=0).max())
+def _smaller(a: Points, b: Points, scale: float) -> bool:
+    """Whether `a`, times `scale`, is a part of `b` rather than the reverse; of two that are as
+    large, the one of fewer points, for the surface between those of the other is known better."""
+    ratio = scale * float(a.points_mm.std(axis=0).max() / b.points_mm.std(axis=0).max())
+    if AS_LARGE < ratio < 1 / AS_LARGE:
+        return len(a.points_mm) < len(b.points_mm)
+    return ratio < 1
 
 
 def _inverse(fit: Similarity) -> Similarity:
