@@ -139,7 +139,7 @@ def test_copies_are_found_with_their_scale(kind: str, scale: float) -> None:
     assert (found.a, found.b) == ("a:1", "b:1")
     assert found.scale == pytest.approx(scale, rel=5e-4)
     assert found.residual_mm < 0.04 and found.overlap > 0.9
-    # the larger scan's millimetres whichever is first
+    # and the reverse
     (back,) = duplicates([copy, stored(ORIGINAL)], REST)
     assert (back.a, back.scale) == ("b:1", pytest.approx(1 / scale, rel=5e-4))
 
