@@ -29,6 +29,7 @@ from pipeline.registration.anchor import anchor_weights, anchored
 from pipeline.registration.fusion import Normal, displacements, fuse
 from pipeline.registration.gauss_newton.unknowns import EXPRESSION_RMS_MM, expression_precision
 from pipeline.registration.marginal import person_space
+from pipeline.registration.outcome import padded
 from pipeline.registration.template import Template, soft_face
 from pipeline.registration.uncertainty import UNKNOWN_MM
 from pipeline.types import N_SHAPE, Array, MarginalInformation, Registration
@@ -71,36 +72,31 @@ def consensus(
 ) -> Consensus:
     """The label of a person from the registrations of all their scans.
 
-    `modes` are those of the options that they were registered with. `neutral` says of each whether
-    it was declared to show the face at rest. A scan that contradicts the others is left out from
-    three on; of two that contradict each other both are used, and the result is `contested`. Raises
-    RegistrationError where no scan was registered, or some with another model.
+    `template` is on the CPU, `modes` are those that they were registered with. `neutral` says of
+    each whether it was declared to show the face at rest. A scan that contradicts the others is
+    left out from three on; of two that contradict each other both are used, and the result is
+    `contested`. Raises RegistrationError if no scan was registered, or some with another model.
     """
     check(template, scans, neutral)
     used = [i for i, scan in enumerate(scans) if scan.status != "failed"]
     own, at_rest = [scans[i] for i in used], [neutral[i] for i in used]
     taken = torch.stack([expression_mm(template, scan) for scan in own])
-    keeps = torch.tensor(at_rest)[:, None, None]
-    heads = torch.stack([torch.from_numpy(scan.neutral_mm).double() for scan in own])
-    heads = anchored(template, heads + torch.where(keeps, taken, 0.0))
-    variance = variances(template, own, at_rest)
+    heads, variance = heads_of(template, own, at_rest, taken), variances(template, own, at_rest)
     mean, kept, misfit = agreed(template, heads, variance)
-    contested = bool((misfit[kept] > limit_of(misfit)).any())
     settled, unlike_mm = less_sliding(template, mean)
     neutral_mm = anchored(template, settled)
-    shape = np.zeros(N_SHAPE, np.float32)
-    shape[: len(template.tensors.shape_basis)] = explained(template, neutral_mm)[0].numpy()
+    shape = padded(explained(template, neutral_mm)[0][None], N_SHAPE)[0]
     precision = kept[:, None] / variance
     share = (precision / precision.sum(0))[:, template.face_region].mean(1)
     weights, apart = np.zeros(len(scans)), np.full(len(scans), np.nan)
     weights[used], apart[used] = share.numpy(), misfit.numpy()
     return Consensus(
-        neutral_mm.numpy().astype(np.float32),
-        shape,
-        error_of(template, variance, kept, unlike_mm).numpy().astype(np.float32),
+        neutral_mm.float().numpy(),
+        shape.float().numpy(),
+        error_of(template, variance, kept, unlike_mm).float().numpy(),
         weights,
         apart,
-        contested,
+        bool((misfit[kept] > limit_of(misfit)).any()),
         posterior(template, modes, own, at_rest, taken, kept),
     )
 
@@ -119,6 +115,14 @@ def check(template: Template, scans: Sequence[Registration], neutral: Sequence[b
         raise RegistrationError(
             f"none of {len(scans)} scans was registered, expected one at least of each person"
         )
+
+
+def heads_of(
+    template: Template, scans: Sequence[Registration], neutral: Sequence[bool], taken: Tensor
+) -> Tensor:
+    """(n,V,3) the scans' heads at rest, anchored; with what was taken where declared neutral."""
+    found = torch.from_numpy(np.stack([scan.neutral_mm for scan in scans])).double()
+    return anchored(template, found + torch.tensor(neutral)[:, None, None] * taken)
 
 
 def expression_mm(template: Template, scan: Registration) -> Tensor:
@@ -163,7 +167,7 @@ def agreed(template: Template, heads: Tensor, variance: Tensor) -> tuple[Tensor,
     """
     n = len(heads)
     kept, misfit = torch.ones(n, dtype=torch.bool), variance.new_zeros(n)
-    mean, error = heads.quantile(0.5, 0), variance.mean(0)
+    mean, error = heads.median(0).values, variance.mean(0)
     for turn in range(ROUNDS if n > 1 else 0):
         heads = fitted_to(mean, heads, anchor_weights(template) / variance)
         if turn or n == 2:
