@@ -27,7 +27,7 @@ from pipeline.geometry.mesh import vertex_normals
 from pipeline.geometry.rigid import umeyama
 from pipeline.registration.anchor import anchor_weights, anchored
 from pipeline.registration.fusion import Normal, displacements, fuse
-from pipeline.registration.gauss_newton.unknowns import EXPRESSION_RMS_MM, expression_precision
+from pipeline.registration.gauss_newton.unknowns import expression_precision
 from pipeline.registration.marginal import person_space
 from pipeline.registration.outcome import padded
 from pipeline.registration.template import Template, soft_face
@@ -36,6 +36,8 @@ from pipeline.types import N_SHAPE, Array, MarginalInformation, Registration
 
 LEAK = 0.3
 """Share of an expression that is left in a head at rest, or taken from it: standard deviation."""
+BARE_LEFT_MM = 3.0
+"""The same of a bare template, which takes no expression away, mm."""
 OWN = 0.3
 """Standard deviation of each of a person's numbers that is one scan's own: hair, clothes, beard."""
 CALIBRATION = 0.186, 0.091, 1.389
@@ -148,7 +150,7 @@ def expression_left(template: Template) -> Tensor:
     """(V,) mm of a head at rest, root mean square, that is its scan's expression."""
     moved = template.tensors.expression_basis.square().sum((0, 2))
     if not len(template.tensors.expression_basis):
-        return torch.full_like(moved, EXPRESSION_RMS_MM)
+        return torch.full_like(moved, BARE_LEFT_MM)
     return LEAK * (moved / expression_precision(template)).sqrt()
 
 
