@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.build.code_keys import stage_code
 from pipeline.build.config import BuildConfig
-from pipeline.build.evidence import Comparison, FiledPerson, face_vertices
+from pipeline.build.evidence import Comparison, FiledPerson, face_vertices, make_evidence
 from pipeline.build.leak_guards import links_of
 from pipeline.build.plan import Plan
 from pipeline.build.result_files import (
@@ -25,7 +25,6 @@ from pipeline.build.result_files import (
     result_path,
 )
 from pipeline.build.who_is_who import Shown
-from pipeline.errors import StoreError
 from pipeline.identity.decisions import Decisions, Pair, People, compare, decide
 from pipeline.identity.duplicates import Candidate, Duplicate, Points, duplicates
 from pipeline.identity.judgements import Judgements
@@ -54,10 +53,7 @@ def compared_people(
     filed: Mapping[str, FiledPerson],
     by: Comparison,
 ) -> Shown:
-    """Everybody of `filed`, whose evidence lies there, compared with everybody.
-
-    Raises StoreError where evidence has gone.
-    """
+    """Everybody of `filed` compared with everybody; evidence that is missing is gathered."""
     evidence = {name: _evidence(config, person, by) for name, person in filed.items()}
     before = load_compared(config, by)
     keys = {name: person.key(by.population.digest) for name, person in filed.items()}
@@ -80,10 +76,7 @@ def compared_people(
 
 def _evidence(config: BuildConfig, person: FiledPerson, by: Comparison) -> PersonEvidence:
     path = evidence_path(config.work, person.key(by.population.digest))
-    found = load_evidence(path)
-    if found is None:
-        raise StoreError(f"{path}: missing or damaged; build again")
-    return found
+    return load_evidence(path) or make_evidence(person, config.work, by)
 
 
 def _pairs(

@@ -101,14 +101,15 @@ def make_label(person: PersonScans, work: Path, template: Template) -> Label:
 def label_rows(work: Path, keys: Sequence[str]) -> dict[str, Array]:
     """The arrays of the people whose labels have these keys, in order, as `write_shard` takes them.
 
-    Raises StoreError where a label has gone.
+    Raises StoreError where a label has gone or is damaged; the next build makes it again.
     """
     labels = []
     for key in keys:
         path = label_path(work, key)
         label = load_label(path)
         if label is None:
-            raise StoreError(f"{path}: missing or damaged; build again")
+            path.unlink(missing_ok=True)
+            raise StoreError(f"{path}: the label was missing or damaged; build again")
         labels.append(label)
     return {
         "identity_neutral_mm": np.stack([label.neutral_mm for label in labels]),

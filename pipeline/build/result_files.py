@@ -185,7 +185,7 @@ class PersonEvidence(NamedTuple):
 
 
 def save_evidence(path: Path | str, evidence: PersonEvidence) -> None:
-    _save(Path(path), evidence._asdict(), {}, lasting=True)
+    _save(Path(path), evidence._asdict(), {})
 
 
 def load_evidence(path: Path | str) -> PersonEvidence | None:

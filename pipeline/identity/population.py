@@ -127,7 +127,7 @@ class Population:
         axes: Array = root @ (vectors * signs)
         return axes
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of all numbers."""
         found = hashlib.sha256()
