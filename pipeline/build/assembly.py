@@ -22,7 +22,7 @@ from pipeline.build.result_files import load_row, result_path
 from pipeline.build.row_placement import PeopleOrder, RowOrder, people_order, row_order
 from pipeline.build.said_of_sources import said_of_profile, said_of_registry
 from pipeline.build.stages import Work
-from pipeline.build.who_is_who import WhoIsWho, compared_by, declared
+from pipeline.build.who_is_who import WhoIsWho, declared
 from pipeline.flame.model import FlameModel
 from pipeline.identity import HeldBack
 from pipeline.refusals import Code
@@ -63,13 +63,17 @@ def assembly_digest(
     outcomes: Outcomes,
     quarantine: list[Row],
     model: FlameModel,
+    compared_by: Sequence[str] = (),
 ) -> str:
-    """Equal for builds that would publish the same dataset; no result is read for it."""
+    """Equal for builds that would publish the same dataset; no result is read for it.
+
+    `compared_by` are digests of what people are compared by (`comparing.compared_by`).
+    """
     sha = hashlib.sha256()
     facts = [
         _provenance(config, plan, model),
         stage_code("assemble"),
-        compared_by(config),
+        compared_by,
         [[asdict(row) for row in rows] for _, rows in sorted(people_of(config, plan).held.items())],
         [[excluded_files(s.catalogue), s.catalogue.subjects] for s in plan.sources],
         quarantine,
@@ -103,8 +107,10 @@ def assemble(
     who = who or declared(config, plan)
     kept = [work for work in plan.works if not outcomes[work.keys.judge]]
     order = row_order(config, kept, who.people.identity, ModelTag.of(model))
-    form = config.form(len(kept), ModelTag.of(model), len(labels or {}))
-    people = people_order(config, labels, form) if labels else None
+    people = None
+    if labels:
+        form = config.form(len(kept), ModelTag.of(model), len(labels))
+        people = people_order(config, labels, form)
     held = _held_back(who.people, {who.people.identity[work.record.scan_id] for work in kept})
     return Assembly(
         _manifest(config, plan, order, who),

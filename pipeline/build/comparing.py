@@ -3,6 +3,7 @@ compared again."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -23,11 +24,12 @@ from pipeline.build.result_files import (
     load_row,
     result_path,
 )
+from pipeline.build.who_is_who import Shown
 from pipeline.errors import StoreError
 from pipeline.identity.decisions import Decisions, Pair, People, compare, decide
 from pipeline.identity.duplicates import Candidate, Duplicate, Points, duplicates
 from pipeline.identity.judgements import Judgements
-from pipeline.identity.misfiled import Finding, Group, strays
+from pipeline.identity.misfiled import Group, strays
 from pipeline.identity.plda import Belief, Evidence
 from pipeline.identity.population import Population
 from pipeline.identity.shortlist import SHORT
@@ -43,16 +45,6 @@ class Compared(NamedTuple):
     """Name -> key."""
     pairs: tuple[Pair, ...] = ()
     copies: tuple[Duplicate, ...] = ()
-
-
-class Shown(NamedTuple):
-    """What geometry shows of the people of a build."""
-
-    decisions: Decisions = Decisions((), (), 0)
-    strays: tuple[Finding, ...] = ()
-    copies: tuple[Duplicate, ...] = ()
-    compared: int = 0
-    """Names that were compared anew."""
 
 
 def compared_people(
@@ -238,3 +230,14 @@ def frozen_population(config: BuildConfig) -> Population | None:
     """
     path = population_path(config)
     return Population.load(path) if path.exists() else None
+
+
+def compared_by(config: BuildConfig) -> list[str]:
+    """Digests of what the outcome depends on besides scans and registries."""
+    population = frozen_population(config) if config.compare_faces else None
+    judged = config.identities.read_bytes() if config.identities.exists() else b""
+    return [
+        population.digest if population else "",
+        hashlib.sha256(judged).hexdigest(),
+        stage_code("compare"),
+    ]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.build.assembly import assembly_digest, published_as
-from pipeline.build.comparing import frozen_population, population_path
+from pipeline.build.comparing import compared_by, frozen_population, population_path
 from pipeline.build.config import BuildConfig
 from pipeline.build.device import torch_device
 from pipeline.build.estimate import check_space
@@ -138,7 +138,8 @@ def judge_build(planned: Planned, outcomes: Outcomes) -> Judged:
     config, plan = planned.config, planned.plan
     quarantine = quarantine_rows(config, plan, outcomes)
     check_limits(plan, quarantine)
-    digest = assembly_digest(config, plan, outcomes, quarantine, planned.model)
+    facts = plan, outcomes, quarantine, planned.model, compared_by(config)
+    digest = assembly_digest(config, *facts)
     return Judged(outcomes, quarantine, digest, published_as(config, digest))
 
 

@@ -6,20 +6,17 @@ where it might be a benchmark's person, until `identities.yaml` decides it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pipeline.build.code_keys import stage_code
-from pipeline.build.comparing import Shown, frozen_population
 from pipeline.build.config import BuildConfig
 from pipeline.build.leak_guards import People, links_of, people_of
 from pipeline.build.plan import Plan, judgements_of
 from pipeline.errors import StoreError
-from pipeline.identity.decisions import Listed, Pair
+from pipeline.identity.decisions import Decisions, Listed, Pair
 from pipeline.identity.duplicates import Duplicate
 from pipeline.identity.judgements import Judgements, Undecided, check, proposal
 from pipeline.identity.leaks import report_rows
@@ -33,6 +30,16 @@ from pipeline.store.table_reading import read_table
 Row = dict[str, Any]
 UNDECIDED = "undecided.yaml"
 """File of the work folder with what is left for a person to decide."""
+
+
+class Shown(NamedTuple):
+    """What geometry shows of the people of a build."""
+
+    decisions: Decisions = Decisions((), (), 0)
+    strays: tuple[Finding, ...] = ()
+    copies: tuple[Duplicate, ...] = ()
+    compared: int = 0
+    """Names that were compared anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +59,6 @@ class WhoIsWho:
 def declared(config: BuildConfig, plan: Plan) -> WhoIsWho:
     """What sources and people's decisions say, without geometry."""
     return resolved(config, plan, judgements_of(config), Shown())
-
-
-def compared_by(config: BuildConfig) -> list[str]:
-    """Digests of what the outcome depends on besides scans and registries."""
-    population = frozen_population(config) if config.compare_faces else None
-    judged = config.identities.read_bytes() if config.identities.exists() else b""
-    return [
-        population.digest if population else "",
-        hashlib.sha256(judged).hexdigest(),
-        stage_code("compare"),
-    ]
 
 
 def modes_of(plan: Plan) -> dict[str, int]:

@@ -21,13 +21,14 @@ from pipeline.types import Array
 
 FACE_POINTS = 200
 """Registered vertices that are compared."""
-NEAREST = 10
-"""Scans that each is compared with pair by pair."""
+NEAREST = 40
+"""Scans that each is compared with pair by pair: of a part of a face, laid onto the template by
+itself, the whole may not be among the first."""
 FEWEST_IN_COMMON = 40
 """Of the face points, seen in both scans."""
-MOST_APART_MM = 1.0
-"""Root mean square of the registered faces, one fitted to the other: 0.6 at most of a scan and its
-copy."""
+MOST_APART_MM = 1.4
+"""Root mean square of the registered faces, one fitted to the other: up to 0.6 of a scan and its
+copy, 1.2 if that is a part of it."""
 ICP_POINTS, ICP_STEPS, TRIMMED = 3000, 12, 0.9
 """Points of the smaller scan; Gauss–Newton steps; share of the matches that counts in each."""
 FINEST_MM = 0.05
@@ -39,7 +40,7 @@ COINCIDENT_MM, COINCIDENT = 0.02, 0.02
 """Points nearer than this are the same point; this share of them is not by chance: below 0.002 of
 two captures, the share of a scan's vertices that is stored of a copy."""
 LEAST_OVERLAP = 0.75
-"""Share of the smaller scan that lies on the other, within OUTSIDE times the roughness."""
+"""Share of one scan that lies on the other, within OUTSIDE times the roughness."""
 OUTSIDE = 5.0
 REACH = 3.0
 """Matches are sought this many times the distance of neighbouring points away, and FAR_MM at
@@ -73,9 +74,9 @@ class Duplicate:
     scale: float
     """Size of `b` over that of `a`: 1 where their units agree."""
     residual_mm: float
-    """Median distance of the surfaces, in the larger scan's millimetres."""
+    """Median distance of the surfaces."""
     overlap: float
-    """Share of the smaller scan that lies on the other."""
+    """Share of one of them that lies on the other."""
 
 
 class Similarity(NamedTuple):
@@ -202,22 +203,19 @@ def _spread(points: Array, weights: Array) -> Array:
 
 
 def _compared(a: Candidate, b: Candidate, b_to_a: Similarity) -> Duplicate | None:
-    """Whether one of two scans whose faces agree is the other, by their own points."""
+    """Whether one of two scans whose faces agree is the other, by their own points: first those of
+    the one that has fewer, for the surface between those of the other is known better."""
     points_a, points_b = a.points(), b.points()
-    if _extent(points_a) < b_to_a.scale * _extent(points_b):
-        a_to_b = _inverse(b_to_a)
-        fit, found = fitted(points_a, points_b, a_to_b)
-        scale = float(fit.scale)
-    else:
-        fit, found = fitted(points_b, points_a, b_to_a)
-        scale = 1 / float(fit.scale)
-    if not found.is_copy:
-        return None
-    return Duplicate(a.scan_id, b.scan_id, scale, found.residual_mm, found.overlap)
-
-
-def _extent(points: Points) -> float:
-    return float(points.points_mm.std(axis=0).max())
+    a_first = len(points_a.points_mm) < len(points_b.points_mm)
+    for of_a in (a_first, not a_first):
+        if of_a:
+            fit, found = fitted(points_a, points_b, _inverse(b_to_a))
+        else:
+            fit, found = fitted(points_b, points_a, b_to_a)
+        if found.is_copy:
+            scale = float(fit.scale if of_a else 1 / fit.scale)
+            return Duplicate(a.scan_id, b.scan_id, scale, found.residual_mm, found.overlap)
+    return None
 
 
 def _inverse(fit: Similarity) -> Similarity:

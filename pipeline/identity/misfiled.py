@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from pipeline.identity.calibration import Calibration
-from pipeline.identity.decisions import People, compare
+from pipeline.identity.decisions import Pair, People, compare
 from pipeline.identity.plda import Evidence, belief, log_evidence, log_ratio, stacked, together
 from pipeline.identity.population import Population, SeenScan
 from pipeline.text import printable
@@ -79,23 +79,30 @@ class Group(NamedTuple):
     against: float
     """Log ratio to the person's other scans; infinite without any."""
 
+    @property
+    def source(self) -> str:
+        return self.person.partition(":")[0]
 
-def misfiled(people: Mapping[str, Sequence[FiledScan]], population: Population) -> list[Finding]:
+
+def misfiled(
+    people: Mapping[str, Sequence[FiledScan]], population: Population, known: Sequence[Group] = ()
+) -> list[Finding]:
     """What seems wrong with the scans of `people`, which are named `source:subject`.
 
-    People without scans are left out. Raises FacefoldError for scans of another model than the
-    population's.
+    `known` are the groups of further people (`groups_of`), who are not compared with each other
+    again: a person who comes late costs their own scans. People without scans are left out. Raises
+    FacefoldError for scans of another model than the population's.
     """
-    groups = [g for name, scans in people.items() for g in groups_of(name, scans, population)]
-    if not groups:
+    own = [g for name, scans in people.items() for g in groups_of(name, scans, population)]
+    groups = [*known, *own]
+    if not own:
         return []
-    sure = SURE + math.log(len(people))
+    sure = SURE + math.log(len({group.person for group in groups}))
     means = belief(stacked([group.evidence for group in groups])).mean
     found = strays(groups, means, len(people))
     told = {frozenset(finding.people) for finding in found}
-    return found + [
-        finding for finding in _filed_twice(groups, sure) if frozenset(finding.people) not in told
-    ]
+    twice = [f for f in _filed_twice(own, known, sure) if frozenset(f.people) not in told]
+    return found + twice
 
 
 def groups_of(person: str, scans: Sequence[FiledScan], population: Population) -> list[Group]:
@@ -212,24 +219,32 @@ def _owner(number: int, groups: Sequence[Group], means: Array, sure: float) -> s
     return None if best is None or ratios[best] < sure else groups[best].person
 
 
-def _filed_twice(groups: Sequence[Group], sure: float) -> list[Finding]:
-    """Pairs of names of one source whose people are one, and rather than siblings."""
-    main = {group.person: group for group in groups if group.main}
-    names, found = tuple(main), []
-    sources = tuple(name.partition(":")[0] for name in names)
-    for source in sorted(set(sources)):
-        own = [name for name, of in zip(names, sources, strict=True) if of == source]
-        people = People(
-            tuple(own), (source,) * len(own), stacked([main[name].evidence for name in own])
+def _filed_twice(own: Sequence[Group], known: Sequence[Group], sure: float) -> list[Finding]:
+    """Pairs of names of one source whose people are one, or twins."""
+    scans = {group.person: group.scans for group in (*known, *own) if group.main}
+    pairs: list[Pair] = []
+    for source in sorted({group.source for group in own}):
+        new, old = _people(own, source), _people(known, source)
+        if new is not None:
+            pairs += compare(new, new, Calibration(), NEAREST)
+        if new is not None and old is not None:
+            pairs += compare(new, old, Calibration(), NEAREST)
+    return [
+        Finding(
+            "filed twice",
+            scans[pair.one] + scans[pair.other],
+            (pair.one, pair.other),
+            pair.ratio,
         )
-        found += [
-            Finding(
-                "filed twice",
-                main[pair.one].scans + main[pair.other].scans,
-                (pair.one, pair.other),
-                pair.ratio,
-            )
-            for pair in compare(people, people, Calibration(), NEAREST)
-            if pair.ratio > sure and pair.to_siblings > 0
-        ]
-    return found
+        for pair in pairs
+        if pair.ratio > sure
+    ]
+
+
+def _people(groups: Sequence[Group], source: str) -> People | None:
+    """The people whom names of a source are of; None without any."""
+    some = [group for group in groups if group.main and group.source == source]
+    if not some:
+        return None
+    seen = stacked([group.evidence for group in some])
+    return People(tuple(group.person for group in some), (source,) * len(some), seen)

@@ -29,6 +29,7 @@ from pipeline.registration.anchor import anchor_weights, anchored
 from pipeline.registration.fusion import Normal, displacements, fuse
 from pipeline.registration.gauss_newton.unknowns import EXPRESSION_RMS_MM, expression_precision
 from pipeline.registration.marginal import person_space
+from pipeline.registration.outcome import padded
 from pipeline.registration.template import Template, soft_face
 from pipeline.registration.uncertainty import UNKNOWN_MM
 from pipeline.types import N_SHAPE, Array, MarginalInformation, Registration
@@ -37,15 +38,19 @@ LEAK = 0.3
 """Share of an expression that is left in a head at rest, or taken from it: standard deviation."""
 OWN = 0.3
 """Standard deviation of each of a person's numbers that is one scan's own: hair, clothes, beard."""
-SHARED = 0.5
-"""Share of a scan's squared error that all scans of a person have in common: where landmarks were
-defined, how a model slides along a face unlike its own."""
-LIMIT = 2.0
-"""Misfit above which a scan is not its person's."""
+CALIBRATION = 0.186, 0.091, 1.389
+"""Squared mean length of the error over the best scan's variance, over the variance of their
+weighted mean, and over the mean square of what identity leaves across the surface: where landmarks
+were defined and how a model slides along a face unlike its own is the same for all of a person's
+scans. Fitted to people of known truth (`tests/benchmarks/neutrals.py`, other seeds)."""
+BARE_CALIBRATION = 1.017, 0.0, 0.007
+LIMITS, RELATIVE = (0.8, 2.0), 5.0
+"""A scan is not its person's from the first misfit on, if it is so many times the median of their
+scans, and always from the second: expected errors are wider for some models than for others."""
 ROUNDS = 10
 SHAPE_NOISE_MM, OFF_FACE = 1.0, 0.05
 """Of each coordinate, where identity alone explains a head; weight of vertices off the face."""
-SLIDE_MM = 0.5
+SLIDE_MM = 0.6
 """Of the residual along the surface that is error: standard deviation an axis."""
 
 
@@ -57,12 +62,9 @@ class Consensus(NamedTuple):
     expected_error_mm: Array  # (V,) float32, mean length of the error of each vertex
     weights: Array  # (n,) each scan's share of the face; 0: not this person's, or failed
     misfit: Array  # (n,) squared distance to the others' consensus over what to expect; NaN: failed
+    contested: bool
+    """No majority of the scans agrees: some that made the label contradict it."""
     posterior: Normal  # of the numbers y of `PersonSpace`
-
-    @property
-    def contested(self) -> bool:
-        """Whether no majority of the scans agrees: some that made the label contradict it."""
-        return bool((self.misfit[self.weights > 0] > LIMIT).any())
 
 
 def consensus(
@@ -70,33 +72,31 @@ def consensus(
 ) -> Consensus:
     """The label of a person from the registrations of all their scans.
 
-    `modes` are those of the options that they were registered with. `neutral` says of each whether
-    it was declared to show the face at rest. A scan that contradicts the others is left out from
-    three on; of two that contradict each other both are used, and the result is `contested`. Raises
-    RegistrationError where no scan was registered, or some with another model.
+    `template` is on the CPU, `modes` are those that they were registered with. `neutral` says of
+    each whether it was declared to show the face at rest. A scan that contradicts the others is
+    left out from three on; of two that contradict each other both are used, and the result is
+    `contested`. Raises RegistrationError if no scan was registered, or some with another model.
     """
     check(template, scans, neutral)
     used = [i for i, scan in enumerate(scans) if scan.status != "failed"]
     own, at_rest = [scans[i] for i in used], [neutral[i] for i in used]
     taken = torch.stack([expression_mm(template, scan) for scan in own])
-    keeps = torch.tensor(at_rest)[:, None, None]
-    heads = torch.stack([torch.from_numpy(scan.neutral_mm).double() for scan in own])
-    heads = anchored(template, heads + torch.where(keeps, taken, 0.0))
-    variance = variances(template, own, at_rest)
+    heads, variance = heads_of(template, own, at_rest, taken), variances(template, own, at_rest)
     mean, kept, misfit = agreed(template, heads, variance)
-    neutral_mm = anchored(template, less_sliding(template, mean))
-    shape = np.zeros(N_SHAPE, np.float32)
-    shape[: len(template.tensors.shape_basis)] = explained(template, neutral_mm)[0].numpy()
+    settled, unlike_mm = less_sliding(template, mean)
+    neutral_mm = anchored(template, settled)
+    shape = padded(explained(template, neutral_mm)[0][None], N_SHAPE)[0]
     precision = kept[:, None] / variance
     share = (precision / precision.sum(0))[:, template.face_region].mean(1)
     weights, apart = np.zeros(len(scans)), np.full(len(scans), np.nan)
     weights[used], apart[used] = share.numpy(), misfit.numpy()
     return Consensus(
-        neutral_mm.numpy().astype(np.float32),
-        shape,
-        error_of(variance, kept).numpy().astype(np.float32),
+        neutral_mm.float().numpy(),
+        shape.float().numpy(),
+        error_of(template, variance, kept, unlike_mm).float().numpy(),
         weights,
         apart,
+        bool((misfit[kept] > limit_of(misfit)).any()),
         posterior(template, modes, own, at_rest, taken, kept),
     )
 
@@ -115,6 +115,14 @@ def check(template: Template, scans: Sequence[Registration], neutral: Sequence[b
         raise RegistrationError(
             f"none of {len(scans)} scans was registered, expected one at least of each person"
         )
+
+
+def heads_of(
+    template: Template, scans: Sequence[Registration], neutral: Sequence[bool], taken: Tensor
+) -> Tensor:
+    """(n,V,3) the scans' heads at rest, anchored; with what was taken where declared neutral."""
+    found = torch.from_numpy(np.stack([scan.neutral_mm for scan in scans])).double()
+    return anchored(template, found + torch.tensor(neutral)[:, None, None] * taken)
 
 
 def expression_mm(template: Template, scan: Registration) -> Tensor:
@@ -155,22 +163,27 @@ def agreed(template: Template, heads: Tensor, variance: Tensor) -> tuple[Tensor,
     """(n,V,3), (n,V) -> the mean (V,3) of those that agree, which (n,) bool, misfit (n,).
 
     From the median on each scan is compared with the mean of the others that are kept: those that
-    are no further from it than LIMIT, and a majority whatever it is.
+    are no further from it than the limit, and a majority in any case.
     """
     n = len(heads)
     kept, misfit = torch.ones(n, dtype=torch.bool), variance.new_zeros(n)
-    mean, error = heads.quantile(0.5, 0), variance.mean(0)
+    mean, error = heads.median(0).values, variance.mean(0)
     for turn in range(ROUNDS if n > 1 else 0):
         heads = fitted_to(mean, heads, anchor_weights(template) / variance)
         if turn or n == 2:
             mean, error = others_mean(heads, variance, kept)
         misfit = misfit_of(template, heads, variance, mean, error)
-        majority = misfit.kthvalue(n // 2 + 1).values.clamp_min(LIMIT)
-        before, kept = kept, misfit <= majority
+        majority = misfit.kthvalue(n // 2 + 1).values
+        before, kept = kept, misfit <= torch.maximum(limit_of(misfit), majority)
         mean = weighted_mean(heads, kept[:, None] / variance)
         if turn and bool((kept == before).all()):
             break
     return mean, kept, misfit
+
+
+def limit_of(misfit: Tensor) -> Tensor:
+    """Of misfits (n,), the largest that a scan of the person may have."""
+    return (RELATIVE * misfit.median()).clamp(*LIMITS)
 
 
 def misfit_of(
@@ -201,10 +214,11 @@ def fitted_to(target: Tensor, heads: Tensor, weights: Tensor) -> Tensor:
     return heads @ rotation.mT + shift[:, None]
 
 
-def error_of(variance: Tensor, kept: Tensor) -> Tensor:
-    """(V,) mm: what is shared by all scans stays, the rest averages out."""
+def error_of(template: Template, variance: Tensor, kept: Tensor, unlike_mm: float) -> Tensor:
+    """(V,) mm: what is shared by all scans stays, the rest averages out (`CALIBRATION`)."""
     best, total = variance[kept].amin(0), (1 / variance[kept]).sum(0)
-    return (SHARED * best + (1 - SHARED) / total).sqrt().clamp_max(UNKNOWN_MM)
+    shared, own, family = CALIBRATION if template.has_basis else BARE_CALIBRATION
+    return (shared * best + own / total + family * unlike_mm**2).sqrt().clamp_max(UNKNOWN_MM)
 
 
 def explained(template: Template, head: Tensor) -> tuple[Tensor, Tensor]:
@@ -231,8 +245,9 @@ def identity_fit(template: Template) -> tuple[Tensor, Tensor]:
     return columns, torch.linalg.solve(weighted @ columns + torch.diag(prior), weighted)
 
 
-def less_sliding(template: Template, head: Tensor) -> Tensor:
-    """(V,3) a head at rest, with less of its residual along the surface.
+def less_sliding(template: Template, head: Tensor) -> tuple[Tensor, float]:
+    """(V,3) a head at rest, with less of its residual along the surface; and how unlike the model
+    it is, mm.
 
     Beyond identity scans show a surface, but hardly where along it a vertex belongs. What they show
     across it says how much there is to be found along it: the share σ²/(σ² + SLIDE_MM²) of the
@@ -242,9 +257,9 @@ def less_sliding(template: Template, head: Tensor) -> Tensor:
     fit = explained(template, head)[1]
     residual, normals = head - fit, vertex_normals(fit, template.faces)
     across = (residual * normals).sum(-1, keepdim=True)
-    believed = across[template.face_region].square().mean()
-    share = SLIDE_MM**2 / (believed + SLIDE_MM**2) * face_mask(template)[:, None]
-    return head - share * (residual - across * normals)
+    unlike = across[template.face_region].square().mean()
+    share = SLIDE_MM**2 / (unlike + SLIDE_MM**2) * face_mask(template)[:, None]
+    return head - share * (residual - across * normals), float(unlike.sqrt())
 
 
 @lru_cache(maxsize=8)

@@ -1,7 +1,7 @@
 """Scans under another name, and scans that only look as if they were the same.
 
 `COPIES` are what a scan becomes on its way through another dataset. What a search for duplicates
-must leave apart are `captured` again: the same head, the same person, a relative.
+must leave apart are scans of who was `shown` again: the same head, the same person, a relative.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from cases import Case, Recipe, rotation_about, scan_of, scanned
+from cases import Case, Head, Recipe, rotation_about, scan_of
 from remeshing import keep_triangles, remesh
 from who_faces import Family
 
@@ -54,10 +54,10 @@ def person(family: Family, seed: int, relative: int | None = None, correlation: 
     return family.rest + own
 
 
-def captured(
-    family: Family, scan_id: str, at_rest: Array, shape: str, seed: int, moment: int, again: int = 0
-) -> Case:
-    """A capture of a person (N,3) by a recipe of SHAPES, with the expression of `seed`.
+def shown(
+    family: Family, at_rest: Array, shape: str, seed: int, moment: int, again: int = 0
+) -> tuple[Head, Recipe, np.random.Generator]:
+    """A person (N,3) before a scan by a recipe of SHAPES, with the expression of `seed`.
 
     A face that keeps still is off by LIVING in each expression's weight, at each moment otherwise;
     `again` is another capture of the same moment.
@@ -68,7 +68,7 @@ def captured(
     names = sorted({name for some in family.expressions for name in some})
     weights = {n: chosen.get(n, 0.0) + float(rng.normal(scale=LIVING)) for n in names}
     rng = np.random.default_rng([seed, moment, again])
-    return scanned(scan_id, family.head(at_rest, weights, rng), recipe, rng)
+    return family.head(at_rest, weights, rng), recipe, rng
 
 
 def same_vertices(mesh: Mesh, rng: np.random.Generator) -> Mesh:

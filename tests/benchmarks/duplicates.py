@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from cases import Case
-from duplicate_scans import COPIES, MANY, SHAPES, captured, copied, person
+from cases import Head, Recipe, scanned
+from duplicate_scans import COPIES, MANY, SHAPES, copied, person, shown
 from open_models import add_shared_data, open_model
 from who_faces import Family, family_of
 
@@ -117,7 +117,7 @@ def make(
         shape = only or MANY[seed % len(MANY)]
         copy = [*COPIES][seed // (1 if only else len(MANY)) % len(COPIES)]
         at_rest = person(family, seed)
-        case = captured(family, f"scan:{seed}", at_rest, shape, seed, 0)
+        case = scanned(f"scan:{seed}", *shown(family, at_rest, shape, seed, 0))
         scan, scale = copied(case, f"copy:{seed}", copy, np.random.default_rng([seed, 1]))
         results = register([case.scan, scan], model, OPTIONS)
         partial_path = path.with_suffix(".partial.npz")
@@ -180,20 +180,20 @@ def others(family: Family, pairs: Sequence[Pair], face: Array, count: int) -> li
     for number, (kind, seed) in enumerate(names):
         rng = np.random.default_rng([seed, number])
         error = pairs[rng.integers(len(pairs))]
-        case = partial(other, family, kind, seed, shape.get(seed, error.shape))
-        simulated = case().truth_mm[face] + error.faces[0] - error.truth
+        face_shown = partial(other, family, kind, seed, shape.get(seed, error.shape))
+        simulated = face_shown()[0].truth_mm[face] + error.faces[0] - error.truth
         known = np.isfinite(simulated).all(1)
-        seen, points = known & error.seen[0], partial(_points, case)
+        seen, points = known & error.seen[0], partial(_points, face_shown)
         found.append(Candidate(f"{kind}:{seed}", np.nan_to_num(simulated), seen, points))
     return found
 
 
-def _points(case: Callable[[], Case]) -> Points:
-    return stored(case().scan)
+def _points(face_shown: Callable[[], tuple[Head, Recipe, Any]]) -> Points:
+    return stored(scanned("scan:other", *face_shown()).scan)
 
 
-def other(family: Family, kind: str, seed: int, shape: str) -> Case:
-    """A capture of the person `seed`, or of a relative of theirs."""
+def other(family: Family, kind: str, seed: int, shape: str) -> tuple[Head, Recipe, Any]:
+    """The person `seed` again, or a relative of theirs, before a scan."""
     relatives = {"twin": 0.95, "sibling": 0.5}
     at_rest = person(family, seed)
     if kind in relatives:
@@ -201,7 +201,7 @@ def other(family: Family, kind: str, seed: int, shape: str) -> Case:
     expressive = kind == "another expression"
     shape = "with an expression" if expressive else shape
     moment = 0 if kind == "the same head" else 1
-    return captured(family, f"{kind}:{seed}", at_rest, shape, seed + expressive, moment, again=1)
+    return shown(family, at_rest, shape, seed + expressive, moment, again=1)
 
 
 def measured(

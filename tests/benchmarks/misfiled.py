@@ -31,8 +31,8 @@ SHARES = (0.4, 0.3, 0.15, 0.15)
 """Of the CLASSES among simulated scans."""
 SCANS, SESSIONS = (2, 3, 4, 6), 2
 """Of a simulated person."""
-PLANTED = 0.05
-"""Share of people in each kind of fault, and of people with a sibling."""
+PLANTED = 0.08
+"""Faults of each kind for each simulated person, and the share of people with a sibling."""
 Filed = dict[str, list[FiledScan]]
 
 
@@ -202,7 +202,7 @@ def simulated_rows(people: Filed, population: Population, rng: Any) -> list[dict
     n = int(PLANTED * len(people))
     chosen = iter(rng.permutation(list(people)[n:]).tolist())
     planted = []
-    for _ in range(n // 2):
+    for _ in range(n):
         a, b = next(chosen), next(chosen)
         planted.append(move(people, a, b, int(rng.integers(len(people[a])))))
         a, b = next(chosen), next(chosen)
@@ -223,6 +223,8 @@ def judged(
     touched = {name for fault in planted for name in fault.people}
     false = [finding for finding in found if not touched & set(finding.people)]
     wrong = {name for finding in false for name in finding.people[:1]}
+    if not people.keys() - touched:
+        return rows
     return [
         *rows,
         {

@@ -3,7 +3,8 @@
 python tests/benchmarks/who_is_who.py --tune FILE --report FILE [--family ict|second] [--people N]
     [--pool FILE] [--det FILE.svg] [--large N] [--quick] [--json] [--shared-data DIR]
 
-FILEs are what `who_registered.py` has registered. The population is estimated from those of --tune;
+FILEs are what `who_registered.py` has registered. The population is estimated from those of --tune
+and one simulated scan each of `SEEN_ONCE` other people, as a source of unrepeated people has;
 everything printed is of --report, whose people, expressions, soft tissue and noise have other
 seeds. Scans "registered" are those themselves. Scans "simulated" are of --people further people: a
 registered scan's information and error, with another's face (`who_simulated.py`); the two scans of
@@ -17,7 +18,8 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from who_registered import OPTIONS, Registered, load
 from who_simulated import Condition, Faces, relatives_of, scan_of, simulated
 
 from pipeline.identity.calibration import (
+    STRANGERS_MERGED,
     Trials,
     bound,
     by_person,
@@ -39,7 +42,6 @@ from pipeline.identity.calibration import (
 )
 from pipeline.identity.decisions import (
     REPEATED,
-    STRANGERS_MERGED,
     Pair,
     People,
     compare,
@@ -50,12 +52,13 @@ from pipeline.identity.decisions import (
     shortlist,
 )
 from pipeline.identity.estimation import estimate
-from pipeline.identity.plda import SIBLINGS, TWINS, Evidence, stacked
+from pipeline.identity.plda import SIBLINGS, TWINS, Evidence, evidence_of, stacked
 from pipeline.identity.population import Population, SeenScan
 from pipeline.registration.template import prepare_template
 from pipeline.types import Array
 
 SIBLING_SHARE, TWIN_SHARE = 0.2, 0.1
+SEEN_ONCE = 270
 STRANGERS = 5_000
 """Pairs drawn for costs and curves; what could be merged is looked for among all pairs."""
 RELATIVES = {"siblings": SIBLINGS, "twins": TWINS}
@@ -74,6 +77,10 @@ def main() -> None:
         Condition.of(one, face, population)
         for one, face in zip(report, faces.of_shots([r.shot for r in report]), strict=True)
     ]
+    if arguments.large:
+        row = large(arguments.large, faces, conditions, population)
+        print(json.dumps(row) if arguments.json else table("large", [row], first=True))
+        return
     count = 300 if arguments.quick else arguments.people
     pool = pool_of(arguments.pool, faces, 2 * count)
     results: defaultdict[str, list[Row]] = defaultdict(list)
@@ -82,7 +89,7 @@ def main() -> None:
     def add(name: str, *rows: Row) -> None:
         if not arguments.json:
             print(table(name, rows, first=name not in results), flush=True)
-        results[name].extend(rows)
+        results[name] += rows
 
     add("population", said(population, tune, report))
     add("registered", *registered_rows(population, report))
@@ -90,12 +97,9 @@ def main() -> None:
     sides = sides_of(faces, pool, conditions, rng)
     for kind in CLASSES:
         add("simulated", simulated_row(kind, sides, population, rng, curves))
-    for kind in CLASSES:
         add("relatives", *relatives_rows(kind, faces, pool, conditions, population, curves))
     if arguments.det:
         arguments.det.write_text(drawn(curves, f"{family.name}, {count} people, simulated scans"))
-    if arguments.large:
-        add("large", large(arguments.large, faces, conditions, population))
     if arguments.json:
         print(json.dumps(results, indent=1))
 
@@ -109,7 +113,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--population", type=Path, help="keeps it between runs")
     parser.add_argument("--pool", type=Path, help="keeps the faces of people between runs")
     parser.add_argument("--det", type=Path, help="writes the DET curves as SVG")
-    parser.add_argument("--large", type=int, default=0, help="times so many people against as many")
+    parser.add_argument(
+        "--large", type=int, default=0, help="only times so many people against as many"
+    )
     parser.add_argument("--quick", action="store_true", help="300 people")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     add_shared_data(parser)
@@ -123,9 +129,25 @@ def estimated(file: Path | None, faces: Faces, scans: Sequence[Registered]) -> P
     people: defaultdict[str, list[SeenScan]] = defaultdict(list)
     for one in scans:
         people[str(one.shot.person)].append(scan_of(one))
+    people.update(seen_once(faces, [one for one in scans if one.shot.kind == "neutral"]))
     found = estimate(people, Population.default(faces.template, faces.modes))
     if file is not None:
         found.save(file)
+    return found
+
+
+def seen_once(faces: Faces, scans: Sequence[Registered]) -> dict[str, list[SeenScan]]:
+    """One simulated neutral scan each of `SEEN_ONCE` further people."""
+    strangers = faces.strangers([np.random.default_rng([9, i]) for i in range(SEEN_ONCE)])
+    truths, found = faces.of_shots([one.shot for one in scans]), {}
+    for i, stranger in enumerate(strangers):
+        one, truth = scans[i % len(scans)], truths[i % len(scans)]
+        session = faces.session(np.random.default_rng([9, i, 1]))
+        moved = faces.mean + stranger + session - truth
+        seen, posterior = evidence_of(one.part), one.part.information
+        mean = np.linalg.solve(posterior, seen.pull + seen.information @ moved)
+        part = replace(one.part, mean=mean.astype(np.float32))
+        found[f"once {i}"] = [replace(scan_of(one), part=part)]
     return found
 
 
@@ -191,8 +213,8 @@ def merged_of(
     calibration, found = population.calibration, np.zeros(len(pairs), bool)
     close = np.flatnonzero(ratio >= -np.log(STRANGERS_MERGED))
     against = [
-        ratio[close] - calibration.scale * relatives(one, other, pairs[close], correlation)
-        for correlation in RELATIVES.values()
+        ratio[close] - calibration.scale * relatives(one, other, pairs[close], correlation) - excess
+        for correlation, excess in calibration.to_relatives
     ]
     for at, to_siblings, to_twins in zip(close, *against, strict=True):
         pair = Pair("a:", "b:", float(ratio[at]), to_siblings, to_twins, 1, False, 1.0)
@@ -207,7 +229,7 @@ def sides_of(
     half = len(pool) // 2
     people, others = pool[:half].copy(), pool[half:]
     siblings, twins = int(SIBLING_SHARE * half), int(TWIN_SHARE * half)
-    start = half - siblings - twins
+    start = first_relative(half)
     for first, count, correlation in (
         (start, siblings, SIBLINGS),
         (start + siblings, twins, TWINS),
@@ -223,6 +245,11 @@ def sides_of(
         names = tuple(f"{source}:{i}" for i in range(half))
         found[f"{source} {kind}"] = People(names, (source,) * half, seen)
     return found
+
+
+def first_relative(people: int) -> int:
+    """Who is the sibling of the first of so many; the next ones follow, then twins."""
+    return people - int(SIBLING_SHARE * people) - int(TWIN_SHARE * people)
 
 
 def of_side(conditions: Sequence[Condition], kind: str, source: str) -> list[Condition]:
@@ -248,8 +275,8 @@ def simulated_row(
     truth = {(f"a:{i}", f"b:{i}") for i in range(n)}
     merged = {(p.one, p.other) for p in decisions.merges}
     listed = {(x.pair.one, x.pair.other) for x in decisions.listed}
-    related = int(n * (SIBLING_SHARE + TWIN_SHARE))
-    alone = {(f"a:{i}", f"b:{i}") for i in range(related, n - related)}
+    start = first_relative(n)
+    alone = {(f"a:{i}", f"b:{i}") for i in range(n - start, start)}
     trials = curves[f"{kind}, strangers"] = trials_of(a, b, population, rng)
     spread = {
         name: np.percentile(by_person(trials, statistic, rng, 50), [2.5, 97.5]).tolist()
@@ -288,10 +315,12 @@ def found_among(a: People, b: People) -> Row:
 
 
 def trials_of(a: People, b: People, population: Population, rng: np.random.Generator) -> Trials:
-    """Everybody with themselves, and `STRANGERS` pairs at random."""
+    """Everybody with themselves, and `STRANGERS` pairs at random, no relatives."""
     n = len(a.names)
     random = rng.integers(n, size=(STRANGERS, 2))
-    both = np.concatenate([np.tile(np.arange(n)[:, None], 2), random[random[:, 0] != random[:, 1]]])
+    apart = np.abs(random[:, 0] - random[:, 1])
+    random = random[(apart > 0) & (apart != first_relative(n))]
+    both = np.concatenate([np.tile(np.arange(n)[:, None], 2), random])
     ratio = population.calibration(ratios(a.seen, b.seen, both))
     return Trials(ratio, np.arange(len(both)) < n, both)
 
@@ -363,24 +392,26 @@ def large(count: int, faces: Faces, conditions: Sequence[Condition], population:
         groups.append(People(names, (source,) * count, seen))
     a, b = groups
     times = {}
-    began = time.monotonic()
-    _ = a.beliefs, b.beliefs
-    times["beliefs, once a person"] = time.monotonic() - began
-    began = time.monotonic()
-    candidates = shortlist(a, b, 10)
-    times["shortlist"] = time.monotonic() - began
-    began = time.monotonic()
-    pairs = compare(a, b, population.calibration)
-    times["shortlist, exact ratios and relatives"] = time.monotonic() - began
-    merges = decide(pairs, population.calibration).merges
-    began = time.monotonic()
-    compare(a.of([0]), b, population.calibration)
-    times["one against all"] = time.monotonic() - began
-    right = sum(p.one[2:] == p.other[2:] for p in merges)
+
+    def timed(name: str, found: Callable[[], Any]) -> Any:
+        wall, cpu = time.monotonic(), time.process_time()
+        result = found()
+        times[f"{name}, s"] = time.monotonic() - wall
+        times[f"{name}, CPU s"] = time.process_time() - cpu
+        return result
+
+    timed("groups, once a person", lambda: (a.groups, b.groups))
+    candidates = timed("shortlist", lambda: shortlist(a, b, 10))
     true = candidates[:, 0] == candidates[:, 1] + count - shared
+    ratio = timed("exact ratios", lambda: ratios(a.seen, b.seen, candidates))
+    pairs = timed("all with relatives", lambda: compare(a, b, population.calibration))
+    merges = decide(pairs, population.calibration).merges
+    timed("one against all", lambda: compare(a.of([0]), b, population.calibration))
+    right = sum(p.one[2:] == p.other[2:] for p in merges)
     return {
         "people": count,
         "candidates": len(candidates),
+        "highest of another": float(ratio[~true].max(initial=-np.inf)),
         "recall": float(true.sum() / shared),
         "the same": shared,
         "merged": right,

@@ -6,10 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 import zarr
 
+from pipeline.flame.stand_in import stand_in
+from pipeline.registration import RegistrationOptions
+from pipeline.registration.anchor import anchored
+from pipeline.registration.template import prepare_template
 from pipeline.store import open_store
+from pipeline.synthetic import archive, load_truth
+from pipeline.synthetic.people import make_person
 from tests.flows.conftest import Demo, facefold_in_process
 
 
@@ -69,3 +76,39 @@ def test_inspect_and_verify(demo: Demo) -> None:
     store = demo.folder / "unified.zarr"
     assert facefold_in_process("inspect", store, "--json").json["rows"] == demo.summary["kept"]
     assert facefold_in_process("verify", store, "--json").json["faults"] == []
+
+
+def test_wrong_names_are_reported_and_left_for_a_person_to_decide(demo: Demo) -> None:
+    people = demo.summary["people"]
+    found = {row["kind"]: row for row in people["findings"]}
+    assert {"swapped", "misfiled", "filed twice", "duplicate"} <= found.keys()
+    assert archive.MISLABELLED["swapped"] == {*found["swapped"]["scans"]}
+    manifest = pd.read_parquet(Path(demo.summary["store"]) / "manifest.parquet").set_index(
+        "scan_id"
+    )
+    doubted = manifest[manifest["reason_codes"].str.contains("not_this_person", na=False)]
+    assert {*doubted.index} == archive.MISLABELLED["swapped"] | archive.MISLABELLED["misfiled"]
+    assert (doubted["verdict"] == "review").all()
+    text = Path(people["decide"]).read_text()
+    assert all(name in text for name in archive.MISLABELLED["filed twice"])
+
+
+def test_every_person_has_one_label_near_the_truth(demo: Demo) -> None:
+    """A scan that is swapped or misfiled is no part of the label of its name."""
+    store, model = open_store(demo.summary["store"]), stand_in()
+    template = prepare_template(model, "cpu", RegistrationOptions().modes)
+    face = np.setdiff1d(model.regions["face"], model.regions["eyeballs"])
+    rows = store.manifest.select(["scan_id", "source", "identity", "identity_row"]).to_pylist()
+    labels = store.read_identities("identity_neutral_mm", np.arange(store.form.identities))
+    errors = {}
+    for row in rows:
+        if row["scan_id"] in archive.MISLABELLED["swapped"] | archive.MISLABELLED["misfiled"]:
+            continue
+        stem = row["scan_id"].partition(":")[2]
+        name = load_truth(demo.folder, row["source"], stem).identity
+        neutral = make_person(model, 0, int(name.removeprefix("person"))).neutral_mm
+        true = anchored(template, torch.from_numpy(neutral)).numpy()
+        apart = np.linalg.norm(labels[row["identity_row"]] - true, axis=1)
+        errors[row["identity"]] = apart[face].mean()
+    assert np.mean([*errors.values()]) < 1.0, errors
+    assert max(errors.values()) < 1.5, errors

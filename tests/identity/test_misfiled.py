@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import FacefoldError
-from pipeline.identity.misfiled import FiledScan, Finding, misfiled
+from pipeline.identity.misfiled import FiledScan, Finding, groups_of, misfiled
 from pipeline.identity.population import Population, SeenScan
 from pipeline.types import Array, MarginalInformation
 
@@ -80,6 +80,13 @@ def test_a_scan_of_nobody_else_is_said_to_be() -> None:
     assert "is of nobody else here" in str(misfiled(people, POPULATION)[0])
 
 
+def test_what_a_scan_shows_may_exclude_its_person_and_not_say_whose_it_is() -> None:
+    people = filed(3, 4, 2)
+    # three numbers alike are the chance of one stranger in forty
+    people["a:1"].append(scan("a:1/x", numbers_of(2), 999, shown=3))
+    assert told(people) == [("misfiled", ("a:1/x",), ("a:1",))]
+
+
 def test_a_scan_that_shows_too_little_is_not_accused() -> None:
     people = filed(3, 4, 2)
     people["a:1"].append(scan("a:1/x", numbers_of(77), 999, seen=0.5, shown=3))
@@ -122,6 +129,23 @@ def test_a_person_filed_twice_is_found_within_a_source_only() -> None:
     assert (found.kind, found.people) == ("filed twice", ("a:1", "a:9"))
     assert len(found.scans) == 6 and "a:1 and a:9 seem to be one person" in str(found)
     assert misfiled({**people, "b:9": again}, POPULATION) == []
+
+
+def test_a_person_who_comes_late_is_compared_with_those_known() -> None:
+    people = filed(3, 4, 2, 3)
+    people["a:8"] = [scan(f"a:8/{i}", numbers_of(2), 800 + i) for i in range(2)]
+    known = [
+        group for name, scans in people.items() for group in groups_of(name, scans, POPULATION)
+    ]
+    late = {"a:9": [scan(f"a:9/{i}", numbers_of(1), 900 + i) for i in range(2)]}
+    late["a:9"] += [scan("a:3/x", numbers_of(3), 999)]
+    found = misfiled(late, POPULATION, known)
+    assert [(f.kind, set(f.people)) for f in found] == [
+        ("misfiled", {"a:9", "a:3"}),
+        ("filed twice", {"a:1", "a:9"}),
+    ]
+    assert misfiled({}, POPULATION, known) == []
+    assert misfiled({"a:0": filed(1)["a:0"]}, POPULATION) == []
 
 
 def test_siblings_are_not_one_person() -> None:
