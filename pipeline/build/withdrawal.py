@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,8 @@ def _of_source(
     scans |= {f"{registry.id}:{registry.shown_path(path)}" for path in paths}
     with open_ledger(ledger_path(config)) as ledger:
         known = [i for i in scan_ids_held(ledger) if i.startswith(f"{registry.id}:")]
-    scans |= {i for i in known if _is_scan_of(source, left, i.partition(":")[2])}
+    whose = _Whose(source, left)
+    scans |= {scan_id for scan_id in known if whose.scan(scan_id.partition(":")[2])}
     listed = {p.relative_to(root).as_posix(): None for r in records for p in _read(r)}
     digests = file_digests(root, dict(sorted(listed.items())), None).values()
     contents = {r.content_hash for r in source.catalogue.records if r.scan_id in scans}
@@ -217,14 +219,31 @@ def _read(record: ScanRecord) -> Iterator[Path]:
     yield from (path for path in (record.landmark_path, *record.image_paths) if path)
 
 
-def _is_scan_of(source: Source, left: Left, path: str) -> bool:
-    """Whether the path of a scan id, which has lost its suffix, is that of somebody's scan."""
-    registry = source.registry
-    if registry.subjects.pseudonyms:
-        return left.path(path)
-    suffixes = {r.path.suffix for r in source.catalogue.records}
-    named = (registry.groups(f"{path}{suffix}") for suffix in suffixes)
-    return any(left.person(groups["subject"]) for groups in named if groups)
+@dataclass(frozen=True, eq=False)
+class _Whose:
+    """Which files of a source are somebody's."""
+
+    source: Source
+    left: Left
+
+    @cached_property
+    def suffixes(self) -> set[str]:
+        return {record.path.suffix for record in self.source.catalogue.records}
+
+    def scan(self, path: str) -> bool:
+        """Whether the path of a scan id, which has lost its suffix, is that of their scan."""
+        registry = self.source.registry
+        if registry.subjects.pseudonyms:
+            return self.left.path(path)
+        named = (registry.groups(f"{path}{suffix}") for suffix in self.suffixes)
+        return any(self.left.person(groups["subject"]) for groups in named if groups)
+
+    def row(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row of `quarantine` or `excluded` is theirs, as its path says."""
+        path = _name_of(row).partition(":")[2]
+        if row.get("stage", "catalogue") == "catalogue":
+            return self.left.path(path)
+        return self.scan(path)
 
 
 def _of_version(version: Store, probe: Withdrawal, plan: Plan) -> Found:
@@ -243,23 +262,15 @@ def _of_version(version: Store, probe: Withdrawal, plan: Plan) -> Found:
         for _, _, digest in digests_of(version.path, version.form, row_of, own)
     }
     files = [row for name in ("quarantine", "excluded") for row in version.table(name).to_pylist()]
-    lefts = {id: Left(source.registry, [probe]) for id, source in plan.by_id.items()}
-    known = (row for row in files if row["source"] in lefts)
-    named = {_name_of(row) for row in known if _is_file_of(row, plan, lefts[row["source"]])}
+    whose = {id: _Whose(s, Left(s.registry, [probe])) for id, s in plan.by_id.items()}
+    known = (row for row in files if row["source"] in whose)
+    named = {_name_of(row) for row in known if whose[row["source"]].row(row)}
     return named | set(told["scan_id"].to_pylist()), contents, digests, set()
 
 
 def _name_of(row: Mapping[str, Any]) -> str:
     """What the row of a file that is none of the store is recorded by."""
     return str(row.get("scan_id") or f"{row['source']}:{row['path']}")
-
-
-def _is_file_of(row: Mapping[str, Any], plan: Plan, left: Left) -> bool:
-    """Whether a row of `quarantine` or `excluded` is somebody's, as its path says."""
-    path = _name_of(row).partition(":")[2]
-    if row.get("stage", "catalogue") == "catalogue":
-        return left.path(path)
-    return _is_scan_of(plan.by_id[row["source"]], left, path)
 
 
 def _versions(config: BuildConfig) -> list[Store]:

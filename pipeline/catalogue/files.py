@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
@@ -69,7 +70,11 @@ class Catalogue:
 
     def own_name(self, subject: str) -> str:
         """What the source itself calls a subject of the records; not for outputs."""
-        return next((name for name, shown in self.names.items() if shown == subject), subject)
+        return self._own.get(subject, subject)
+
+    @cached_property
+    def _own(self) -> Mapping[str, str]:
+        return {shown: name for name, shown in self.names.items()}
 
 
 def catalogue(

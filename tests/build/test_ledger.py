@@ -12,6 +12,8 @@ import pytest
 from pipeline.build.ledger import (
     Result,
     digest_of,
+    forget,
+    keys_held,
     mean_seconds,
     open_ledger,
     outcomes,
@@ -118,3 +120,20 @@ def test_another_file_is_no_ledger(tmp_path: Path) -> None:
     no_ledger = pytest.raises(FacefoldError, match=r"l\.sqlite: no usable ledger .*delete it")
     with no_ledger, open_ledger(path):
         pass
+
+
+def test_what_is_forgotten_leaves_no_byte(tmp_path: Path) -> None:
+    """Whether SQLite overwrites what it deletes or not, and while the ledger is still open."""
+    path = tmp_path / "ledger.sqlite"
+    with open_ledger(path) as ledger:
+        ledger.execute("PRAGMA secure_delete = OFF")
+        names = [f"lab:{who}_{i}" for i in range(200) for who in ("anna", "bert")]
+        record(ledger, [Result(f"{i:064d}", name) for i, name in enumerate(names)])
+        record(ledger, [Result("c" * 64, "lab", None, {"sample": names, "scans": 400})])
+        assert forget(ledger, lambda scan_id: scan_id.startswith("lab:anna")) == 200
+        there = [file.read_bytes() for file in tmp_path.iterdir()]
+        assert not any(b"anna" in content for content in there)
+        assert any(b"lab:bert_199" in content for content in there)
+        left = recorded(ledger, ["c" * 64])["c" * 64].summary
+        assert left == {"sample": [n for n in names if "bert" in n], "scans": 400}
+        assert len(keys_held(ledger)) == 201
