@@ -57,8 +57,7 @@ def drawn(curves: Mapping[str, Trials], title: str) -> str:
 def path(trials: Trials) -> str:
     found = operating_points(trials.ratio, trials.same)
     x, y = LEFT + place(found.false_match), TOP + SIZE - place(found.false_non_match)
-    points = np.unique(np.round(np.stack([x, y], 1), 1), axis=0)
-    points = points[np.lexsort((-points[:, 1], points[:, 0]))][::-1]
+    points = np.unique(np.round(np.stack([x, y], 1), 1), axis=0)  # by x, then downwards
     return "M" + "L".join(f"{a:g} {b:g}" for a, b in points)
 
 
