@@ -4,7 +4,9 @@ Cllr is the mean cost, in bits, of ratios taken at their word; minCllr that of t
 map, by pool adjacent violators (Brümmer, du Preez 2006). Calibration is affine, by logistic
 regression with equal weights (Brümmer et al. 2007): it may make ratios weaker, never stronger, for
 where no pair is confused the data set no limit. After it, no larger a share of strangers than e^−t
-is above any t ≥ 0 among those measured, as must be of likelihood ratios (Markov's inequality).
+is above any t ≥ 0 among those measured, as must be of likelihood ratios (Markov's inequality). The
+same holds of siblings, made of the people themselves (`estimation.made_relatives`); of twins, who
+are many, the share that would be merged is counted.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ from scipy.optimize import isotonic_regression, minimize
 from scipy.stats import beta
 
 from pipeline.errors import FacefoldError
+from pipeline.identity.plda import SIBLINGS, TWINS
 from pipeline.types import Array
 
 LEAST_PEOPLE, LEAST_STRANGERS = 20, 300
 """People seen twice and pairs of strangers from which on ratios count as calibrated."""
+STRANGERS_MERGED, SIBLINGS_MERGED, TWINS_MERGED = 1e-7, 1e-4, 1e-2
+"""Rates of merges without being asked, at most, a pair of each."""
 RIDGE = 1e-3
 """Bits for a scale or a shift that is 1 off."""
 
@@ -47,6 +52,11 @@ class Calibration(NamedTuple):
     min_cllr: float = float("nan")
     largest_stranger: float = float("nan")
     """Ratio, after calibration."""
+    relatives: int = 0
+    """Pairs made of the people, of siblings and of twins each."""
+    siblings: float = 0.0
+    """What a ratio to siblings is too strong by."""
+    twins: float = 0.0
 
     def __call__(self, ratio: Array) -> Array:
         found: Array = self.scale * ratio + self.shift
@@ -55,8 +65,14 @@ class Calibration(NamedTuple):
     @classmethod
     def of(cls, values: Array) -> Calibration:
         """From its fields as one array of numbers."""
-        scale, shift, people, strangers, *costs = values.tolist()
-        return cls(scale, shift, int(people), int(strangers), *costs)
+        found = cls(*values.tolist())
+        counts = {n: int(getattr(found, n)) for n in ("people", "strangers", "relatives")}
+        return found._replace(**counts)
+
+    @property
+    def to_relatives(self) -> tuple[tuple[float, float], ...]:
+        """Siblings and twins: their correlation, and what ratios to them are too strong by."""
+        return (SIBLINGS, self.siblings), (TWINS, self.twins)
 
     @property
     def measured(self) -> bool:
@@ -87,9 +103,7 @@ def calibrate(measured: Trials) -> Calibration:
 
     found = minimize(cost, [1.0, 0.0], bounds=[(0.05, 1.0), (None, 0.0)], method="L-BFGS-B").x
     scale, shift = float(found[0]), float(found[1])
-    highest = np.sort(scale * ratio[~same])[::-1]
-    allowed = np.log(strangers / np.arange(1, strangers + 1))
-    shift = min(shift, float((allowed - highest).min()))
+    shift = min(shift, -excess(scale * ratio[~same]))
     after = scale * ratio + shift
     return Calibration(
         scale,
@@ -100,6 +114,23 @@ def calibrate(measured: Trials) -> Calibration:
         min_cllr(after, same),
         float(after[~same].max()),
     )
+
+
+def excess(ratio: Array) -> float:
+    """How much log ratios of pairs that are not the same person are too high, at the worst: of N
+    the k-th highest may be ln(N/k)."""
+    highest = np.sort(ratio)[::-1]
+    allowed = np.log(len(ratio) / np.arange(1, len(ratio) + 1))
+    return float(np.max(highest - allowed, initial=0.0))
+
+
+def passed_by(ratio: Array, share: float) -> float:
+    """How much log ratios are too high for no more than `share` to pass −ln(share): another of the
+    same kind passes with that probability at most (Vovk et al. 2005).
+    `excess` where too few are known."""
+    ordered = np.sort(ratio)
+    at = int(np.ceil((1 - share) * (len(ratio) + 1))) - 1
+    return max(0.0, float(ordered[at] + np.log(share))) if at < len(ratio) else excess(ratio)
 
 
 def cllr(ratio: Array, same: Array) -> float:

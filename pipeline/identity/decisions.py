@@ -15,35 +15,33 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
-from pipeline.identity.calibration import Calibration, in_parts
+from pipeline.identity.calibration import (
+    SIBLINGS_MERGED,
+    STRANGERS_MERGED,
+    TWINS_MERGED,
+    Calibration,
+    in_parts,
+)
 from pipeline.identity.plda import (
-    SIBLINGS,
-    TWINS,
-    Belief,
     Evidence,
     log_evidence,
     shared_part,
     stacked,
 )
 from pipeline.identity.population import Population, SeenScan
-from pipeline.identity.shortlist import (
-    SHORT,
-    beliefs_of,
-    gallery,
-    nearest,
-    shared_information,
-)
+from pipeline.identity.shortlist import SHORT, Group, groups_of, nearest
 from pipeline.types import Array
 
-STRANGERS_MERGED, SIBLINGS_MERGED, TWINS_MERGED = 1e-7, 1e-4, 1e-2
-"""Expected rates, a pair of each."""
-MARGIN = float(np.log(1e4))
-"""Of log odds by which a merge beats what it excludes."""
+MARGIN = -float(np.log(TWINS_MERGED))
+"""By which the log ratio of a merge beats those that it excludes: a rival is as near as a twin."""
 REPEATED, REPEATED_WITHIN = 0.05, 0.001
 """Share of a source's people expected in another source, and under a second name in their own."""
 LIST_FROM = 0.01
 """Probability of the same person from which on a pair is listed."""
+KEPT_FROM = 1e-4
+"""Probability from which on a pair is compared with relatives, and may be another's rival."""
 LOOKED_AT = -20.0
 """Shared-covariance score under which no exact ratio is computed."""
 
@@ -60,9 +58,9 @@ class People:
     seen: Evidence  # (N,d,d) float32
 
     @cached_property
-    def beliefs(self) -> Belief:
-        """Means (N,d) and variances (N,d)."""
-        return beliefs_of(self.seen)
+    def groups(self) -> tuple[Group, ...]:
+        """By how well they are known, for the shortlist."""
+        return groups_of(self.seen)
 
     def of(self, which: Sequence[int]) -> People:
         """Those alone."""
@@ -152,7 +150,7 @@ def people_of(
 def compare(
     one: People, other: People, calibration: Calibration, count: int = SHORT
 ) -> tuple[Pair, ...]:
-    """The likeliest of `other` for each of `one`, and the reverse, by exact ratios; each pair once.
+    """The likeliest pairs of `one` and `other` by exact ratios, each once.
 
     `other` may be `one` itself: then nobody is compared with themselves.
     """
@@ -161,51 +159,39 @@ def compare(
     if itself:
         candidates = np.unique(np.sort(candidates[candidates[:, 0] != candidates[:, 1]], 1), axis=0)
     ratio = calibration(ratios(one.seen, other.seen, candidates))
-    likely = ratio > 0
-    candidates, ratio = candidates[likely], ratio[likely]
-    against = {
-        relation: ratio - calibration(relatives(one.seen, other.seen, candidates, relation))
-        for relation in (SIBLINGS, TWINS)
-    }
+    within = np.array([one.sources[i] == other.sources[j] for i, j in candidates], bool)
     ranks = np.minimum(ranked(candidates[:, 0], ratio), ranked(candidates[:, 1], ratio))
-    pairs = []
-    for at, (i, j) in enumerate(candidates):
-        within = one.sources[i] == other.sources[j]
-        odds = prior_log_odds(len(one.names), len(other.names), within) + ratio[at]
-        pairs.append(
-            Pair(
-                one.names[i],
-                other.names[j],
-                float(ratio[at]),
-                float(against[SIBLINGS][at]),
-                float(against[TWINS][at]),
-                int(ranks[at]),
-                within,
-                float(1 / (1 + np.exp(-odds))),
-            )
-        )
+    probability = expit(prior_log_odds(len(one.names), len(other.names), within) + ratio)
+    kept = probability >= KEPT_FROM
+    candidates, within, ranks = candidates[kept], within[kept], ranks[kept]
+    ratio, probability = ratio[kept], probability[kept]
+    against = [
+        ratio - calibration.scale * relatives(one.seen, other.seen, candidates, relation) - excess
+        for relation, excess in calibration.to_relatives
+    ]
+    numbers = (ratio, *against, ranks, within, probability)
+    pairs = [
+        Pair(one.names[i], other.names[j], *values)
+        for (i, j), *values in zip(candidates, *(n.tolist() for n in numbers), strict=True)
+    ]
     return tuple(sorted(pairs, key=lambda pair: (-pair.ratio, pair.one, pair.other)))
 
 
-def prior_log_odds(one: int, other: int, within: bool) -> float:
+def prior_log_odds(one: int, other: int, within: Array) -> Array:
     """Of two people of groups of so many: as many persons are in both as `REPEATED` of the smaller,
     or of one source under two names."""
-    share = REPEATED_WITHIN if within else REPEATED
-    return float(np.log(share / max(one, other, 2)))
+    return np.log(np.where(within, REPEATED_WITHIN, REPEATED) / max(one, other, 2))
 
 
 def shortlist(one: People, other: People, count: int) -> Array:
-    """(K,2) candidates: the nearest of either side, by the shared-covariance score."""
-    larger = max(one, other, key=lambda people: len(people.names))
-    shared = shared_information(larger.beliefs.covariance)
-    rows = [gallery(people.beliefs.mean, shared) for people in (one, other)]
-    found = []
-    for a, b, turned in ((0, 1, False), (1, 0, True)):
-        places, scores = nearest(rows[a], rows[b], count + (one is other))
-        i = np.repeat(np.arange(len(places)), places.shape[1])
-        some = np.column_stack([i, places.ravel()])[scores.ravel() > LOOKED_AT]
-        found.append(some[:, ::-1] if turned else some)
-    return np.unique(np.concatenate(found), axis=0)
+    """(K,2) candidates: the `count` nearest of each of the fewer people among the others, if they
+    are near at all."""
+    turned = len(one.names) > len(other.names)
+    few, many = (other, one) if turned else (one, other)
+    places, scores = nearest(few.groups, many.groups, count + (one is other))
+    whose = np.repeat(np.arange(len(places)), places.shape[1])
+    found = np.column_stack([whose, places.ravel()])[scores.ravel() > LOOKED_AT]
+    return found[:, ::-1] if turned else found
 
 
 def ratios(one: Evidence, other: Evidence, pairs: Array) -> Array:

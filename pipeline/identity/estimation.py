@@ -11,13 +11,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 
 from pipeline.errors import FacefoldError
-from pipeline.identity.calibration import Trials, calibrate, in_parts
+from pipeline.identity.calibration import (
+    TWINS_MERGED,
+    Trials,
+    calibrate,
+    excess,
+    in_parts,
+    passed_by,
+)
 from pipeline.identity.plda import (
+    SIBLINGS,
+    TWINS,
     Evidence,
     belief,
     blurred,
@@ -26,6 +35,7 @@ from pipeline.identity.plda import (
     in_axes,
     log_evidence,
     log_ratio,
+    log_ratio_to_relatives,
     shifted,
     stacked,
     surprise,
@@ -36,7 +46,7 @@ from pipeline.identity.population import Counts, Population, SeenScan, by_sessio
 from pipeline.types import Array
 
 STEPS = 8
-PEOPLE_COUNT, OWN_COUNT = 60.0, 30.0
+PEOPLE_COUNT, OWN_COUNT = 40.0, 10.0
 """Pseudo-counts of people, and of sessions and scans."""
 PAIR_COUNT = 10.0
 """Of people as near to themselves as expected."""
@@ -46,10 +56,13 @@ TRUST = 0.1, 2.0
 PEOPLE = 300
 """Used at most: those with most scans, then by name."""
 MIN_PEOPLE = 10
-TRIAL_PEOPLE = 125
+TRIAL_PEOPLE = 60
 """Of each half whose scans are compared pair by pair, at most: those seen most often."""
 OFFSET_PEOPLE = 5
 """Fewer people of a source than these say nothing of its offset."""
+
+OTHERS = 12
+"""Strangers that each person is given relatives with."""
 
 
 @dataclass
@@ -94,10 +107,14 @@ def estimate(
     chosen = sorted(scans, key=lambda name: (-len(scans[name]), name))[:PEOPLE]
     halves = chosen[::2], chosen[1::2]
     known = {name: sessions_of(scans[name], start.size) for name in sorted(chosen)}
-    found = []
+    found: list[Trials] = []
+    made: defaultdict[float, list[Array]] = defaultdict(list)
     for half, others in (halves, halves[::-1]):
         fitted = maximised(start, [known[name] for name in sorted(others)], steps)
-        found.append(trials(fitted, {name: scans[name] for name in sorted(half)}))
+        tried = {name: scans[name] for name in sorted(half)}
+        found.append(trials(fitted, tried))
+        for correlation in (SIBLINGS, TWINS):
+            made[correlation].append(made_relatives(fitted, tried, correlation))
     found[1] = found[1]._replace(people=found[1].people + len(halves[0]))
     both = Trials(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
     people = [*known.values()]
@@ -107,8 +124,14 @@ def estimate(
         sum(sum(map(len, person)) > 1 for person in people),
         sum(len(person) > 1 for person in people),
     )
-    whole = maximised(start, people, steps)
-    return replace(whole, counts=counts, calibration=calibrate(both))
+    calibration = calibrate(both)
+    siblings, twins = (np.concatenate(made[r]) for r in (SIBLINGS, TWINS))
+    calibration = calibration._replace(
+        relatives=len(siblings),
+        siblings=excess(calibration.scale * siblings + calibration.shift),
+        twins=passed_by(calibration.scale * twins + calibration.shift, TWINS_MERGED),
+    )
+    return replace(maximised(start, people, steps), counts=counts, calibration=calibration)
 
 
 def maximised(start: Population, people: Sequence[Sessions], steps: int) -> Population:
@@ -137,6 +160,35 @@ def trials(population: Population, scans: Mapping[str, Sequence[SeenScan]]) -> T
     )
     people = whose[pairs]
     return Trials(ratio, people[:, 0] == people[:, 1], people)
+
+
+def made_relatives(
+    population: Population, scans: Mapping[str, Sequence[SeenScan]], correlation: float
+) -> Array:
+    """(N,) log ratios of the same person against relatives, of relatives made of these people: two
+    scans of a person in two sessions, one of which is moved to where a relative of theirs is who
+    shares with somebody else what the two do not. Means are nearer together than people: these
+    relatives are nearer than real ones.
+    """
+    parts = {name: by_session(some) for name, some in scans.items() if len(by_session(some)) > 1}
+    names = sorted(parts)[:TRIAL_PEOPLE]
+    means = [belief(population.evidence(scans[name])).mean for name in names]
+    one, other = [], []
+    for i, name in enumerate(names):
+        first, second = (
+            [population.evidence([scan]) for scan in session] for session in parts[name][:2]
+        )
+        for k in range(1, min(OTHERS, len(names) - 1) + 1):
+            stranger = means[(i + k) % len(names)]
+            moved = (correlation - 1) * means[i] + (1 - correlation**2) ** 0.5 * stranger
+            for a, b in product(first, second):
+                one.append(a)
+                other.append(shifted(b, -moved))
+    found = [
+        log_ratio_to_relatives(stacked(one[at]), stacked(other[at]), correlation)
+        for at in (slice(i, i + 500) for i in range(0, len(one), 500))
+    ]
+    return np.concatenate([np.zeros(0), *found])
 
 
 def sessions_of(scans: Sequence[SeenScan], size: int) -> Sessions:

@@ -6,7 +6,7 @@ comes and goes between sessions is a further smooth field.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +68,9 @@ class Family(Protocol):
     def displacement(self, rng: np.random.Generator) -> Array:
         """(N,3) mm a stranger's, off the mean head."""
 
+    def strangers(self, rngs: Sequence[np.random.Generator]) -> Iterator[Array]:
+        """(5023,3) mm of each stranger's displacement where FLAME's vertices are."""
+
     def on_flame(self, vertices: Array) -> Array:
         """(N,3) -> (5023,3), NaN where a vertex is on no skin."""
 
@@ -95,6 +98,12 @@ class IctFamily:
 
     def displacement(self, rng: np.random.Generator) -> Array:
         return np.tensordot(rng.normal(size=len(self.ict.identity)), self.ict.identity, 1)
+
+    def strangers(self, rngs: Sequence[np.random.Generator]) -> Iterator[Array]:
+        rest = self.ict.on_flame(self.rest)
+        modes = np.stack([self.ict.on_flame(self.rest + m) - rest for m in self.ict.identity])
+        for rng in rngs:
+            yield np.tensordot(rng.normal(size=len(modes)), modes, 1)
 
     def on_flame(self, vertices: Array) -> Array:
         return self.ict.on_flame(vertices)
@@ -124,6 +133,11 @@ class SecondFamily:
 
     def displacement(self, rng: np.random.Generator) -> Array:
         return displaced(self.rest, rng) - self.rest
+
+    def strangers(self, rngs: Sequence[np.random.Generator]) -> Iterator[Array]:
+        rest = self.rest[:N_HEAD]
+        for rng in rngs:
+            yield self.on_flame(displaced(rest, rng)) - self.on_flame(rest)
 
     def on_flame(self, vertices: Array) -> Array:
         points = np.full((len(self.mean.skin), 3), np.nan)

@@ -13,8 +13,10 @@ from pipeline.identity.calibration import (
     by_person,
     calibrate,
     cllr,
+    excess,
     min_cllr,
     operating_points,
+    passed_by,
 )
 
 SPREAD = 3.0
@@ -111,3 +113,21 @@ def test_no_error_in_n_pairs_bounds_the_rate_at_three_in_n() -> None:
     assert bound(0, 1_000_000) == pytest.approx(3e-6, rel=0.01)
     assert bound(1, 1) == 1
     assert bound(2, 1000) > 2e-3
+
+
+def test_honest_ratios_exceed_nothing() -> None:
+    n = 1000
+    honest = np.log(n / np.arange(1, n + 1))
+    assert excess(honest) == pytest.approx(0, abs=1e-12)
+    assert excess(honest + 2) == pytest.approx(2)
+    assert excess(np.r_[honest[:-1], 9.0]) == pytest.approx(9 - np.log(n))
+    assert excess(np.zeros(0)) == 0
+
+
+def test_no_more_than_a_share_passes_its_own_threshold() -> None:
+    ratio = np.random.default_rng(0).permutation(np.arange(1000) / 100)
+    over = passed_by(ratio, 0.01)
+    assert (ratio - over > -np.log(0.01)).mean() <= 0.01
+    assert (ratio - over + 0.05 > -np.log(0.01)).mean() > 0.01
+    assert passed_by(ratio - 20, 0.01) == 0
+    assert passed_by(np.full(10, 9.0), 0.01) == excess(np.full(10, 9.0))

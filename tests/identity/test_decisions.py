@@ -68,10 +68,12 @@ def test_what_is_not_likely_is_not_listed() -> None:
 
 
 def test_of_two_who_are_nearly_as_likely_neither_is_merged() -> None:
-    close = [pair("a:1", "b:1", 40.0), pair("a:1", "b:2", 32.0)]
-    assert {*reasons(decide(close, MEASURED)).values()} == {"rival"}
+    close = [pair("a:1", "b:1", 40.0), pair("a:1", "b:2", 35.5)]
+    found = decide(close, MEASURED)
+    assert not found.merges
+    assert [*reasons(found).values()] == ["rival", "rival"]
     assert merged(decide(close, MEASURED, repeating=["b"])) == [("a:1", "b:1"), ("a:1", "b:2")]
-    clear = [pair("a:1", "b:1", 40.0), pair("a:1", "b:2", 30.0)]
+    clear = [pair("a:1", "b:1", 40.0), pair("a:1", "b:2", 35.3)]
     found = decide(clear, MEASURED)
     assert merged(found) == [("a:1", "b:1")]
     assert reasons(found) == {("a:1", "b:2"): "rival"}

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made_people import BETWEEN, SESSION, D, people, scans_of, start_population
+from made_people import (
+    BETWEEN,
+    SESSION,
+    D,
+    people,
+    scans_of,
+    start_population,
+    true_population,
+)
 
 from pipeline.errors import FacefoldError
-from pipeline.identity.estimation import estimate, maximised, offsets_of, sessions_of, trusted
+from pipeline.identity.estimation import (
+    estimate,
+    made_relatives,
+    maximised,
+    offsets_of,
+    sessions_of,
+    trusted,
+)
+from pipeline.identity.plda import SIBLINGS, TWINS
 from pipeline.identity.population import Population, SeenScan
 
 
@@ -90,3 +106,19 @@ def test_scans_surer_than_they_may_be_are_trusted_less() -> None:
     assert trusted(1.0, []) == 1
     assert trusted(1.0, [4.0] * 100) < 0.6
     assert 1 < trusted(1.0, [0.5] * 100) <= 2
+
+
+def test_relatives_are_made_where_relatives_would_be() -> None:
+    """In the true population their ratios are as honest as any, and twins' are the higher."""
+    rng = np.random.default_rng(7)
+    scans = {f"a:{i}": scans_of(p, rng) for i, p in enumerate(people(60, rng))}
+    twins = made_relatives(true_population(), scans, TWINS)
+    siblings = made_relatives(true_population(), scans, SIBLINGS)
+    assert len(twins) == len(siblings) == 60 * 12
+    assert np.exp(siblings).mean() < 2
+    assert (siblings > 0).mean() < 0.1
+    assert 0.1 < (twins > 0).mean() < 0.75
+    same = made_relatives(true_population(), scans, 1 - 1e-9)
+    assert abs(same.mean()) < 0.01
+    once = {name: some[:1] for name, some in scans.items()}
+    assert len(made_relatives(true_population(), once, TWINS)) == 0
