@@ -20,7 +20,7 @@ def drawn(curves: Mapping[str, Trials], title: str) -> str:
     """An SVG of curves by "kind, against whom"; a rate of no error is drawn at the axis."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {SIZE + LEFT + 190} '
-        f'{SIZE + TOP + 60}" font-family="sans-serif" font-size="12">',
+        f'{SIZE + TOP + 60}" font-family="DejaVu Sans, sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="white"/>',
         f'<text x="{LEFT}" y="22" font-size="14">{title}</text>',
     ]
@@ -57,7 +57,9 @@ def drawn(curves: Mapping[str, Trials], title: str) -> str:
 def path(trials: Trials) -> str:
     found = operating_points(trials.ratio, trials.same)
     x, y = LEFT + place(found.false_match), TOP + SIZE - place(found.false_non_match)
-    points = np.unique(np.round(np.stack([x, y], 1), 1), axis=0)  # by x, then downwards
+    points = np.unique(np.round(np.stack([x, y], 1)), axis=0)  # by x, then downwards
+    turns = np.diff(points[:, 0]) != 0
+    points = points[np.r_[True, turns] | np.r_[turns, True]]
     return "M" + "L".join(f"{a:g} {b:g}" for a, b in points)
 
 
