@@ -27,7 +27,7 @@ from pipeline.build.stages import Work
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.store.rows import MOST_POINTS, POINTS
-from pipeline.store.schema import EXTRA_FIELDS, ROWS_PER_CHUNK, ModelTag, fields
+from pipeline.store.schema import EXTRA_FIELDS, IDENTITY, ROWS_PER_CHUNK, ModelTag, fields
 from pipeline.types import ScanRecord
 
 Seconds = Mapping[tuple[str, str], float]
@@ -307,11 +307,15 @@ def _version(plan: Plan, config: BuildConfig, model: FlameModel) -> tuple[int, i
         digest = assembly_digest(config, plan, plan.known, quarantine, model)
         if published_as(config, digest) is not None:
             return 0, 0, 0
-    form = config.form(len(kept), ModelTag.of(model))
-    order = row_order(config, kept, people_of(config, plan).identity, form.model)
+    identity = people_of(config, plan).identity
+    people = len({identity[work.record.scan_id] for work in kept})
+    form = config.form(len(kept), ModelTag.of(model), people)
+    order = row_order(config, kept, identity, form.model)
     written = written_rows(order, form)
+    labels = len({identity[work.record.scan_id] for work in written})
+    labels *= sum(field.row_bytes for field in form.part(IDENTITY).fields.values())
     rows = -(-len(written) // ROWS_PER_CHUNK) * ROWS_PER_CHUNK
     each = sum(field.row_bytes for field in form.fields.values() if not field.group)
     point = sum(field.row_bytes for field in form.fields.values() if field.group)
     points = sum(min(vertices(work.record), config.points_per_scan) for work in written)
-    return len(kept), len(written), rows * each + points * point
+    return len(kept), len(written), rows * each + points * point + labels
