@@ -44,6 +44,8 @@ class Compared(NamedTuple):
     """Name -> key."""
     pairs: tuple[Pair, ...] = ()
     copies: tuple[Duplicate, ...] = ()
+    merges: tuple[Pair, ...] = ()
+    """Of the pairs those that were merged."""
 
 
 def compared_people(
@@ -64,10 +66,12 @@ def compared_people(
     scans = {w.record.scan_id: name for name, person in filed.items() for w in person.works}
     copies = [d for d in before.copies if {scans.get(d.a), scans.get(d.b)} <= kept]
     copies += _copies(config, filed, evidence, new, by)
-    save_compared(config, Compared(by.population.digest, keys, tuple(pairs), tuple(copies)))
+    decisions = _standing(_decided(plan, judged, pairs, len(filed), by), before, judged, pairs)
+    facts = tuple(pairs), tuple(copies), decisions.merges
+    save_compared(config, Compared(by.population.digest, keys, *facts))
     groups = list(_groups(filed, evidence))
     return Shown(
-        _decided(plan, judged, pairs, len(filed), by),
+        decisions,
         tuple(strays(groups, _means(evidence), len(filed)) if groups else ()),
         tuple(copies),
         len(new),
@@ -184,6 +188,23 @@ def _decided(
     )
 
 
+def _standing(
+    decisions: Decisions, before: Compared, judged: Judgements, pairs: Sequence[Pair]
+) -> Decisions:
+    """With the merges of earlier builds that are likely still, whatever rival has come: nobody
+    leaves a split again. A person may decide that they are different."""
+    likely = {pair.link: pair for pair in pairs}
+    new = {pair.link for pair in decisions.merges}
+    kept = tuple(
+        likely[pair.link]
+        for pair in before.merges
+        if pair.link in likely and pair.link not in judged.different and pair.link not in new
+    )
+    links = {pair.link for pair in kept}
+    listed = tuple(one for one in decisions.listed if one.pair.link not in links)
+    return decisions._replace(merges=decisions.merges + kept, listed=listed)
+
+
 def compared_path(config: BuildConfig) -> Path:
     return config.work / "people" / "compared.json"
 
@@ -196,9 +217,9 @@ def load_compared(config: BuildConfig, by: Comparison) -> Compared:
         if said["population"] != by.population.digest or said["code"] != stage_code("compare"):
             return Compared()
         pairs = tuple(Pair(*pair) for pair in said["pairs"])
-        return Compared(
-            said["population"], said["keys"], pairs, tuple(Duplicate(*c) for c in said["copies"])
-        )
+        copies = tuple(Duplicate(*copy) for copy in said["copies"])
+        merges = tuple(Pair(*pair) for pair in said["merges"])
+        return Compared(said["population"], said["keys"], pairs, copies, merges)
     except (OSError, ValueError, KeyError, TypeError):
         return Compared()
 
@@ -207,6 +228,7 @@ def save_compared(config: BuildConfig, compared: Compared) -> None:
     said = compared._asdict() | {
         "code": stage_code("compare"),
         "pairs": [list(pair) for pair in compared.pairs],
+        "merges": [list(pair) for pair in compared.merges],
         "copies": [list(asdict(copy).values()) for copy in compared.copies],
     }
     write_file(compared_path(config), json.dumps(said).encode())

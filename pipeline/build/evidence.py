@@ -100,7 +100,7 @@ def filed_scans(person: FiledPerson, work: Path, numbers: int) -> list[FiledScan
     found = []
     for one in person.works:
         part = load_marginal(result_path(work, one.keys.register))
-        if part is not None and len(part.mean) == numbers:
+        if part is not None and 0 < len(part.mean) == numbers:
             r = one.record
             seen = SeenScan(part, r.source, r.expression_class, r.session)
             found.append(FiledScan(r.scan_id, seen))

@@ -48,7 +48,7 @@ class WhoIsWho:
 
     people: People
     findings: tuple[Row, ...] = ()
-    """Rows of the table `findings`."""
+    """What is reported, a row each."""
     doubts: Mapping[str, str] = field(default_factory=dict)
     """Scan id -> why it may not be its person's."""
     undecided: tuple[Undecided, ...] = ()

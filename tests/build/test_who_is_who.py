@@ -16,7 +16,9 @@ from pipeline.build.comparing import (
     compared_by,
     compared_people,
     frozen_population,
+    load_compared,
     population_path,
+    save_compared,
 )
 from pipeline.build.config import BuildConfig
 from pipeline.build.evidence import (
@@ -181,6 +183,22 @@ def test_one_more_scan_costs_its_person_alone(tmp_path: Path) -> None:
     before = people_of(first.plan.works, first.who.people.identity, modes_of(first.plan))
     changed = [name for name in labels if name not in before or labels[name] != before[name]]
     assert changed == ["clinic:p8"]
+
+
+def test_a_merge_stands_until_a_person_decides_otherwise(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    found = told_apart(config)
+    by = Comparison(frozen_population(config) or pytest.fail(), template(), MODES)
+    before = load_compared(config, by)
+    pair = next(p for p in before.pairs if p.link == {"lab:p1", "clinic:p7"})
+    save_compared(config, before._replace(merges=(pair,)))
+    again = told_apart(config)
+    assert again.who.people.identity["clinic:p7_neutral"] == "clinic:p7"
+    assert again.who.people.identity["lab:p1_smile"] == "clinic:p7"
+    assert kinds(again.who) == {"merged": {pair.link}} and kinds(found.who) != kinds(again.who)
+    assert load_compared(config, by).merges == (pair,)
+    decide(config, {"different": ["lab:p1", "clinic:p7"]})
+    assert told_apart(config).who.people.identity["lab:p1_smile"] == "lab:p1"
 
 
 def test_people_are_compared_by_what_was_frozen(tmp_path: Path) -> None:
