@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.build.assembly import assembly_digest, published_as
+from pipeline.build.comparing import compared_by
 from pipeline.build.config import BuildConfig
 from pipeline.build.leak_guards import people_of
 from pipeline.build.ledger import STAGES
@@ -34,10 +35,18 @@ Seconds = Mapping[tuple[str, str], float]
 """(source, stage) -> seconds of a worker a scan, as `ledger.mean_seconds` tells them."""
 VERTEX_BYTES = 48
 """Of a kept scan: position and normal as float32, two triangles a vertex as uint32."""
-KEPT_SHARE = {"obj": 0.7, "wrl": 0.6, "ply": 1.2, "stl": 0.5, "bnt": 0.75, "abs.gz": 3.0, "png": 32}
+KEPT_SHARE = {
+    "obj": 0.7,
+    "wrl": 0.6,
+    "ply": 1.27,
+    "stl": 0.5,
+    "bnt": 0.75,
+    "abs.gz": 3.0,
+    "png": 32,
+}
 """Format -> bytes of a kept scan over those of its file. OBJ is 0.69 of a real head, 0.35–0.41
-with a texture, 1.0 with few digits; binary PLY 1.0–1.2; ABS 2.9–3.1. Of PNG the compression of real
-depth is a guess: 1.5 bytes a pixel."""
+with a texture, 1.0 with few digits; binary PLY 1.0–1.26; ABS 2.9–3.1. Of PNG the compression of
+real depth is a guess: 1.5 bytes a pixel."""
 OTHER_SHARE = 1.2
 """Of formats not measured: most are binary, as PLY is."""
 READ_SECONDS = 20e-6
@@ -304,7 +313,8 @@ def _version(plan: Plan, config: BuildConfig, model: FlameModel) -> tuple[int, i
         return 0, 0, 0
     if not plan.todo:
         quarantine = quarantine_rows(config, plan, plan.known)
-        digest = assembly_digest(config, plan, plan.known, quarantine, model)
+        facts = plan, plan.known, quarantine, model, compared_by(config)
+        digest = assembly_digest(config, *facts)
         if published_as(config, digest) is not None:
             return 0, 0, 0
     identity = people_of(config, plan).identity

@@ -29,15 +29,19 @@ import flows.cluster.batches
 import flows.cluster.connection
 from flows.cluster.batches import run_batches
 from flows.cluster.connection import workers
-from flows.cluster.worker import write_rows
-from pipeline.build.assembly import assemble, assembly_digest
+from flows.cluster.worker import write_people, write_rows
+from pipeline.build.assembly import assemble
 from pipeline.build.config import BuildConfig, load_build
+from pipeline.build.labels import make_label, people_of
 from pipeline.build.ledger import open_ledger, outcomes
 from pipeline.build.plan import Plan, ledger_path, make_plan
+from pipeline.build.run import Planned, comparison_of, judge_build
 from pipeline.build.tally import SourceCount, Tally
+from pipeline.build.who_is_who import declared, modes_of
 from pipeline.errors import FacefoldError
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
+from pipeline.registration.template import prepare_template
 from pipeline.store import ModelTag, publish
 from pipeline.store.staging import stage
 from pipeline.store.topology import Topology
@@ -186,15 +190,26 @@ class Build:
             return run_batches(self.plan, config, self.model, client, tally)
 
     def publish(self, outcomes: dict[str, str]) -> Path:
-        config, tag = self.config, ModelTag.of(self.model)
-        facts = config, self.plan, outcomes, [], self.model
-        assembly = assemble(*facts, assembly_digest(*facts))
+        config, plan, tag = self.config, self.plan, ModelTag.of(self.model)
+        planned = Planned(config, self.model, plan, None, 0.0)
+        comparison_of(planned, plan.works)
+        digest = judge_build(planned, outcomes).digest
+        who = declared(config, plan)
+        people = people_of(plan.works, who.people.identity, modes_of(plan))
+        for person in people.values():
+            make_label(person, config.work, prepare_template(self.model, "cpu", person.modes))
+        labels = {name: person.key for name, person in people.items()}
+        assembly = assemble(config, plan, outcomes, [], self.model, digest, who, labels)
         keys = [work.keys.register for work in assembly.order.works]
-        store = config.store_folder
-        staging = stage(store, config.form(len(keys), tag), Topology.of(self.model))
-        receipt = write_rows(staging, 0, config.work, keys, config.points_per_scan, tag.digest)
-        tables = (assembly.manifest, assembly.quarantine, assembly.excluded)
-        return publish(store, staging, [receipt], *tables, provenance=assembly.provenance)
+        form = config.form(len(keys), tag, len(labels))
+        staging = stage(config.store_folder, form, Topology.of(self.model))
+        own = [row["result_key"] for row in assembly.identities]
+        receipts = [
+            write_rows(staging, 0, config.work, keys, tag.digest, config.points_per_scan),
+            write_people(staging, 0, config.work, own, tag.digest),
+        ]
+        tables = assembly.manifest, assembly.quarantine, assembly.excluded, assembly.identities
+        return publish(config.store_folder, staging, receipts, *tables, assembly.provenance)
 
 
 def elsewhere(folder: Path) -> list[str]:
