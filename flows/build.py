@@ -92,7 +92,7 @@ def build(
 
     `overrides` replace fields of the file (`workers=4`); `dask` is the address of a scheduler;
     with `retry`, scans that ended their worker are tried again; with `recalibrate`, it is estimated
-    anew where each source puts its landmarks.
+    anew where each source puts its landmarks, and how people differ.
     """
     loaded = load_build(config, overrides)
     full = full_disk_named(loaded.work, loaded.store_folder)

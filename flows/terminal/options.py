@@ -42,8 +42,8 @@ Recalibrate = Annotated[
     bool,
     typer.Option(
         "--recalibrate",
-        help="Estimate anew where each source puts its landmarks, from the scans it has now; "
-        "where that changes, its scans are registered again.",
+        help="Estimate anew where each source puts its landmarks, and how people differ, from the "
+        "scans there are now; where landmarks change, a source's scans are registered again.",
     ),
 ]
 
