@@ -195,6 +195,7 @@ def told_apart(
         seen.phase("comparing people", len(filed), "people")
         facts = config, plan, planned.judgements
         shown = step("compare people", lambda: compared_people(*facts, filed, by))
+        seen.advance(len(filed))
         who = resolved(*facts, shown)
     write_findings(config, who)
     people = people_of(kept, who.people.identity, modes_of(plan))
