@@ -68,7 +68,9 @@ def _done(
     seen: Tally,
 ) -> None:
     """`make` of all people: here if they are few, else on the workers."""
-    folder = work / "shared" / uuid.uuid4().hex
+    everything = work / "shared"
+    # a name of its own, for workers that stay may have read those of another build
+    folder = everything / uuid.uuid4().hex
     folder.mkdir(parents=True)
     try:
         common = share(folder, "people", shared)
@@ -78,7 +80,7 @@ def _done(
         else:
             _on_workers(make, people, work, common, client(), seen)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(everything, ignore_errors=True)
 
 
 def _on_workers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from pipeline.types import ScanRecord
 SHIPPED = Path(__file__).parents[2] / "registries"
 
 
-def test_names_are_wrong_as_stated(written: Written, model: FlameModel) -> None:
-    source = archive.write_archive(written.out, seed=0, model=model)
+def test_names_are_wrong_as_stated(written: Written, model: FlameModel, tmp_path: Path) -> None:
+    for kept in ("sources", "truth"):
+        shutil.copytree(written.out / kept / "synth_studio", tmp_path / kept / "synth_studio")
+    source = archive.write_archive(tmp_path, seed=0, model=model)
     registry = load_registry(SHIPPED / f"{source.id}.yaml")
     found = catalogue(registry, source.root, hashes=False)
     assert len(found.records) == len(source.scans)
@@ -26,7 +29,7 @@ def test_names_are_wrong_as_stated(written: Written, model: FlameModel) -> None:
     records = {record.scan_id: record for record in found.records}
 
     def person(record: ScanRecord) -> str:
-        return load_truth(written.out, source.id, record.scan_id.partition(":")[2]).identity
+        return load_truth(tmp_path, source.id, record.scan_id.partition(":")[2]).identity
 
     people: dict[str, list[str]] = {}
     for record in found.records:
@@ -38,11 +41,11 @@ def test_names_are_wrong_as_stated(written: Written, model: FlameModel) -> None:
     assert usual[first.partition(":")[2]] == usual[second.partition(":")[2]]
     assert len({*usual.values()}) == len(usual) - 1
     copy, original = sorted(archive.MISLABELLED["duplicate"])
-    truth = load_truth(written.out, "synth_studio", original.partition(":")[2])
+    truth = load_truth(tmp_path, "synth_studio", original.partition(":")[2])
     assert person(records[copy]) == truth.identity
     scan = read_record(records[copy], registry)
     studio = load_registry(SHIPPED / "synth_studio.yaml")
-    root = written.out / "sources" / "synth_studio"
+    root = tmp_path / "sources" / "synth_studio"
     [theirs] = [r for r in catalogue(studio, root, hashes=False).records if r.scan_id == original]
     sizes = [
         np.sort(np.linalg.norm(s.vertices_mm - s.vertices_mm.mean(0), axis=1))

@@ -104,7 +104,8 @@ def test_added_scans_come_last_and_whole_shards_stay(site: Site) -> None:
     build.end()
     build = site.build("hand")
     assert build.end() == 0, build.said
-    assert "52 known, 0 to compute" in build.said and "2 of 3 shards stay as they are" in build.said
+    # three of scans, one of people
+    assert "52 known, 0 to compute" in build.said and "2 of 4 shards stay as they are" in build.said
     new = open_store(store)
     scans = new.manifest["scan_id"].to_pylist()
     assert scans == [*old.manifest["scan_id"].to_pylist(), "sim:0/p0_e9", "sim:0/p900_e0"]
