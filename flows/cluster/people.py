@@ -68,6 +68,8 @@ def _done(
     seen: Tally,
 ) -> None:
     """`make` of all people: here if they are few, else on the workers."""
+    if not people:  # the model is not written for nobody
+        return
     everything = work / "shared"
     # a name of its own, for workers that stay may have read those of another build
     folder = everything / uuid.uuid4().hex

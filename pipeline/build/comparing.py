@@ -172,11 +172,7 @@ def _decided(
     people: int,
     by: Comparison,
 ) -> Decisions:
-    links = links_of(plan)
-    same = [frozenset(link) for link in links.items()]
-    same += [
-        frozenset((d.same[0], other)) for d in judged.decisions if d.same for other in d.same[1:]
-    ]
+    same = {frozenset(link) for link in links_of(plan).items()} | judged.same
     repeating = {s.registry.id for s in plan.sources if s.registry.subjects.repeated}
     return decide(
         pairs,

@@ -8,8 +8,7 @@ estimates it anew.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +47,6 @@ class FiledPerson:
     """`source:subject`."""
     works: tuple[Work, ...]
 
-    @property
-    def source(self) -> str:
-        return self.name.partition(":")[0]
-
     def key(self, population: str) -> str:
         """Of their evidence, under the population with this digest."""
         facts = [(w.keys.register, w.record.expression_class, w.record.session) for w in self.works]
@@ -79,12 +74,6 @@ def filed_people(works: Iterable[Work], name_of: Mapping[str, str]) -> dict[str,
     for work in sorted(works, key=lambda work: work.record.scan_id):
         found.setdefault(name_of[work.record.scan_id], []).append(work)
     return {name: FiledPerson(name, tuple(found[name])) for name in sorted(found)}
-
-
-def usual_modes(works: Sequence[Work], modes_of: Mapping[str, int]) -> int:
-    """Of the residual in most of the registrations; `modes_of` is by source."""
-    counts = Counter(modes_of[work.record.source] for work in works)
-    return max(counts, key=lambda modes: (counts[modes], modes))
 
 
 def without_evidence(

@@ -60,11 +60,16 @@ def _person(name: str, works: Sequence[Work], modes_of: Mapping[str, int]) -> Pe
     own = sorted(works, key=lambda work: work.record.scan_id)
     keys = tuple(work.keys.register for work in own)
     neutral = tuple(work.record.neutral for work in own)
-    counts = Counter(modes_of[work.record.source] for work in own)
-    modes = max(counts, key=lambda m: (counts[m], m))
+    modes = usual_modes(own, modes_of)
     facts = stage_code("label"), modes, sorted(zip(keys, neutral, strict=True))
     key = hashlib.sha256(repr(facts).encode()).hexdigest()
     return PersonScans(name, tuple(w.record.scan_id for w in own), keys, neutral, modes, key)
+
+
+def usual_modes(works: Sequence[Work], modes_of: Mapping[str, int]) -> int:
+    """Of the residual in most of the registrations; `modes_of` is by source."""
+    counts = Counter(modes_of[work.record.source] for work in works)
+    return max(counts, key=lambda modes: (counts[modes], modes))
 
 
 def without_label(people: Iterable[PersonScans], work: Path) -> list[PersonScans]:

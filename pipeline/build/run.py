@@ -18,7 +18,8 @@ from pipeline.build.comparing import compared_by, frozen_population, population_
 from pipeline.build.config import BuildConfig
 from pipeline.build.device import torch_device
 from pipeline.build.estimate import check_space
-from pipeline.build.evidence import Comparison, filed_people, population_of, usual_modes
+from pipeline.build.evidence import Comparison, filed_people, population_of
+from pipeline.build.labels import usual_modes
 from pipeline.build.leak_guards import check_links
 from pipeline.build.plan import Outcomes, Plan, judgements_of, make_plan
 from pipeline.build.quarantine import check_limits, quarantine_rows, summarise

@@ -26,10 +26,9 @@ from pipeline.build.evidence import (
     filed_people,
     make_evidence,
     population_of,
-    usual_modes,
     without_evidence,
 )
-from pipeline.build.labels import label_rows, make_label, people_of, without_label
+from pipeline.build.labels import label_rows, make_label, people_of, usual_modes, without_label
 from pipeline.build.plan import Plan, judgements_of, make_plan
 from pipeline.build.result_files import label_path, result_path
 from pipeline.build.who_is_who import (
