@@ -9,8 +9,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-RefusedAt = Literal["catalogue", "read", "landmarks", "normalise", "register", "quality", "worker"]
-"""Where on its way a scan is refused."""
+RefusedAt = Literal[
+    "catalogue", "read", "landmarks", "normalise", "register", "quality", "views", "worker"
+]
+"""Where on its way a scan is refused, or a view of it."""
 
 
 class Code(StrEnum):
