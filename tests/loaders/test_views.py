@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pipeline.store.attached import Attached, own_dims
 from random_store import make_store
 from torch.utils.data import DataLoader
 from view_store import (
@@ -27,6 +26,7 @@ from view_store import (
 from pipeline.errors import FacefoldError, StoreError
 from pipeline.loaders import FaceDataset, FaceLoader, InOrder, Shuffled, identities
 from pipeline.store import fields, push
+from pipeline.store.attached import Attached, own_dims
 from pipeline.store.schema import IDENTITY, SCAN, VIEW
 from pipeline.types import Array
 
