@@ -35,6 +35,7 @@ from pipeline.registry.sections import (
     or_word,
 )
 from pipeline.registry.transforms import Transform
+from pipeline.registry.views import Views
 from pipeline.types import ExpressionClass, Refusal
 
 CLASSES = [c.value for c in ExpressionClass if c not in ("neutral", "unknown")]
@@ -100,6 +101,10 @@ class SourceRegistry(Section):
     images: tuple[PathTemplate, ...] = Field(
         default=(),
         description="A scan's images, as landmarks.file; `*` and `?` may stand for the rest.",
+    )
+    views: Views = Field(
+        default=Views(),
+        description="Photos and renders of the scans, which networks see; none by default.",
     )
     subjects: Subjects = Field(default=Subjects(), description="What is known of the people.")
     neutral: Annotated[Neutral | None, or_word(WORDS["neutral"])] = Field(
