@@ -168,7 +168,7 @@ def published(
     who, labels = told_apart(planned, kept, by, client, seen)
     seen.phase("gathering the tables")
     keys = {name: person.key for name, person in labels.items()}
-    facts = judged.quarantine, model, judged.digest, who, keys, views
+    facts = judged.quarantine, model, judged.digest, who, keys
     assembly = step("assemble", lambda: assemble(config, plan, outcomes, *facts))
     return judged, publish_assembly(config, assembly, model, client, seen)
 

@@ -104,6 +104,11 @@ class Plan:
     def by_id(self) -> Mapping[str, Source]:
         return {source.registry.id: source for source in self.sources}
 
+    @cached_property
+    def kept_so_far(self) -> list[Work]:
+        """The scans that no stage is known to refuse."""
+        return [work for work in self.works if not self.known.get(work.keys.judge)]
+
     def first_stage(self, work: Work) -> str:
         """The first stage of a work of `todo` that has to be computed."""
         lying = [stage for stage, key in enumerate(work.keys) if key in self.started]

@@ -117,7 +117,8 @@ def plan_build(
     plan = make_plan(config, model, retry, recalibrate)
     check_links(plan)
     log.info(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
-    if plan.todo:
+    unseen = without_views(plan.kept_so_far, known_views(config, plan.kept_so_far, retry))
+    if plan.todo or unseen:
         check_space(plan, config, model)
     return Planned(config, model, plan, dask, started, retry, judgements)
 
@@ -160,8 +161,7 @@ def unchanged(planned: Planned) -> dict[str, Any] | None:
         return None
     if config.compare_faces and not population_path(config).exists():
         return None
-    outcomes = planned.plan.known
-    kept = [work for work in planned.plan.works if not outcomes[work.keys.judge]]
+    outcomes, kept = planned.plan.known, planned.plan.kept_so_far
     views = known_views(config, kept, planned.retry)
     if without_views(kept, views):
         return None
