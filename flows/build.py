@@ -146,7 +146,7 @@ def carry_out(planned: Planned, seen: Tally) -> dict[str, Any]:
         place = None if version is None else deliver(config, version, seen)
         seen.end()
     report = seen.report()  # now that local workers have ended: their CPU is known
-    if plan.todo:
+    if report["stages"]:
         time_report(report)
     summary = summary_of(planned, judged, place, report)
     publish_artifacts(summary, report)

@@ -118,6 +118,8 @@ def plan_build(
     check_links(plan)
     log.info(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
     unseen = without_views(plan.kept_so_far, known_views(config, plan.kept_so_far, retry))
+    if unseen:
+        log.info(f"views of {len(unseen)} scans to make, as far as these are kept")
     if plan.todo or unseen:
         check_space(plan, config, model)
     return Planned(config, model, plan, dask, started, retry, judgements)
