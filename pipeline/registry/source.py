@@ -130,6 +130,12 @@ class SourceRegistry(Section):
         description="What holds for some scans instead; the first rule that fits a scan counts.",
     )
 
+    @property
+    def all_views(self) -> tuple[Views, ...]:
+        """What it says of views, for its scans and for those of rules."""
+        ruled = (rule.views for rule in self.rules)
+        return self.views, *(views for views in ruled if views is not None)
+
     def groups(self, relative: str) -> dict[str, str] | None:
         """The groups in a scan's relative path, absent ones empty; None where it does not fit."""
         return scan_groups(self.scans, self.subjects, relative)

@@ -18,13 +18,13 @@ from pipeline.registry import SourceRegistry, load_registry, new_registry
 from pipeline.registry.views import Views
 from tests.small_build import build_of, write_registry, write_source
 
-GRID = {"file": "{dir}/{stem}.jpg", "camera": "grid"}
-MARKED = {
+GRID: dict[str, Any] = {"file": "{dir}/{stem}.jpg", "camera": "grid"}
+MARKED: dict[str, Any] = {
     "file": "{dir}/{stem}_?.jpg",
     "camera": "landmarks",
     "landmarks": {"file": "{dir}/{photo}.pts", "format": "pts", "scheme": "ibug68"},
 }
-CALIBRATED = {
+CALIBRATED: dict[str, Any] = {
     "file": "{dir}/{stem}/*.jpg",
     "else_file": ["{dir}/{stem}/*.png"],
     "camera": "calibration",
