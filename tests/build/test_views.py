@@ -15,13 +15,15 @@ from pipeline.build.config import BuildConfig
 from pipeline.build.estimate import VIEW_BYTES, estimate
 from pipeline.build.ledger import Result, open_ledger, record
 from pipeline.build.plan import Plan, known_views, ledger_path, make_plan
-from pipeline.build.result_files import ScanViews, save_views, views_path
+from pipeline.build.result_files import ScanViews, embeddings_path, save_views, views_path
 from pipeline.build.stages import Work
 from pipeline.build.views import asked_for, counted, refused_views, without_views
+from pipeline.build.withdrawal import find_person, record_person, remove_recorded
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.refusals import Code
 from pipeline.types import Refusal
+from tests.leaks import leaks
 from tests.small_build import build_of, outcomes_of, write_source
 
 FILES = ("p1_neutral.obj", "p2_neutral.obj", "p2_smile.obj")
@@ -162,6 +164,22 @@ def test_refused_views_show_no_name_that_is_hidden(tmp_path: Path, model: FlameM
     [row] = result.summary["refused"]
     assert "p1" not in {*row.values()} and "p1_" not in str(row) and work.record.subject in str(row)
     assert row["code"] == "damaged" and row["reason"] == Code.DAMAGED.meaning
+
+
+def test_views_of_a_person_who_withdraws_go(tmp_path: Path, model: FlameModel) -> None:
+    config, plan = planned(tmp_path, model, build={"model": "stand-in"})
+    outcomes_of(config, plan)
+    made(config, plan.works)
+    theirs, *others = plan.works
+    for work in plan.works:
+        path = embeddings_path(config.work, work.views)
+        save_views(path, work.record.scan_id, {"embeddings": np.zeros((2, 4))})
+    needles = [theirs.views, "lab:p1_neutral"]
+    assert leaks(needles, config.work)
+    remove_recorded(config, record_person(config, find_person(config, "lab:p1")))
+    assert leaks(needles, config.work) == []
+    assert without_views(others, known_views(config, others)) == []
+    assert len(list(config.work.glob("embeddings/*/*"))) == 2
 
 
 def test_the_version_depends_on_its_views(tmp_path: Path, model: FlameModel) -> None:
