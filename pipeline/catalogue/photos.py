@@ -16,6 +16,7 @@ from pipeline.registry.views import Photo, Views
 from pipeline.types import PhotoFile
 
 NUMBER = re.compile(r"\d+")
+WILD = re.compile(r"[*?]|\[[^]]*\]|\{\w+\+next\}")
 
 
 class NamedPhoto(NamedTuple):
@@ -67,20 +68,27 @@ def photos_of(views: Views, path: str, groups: Mapping[str, str], beside: Compan
     found: list[NamedPhoto] = []
     missing: list[str] = []
     for photo in views.photos:
-        pictures = photo.pictures.values()
-        there = next(filter(None, (beside.matching(t, path, groups) for t in pictures)), [])
-        if not there:
+        for template in photo.pictures.values():
+            if there := beside.matching(template, path, groups):
+                named = [_named(photo, template, file, path, groups, beside) for file in there]
+                found += named
+                missing += [file for one in named for file in one.missing]
+                break
+        else:
             missing.append(fill(photo.file, path, groups))
-        for file in there:
-            found.append(_named(photo, file, path, groups, beside))
-            missing += found[-1].missing
     return Photos(tuple(found), tuple(dict.fromkeys(missing)))
 
 
 def _named(
-    photo: Photo, file: str, path: str, groups: Mapping[str, str], companions: Companions
+    photo: Photo,
+    template: str,
+    file: str,
+    path: str,
+    groups: Mapping[str, str],
+    companions: Companions,
 ) -> NamedPhoto:
-    told = {**groups, "photo": posixpath.basename(without_suffix(file))}
+    rest = _rest(template, file, path, groups)
+    told = {**groups, "photo": posixpath.basename(without_suffix(file)), "rest": rest}
     needed = photo.landmarks or photo.calibration
     wanted = None if needed is None else fill(needed.file, path, told)
     there = None if wanted is None else companions.at(wanted)
@@ -89,6 +97,17 @@ def _named(
         numbers = NUMBER.findall(filled(photo.calibration.camera, path, told))
         number = int(numbers[-1]) if numbers else None
     return NamedPhoto(file, photo, there or wanted, there is not None, number)
+
+
+def _rest(template: str, file: str, path: str, groups: Mapping[str, str]) -> str:
+    """What a file's name has between the first and the last wildcard of its template, or in the
+    place of the next number."""
+    parts = WILD.split(posixpath.basename(template))
+    if len(parts) == 1:
+        return ""
+    before, after = (len(filled(text, path, groups)) for text in (parts[0], parts[-1]))
+    name = posixpath.basename(file)
+    return name[before : len(name) - after]
 
 
 def photo_files(root: Path, photos: Photos, digests: Digests) -> Iterator[PhotoFile]:

@@ -87,6 +87,24 @@ def test_photos_with_landmarks(tmp_path: Path) -> None:
     }
 
 
+def test_a_file_beside_a_photo_has_what_the_wildcards_stand_for(tmp_path: Path) -> None:
+    rig = {"file": "rigs/{subject}/{rest}_C.tka", "format": "tka"}
+    photos = [
+        {"file": "{dir}/" + name, "camera": "calibration", "calibration": {**rig}}
+        for name in ("{stem}.*_c.png", "x[12]_?.JPG", "{frame+next}.png")
+    ]
+    files = ["s1/01.obj", "s1/01.26_C.png", "s1/X2_7.jpg", "s1/009.png", "s1/x3_1.jpg"]
+    calibrations = ["rigs/s1/26_C.tka", "rigs/s1/2_7_C.tka", "rigs/s1/009_C.tka"]
+    found = deliver(tmp_path, [*files, *calibrations], photos, scans=SCANS | {"companions": ["**"]})
+    told = {p.path.name: p.calibration_path for p in of(found, "s1/01").photos}
+    assert told == {
+        "01.26_C.png": found.root / "rigs/s1/26_C.tka",
+        "X2_7.jpg": found.root / "rigs/s1/2_7_C.tka",
+        "009.png": found.root / "rigs/s1/009_C.tka",
+    }
+    assert not found.missing
+
+
 def test_cameras_of_one_file_go_by_number(tmp_path: Path) -> None:
     files = ["s1/01.obj", "s1/01/cam2_007.png", "s1/01/front.png", "rig.npz"]
     found = deliver(tmp_path, files, [CALIBRATED])
