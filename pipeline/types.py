@@ -141,6 +141,24 @@ class TransformStep(NamedTuple):
     """A file of this scan alone, read with the scan; its digest is part of the content hash."""
 
 
+class PhotoFile(NamedTuple):
+    """A photo of a scan, found and not opened, and what says where its camera stood."""
+
+    path: Path
+    camera: Literal["grid", "landmarks", "calibration"]
+    landmark_path: Path | None = None
+    """Of 2D landmarks; a file that is not there keeps its place, so that reading reports it."""
+    landmark_format: str = ""
+    landmark_scheme: str = ""
+    calibration_path: Path | None = None
+    """Likewise."""
+    calibration_format: str = ""
+    calibration_camera: int | None = None
+    """The camera's number in a file of many."""
+    digest: str = ""
+    """SHA-256 over the photo and those files; "" if nothing was hashed."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScanRecord:
     """One scan file of a source, as the catalogue found it; nothing has been opened but hashed."""
@@ -172,6 +190,8 @@ class ScanRecord:
     """Which of the registry's `rules` holds for the scan."""
     transform: tuple[TransformStep, ...] = ()
     """The scan's own steps from raw coordinates to `unit` and `axes`, in this order."""
+    photos: tuple[PhotoFile, ...] = ()
+    """As the registry's `views` says, in its order; those that are there."""
 
     def __post_init__(self) -> None:
         plain = ExpressionClass.NEUTRAL if self.neutral else ExpressionClass.UNKNOWN
