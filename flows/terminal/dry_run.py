@@ -23,6 +23,8 @@ def dry_run_report(report: Mapping[str, Any]) -> None:
         plain(f"quarantined {row['path']}: {row['reason']}")
     if (more := len(report["quarantine"]) - SAID) > 0:
         plain(f"… and {more} more")
+    for row in report["photos"]:
+        plain(f"{row['source']}: {photos(row)}")
     plain(
         f"{report['recompute']} scans to compute, {report['reuse']} known, "
         f"{report['remove']} leave {report['store']}"
@@ -51,3 +53,11 @@ def dry_run_report(report: Mapping[str, Any]) -> None:
             f"needs {size(space['needed_bytes'])} on {space['on']}, "
             f"{size(space['free_bytes'])} are free{'' if enough else ': too little'}"
         )
+
+
+def photos(found: Mapping[str, Any]) -> str:
+    """What `Catalogue.photos` says, in words."""
+    words = f"{found['files']} photos of {found['scans']} scans"
+    if lacking := found["scans_lacking"]:
+        words += f"; {lacking} scans lack files of views, first {', '.join(found['missing'])}"
+    return words

@@ -91,6 +91,7 @@ OUTSIDE = frozenset(
         "pipeline.build.ledger",
         "pipeline.build.plan",
         "pipeline.registry.load",
+        "pipeline.registry.views",
     }
 )
 """Modules whose outcome the keys cover as values (records, options, fields of a registry), or that

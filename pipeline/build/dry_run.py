@@ -36,6 +36,11 @@ def dry_run(config: BuildConfig, retry: bool = False, recalibrate: bool = False)
         "recompute": len(plan.todo),
         "reuse": len(plan.known),
         "remove": leaving.total(),
+        "photos": [
+            {"source": source.registry.id, **source.catalogue.photos}
+            for source in plan.sources
+            if any(views.photos for views in source.registry.all_views)
+        ],
         "quarantine": [quarantine_row(q) for s in plan.sources for q in s.catalogue.quarantined],
         "estimate": {
             "seconds": round(expected.seconds, 1),

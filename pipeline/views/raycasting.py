@@ -134,5 +134,6 @@ def prepare(vertices_mm: Array, faces: Array) -> Caster:
     # robust: a ray through the edge of two triangles meets one of them
     scene = EmbreeScene(robust=True)
     TriangleMesh(scene, (vertices - middle).astype(np.float32), faces.astype(np.int32))
-    radius = float(np.linalg.norm(high - low)) / 2
-    return Caster(vertices, faces, middle, radius, scene)
+    caster = Caster(vertices, faces, middle, float(np.linalg.norm(high - low)) / 2, scene)
+    caster.blocked(middle, np.eye(3))  # the first ray has Embree build its tree
+    return caster
