@@ -63,7 +63,7 @@ def box(middle: Array, size: tuple[float, float, float]) -> tuple[Array, Array]:
 
 def scan_with(*more: tuple[Array, Array], shift_mm: float = 0.0) -> Caster:
     """The stand-in, moved towards the viewer, as a scan with other things before it."""
-    vertices, faces, n = [model().template_mm + [0, 0, shift_mm]], [model().faces], 5023
+    vertices, faces, n = [model().template_mm + np.array([0, 0, shift_mm])], [model().faces], 5023
     for points, triangles in more:
         vertices.append(points)
         faces.append(triangles + n)
@@ -95,7 +95,7 @@ def test_errors_of_the_registration_hide_nothing_at_grazing_angles_either(yaw: f
 
 def test_a_hand_before_the_mouth() -> None:
     before = camera()
-    hand = box(marks()[[48, 54]].mean(0) + [0, 0, 45.0], (90.0, 60.0, 20.0))
+    hand = box(marks()[[48, 54]].mean(0) + np.array([0, 0, 45.0]), (90.0, 60.0, 20.0))
     alone = part_masks(shown(before, head()), parts())
     assert alone[LIPS].sum(axis=(1, 2)).min() > 150
     seen = shown(before, head(), scan_with(hand).seen(before))
