@@ -30,6 +30,8 @@ class Lights:
     ambient: Colour
     """From all sides."""
     far: tuple[Light, ...]
+    shadows: bool = True
+    """Do the far lights throw shadows? Large ones nearby hardly do."""
 
     def returned(self, normals: Array, open_to: Array) -> Array:
         """Of unit normals (N,3) in the camera's frame, of a white surface that scatters light
@@ -54,6 +56,7 @@ STUDIO = Lights(
         Light(direction(-35, 30), (0.55, 0.55, 0.55)),
         Light(direction(50, 10), (0.3, 0.3, 0.3)),
     ),
+    shadows=False,
 )
 """The same soft lights for all: a key light on the left above the camera, a fill on the right."""
 
@@ -62,6 +65,8 @@ EXPOSURE = (0.7, 1.1)
 """Of what faces the camera, in the open."""
 TINT = 0.15
 """How far the colours of random lights are from grey."""
+SHADOWS_SHARE = 0.7
+"""Of random lights throw shadows."""
 
 
 def draw_lights(kind: Literal["studio", "random"], rng: np.random.Generator) -> Lights:
@@ -81,7 +86,8 @@ def draw_lights(kind: Literal["studio", "random"], rng: np.random.Generator) -> 
         Light(t, rounded(s * tint))
         for t, s, tint in zip(towards, strengths.tolist(), tints[1:], strict=True)
     ]
-    return Lights(rounded(exposure * ambient_share * tints[0]), tuple(lights))
+    shadows = bool(rng.random() < SHADOWS_SHARE)
+    return Lights(rounded(exposure * ambient_share * tints[0]), tuple(lights), shadows)
 
 
 def rounded(colour: Array) -> Colour:
