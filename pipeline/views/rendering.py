@@ -44,6 +44,11 @@ class Surface:
     texture: Texture | None = None
     colours: Array | None = None  # (V,3) uint8
 
+    @property
+    def painted(self) -> bool:
+        """Has it colours of its own?"""
+        return self.texture is not None or self.colours is not None
+
 
 def surface_of(raw: RawScan, source_to_canonical: Array, *, colours: bool = True) -> Surface:
     """The scan as its file has it, moved by (4,4) to canonical millimetres.
