@@ -60,7 +60,7 @@ STUDIO = Lights(
 )
 """The same soft lights for all: a key light on the left above the camera, a fill on the right."""
 
-AMBIENT = (0.1, 0.45)
+AMBIENT = (0.2, 0.5)
 EXPOSURE = (0.7, 1.1)
 """Of what faces the camera, in the open."""
 TINT = 0.15
@@ -70,12 +70,12 @@ SHADOWS_SHARE = 0.7
 
 
 def draw_lights(kind: Literal["studio", "random"], rng: np.random.Generator) -> Lights:
-    """The studio's, or lights drawn: one to three, up to 100° to a side and from 20° below the
-    camera to 70° above it, each with a tint, and ambient light between AMBIENT of all."""
+    """The studio's, or lights drawn: one to three, up to 75° to a side and from 15° below the
+    camera to 60° above it, each with a tint, and ambient light between AMBIENT of all."""
     if kind == "studio":
         return STUDIO
     n, ambient_share = int(rng.integers(1, 4)), rng.uniform(*AMBIENT)
-    towards = [direction(rng.uniform(-100, 100), rng.uniform(-20, 70)) for _ in range(n)]
+    towards = [direction(rng.uniform(-75, 75), rng.uniform(-15, 60)) for _ in range(n)]
     tints = 1 + rng.uniform(-TINT, TINT, (n + 1, 3))
     strengths = rng.dirichlet(np.full(n, 2.0))
     # what faces the lights half has the exposure: a light from the side does not blind

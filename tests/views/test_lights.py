@@ -43,10 +43,10 @@ def test_drawn_lights_have_the_exposure_and_are_the_seeds() -> None:
     assert drawn[7] == draw_lights("random", np.random.default_rng(7)) != drawn[8]
     assert {len(lights.far) for lights in drawn} == {1, 2, 3}
     for lights in drawn:
-        assert min(lights.ambient) > 0.05 and max(lights.ambient) < 0.6
+        assert min(lights.ambient) > 0.1 and max(lights.ambient) < 0.65
         for light in lights.far:
             assert np.linalg.norm(light.towards) == pytest.approx(1)
-            assert light.towards[1] <= np.sin(np.radians(20)) + 1e-9
+            assert light.towards[1] <= np.sin(np.radians(15)) + 1e-9
     towards_camera = [
         lights.returned(TO_CAMERA, np.ones((1, len(lights.far)), bool)).mean() for lights in drawn
     ]
