@@ -254,6 +254,11 @@ class RawScan(Frozen):
     """Rows and columns of the range image."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Reason → how many items of the file reading left out, such as `faces_degenerate`."""
+    uv: Array | None = None
+    """(F,3,2) float32 texture coordinates of the triangles' corners: u right, v up, the texture
+    image from 0 to 1. NaN where a corner has none, or the image of its own is another one."""
+    texture_bytes: bytes | None = None
+    """The texture image's file content, if it lies within the scan's file; then no texture_path."""
 
     def __post_init__(self) -> None:
         vertices = self._check("vertices", (None, 3), np.float64, finite=False)
@@ -265,6 +270,8 @@ class RawScan(Frozen):
             raise ValueError("RawScan.vertices: triangles use vertices that are not finite")
         if self.pixels is not None:
             self._check("pixels", (len(vertices), 2), np.float32)
+        if self.uv is not None:
+            self._check("uv", (len(self.faces), 3, 2), np.float32, finite=False)
         if self.colours is not None:
             self._check("colours", (len(vertices), 3), np.uint8)
 

@@ -114,10 +114,21 @@ def heading(found: Found) -> Iterator[str]:
     yield f"model {model['name']}{stands_in}, {model['n_vertices']:,} vertices"
     if found["labelled_identities"]:
         yield f"{count(found['labelled_identities'])} people have one label for all their scans"
+    yield from views(found["views"])
     for name in ("quarantined", "excluded"):
         if found[name]:
             listed = ", ".join(f"{source} {count(n)}" for source, n in found[name].items())
             yield f"{name}: {listed}"
+
+
+def views(told: Found) -> Iterator[str]:
+    """How many views there are, of which kinds, and how many there are not."""
+    if told["rows"]:
+        kinds = ", ".join(f"{kind} {count(n)}" for kind, n in told["kind"].items())
+        yield f"{count(told['rows'])} views of {count(told['scans'])} scans: {kinds}"
+    if told["refused"]:
+        codes = ", ".join(f"{code} {count(n)}" for code, n in told["refused"].items())
+        yield f"{count(sum(told['refused'].values()))} views could not be made: {codes}"
 
 
 def of_group(name: str, told: Found) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ from pipeline.store.reader import Store
 from pipeline.store.remote.head import published_version
 from pipeline.store.remote.objects import Place
 from pipeline.store.remote.transfer import prune_url
-from pipeline.store.schema import IDENTITY, SCAN, TABLES
+from pipeline.store.schema import IDENTITY, SCAN, VIEW, tables_of
 from pipeline.store.versions import list_versions
 from pipeline.store.withdrawing import publish_without
 from pipeline.store.withdrawn import registry_without, theirs
@@ -195,7 +195,7 @@ def _of_source(
     left = Left(registry, [probe])
     own = catalogue(registry, root, hashes=False, own_names_shown=True)
     records = [r for r in own.records if left.person(r.subject) or r.scan_id in judged]
-    files = {p for r in records for p in (r.path, r.landmark_path, *r.image_paths) if p}
+    files = {path for record in records for path in _read(record)}
     no_scans = [path for path, _ in own.excluded]
     no_scans += [row.scan_id.partition(":")[2] for row in own.quarantined]
     paths = [path for path in no_scans if left.path(path)]
@@ -215,8 +215,10 @@ def _of_source(
 
 
 def _read(record: ScanRecord) -> Iterator[Path]:
-    yield record.path
-    yield from (path for path in (record.landmark_path, *record.image_paths) if path)
+    """Files of the scan alone; a calibration may be that of many."""
+    yield from (record.path, *record.image_paths, *(photo.path for photo in record.photos))
+    marks = (record.landmark_path, *(photo.landmark_path for photo in record.photos))
+    yield from (path for path in marks if path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,6 +255,8 @@ def _of_version(version: Store, probe: Withdrawal, plan: Plan) -> Found:
     told = version.columns("scan_id", "content_hash").take(rows)
     contents = {digest for digest in told["content_hash"].to_pylist() if digest}
     people = {SCAN: rows}
+    if version.form.views:
+        people[VIEW] = np.flatnonzero(gone[version.scan_row_of_view])
     if version.form.identities:
         # of those who leave as a whole: a scan that counted for nothing leaves a row as it is
         people[IDENTITY] = np.setdiff1d(version.identity_row[gone], version.identity_row[~gone])
@@ -348,7 +352,7 @@ def _holds(version: Path, gone: Withdrawal) -> bool:
     """Whether a version holds anything of somebody; one that cannot be read does."""
     try:
         store = open_store(version)
-        tables = {name: store.table(name) for name in TABLES}
+        tables = {name: store.table(name) for name in tables_of(store.form.schema)}
         provenance = parsed(content_of(version / PROVENANCE), version / PROVENANCE)
         return any(traces(tables, provenance, [gone]))
     except StoreError:

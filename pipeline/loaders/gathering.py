@@ -25,12 +25,13 @@ class Gathering:
         ahead: int,
         pin: bool,
         transform: Transform | None,
+        seed: int = 0,
     ) -> None:
         self.dataset, self.batch_size, self.pin = dataset, batch_size, pin
         self.threads, self.ahead = whole("threads", threads), whole("ahead", ahead, 1)
         if transform is not None and not callable(transform):
             raise FacefoldError(f"transform: got {transform!r}, expected a function")
-        self.transform = transform
+        self.transform, self.seed = transform, seed
         self._rings: list[Ring] = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -64,10 +65,12 @@ class Gathering:
 
     def _ring(self) -> Ring:
         shapes = self.dataset.array_shapes()
-        if self.dataset.unpack_validity and not self.pin:
-            shapes.pop("validity", None)  # unpacking makes memory of its own: spare the copy
+        if not self.pin:
+            for name in self.dataset.unpacked:  # which makes memory of its own: spare the copy
+                del shapes[name]
         return Ring(shapes, self.batch_size, self.pin)
 
     def _batch(self, draw: Draw, ring: Ring) -> Sample:
-        batch = self.dataset.gather(draw.samples, ring.lend(len(draw.samples)))
+        lent = ring.lend(len(draw.samples))
+        batch = self.dataset.gather(draw.samples, lent, draw, self.seed)
         return batch if self.transform is None else self.transform(batch, draw)

@@ -35,6 +35,9 @@ class FaceLoader(IterableDataset[Sample]):
     is dropped, or, with `drop_last=False`, shared out in one smaller step. `rank` and `world` are
     those of torch.distributed at the time they are needed, unless given.
 
+    Of a dataset with `views=K`, which views a sample shows is a function of the order's seed, the
+    epoch and the sample's position in it; any K of its views are as likely as others.
+
     One iteration is (the rest of) one epoch, which ends with its last batch: the next iteration
     begins the next epoch. `len` is the number of batches of the whole epoch, `remaining` of those
     still to come. `state_dict` says where the last batch that was handed out ends, whatever
@@ -74,8 +77,11 @@ class FaceLoader(IterableDataset[Sample]):
         self.order: Order = order_for(len(dataset), order, whole("seed", seed))
         self._given = rank, world
         self.drop_last = bool(drop_last)
+        views_seed = (
+            whole("seed of the order", getattr(self.order, "seed", 0)) if dataset.views else 0
+        )
         self._gathering = Gathering(
-            self.dataset, self.batch_size, threads, ahead, bool(pin), transform
+            self.dataset, self.batch_size, threads, ahead, bool(pin), transform, views_seed
         )
         if self.batch_size % self.order.group:
             raise FacefoldError(

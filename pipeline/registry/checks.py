@@ -16,8 +16,9 @@ from pipeline.registry.views import Photo
 
 PLACES = ("dir", "stem")
 """What a path template may hold besides the groups of scans.name."""
-PHOTO = "photo"
-"""What one of a file beside a photo may hold as well: the photo's name without suffix."""
+OF_PHOTO = ("photo", "rest")
+"""What one of a file beside a photo may hold as well: the photo's name without suffix, and what
+stands in it for the wildcards, or the next number, of its own template."""
 FREE_GROUPS = ("subject", "session", "expression", "frame")
 """Groups with a meaning of their own; any other must be used somewhere in the file."""
 
@@ -81,7 +82,7 @@ def _templates(parts: Any) -> Iterator[Fault]:
     images |= {f"{at}.{name}" for at, photo in _photos(parts) for name in photo.pictures}
     wild = images | set(_table_files(table) if table and table.format == "text" else ())
     for field, text in _path_templates(parts).items():
-        for name in sorted(placeholders(text) - allowed - ({PHOTO} if field in beside else set())):
+        for name in sorted(placeholders(text) - allowed - {*(OF_PHOTO if field in beside else ())}):
             yield Fault(field, f"{{{name}}}", one_of(name, sorted(allowed)))
         folder, name = posixpath.split(text)
         if set("*?[") & set(folder if field in wild else text):

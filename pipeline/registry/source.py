@@ -55,7 +55,7 @@ MappedClass = Annotated[
 
 
 PSEUDONYM = re.compile("p[0-9a-f]{8}")
-OF_FILES = frozenset({"catalogue", "read", "landmarks", "normalise", "worker"})
+OF_FILES = frozenset({"catalogue", "read", "landmarks", "normalise", "views", "worker"})
 """Stages whose refusals quote names and contents of files."""
 
 
@@ -129,6 +129,12 @@ class SourceRegistry(Section):
         default=(),
         description="What holds for some scans instead; the first rule that fits a scan counts.",
     )
+
+    @property
+    def all_views(self) -> tuple[Views, ...]:
+        """What it says of views, for its scans and for those of rules."""
+        ruled = (rule.views for rule in self.rules)
+        return self.views, *(views for views in ruled if views is not None)
 
     def groups(self, relative: str) -> dict[str, str] | None:
         """The groups in a scan's relative path, absent ones empty; None where it does not fit."""

@@ -55,7 +55,8 @@ class PhotoLandmarks(Section):
 
     file: PathTemplate = Field(
         description="A photo's landmark file relative to the root, as landmarks.file; {photo} is "
-        "the photo's own name without suffix: `{dir}/{photo}.pts`."
+        "the photo's own name without suffix, and {rest} what its wildcards, or its next number, "
+        "stand for: `{dir}/{photo}.pts`."
     )
     format: LandmarkFormat = Field(description="Its reader, of pixels: pts, ljson, land …")
     scheme: Scheme = Field(description="What each landmark is.")
@@ -65,8 +66,8 @@ class Calibration(Section):
     """A file that says where a photo's camera stands."""
 
     file: PathTemplate = Field(
-        description="The file relative to the root, as landmarks.file; {photo} is the photo's own "
-        "name without suffix: `{dir}/calib_{photo}.tka`."
+        description="The file relative to the root, as views.photos.landmarks.file: "
+        "`{dir}/calib_{rest}.tka`."
     )
     format: CalibrationFormat = Field(
         description="`tka`: 3dMD's, a file a camera; `params.json`: FaceScape's, and "
@@ -74,8 +75,8 @@ class Calibration(Section):
     )
     camera: PathTemplate | None = Field(
         default=None,
-        description="Which camera of a file of many: its number there, as `{photo}`; of a text "
-        "such as img_0007 the last number counts.",
+        description="Which camera of a file of many: its number there, `{rest}`; of a text such "
+        "as img_0007 the last number counts.",
     )
 
     @model_validator(mode="after")

@@ -19,15 +19,22 @@ from pipeline.store.arrays.shards import fill_value, zarr_array
 from pipeline.store.documents import as_json
 from pipeline.store.form import Form, at
 from pipeline.store.paths import GROUP
-from pipeline.store.schema import IDENTITY, IDENTITY_ROW, SCAN
-from pipeline.store.topology import ATTRIBUTE, FACES, REGION, REGION_MASK, Topology
+from pipeline.store.schema import IDENTITY, IDENTITY_ROW, SCAN, SCAN_ROW, VIEW
+from pipeline.store.topology import (
+    ATTRIBUTE,
+    FACES,
+    REGION,
+    REGION_MASK,
+    TRIANGLE_PART,
+    Topology,
+)
 from pipeline.types import Array
 
 if TYPE_CHECKING:
     import zarr
 
 SCAN_ID = "scan_id"
-COORDINATE = {SCAN: SCAN_ID, IDENTITY: "identity"}
+COORDINATE = {SCAN: SCAN_ID, IDENTITY: "identity", VIEW: "view_id"}
 CONVENTIONS = "CF-1.12"
 FRAME = {
     "units": {"length": "mm", "angle": "rad"},
@@ -54,6 +61,10 @@ class Held:
     """Names of the rows of the arrays of identities."""
     identity_row: Array | None = None
     """(rows,) int64, the row there of each scan's person."""
+    view_ids: Sequence[str] = ()
+    """Names of the rows of the arrays of views."""
+    scan_row: Array | None = None
+    """(views,) int64, the row of each view's scan."""
 
 
 def described(form: Form, topology: Topology | None, held: Held | None = None) -> dict[str, bytes]:
@@ -89,7 +100,8 @@ def _attributes(form: Form, topology: Topology | None) -> dict[str, Any]:
         "Conventions": CONVENTIONS,
         "title": f"3D face scans registered to the template of {form.model.name}",
         "rows_are": "row i of each array of the dimension scan is row i of manifest.parquet, of "
-        "the dimension identity row i of identities.parquet",
+        "the dimension identity row i of identities.parquet, of the dimension view row i of "
+        "views.parquet",
         **form.attributes(),
         **FRAME,
         **({ATTRIBUTE: topology.attributes()} if topology is not None else {}),
@@ -138,7 +150,7 @@ def _field_attributes(form: Form, name: str, held: Held) -> dict[str, Any]:
 
 
 def _add_names(group: zarr.Group, held: Held) -> None:
-    """Which scan, and which person, row i of the arrays is of."""
+    """Which scan, which person, and which view, row i of the arrays is of."""
     meaning = "source: and the path within the source, of row i of each array"
     names = np.array(held.scan_ids, np.dtypes.StringDType())
     _add(group, SCAN_ID, names, (SCAN,), meaning)
@@ -147,6 +159,11 @@ def _add_names(group: zarr.Group, held: Held) -> None:
         meaning = "the person of row i of each array of the dimension identity"
         _add(group, COORDINATE[IDENTITY], people, (IDENTITY,), meaning)
         _add(group, IDENTITY_ROW.name, held.identity_row, (SCAN,), IDENTITY_ROW.meaning)
+    if held.scan_row is not None:
+        views = np.array(held.view_ids, np.dtypes.StringDType())
+        meaning = "scan_id, # and name of row i of each array of the dimension view"
+        _add(group, COORDINATE[VIEW], views, (VIEW,), meaning)
+        _add(group, SCAN_ROW.name, held.scan_row, (VIEW,), SCAN_ROW.meaning)
 
 
 def _add_topology(group: zarr.Group, topology: Topology, n_vertices: int) -> None:
@@ -157,6 +174,10 @@ def _add_topology(group: zarr.Group, topology: Topology, n_vertices: int) -> Non
         meaning = "the vertex belongs to the region"
         masks = topology.masks(n_vertices)
         _add(group, REGION_MASK, masks, ("region", "vertex"), meaning)
+    if topology.triangle_part is not None:
+        listed = ", ".join(f"{i} {name}" for i, name in enumerate(topology.parts))
+        meaning = f"the part that most of the triangle is of: {listed}, -1 none"
+        _add(group, TRIANGLE_PART, topology.triangle_part, ("face",), meaning)
 
 
 def _add(group: zarr.Group, name: str, values: Array, dims: tuple[str, ...], meaning: str) -> None:

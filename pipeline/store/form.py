@@ -12,6 +12,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.errors import StoreError
 from pipeline.store.arrays.int16 import IN_STEPS, MIDDLES, STEPS
+from pipeline.store.attached import Attached, attached_in, check_attached
 from pipeline.store.documents import content_of, is_sha256, parsed, shown, text, whole
 from pipeline.store.paths import GROUP
 from pipeline.store.schema import (
@@ -22,6 +23,7 @@ from pipeline.store.schema import (
     ROWS_PER_SHARD,
     SCAN,
     SCHEMA_VERSION,
+    VIEW,
     Field,
     ModelTag,
     fields,
@@ -33,15 +35,15 @@ class Profile:
     """How the chunks of a version are stored."""
 
     chunk_rows: Mapping[str, int]
-    """Group of a field -> rows of a chunk, where the shard is a multiple of it."""
+    """Group of a field, or "view" -> rows of a chunk, where the shard is a multiple of it."""
     compressed: bool
     """zstd with a CRC-32C a chunk; else the rows' own bytes, which are mapped."""
 
 
 TRAINING, ARCHIVE = "training", "archive"
 PROFILES: Mapping[str, Profile] = {
-    TRAINING: Profile({"": ROWS_PER_CHUNK, "point": 4096, "view": 16}, compressed=False),
-    ARCHIVE: Profile({"": 64, "point": 65536, "view": 16}, compressed=True),
+    TRAINING: Profile({"": ROWS_PER_CHUNK, "point": 4096, VIEW: 16}, compressed=False),
+    ARCHIVE: Profile({"": 64, "point": 65536, VIEW: 16}, compressed=True),
 }
 MOST, MOST_VERTICES = 1 << 40, 1 << 24
 """Rows of a version, of a shard, and of a scan: larger numbers are no numbers of rows."""
@@ -63,8 +65,12 @@ class Form:
     """IN_STEPS are stored in steps of 5 µm."""
     identities: int = 0
     """People with a row each in arrays of their own; 0 = there are none."""
+    views: int = 0
+    """Pictures of scans with a row each in arrays of their own; 0 = there are none."""
+    attached: tuple[Attached, ...] = ()
+    """Fields that somebody added, or whose values they replaced."""
     row_of: str = SCAN
-    """What its rows are: scans; of one of its `parts` identities."""
+    """What its rows are: scans; of one of its other `parts` identities or views."""
     schema: int = field(default=SCHEMA_VERSION, compare=False)
     """Of the version, which says how arrays are named."""
 
@@ -73,6 +79,7 @@ class Form:
             raise StoreError("0 rows, expected at least one; nothing to publish")
         whole("rows", self.rows, 1, MOST)
         whole("identities", self.identities, 0, self.rows)
+        whole("views", self.views, 0, MOST)
         whole("rows_per_shard", self.rows_per_shard, 0, MOST)
         for group, most in self.per_scan.items():
             whole(f"per_scan: {group}", most, 0, MOST)
@@ -86,23 +93,45 @@ class Form:
         if unknown := [name for name in self.extras if name not in EXTRA_FIELDS]:
             expected = ", ".join(EXTRA_FIELDS)
             raise StoreError(f"extras: got {shown(unknown[0])}, expected some of {expected}")
-        groups = {EXTRA_FIELDS[name].group for name in self.extras} - {""}
+        others = [IDENTITY] * bool(self.identities) + [VIEW] * bool(self.views)
+        own = {self.row_of, *others}
+        extras = {name for name in self.extras if EXTRA_FIELDS[name].row_of in own}
+        groups = {EXTRA_FIELDS[name].group for name in extras} - {""}
         if bad := [g for g in groups if self.per_scan.get(g, 0) < 1]:
             raise StoreError(f"per_scan: says nothing of {bad[0]!r}; name the most a scan may have")
-        wanted = {*self.extras, *(at(group) for group in groups)} - {*MIDDLES}
-        wanted |= {*MIDDLES} if self.int16 else set()
-        wanted = {name for name in wanted if EXTRA_FIELDS[name].row_of == self.row_of}
-        object.__setattr__(self, "extras", tuple(name for name in EXTRA_FIELDS if name in wanted))
+        extras = extras.union(map(at, groups)).difference(MIDDLES)
+        if self.int16:
+            extras |= {name for name in MIDDLES if EXTRA_FIELDS[name].row_of == self.row_of}
+        object.__setattr__(self, "extras", tuple(name for name in EXTRA_FIELDS if name in extras))
         object.__setattr__(self, "per_scan", {g: self.per_scan[g] for g in sorted(groups)})
+        attached = tuple(field for field in self.attached if field.row_of in own)
+        object.__setattr__(self, "attached", attached)
+        self._check_attached()
+
+    def _check_attached(self) -> None:
+        names = [field.name for field in self.attached]
+        if len(set(names)) < len(names):
+            raise StoreError("attached: two fields of one name")
+        for one in self.attached:
+            if one.row_of == self.row_of:
+                check_attached(one, self._standard)
 
     @cached_property
     def parts(self) -> Mapping[str, Form]:
-        """How its arrays lie, by what their rows are: of scans as it says, of identities, where it
-        has any, in shards and chunks of as many rows."""
-        if not self.identities:
-            return {self.row_of: self}
-        more: dict[str, Any] = {"identities": 0, "extras": (), "per_scan": {}}
-        return {SCAN: self, IDENTITY: replace(self, rows=self.identities, row_of=IDENTITY, **more)}
+        """How its arrays lie, by what their rows are: of scans as it says; of identities, where it
+        has any, in shards of as many rows; of views in shards of a quarter, for their rows are
+        large."""
+        quarter = self.rows_per_shard // 4 // ROWS_PER_CHUNK * ROWS_PER_CHUNK
+        several = {
+            IDENTITY: (self.identities, self.rows_per_shard),
+            VIEW: (self.views, max(quarter, ROWS_PER_CHUNK)),
+        }
+        none: dict[str, Any] = {"identities": 0, "views": 0}
+        return {self.row_of: self} | {
+            row_of: replace(self, rows=rows, rows_per_shard=size, row_of=row_of, **none)
+            for row_of, (rows, size) in several.items()
+            if rows
+        }
 
     def part(self, row_of: str) -> Form:
         """Raises StoreError where it has no such part."""
@@ -122,8 +151,15 @@ class Form:
     @cached_property
     def fields(self) -> dict[str, Field]:
         """All of this part by name, as they are read."""
+        attached = {f.name: f for f in self.attached if f.row_of == self.row_of}
+        return self._standard | attached
+
+    @cached_property
+    def _standard(self) -> dict[str, Field]:
+        """Those of this part that are not attached."""
         extras = {name: EXTRA_FIELDS[name] for name in self.extras}
-        return fields(self.model.n_vertices, self.row_of) | extras
+        own = {name: field for name, field in extras.items() if field.row_of == self.row_of}
+        return fields(self.model.n_vertices, self.row_of) | own
 
     @property
     def compressed(self) -> bool:
@@ -134,7 +170,7 @@ class Form:
         return -(-self.rows // self.rows_per_shard)
 
     def scans(self, shard: int) -> int:
-        """Scans, or identities, of a shard: the last one may have fewer than the others."""
+        """Scans, identities or views of a shard: the last one may have fewer than the others."""
         return min(self.rows_per_shard, self.rows - shard * self.rows_per_shard)
 
     def stored(self, name: str) -> Field:
@@ -156,7 +192,8 @@ class Form:
         return self.rows_per_shard * self.per_scan.get(self.fields[name].group, 1)
 
     def chunk_rows(self, name: str) -> int:
-        whole = PROFILES[self.profile].chunk_rows[self.fields[name].group]
+        group = VIEW if self.row_of == VIEW else self.fields[name].group
+        whole = PROFILES[self.profile].chunk_rows[group]
         return math.gcd(whole, self.shard_rows(name))
 
     def index_bytes(self, name: str) -> int:
@@ -172,10 +209,12 @@ class Form:
             "profile": self.profile,
             "rows": self.rows,
             "identities": self.identities,
+            "views": self.views,
             "rows_per_shard": self.rows_per_shard,
             "extras": list(self.extras),
             "per_scan": dict(self.per_scan),
             "int16": self.int16,
+            "attached": [field.declared() for field in self.attached],
             "model": asdict(self.model),
         }
 
@@ -211,6 +250,8 @@ class Form:
             per_scan=per_scan,
             int16=int16,
             identities=attributes.get("identities", 0),  # schemas before 4 had none
+            views=attributes.get("views", 0),  # nor those before 5
+            attached=attached_in(attributes.get("attached", [])),
             schema=schema,
         )
 

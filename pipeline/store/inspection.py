@@ -73,6 +73,7 @@ def inspect_store(store: Path | str) -> dict[str, Any]:
         "model": opened.model,
         "labelled_identities": opened.form.identities,
         **_rows(opened),
+        "views": _views(opened),
         "quarantined": _coded(opened.table("quarantine")["source"]).counts(),
         "excluded": _coded(opened.table("excluded")["source"]).counts(),
         "fields": _fields(opened.form, sizes),
@@ -103,6 +104,18 @@ def _rows(store: Store) -> dict[str, Any]:
         "use": {name: int(held[name].sum()) for name in USES}
         | {"both": int((held["commercial"] & held["redistribution"]).sum())},
         "medians": {name: median for name, median in medians.items() if median is not None},
+    }
+
+
+def _views(store: Store) -> dict[str, Any]:
+    """How many there are, of which kinds and sources, and why some are not."""
+    views = store.view_columns("kind", "source", "camera")
+    refused = store.table("refused_views")
+    return {
+        "rows": len(views),
+        **{name: _coded(views[name]).counts() for name in views.column_names},
+        "scans": len(np.unique(store.scan_row_of_view)),
+        "refused": _coded(refused["code"]).counts(),
     }
 
 
@@ -185,8 +198,9 @@ def _label(steps: Sequence[int], step: int) -> str:
 
 
 def _fields(form: Form, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """Each array: the shape of one row, which is a scan's, a person's, or one of a scan's points or
-    views."""
+    """Each array: the shape of one row, which is a scan's, a person's, a view's, or one of a scan's
+    points."""
+    attached = {field.name for field in form.attached}
     return {
         name: {
             "row_of": field.group or field.row_of,
@@ -194,6 +208,7 @@ def _fields(form: Form, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
             "shape": list(field.shape),
             "unit": field.unit,
             "bytes": sizes[name],
+            "attached": name in attached,
         }
         for name, field in form.all_fields.items()
     }

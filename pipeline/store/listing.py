@@ -14,8 +14,8 @@ from pipeline.errors import StoreError
 from pipeline.store.checksums import file_digest
 from pipeline.store.documents import content_of, is_sha256, shown, unsealed_content, whole
 from pipeline.store.form import Form
-from pipeline.store.paths import FILES, TABLES_AND_METADATA, shard_path
-from pipeline.store.schema import Field
+from pipeline.store.paths import FILES, TABLES_AND_METADATA, shard_path, table_file
+from pipeline.store.schema import Field, tables_of
 
 Files: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Path within the version -> bytes, sha256, and of a shard its field, number and crc32c."""
@@ -95,7 +95,10 @@ def _check_entry(owner: str, name: str, entry: Any) -> None:
 
 
 def check_shards(form: Form, files: Files, owner: Path | str) -> None:
-    """Raise StoreError unless the shards listed are those of the form, and as long as its rows."""
+    """Raise StoreError unless the tables of the form's schema are listed, and its shards, as long
+    as its rows."""
+    if missing := [name for name in tables_of(form.schema) if table_file(name) not in files]:
+        raise StoreError(f"{owner}: does not list {table_file(missing[0])}; publish again")
     parts = {row_of: (part, fields_held(part, files)) for row_of, part in form.parts.items()}
     listed = sum("field" in entry for entry in files.values())
     if listed != sum(part.n_shards * len(held) for part, held in parts.values()):

@@ -3,9 +3,10 @@
 STORE/HEAD                          name of the published version
 STORE/versions/<name>/zarr.json     a Zarr v3 group; its attributes are the version's `Form`
 STORE/versions/<name>/<field>/zarr.json, c/<shard>/0/0
-STORE/versions/<name>/faces, region, region_mask, scan_id, identity, identity_row: `description.py`
-STORE/versions/<name>/manifest.parquet, quarantine.parquet, excluded.parquet,
-                      identities.parquet, provenance.json
+STORE/versions/<name>/faces, region, region_mask, scan_id, identity, identity_row, view_id,
+                      scan_row: `description.py`
+STORE/versions/<name>/manifest.parquet, quarantine.parquet, excluded.parquet, identities.parquet,
+                      views.parquet, refused_views.parquet, provenance.json
 STORE/versions/<name>/files.json    size and SHA-256 of all of these; its digest names it
 STORE/versions/<name>/run.json      when, where and how long: outside the digest
 """
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import StoreError
 from pipeline.store.documents import fault_of, shown
-from pipeline.store.schema import TABLES
+from pipeline.store.schema import tables_of
 
 if TYPE_CHECKING:
     from pipeline.store.form import Form
@@ -35,7 +36,7 @@ def table_file(name: str) -> str:
 
 
 MANIFEST = table_file("manifest")
-TABLES_AND_METADATA = (GROUP, PROVENANCE, *map(table_file, TABLES))
+TABLES_AND_METADATA = (GROUP, PROVENANCE, *map(table_file, tables_of(schema=1)))
 """Files that every version has, and lists."""
 
 

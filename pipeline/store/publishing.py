@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,11 @@ from pipeline.store.description import Held, described
 from pipeline.store.documents import as_json, sealed, unsealed
 from pipeline.store.durable_files import disk_faults_told, sync_folder, write_file
 from pipeline.store.form import Form, at, form_of, group_attributes
-from pipeline.store.head import move_head
+from pipeline.store.head import current_version, move_head
 from pipeline.store.listing import file_entry, version_of
 from pipeline.store.locks import publishing
 from pipeline.store.paths import FILES, PROVENANCE, RUN, VERSIONS, table_file
-from pipeline.store.schema import IDENTITY, IDENTITY_ROW, SCAN
+from pipeline.store.schema import IDENTITY, IDENTITY_ROW, SCAN, SCAN_ROW, VIEW
 from pipeline.store.staging import alive, release, sweep
 from pipeline.store.tables import (
     Rows,
@@ -31,6 +32,7 @@ from pipeline.store.tables import (
     manifest_table,
     names_of,
     table,
+    view_table,
     write_table,
 )
 from pipeline.store.topology import read_topology
@@ -46,51 +48,78 @@ def publish(
     excluded: Rows = (),
     identities: Rows = (),
     provenance: Mapping[str, Any] | None = None,
+    views: Rows = (),
+    refused_views: Rows = (),
+    instead_of: Path | str | None = None,
 ) -> Path:
     """Publish a staging whose every shard is written; returns the version's folder.
 
     `manifest` holds one mapping a row, in the arrays' order, or is the `tables.table` of them;
     tables and columns are those of `schema.TABLES`. `identities` adds columns to what the manifest
-    says of them; where they have arrays, it names each of them, in the order of these. `receipts`
-    are of the shards of both. `provenance` is JSON; what differs from run to run of the same build
-    (times, host) belongs under its key "run", which is kept apart, so that equal input gives equal
-    bytes and the same version: publishing what is published already only moves HEAD. Files are read
-    back and compared before that, but for those of shards that `link_shards` put there.
+    says of them; where they have arrays, it names each of them, in the order of these. `views` are
+    in the order of their arrays and name scan_id and view at least: what the manifest says of the
+    scan is added. `receipts` are of the shards of all.
+
+    `provenance` is JSON; what differs from run to run of the same build (times, host) belongs under
+    its key "run", which is kept apart, so that equal input gives equal bytes and the same version:
+    publishing what is published already only moves HEAD. Files are read back and compared before
+    that, but for those that `link_shards` put there.
+
+    `instead_of` is the version that this one was made from, if what it adds would otherwise be lost
+    with what was published meanwhile.
 
     Raises StoreError, and leaves HEAD alone, where shards are missing or differ from their
-    receipts, or the tables contradict them.
+    receipts, the tables contradict them, or HEAD names another version than `instead_of`.
     """
     store, staging = Path(store), Path(staging)
     form = form_of(staging)
     by_part = {row_of: _complete(staging, receipts, part) for row_of, part in form.parts.items()}
     people = names_of(identities) if form.identities else ()
     rows = manifest_table(manifest, by_part[SCAN], form.rows_per_shard, people)
+    size_of_views = form.part(VIEW).rows_per_shard if form.views else 1
     of_people = identity_rows(rows, identities, in_order=bool(form.identities))
     tables = {
         "manifest": rows,
         "quarantine": table("quarantine", quarantine),
         "excluded": table("excluded", excluded),
         "identities": identity_table(of_people, by_part.get(IDENTITY, ())),
+        "views": view_table(views, by_part.get(VIEW, ()), size_of_views, rows),
+        "refused_views": table("refused_views", refused_views),
     }
     with alive(staging):
         _write_all_but_shards(staging, form, receipts, tables, dict(provenance or {}))
-        old = {path for receipt in receipts if receipt.linked for path in receipt.files}
-        return put_in_place(store, staging, quick=True, unread=old)
+        old = {
+            path
+            for receipt in receipts
+            for path, file in receipt.files.items()
+            if receipt.linked or file.get("linked")
+        }
+        return put_in_place(store, staging, quick=True, unread=old, instead_of=instead_of)
 
 
 def put_in_place(
-    store: Path, staging: Path, quick: bool = False, unread: Collection[str] = ()
+    store: Path,
+    staging: Path,
+    quick: bool = False,
+    unread: Collection[str] = (),
+    instead_of: Path | str | None = None,
 ) -> Path:
     """A complete staging becomes the published version; returns its folder.
 
     Every file but those `unread` is read back; `quick` compares CRC-32C instead of SHA-256, enough
     for files that were summed when they were written here.
-    Raises StoreError, and leaves HEAD alone, where a file is not as `files.json` says.
+    Raises StoreError, and leaves HEAD alone, where a file is not as `files.json` says, or HEAD
+    names another version than `instead_of`.
     """
     with alive(staging), disk_faults_told(store):
         if faults := faults_of_version(staging, quick, unread):
             raise StoreError(f"{staging}: not published: " + "; ".join(faults[:5]))
         with publishing(store):
+            if instead_of is not None and current_version(store).name != Path(instead_of).name:
+                raise StoreError(
+                    f"{store}: another version was published while this one was made from "
+                    f"{Path(instead_of).name}; run it again"
+                )
             version = _move(store, staging)
             move_head(store, version)
     release(staging)
@@ -145,11 +174,16 @@ def _description(staging: Path, form: Form, tables: Mapping[str, pa.Table]) -> d
         lengths[group], used[group] = int(first[-1] + count[-1]), int(count.sum())
     topology = read_topology(staging, group_attributes(staging), form.model.n_vertices)
     names = tables["manifest"]["scan_id"].to_pylist()
-    if not form.identities:
-        return described(form, topology, Held(names, lengths, used))
-    people = tables["identities"]["identity"].to_pylist()
-    rows = tables["manifest"][IDENTITY_ROW.name].to_numpy()
-    return described(form, topology, Held(names, lengths, used, people, rows))
+    held = Held(names, lengths, used)
+    if form.identities:
+        people = tables["identities"]["identity"].to_pylist()
+        rows = tables["manifest"][IDENTITY_ROW.name].to_numpy()
+        held = replace(held, people=people, identity_row=rows)
+    if form.views:
+        views = tables["views"]["view_id"].to_pylist()
+        scans = tables["views"][SCAN_ROW.name].to_numpy()
+        held = replace(held, view_ids=views, scan_row=scans)
+    return described(form, topology, held)
 
 
 def _files(

@@ -23,11 +23,21 @@ from pipeline.store.paths import FILES, MANIFEST, is_there, table_file
 from pipeline.store.remote.mirror import CACHE_BYTES, is_mirror, mirrored
 from pipeline.store.remote.mirrored_field import MirroredField
 from pipeline.store.remote.objects import is_url
-from pipeline.store.schema import IDENTITY, IDENTITY_FIELDS, IDENTITY_ROW, TABLE_OF
+from pipeline.store.schema import (
+    FIELDS_OF,
+    IDENTITY,
+    IDENTITY_ROW,
+    SCAN,
+    SCAN_ROW,
+    TABLE_OF,
+    VIEW,
+    tables_of,
+)
 from pipeline.store.table_reading import (
     RENAMED,
     added_columns,
     check_table,
+    empty_table,
     read_table,
     said_columns,
     schema_of,
@@ -133,13 +143,38 @@ class Store:
         return pa.table({name: self._columns[name] for name in names})
 
     def table(self, name: str) -> pa.Table:
-        """manifest, quarantine, excluded or identities. Raises StoreError where it is damaged."""
+        """One of `schema.TABLES`; without rows where the version's schema has none such.
+
+        Raises StoreError where it is damaged.
+        """
         if name == "manifest":
             return self.manifest
+        if name not in tables_of(self.form.schema):
+            return empty_table(name)
         path = self.path / table_file(name)
         table = read_table(path)
         check_table(name, table.schema, path, self._added[name])
         return table
+
+    @cached_property
+    def views(self) -> pa.Table:
+        """One row a view, in the order of their arrays. Raises StoreError where it is damaged."""
+        return self.table("views")
+
+    def view_columns(self, *names: str) -> pa.Table:
+        """Columns of the views, of which nothing else is read; classes come as in `columns`.
+
+        Raises StoreError for a column that is not there.
+        """
+        held = self._schemas["views"].names if self.form.views else self.views.column_names
+        if unknown := [name for name in names if name not in held]:
+            raise StoreError(
+                f"{self.path}: no column {', '.join(unknown)}; the views have "
+                + ", ".join(said_columns(held))
+            )
+        if self.form.views:
+            return read_table(self.path / table_file("views"), names)
+        return self.views.select(names)
 
     def map(self, *names: str) -> None:
         """Map fields now, so that damage to their shards' indices shows before the first read."""
@@ -230,15 +265,45 @@ class Store:
                 taken[name] = field.take(index, into.get(name))
         return taken
 
-    def read_identities(self, name: str, rows: slice | Sequence[int] | Array) -> Array:
+    def read_identities(
+        self,
+        name: str,
+        rows: slice | Sequence[int] | Array,
+        out: Array | None = None,
+    ) -> Array:
         """A copy of people's rows (n, *field.shape) of a field of identities, by their own
-        numbers: row i is of row i of `table("identities")`.
+        numbers: row i is of row i of `table("identities")`; in `out` if given.
 
         Raises StoreError for another field, IndexError for a row outside 0 … identities - 1.
         """
         if name in self.fields and self.fields[name].row_of != IDENTITY:
             raise StoreError(f"{self.path}: {name} has a row a scan, none a person; use read")
-        return self._field(name).take(self._index(rows, self.form.identities))
+        return self._field(name).take(self._index(rows, self.form.identities), out)
+
+    def read_views(
+        self,
+        name: str,
+        rows: slice | Sequence[int] | Array,
+        out: Array | None = None,
+    ) -> Array:
+        """A copy of views' rows (n, *field.shape) of a field of views, by their own numbers: row i
+        is of row i of `views`; in `out` if given.
+
+        Raises StoreError for another field, IndexError for a row outside 0 … form.views - 1.
+        """
+        if name in self.fields and self.fields[name].row_of != VIEW:
+            raise StoreError(f"{self.path}: {name} has no row a view; use read")
+        return self._field(name).take(self._index(rows, self.form.views), out)
+
+    @cached_property
+    def scan_row_of_view(self) -> Array:
+        """(form.views,) int64, the row of each view's scan in the fields of scans.
+
+        Raises StoreError where the column is damaged.
+        """
+        if not self.form.views:
+            return np.zeros(0, np.int64)
+        return self._rows_named(SCAN_ROW.name, VIEW, self.n_rows)
 
     @cached_property
     def identity_row(self) -> Array:
@@ -246,12 +311,16 @@ class Store:
 
         Raises StoreError where the version has no such fields, or the column is damaged.
         """
-        rows = self.columns(IDENTITY_ROW.name)[IDENTITY_ROW.name]
+        return self._rows_named(IDENTITY_ROW.name, SCAN, self.form.identities)
+
+    def _rows_named(self, column: str, row_of: str, n: int) -> Array:
+        """A column of scans, or of views, that names rows of others, of which there are `n`."""
+        rows = (self.columns if row_of == SCAN else self.view_columns)(column)[column]
         found = np.asarray(rows.to_numpy())
-        if rows.null_count or found.min() < 0 or found.max() >= self.form.identities:
+        if rows.null_count or found.min() < 0 or found.max() >= n:
             raise StoreError(
-                f"{self.path / MANIFEST}: {IDENTITY_ROW.name}: expected 0 … "
-                f"{self.form.identities - 1} of every scan; verify the store"
+                f"{self.path / table_file(TABLE_OF[row_of])}: {column}: expected 0 … {n - 1} of "
+                f"every {row_of}; verify the store"
             )
         return found
 
@@ -274,6 +343,8 @@ class Store:
                 f"{self.path}: {name} holds any number of rows a scan; use read_ragged or "
                 "read_points"
             )
+        if name in self.fields and self.fields[name].row_of == VIEW:
+            raise StoreError(f"{self.path}: {name} has a row a view, none a scan; use read_views")
         rows = self._field(name)
         return rows if name in self.form.fields else RowsOfPeople(rows, self.identity_row)
 
@@ -293,10 +364,16 @@ class Store:
 
     def lacks(self, names: Sequence[str], columns: Sequence[str] = ()) -> StoreError:
         """That it has no such fields, and no such `columns` either where these may be asked for."""
-        of_people = {IDENTITY_ROW.name, *(field.name for field in IDENTITY_FIELDS)}
-        remedy = "; its people have no rows of their own: build it again" * bool(
-            of_people.intersection(names)
-        )
+        of_people = {IDENTITY_ROW.name, *(field.name for field in FIELDS_OF[IDENTITY])}
+        of_views = {SCAN_ROW.name, "embeddings", *(field.name for field in FIELDS_OF[VIEW])}
+        remedy = ""
+        if not self.form.identities and of_people.intersection(names):
+            remedy = "; its people have no rows of their own: build it again"
+        elif not self.form.views and of_views.intersection(names):
+            remedy = (
+                "; it has no views: say in the registries which there are (`views`), and build it "
+                "again"
+            )
         held = ", ".join([*self.fields, *columns])
         return StoreError(f"{self.path}: no field {', '.join(names)}; it has {held}{remedy}")
 

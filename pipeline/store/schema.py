@@ -21,7 +21,7 @@ from pipeline.types import N_SHAPE, REGISTRATION_ARRAYS, ExpressionClass, RowArr
 if TYPE_CHECKING:
     from pipeline.flame.model import FlameModel
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised when an older reader would misread a store; a reader refuses a higher one."""
 READABLE_FROM = "0.4.0"
 """The first facefold that reads this schema."""
@@ -32,8 +32,8 @@ ROWS_PER_SHARD = 4096
 """247 MB of vertices: few files, and still little enough for one process to hold and write."""
 
 
-SCAN, IDENTITY = "scan", "identity"
-TABLE_OF = {SCAN: "manifest", IDENTITY: "identities"}
+SCAN, IDENTITY, VIEW = "scan", "identity", "view"
+TABLE_OF = {SCAN: "manifest", IDENTITY: "identities", VIEW: "views"}
 """What a row of an array is of -> the table whose row i says of which one row i is."""
 
 
@@ -55,10 +55,10 @@ class Field:
     optional: bool = False
     """Rows may hold NaN where nothing is known; elsewhere a value that is not finite is refused."""
     group: str = ""
-    """What a scan has any number of rows of, "point" or "view"; `<group>s_at` says which rows.
-    "" = one row a scan, or identity."""
+    """What a scan has any number of rows of, "point"; `<group>s_at` says which rows. "" = one row a
+    scan, identity or view."""
     row_of: str = SCAN
-    """SCAN or IDENTITY."""
+    """SCAN, IDENTITY or VIEW."""
 
     @property
     def row_bytes(self) -> int:
@@ -107,6 +107,40 @@ IDENTITY_FIELDS: tuple[Field, ...] = (
 )  # fmt: skip
 """Every array of the stores that have a row a person."""
 
+VIEW_FIELDS: tuple[Field, ...] = (
+    Field("images", "|u1", (224, 224, 3), ("image_row", "image_column", "rgb"), "1",
+          "photo or render of the scan, cropped to the face", "views", row_of=VIEW),
+    Field("aligned_images", "|u1", (112, 112, 3), ("aligned_row", "aligned_column", "rgb"), "1",
+          "the face aligned to ArcFace's five points", "views", row_of=VIEW),
+    Field("shaded_images", "|u1", (224, 224), ("image_row", "image_column"), "1",
+          "the registered mesh in grey under the camera of images; 0 where it is not seen",
+          "views", row_of=VIEW),
+    Field("camera_matrix_px", "<f8", (3, 3), ("row_of_3", "column_of_3"), "px",
+          "the camera's frame to pixels of images, the top left one's middle at (0, 0)", "views",
+          row_of=VIEW),
+    Field("canonical_to_camera", "<f8", (4, 4), ("row_of_4", "column_of_4"), "mm",
+          "canonical frame to the camera's: +x right, +y down, +z forward", "views", row_of=VIEW),
+    Field("landmarks_px", "<f4", (68, 2), ("landmark", "column_and_row"), "px",
+          "the registered landmarks in images, iBUG-68 order; NaN where absent", "views",
+          optional=True, row_of=VIEW),
+    Field("landmark_visibility", "|u1", (68,), ("landmark",), "1",
+          "1 where nothing hides the landmark in the picture, else 0", "views", row_of=VIEW),
+    Field("visibility", "|u1", (-(-N_VERTICES // 8),), ("visibility_byte",), "1",
+          "nothing hides the vertex 8j+k in the picture: bit k, lowest first, of byte j", "views",
+          row_of=VIEW),
+    Field("parts", "|u1", (8, 224, 28), ("part", "image_row", "column_byte"), "1",
+          "part seen at column 8j+k of images: bit k, lowest first, of byte j; left eye, right "
+          "eye, left brow, right brow, upper lip, lower lip, nose, skin", "views", row_of=VIEW),
+)  # fmt: skip
+"""Every array of the stores that have a row a view."""
+
+FIELDS_OF: Mapping[str, tuple[Field, ...]] = {
+    SCAN: FIELDS,
+    IDENTITY: IDENTITY_FIELDS,
+    VIEW: VIEW_FIELDS,
+}
+"""What a row is of -> the arrays that there always are of such rows."""
+
 _FIRST_AND_COUNT = (2,), ("first_and_count",), "1"
 _EXTRAS: tuple[Field, ...] = (
     Field("vertices_middle_mm", "<f4", (3,), ("xyz",), "mm",
@@ -123,35 +157,18 @@ _EXTRAS: tuple[Field, ...] = (
           "sample", "normalise", group="point"),
     Field("normals", "<f2", (3,), ("xyz",), "1", "unit normal of each point", "normalise",
           group="point"),
-    Field("views_at", "<i8", *_FIRST_AND_COUNT,
-          "first row and number of rows of the scan in the fields of its views", "views"),
-    Field("images", "|u1", (224, 224, 3), ("image_row", "image_column", "rgb"), "1",
-          "photo or render of the scan, cropped to the face", "views", group="view"),
-    Field("aligned_images", "|u1", (112, 112, 3),
-          ("aligned_row", "aligned_column", "rgb"), "1",
-          "the face aligned to ArcFace's five points", "views", group="view"),
-    Field("camera_matrix_px", "<f4", (3, 3), ("row_of_3", "column_of_3"), "px",
-          "camera frame to pixels of images", "views", group="view"),
-    Field("canonical_to_camera", "<f4", (4, 4), ("row_of_4", "column_of_4"), "mm",
-          "canonical frame to the camera's: +x right, +y down, +z forward", "views",
-          group="view"),
-    Field("landmarks_px", "<f4", (68, 2), ("landmark", "column_and_row"), "px",
-          "landmarks in images, iBUG-68 order; NaN where absent", "views", optional=True,
-          group="view"),
-    Field("parts", "|u1", (8, 224, 28), ("part", "image_row", "column_byte"), "1",
-          "part seen at column 8j+k of images: bit k, lowest first, of byte j; left eye, right "
-          "eye, left brow, right brow, upper lip, lower lip, nose, skin", "views",
-          group="view"),
     Field("embeddings", "<f4", (512,), ("embedding_component",), "1",
-          "unit identity embedding of aligned_images", "views", group="view"),
+          "what the user's own network says of aligned_images, of unit length; NaN where it was "
+          "not asked", "views", optional=True, row_of=VIEW),
 )  # fmt: skip
 EXTRA_FIELDS: Mapping[str, Field] = {field.name: field for field in _EXTRAS}
 """Arrays that a store may have besides, by name."""
 
 
 def fields(n_vertices: int = N_VERTICES, row_of: str = SCAN) -> dict[str, Field]:
-    """FIELDS, or IDENTITY_FIELDS, by name, of a template of so many vertices."""
-    lengths = {"vertex": n_vertices, "validity_byte": -(-n_vertices // 8)}
+    """FIELDS, IDENTITY_FIELDS or VIEW_FIELDS by name, of a template of so many vertices."""
+    n_bytes = -(-n_vertices // 8)
+    lengths = {"vertex": n_vertices, "validity_byte": n_bytes, "visibility_byte": n_bytes}
     return {
         field.name: replace(
             field,
@@ -160,7 +177,7 @@ def fields(n_vertices: int = N_VERTICES, row_of: str = SCAN) -> dict[str, Field]
                 for dim, length in zip(field.dims, field.shape, strict=True)
             ),
         )
-        for field in (FIELDS if row_of == SCAN else IDENTITY_FIELDS)
+        for field in FIELDS_OF[row_of]
     }
 
 
@@ -176,7 +193,7 @@ class Column:
     @property
     def unit(self) -> str:
         """As its name says it; "" = none."""
-        return "mm" if self.name.endswith("_mm") else ""
+        return {"mm": "mm", "px": "px", "deg": "degree"}.get(self.name.rpartition("_")[2], "")
 
 
 NON_METRIC = "_non_metric"
@@ -261,19 +278,64 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ),
         Column("result_key", "string", "the ledger's key of what the arrays of people hold"),
     ),
+    "views": (
+        Column("view_id", "string", "scan_id, # and view", True),
+        Column("scan_id", "string", "of the scan that it shows, as in the manifest", True),
+        Column("source", "string", "the scan's, as in the manifest", True),
+        Column("identity", "string", "the scan's, as in the manifest", True),
+        Column("split", "string", "the scan's, as in the manifest", True),
+        Column("view", "string", "name within the scan: kind and number from 0", True),
+        Column(
+            "kind",
+            "string",
+            "photo; render: the scan in its own colours; shaded: its shape alone",
+            True,
+        ),
+        Column("image_file", "string", "path of a photo below the source's root; else null"),
+        Column("camera", "string", "where it comes from: grid, landmarks, calibration or sampled"),
+        Column("seed", "int64", "of all that was drawn for it; null where nothing was"),
+        Column("yaw_deg", "double", "of the face to the camera"),
+        Column("pitch_deg", "double", "of the face to the camera"),
+        Column("roll_deg", "double", "of the face to the camera"),
+        Column("distance_mm", "double", "from the camera to the face"),
+        Column("focal_px", "double", "focal length, in pixels of images"),
+        Column("lights", "string", "JSON: what a render was lit by"),
+        Column("background", "string", "JSON: what is behind a render"),
+        Column("camera_residual_px", "double", "of the camera's fit to landmarks; else null"),
+        Column("result_key", "string", "the key of the result and the view's name"),
+    ),
+    "refused_views": (
+        Column("source", "string", "the registry's id", True),
+        Column("scan_id", "string", "as in the manifest", True),
+        Column("view", "string", "name within the scan", True),
+        Column("path", "string", "of the photo below the source's root; else null"),
+        Column("stage", "string", "that gave up", True),
+        Column("code", "string", "kind of reason, see docs/reference/refusals.md"),
+        Column("reason", "string", "why", True),
+        Column("figures", "string", "JSON: the measured values behind the reason, by name"),
+    ),
 }
 """Row tables, one parquet file each. Further columns may follow these; `publish` adds to the
-manifest PLACES and `crc32c_<field>` (uint32), and where people have arrays, to the manifest
-IDENTITY_ROW, to the identities that and theirs."""
+manifest and to the views PLACES and `crc32c_<field>` (uint32), to the views SCAN_ROW, and where
+people have arrays, to the manifest IDENTITY_ROW, to the identities that and `crc32c_<field>`."""
+SINCE = {"views": 5, "refused_views": 5}
+"""Tables that came later -> the first schema whose stores have them."""
 PLACES = (
     Column("shard", "int32", "number of the row's shard in each array"),
     Column("row", "int64", "index into each array"),
 )
-"""Columns of the manifest that say where a row lies."""
+"""Columns of the manifest, and of the views, that say where a row lies."""
 IDENTITY_ROW = Column("identity_row", "int64", "the person's index into each array of people")
 """The identities are in this order: row i of theirs has i."""
+SCAN_ROW = Column("scan_row", "int64", "the scan's index into each array of scans")
+"""Of the views."""
 CHECKSUM = "crc32c_"
 """Begins the names of the columns that hold the checksums of a field's rows."""
+
+
+def tables_of(schema: int) -> tuple[str, ...]:
+    """Names of the tables that the stores of a schema have."""
+    return tuple(name for name in TABLES if SINCE.get(name, 1) <= schema)
 
 
 @dataclass(frozen=True)
@@ -298,6 +360,7 @@ def schema_json() -> str:
         "rows_per_shard": ROWS_PER_SHARD,
         "fields": [asdict(field) for field in FIELDS],
         "identity_fields": [asdict(field) for field in IDENTITY_FIELDS],
+        "view_fields": [asdict(field) for field in VIEW_FIELDS],
         "extra_fields": [asdict(field) for field in EXTRA_FIELDS.values()],
         "tables": {name: [asdict(c) for c in columns] for name, columns in TABLES.items()},
     }

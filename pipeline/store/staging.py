@@ -47,7 +47,7 @@ def create_staging(
 
     rows_per_shard is a multiple of 16; `topology` (`Topology.of(model)`) is stored for those who
     read the version without facefold; `form` gives `profile`, `extras`, `per_scan`, `int16`,
-    `identities` of the store's `Form`.
+    `identities`, `views`, `attached` of the store's `Form`.
     Raises StoreError for wrong numbers, where the store was made with another model, and where the
     folder holds what belongs to no store.
     """

@@ -15,14 +15,23 @@ from pipeline.errors import StoreError
 from pipeline.store.documents import fault_of, shown
 from pipeline.store.form import Form
 from pipeline.store.listing import Files, fields_held
-from pipeline.store.schema import CHECKSUM, IDENTITY_ROW, PLACES, TABLE_OF, TABLES, Column
+from pipeline.store.schema import (
+    CHECKSUM,
+    IDENTITY_ROW,
+    PLACES,
+    SCAN_ROW,
+    TABLE_OF,
+    TABLES,
+    Column,
+)
 from pipeline.types import Array
 
 CLASSES = frozenset(
     {"source", "split", "session", "expression", "expression_class", "verdict", "status", "unit"}
     | {"landmark_source", "licence", "benchmark", "sex", "ancestry"}
+    | {"kind", "camera"}
 )
-"""Text columns of the manifest with far fewer values than rows."""
+"""Text columns of the manifest, and of the views, with far fewer values than rows."""
 
 
 RENAMED = {"images": "image_files"}
@@ -33,7 +42,7 @@ REQUIRED = {
     name: tuple(column.name for column in columns if column.required)
     for name, columns in TABLES.items()
 }
-"""Columns that the tables of every store have, since schema 1."""
+"""Columns that these tables have in every store that has them."""
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -107,10 +116,18 @@ def added_columns(form: Form, files: Files) -> dict[str, list[Column]]:
     if form.identities:
         added["manifest"].append(IDENTITY_ROW)
         added["identities"].append(IDENTITY_ROW)
+    if form.views:
+        added["views"] += [*PLACES, SCAN_ROW]
     for row_of, part in form.parts.items():
         held = fields_held(part, files)
         added[TABLE_OF[row_of]] += [Column(CHECKSUM + name, "uint32", "") for name in held]
     return added
+
+
+def empty_table(name: str) -> pa.Table:
+    """A table of the schema without rows."""
+    types = [(column.name, pa.type_for_alias(column.type)) for column in TABLES[name]]
+    return pa.schema(types).empty_table()
 
 
 def coded(column: pa.ChunkedArray) -> tuple[Array, list[Any]]:

@@ -15,7 +15,14 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import StoreError
 from pipeline.store.durable_files import write_file
-from pipeline.store.schema import CHECKSUM, IDENTITY_ROW, NON_METRIC, PLACES, TABLES
+from pipeline.store.schema import (
+    CHECKSUM,
+    IDENTITY_ROW,
+    NON_METRIC,
+    PLACES,
+    SCAN_ROW,
+    TABLES,
+)
 from pipeline.types import ShardReceipt
 
 Rows = Sequence[Any]
@@ -74,11 +81,7 @@ def manifest_table(
     if len(unique) != total:
         twice = [v["values"] for v in scans.value_counts().to_pylist() if v["counts"] > 1]
         raise StoreError(f"manifest: scan {twice[0]!r} comes more than once")
-    places = np.arange(total)
-    columns: dict[str, pa.Array] = {
-        column.name: pa.array(values, pa.type_for_alias(column.type))
-        for column, values in zip(PLACES, (places // rows_per_shard, places), strict=True)
-    }
+    columns = _places(total, rows_per_shard)
     if people:
         columns[IDENTITY_ROW.name] = _rows_of_people(manifest, people)
     return _with_columns("manifest", manifest, columns | _checksums(receipts))
@@ -100,6 +103,51 @@ def identity_table(rows: Rows, receipts: Sequence[ShardReceipt]) -> pa.Table:
     return _with_columns("identities", people, columns | _checksums(receipts))
 
 
+def view_table(
+    rows: Rows, receipts: Sequence[ShardReceipt], rows_per_shard: int, manifest: pa.Table
+) -> pa.Table:
+    """The views: `rows` in the arrays' order, named and with what the manifest says of their scans;
+    then shard, row, the row of the scan there, and each field's checksums.
+
+    Raises StoreError where they are not as many as the shards', one comes twice, or its scan is not
+    in the manifest.
+    """
+    total = sum(receipt.rows for receipt in receipts)
+    if len(rows) != total:
+        raise StoreError(f"views: got {len(rows)} rows, the shards hold {total}")
+    records = [_record(row) for row in rows]
+    for number, record in enumerate(records):
+        if lacking := [name for name in ("scan_id", "view") if not record.get(name)]:
+            raise StoreError(f"views: row {number} has no {lacking[0]!r}")
+    scans = pa.array([record["scan_id"] for record in records], pa.string())
+    scan_rows = pc.index_in(scans, value_set=manifest["scan_id"].combine_chunks())
+    if scan_rows.null_count:
+        number = scan_rows.is_null().index(True).as_py()
+        raise StoreError(f"views: {scans[number].as_py()!r}, of row {number}, is no scan of these")
+    told = manifest.select(OF_SCAN).take(scan_rows).to_pylist()
+    named = ({"view_id": f"{r['scan_id']}#{r['view']}"} for r in records)
+    views = table("views", [a | b | c for a, b, c in zip(records, told, named, strict=True)])
+    if len(views["view_id"].unique()) < total:
+        twice = Counter(views["view_id"].to_pylist()).most_common(1)[0][0]
+        raise StoreError(f"views: {twice!r} comes more than once")
+    columns = _places(total, rows_per_shard) if receipts else {}
+    columns |= {SCAN_ROW.name: scan_rows.cast(pa.int64())} if receipts else {}
+    return _with_columns("views", views, columns | _checksums(receipts))
+
+
+OF_SCAN = ["source", "identity", "split"]
+"""Columns of the views that the manifest says of their scans."""
+
+
+def _places(total: int, rows_per_shard: int) -> dict[str, pa.Array]:
+    """Column -> where each row of arrays lies."""
+    places = np.arange(total)
+    return {
+        column.name: pa.array(values, pa.type_for_alias(column.type))
+        for column, values in zip(PLACES, (places // rows_per_shard, places), strict=True)
+    }
+
+
 def _rows_of_people(manifest: pa.Table, people: Sequence[str]) -> pa.Array:
     """(rows,) int64: the place of each scan's person among the people."""
     if len(set(people)) != len(people):
@@ -118,8 +166,8 @@ def _rows_of_people(manifest: pa.Table, people: Sequence[str]) -> pa.Array:
 
 def _checksums(receipts: Sequence[ShardReceipt]) -> dict[str, pa.Array]:
     """Column -> CRC-32C of each row of a field, of shards in order."""
-    columns = {}
-    for file in receipts[0].files.values():
+    columns: dict[str, pa.Array] = {}
+    for file in receipts[0].files.values() if receipts else ():
         name = file["field"]
         checksums = [
             np.asarray(other["row_crc32c"], np.uint32)
@@ -200,8 +248,9 @@ def write_table(rows: pa.Table, path: Path) -> None:
 
 
 def _with_meanings(name: str, schema: pa.Schema) -> pa.Schema:
-    known = {column.name: column for column in (*TABLES[name], *PLACES, IDENTITY_ROW)}
-    who = "person" if name == "identities" else "scan"
+    added = (*PLACES, IDENTITY_ROW, SCAN_ROW)
+    known = {column.name: column for column in (*TABLES[name], *added)}
+    who = {"identities": "person", "views": "view"}.get(name, "scan")
     described = []
     for field in schema:
         of, column = field.name.removeprefix(CHECKSUM), known.get(field.name)

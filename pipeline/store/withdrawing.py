@@ -18,7 +18,7 @@ from pipeline.store.linking import link_shards
 from pipeline.store.paths import PROVENANCE
 from pipeline.store.publishing import publish
 from pipeline.store.reader import Store, open_store
-from pipeline.store.schema import IDENTITY, SCAN
+from pipeline.store.schema import IDENTITY, SCAN, VIEW
 from pipeline.store.staging import removed_on_fault, stage
 from pipeline.store.subsets import own_columns, rows_of
 from pipeline.store.withdrawn import (
@@ -49,7 +49,8 @@ def publish_without(store: Path | str, gone: Withdrawal) -> Path | None:
     source = open_store(store)
     provenance = parsed(content_of(source.path / PROVENANCE), source.path / PROVENANCE)
     leaving = theirs(source.manifest, gone)
-    tables = {name: source.table(name).to_pylist() for name in ("quarantine", "excluded")}
+    of_files = ("quarantine", "excluded", "refused_views")
+    tables = {name: source.table(name).to_pylist() for name in of_files}
     kept = {n: [r for r in rows if not _may_be_of(gone, r)] for n, rows in tables.items()}
     recorded = as_document(gone) in provenance.get(WITHDRAWN, [])
     people = source.table("identities")
@@ -61,6 +62,7 @@ def publish_without(store: Path | str, gone: Withdrawal) -> Path | None:
         leaving |= pc.is_in(source.manifest["identity"], mixed).to_numpy()
     there = source.manifest["identity"].filter(~leaving).unique()
     order = order_without(leaving)
+    order_of_views = order_without(leaving[source.scan_row_of_view])
     if not len(order):
         raise StoreError(f"{source.path}: holds nobody else: delete {store}, all of it")
     said = provenance_without(provenance, gone, bool((order != np.arange(len(order))).any()))
@@ -68,9 +70,10 @@ def publish_without(store: Path | str, gone: Withdrawal) -> Path | None:
     new = {
         "manifest": _taken(source.manifest, order, gone),
         "identities": _taken(people, order_without(~stay), gone).to_pylist(),
+        "views": _taken(source.views, order_of_views, gone).to_pylist(),
         **kept,
     }
-    orders = {SCAN: order, IDENTITY: order_without(~stay)}
+    orders = {SCAN: order, IDENTITY: order_without(~stay), VIEW: order_of_views}
     return _published(source, Path(store), orders, new, said)
 
 
@@ -100,9 +103,11 @@ def _published(
     tables: Mapping[str, Any],
     provenance: dict[str, Any],
 ) -> Path:
-    """A version of the old rows, of scans and of people, in these orders."""
-    before, n_people = source.form, len(orders[IDENTITY])
-    form = replace(before, rows=len(orders[SCAN]), identities=n_people if before.identities else 0)
+    """A version of the old rows, of scans, of people and of views, in these orders."""
+    before = source.form
+    numbers = {row_of: len(order) for row_of, order in orders.items()}
+    n_people = numbers[IDENTITY] if before.identities else 0
+    form = replace(before, rows=numbers[SCAN], identities=n_people, views=numbers[VIEW])
     staging = stage(store, form, source.topology)
     with removed_on_fault(staging):
         receipts = []
@@ -130,9 +135,9 @@ def _unchanged(order: Array, before: Form, after: Form) -> list[int]:
 
 
 def _may_be_of(gone: Withdrawal, row: Mapping[str, Any]) -> bool:
-    """Whether a row of `quarantine` or `excluded` may be of the person; the next build brings back
+    """Whether a row of these tables may be of the person; the next build brings back
     those that are not."""
-    path = (row.get("scan_id") or "").partition(":")[2] or row["path"]
+    path = (row.get("scan_id") or "").partition(":")[2] or row["path"] or ""
     return (
         path.startswith(UNNAMED) or is_file_of(gone, row) or gone.of_path(str(row["source"]), path)
     )

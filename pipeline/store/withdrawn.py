@@ -83,7 +83,7 @@ def texts_naming(table: pa.Table, gone: Withdrawal) -> list[str]:
 
 
 def is_file_of(gone: Withdrawal, row: Mapping[str, Any]) -> bool:
-    """Whether a row of `quarantine` or `excluded` is of a file recorded as the person's."""
+    """Whether a row of a table of files, or of views, is of a file recorded as the person's."""
     return gone.of_scan(row.get("scan_id") or f"{row['source']}:{row['path']}")
 
 

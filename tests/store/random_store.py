@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.store import ModelTag, create_staging, fields, publish, write_shard
-from pipeline.store.schema import IDENTITY
+from pipeline.store.schema import IDENTITY, VIEW
 from pipeline.types import Array, ShardReceipt
 
 N_VERTICES = 64
@@ -55,6 +55,36 @@ def people_of(n: int) -> list[dict[str, Any]]:
     return [{"identity": name, "result_key": f"key of {name}"} for name in names]
 
 
+def random_views(n: int, seed: int = 0, n_vertices: int = N_VERTICES) -> dict[str, Array]:
+    """One row each of n views; the last one has no landmarks."""
+    random = np.random.default_rng((seed, 2))
+    rows = {
+        name: random.integers(0, 256, (n, *field.shape), np.uint8)
+        if field.dtype == "|u1"
+        else random.normal(0, 30, (n, *field.shape)).astype(field.dtype)
+        for name, field in fields(n_vertices, VIEW).items()
+    }
+    rows["landmarks_px"][-1:] = np.nan
+    return rows
+
+
+def views_of(n: int) -> list[dict[str, Any]]:
+    """Rows of views of `random_manifest(n)`: a photo of every second scan, a render of every third,
+    the last scan's first: those of one scan are not beside each other."""
+    found = [
+        {"scan_id": f"s{i % 2}:scan_{i}", "view": f"{kind}0", "kind": kind, "yaw_deg": float(i)}
+        for kind, step in (("photo", 2), ("render", 3))
+        for i in reversed(range(0, n, step))
+    ]
+    return [row | {"result_key": f"key{row['scan_id']}#{row['view']}"} for row in found]
+
+
+REFUSED_VIEWS = [
+    {"source": "s1", "scan_id": "s1:scan_1", "view": "photo0", "path": "1.jpg", "stage": "views",
+     "code": "no_face", "reason": "nothing to see"},
+]  # fmt: skip
+
+
 def random_manifest(n: int) -> list[dict[str, Any]]:
     """Two scans a person, every fifth person in val, two sources."""
     return [
@@ -92,6 +122,7 @@ def stage(
     seed: int = 0,
     points: bool = False,
     people: bool = False,
+    views: bool = False,
     **form: Any,
 ) -> tuple[Path, list[ShardReceipt]]:
     rows: dict[str, Any] = random_rows(n, seed)
@@ -99,7 +130,9 @@ def stage(
         rows |= random_points(n, seed)
         form |= {"extras": ("points_mm", "normals"), "per_scan": {"point": 256}}
     n_people = len(people_of(n)) if people else 0
-    staging = create_staging(store, n, TAG, rows_per_shard, identities=n_people, **form)
+    n_views = len(views_of(n)) if views else 0
+    form |= {"identities": n_people, "views": n_views}
+    staging = create_staging(store, n, TAG, rows_per_shard, **form)
     receipts = [
         write_shard(staging, shard, part(rows, shard, n, rows_per_shard), TAG.digest)
         for shard in range(-(-n // rows_per_shard))
@@ -109,6 +142,12 @@ def stage(
         write_shard(staging, k, part(labels, k, n_people, rows_per_shard), TAG.digest, IDENTITY)
         for k in range(-(-n_people // rows_per_shard))
     ]
+    if views:
+        shown, size = random_views(n_views, seed), max(rows_per_shard // 4 // 16 * 16, 16)
+        receipts += [
+            write_shard(staging, k, part(shown, k, n_views, size), TAG.digest, VIEW)
+            for k in range(-(-n_views // size))
+        ]
     return staging, receipts
 
 
@@ -121,8 +160,8 @@ def make_store(
     **form: Any,
 ) -> Path:
     """A published store of `random_rows(n, seed)`, and of `random_points` where `points=True`, of
-    `random_people` where `people=True`; returns the version's folder. `told`, over and over,
-    changes the manifest's rows."""
+    `random_people` where `people=True`, `random_views` where `views=True`; returns the version's
+    folder. `told`, over and over, changes the manifest's rows."""
     staging, receipts = stage(store, n, rows_per_shard, seed, **form)
     quarantine = [
         {"source": "s0", "scan_id": "s0:bad", "path": "bad.obj", "stage": "read", "reason": "empty"}
@@ -137,4 +176,6 @@ def make_store(
         excluded,
         people_of(n) if form.get("people") else (),
         provenance={"code": "1", "run": {"seed": seed}},
+        views=views_of(n) if form.get("views") else (),
+        refused_views=REFUSED_VIEWS if form.get("views") else (),
     )

@@ -23,6 +23,8 @@ from random_store import (
     random_people,
     random_points,
     random_rows,
+    random_views,
+    views_of,
 )
 
 from pipeline.errors import StoreError
@@ -37,7 +39,7 @@ from pipeline.store.schema import SCHEMA_VERSION, TABLES
 from pipeline.store.topology import Topology
 from pipeline.types import Array
 
-N, SHARD, PEOPLE = 40, 16, 20
+N, SHARD, PEOPLE, VIEWS = 40, 16, 20, 34
 PROFILES: dict[str, dict[str, Any]] = {
     "training": {},
     "training, int16": {"int16": True},
@@ -49,23 +51,26 @@ TOPOLOGY = Topology(
     {"face": np.arange(5, 50), "left_eyeball": np.array([1, 60]), "none of it": np.arange(0)},
 )
 FORM: dict[str, Any] = {
-    "extras": ("points_mm", "normals", "images", "aligned_images", "parts", "landmarks_px"),
-    "per_scan": {"point": 64, "view": 1},
+    "extras": ("points_mm", "normals", "embeddings"),
+    "per_scan": {"point": 64},
     "identities": PEOPLE,
+    "views": VIEWS,
 }
 
 
 def rows() -> dict[str, Any]:
-    """Heads anywhere within a metre, points, and a view of every second scan."""
+    """Heads anywhere within a metre, and points."""
     random = np.random.default_rng(3)
     found: dict[str, Any] = random_rows(N) | random_points(N)
     for name in ("vertices_mm", "neutral_mm"):
         found[name] = found[name] * 30 + random.integers(-900, 900, (N, 1, 3)).astype("<f4")
-    shapes = {"images": (224, 224, 3), "aligned_images": (112, 112, 3), "parts": (8, 224, 28)}
-    for name, shape in shapes.items():
-        found[name] = [random.integers(0, 256, (1 - i % 2, *shape), np.uint8) for i in range(N)]
-    marks = [random.normal(size=(1 - i % 2, 68, 2)).astype("<f4") for i in range(N)]
-    return found | {"landmarks_px": marks}
+    return found
+
+
+def views() -> dict[str, Any]:
+    embeddings = np.random.default_rng(4).normal(size=(VIEWS, 512)).astype("<f4")
+    embeddings[3] = np.nan
+    return random_views(VIEWS) | {"embeddings": embeddings}
 
 
 @pytest.fixture(scope="module", params=PROFILES)
@@ -79,7 +84,12 @@ def version(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     receipts += [
         write(staging, k, part(people, k, PEOPLE, SHARD), TAG.digest, "identity") for k in range(2)
     ]
-    return publish(store, staging, receipts, random_manifest(N), identities=people_of(N))
+    shown = views()
+    receipts += [
+        write(staging, k, part(shown, k, VIEWS, SHARD), TAG.digest, "view") for k in range(3)
+    ]
+    tables: dict[str, Any] = {"identities": people_of(N), "views": views_of(N)}
+    return publish(store, staging, receipts, random_manifest(N), **tables)
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +115,8 @@ def scans_rows(values: Array, places: Array) -> Array:
 def own(store: Store, name: str) -> Array:
     if store.fields[name].row_of == "identity":
         return store.read_identities(name, slice(None))
+    if store.fields[name].row_of == "view":
+        return store.read_views(name, slice(None))
     if not store.fields[name].group:
         return store.read(name, slice(None))
     return np.concatenate([store.read_ragged(name, row) for row in range(N)])
@@ -126,6 +138,8 @@ def test_xarray_shows_what_our_reader_reads(version: Path) -> None:
     np.testing.assert_array_equal(person, random_people(PEOPLE)["identity_shape"][12])
     by_scan = opened["identity_scans"].isel(identity=opened["identity_row"].load())
     assert by_scan.dims == ("scan",) and by_scan.values.tolist() == [20 - i // 2 for i in range(N)]
+    scans = opened["scan_row"].values[opened["view_id"].values == "s0:scan_30#render0"]
+    assert scans.tolist() == [30] and opened["view_id"].dims == ("view",)
     mask = opened["region_mask"].sel(region="face").values
     assert np.flatnonzero(mask).tolist() == list(range(5, 50))
 
@@ -236,7 +250,7 @@ def test_a_store_below_a_url_describes_itself_too(tmp_path: Path, s3: str) -> No
 
 def test_metadata_is_a_function_of_what_it_describes() -> None:
     form = Form(N, TAG, SHARD, **FORM)
-    held = Held([row["scan_id"] for row in ROWS], {"point": 9, "view": 1}, {"point": 9, "view": 1})
+    held = Held([row["scan_id"] for row in ROWS], {"point": 9}, {"point": 9})
     assert described(form, TOPOLOGY, held) == described(form, TOPOLOGY, held)
     assert described(form, TOPOLOGY).keys() < described(form, TOPOLOGY, held).keys()
 

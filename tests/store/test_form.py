@@ -12,7 +12,6 @@ from random_store import (
     N_VERTICES,
     TAG,
     make_store,
-    part,
     random_manifest,
     random_points,
     random_rows,
@@ -231,24 +230,3 @@ def test_a_store_of_schema_1(tmp_path: Path) -> None:
     plain = Form(40, TAG, 16)
     old = {k: v for k, v in plain.attributes().items() if k not in ("extras", "per_scan", "int16")}
     assert Form.of(old | {"facefold_schema": 1}) == plain
-
-
-def test_views(tmp_path: Path) -> None:
-    form = {"extras": ("aligned_images", "embeddings"), "per_scan": {"view": 2}}
-    staging = create_staging(tmp_path, 20, TAG, 16, **form)
-    random = np.random.default_rng(0)
-    counts = random.integers(0, 3, 20)
-    views = {
-        "aligned_images": [random.integers(0, 256, (n, 112, 112, 3), np.uint8) for n in counts],
-        "embeddings": [random.normal(size=(n, 512)).astype("<f4") for n in counts],
-    }
-    rows: dict[str, Any] = random_rows(20) | views
-    receipts = [
-        write_shard(staging, shard, part(rows, shard, 20, 16), TAG.digest) for shard in range(2)
-    ]
-    publish(tmp_path, staging, receipts, random_manifest(20))
-    store = open_store(tmp_path)
-    assert store.read("views_at", slice(None))[:, 1].tolist() == counts.tolist()
-    for name, by_scan in views.items():
-        for row, values in enumerate(by_scan):
-            assert store.read_ragged(name, row).tobytes() == values.tobytes()

@@ -78,6 +78,7 @@ def test_bytes_are_those_on_disk(store: Path) -> None:
         "shape": [64, 3],
         "unit": "mm",
         "bytes": seen["bytes"]["vertices_mm"],
+        "attached": False,
     }
     listed = sum(n for path, n in sizes.items() if path.name not in ("files.json", "run.json"))
     assert seen["bytes"]["all"] == listed

@@ -23,6 +23,7 @@ from pipeline.build.device import Device
 from pipeline.quality.thresholds import Gates
 from pipeline.registry.options import StatedOptions
 from pipeline.registry.sections import Number
+from pipeline.store.attached import Attached
 from pipeline.store.form import Form
 from pipeline.store.remote.objects import is_url
 from pipeline.store.rows import MOST_POINTS, POINTS
@@ -151,6 +152,9 @@ class BuildConfig(Strict):
         description="A scan that takes a worker more is quarantined; without it, the machine's "
         "memory shared by the workers.",
     )
+    views: StrictBool = Field(
+        True, description="Make the photos and renders that registries ask for (`views:`)."
+    )
     rows_per_shard: StrictInt = Field(
         4096, ge=16, le=1 << 20, multiple_of=16, description="Rows of one shard of the store."
     )
@@ -175,16 +179,23 @@ class BuildConfig(Strict):
         """The build file's own, with what is said beside it; None where there is no file."""
         return self._folder
 
-    def form(self, rows: int, model: ModelTag, identities: int = 0) -> Form:
-        """How a version of so many scans, and of people with a label, lays out its arrays."""
-        if not self.points_per_scan:
-            return Form(rows, model, self.rows_per_shard, identities=identities)
-        points = {"point": self.points_per_scan}
+    def form(
+        self,
+        rows: int,
+        model: ModelTag,
+        identities: int = 0,
+        views: int = 0,
+        attached: tuple[Attached, ...] = (),
+    ) -> Form:
+        """How a version of so many scans, people with a label and views lays out its arrays."""
+        points = POINTS if self.points_per_scan else ()
         return Form(
             *(rows, model, self.rows_per_shard),
-            extras=POINTS,
-            per_scan=points,
+            extras=points,
+            per_scan={"point": self.points_per_scan} if points else {},
             identities=identities,
+            views=views,
+            attached=attached,
         )
 
     @property

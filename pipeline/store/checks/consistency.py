@@ -19,9 +19,12 @@ from pipeline.store.documents import fault_of, parsed
 from pipeline.store.form import Form, at, attributes_in, form_in
 from pipeline.store.listing import check_shards, fields_held
 from pipeline.store.paths import FILES, GROUP, MANIFEST, PROVENANCE, table_file
-from pipeline.store.schema import IDENTITY_ROW, TABLES
+from pipeline.store.schema import IDENTITY_ROW, SCAN_ROW, VIEW, tables_of
 from pipeline.store.table_reading import REQUIRED, added_columns, check_table
+from pipeline.store.tables import OF_SCAN
 from pipeline.store.withdrawn import withdrawals_in
+
+VIEWS = table_file("views")
 
 
 def contradictions(version: Files, files: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -32,16 +35,19 @@ def contradictions(version: Files, files: Mapping[str, Mapping[str, Any]]) -> li
         check_shards(form, files, FILES)
         provenance = parsed(version.read(PROVENANCE), PROVENANCE)
         added, tables = added_columns(form, files), {}
-        for name in TABLES:
+        for name in tables_of(form.schema):
             file = table_file(name)
             table = tables[name] = _table(version, file)
             check_table(name, table.schema, file, added[name])
             for column in REQUIRED[name]:
                 if table[column].null_count:
                     raise StoreError(f"{file}: column {column!r} has empty places")
-        _check_order(tables["manifest"], form)
+        _check_order(tables["manifest"], form, "scan_id", MANIFEST)
         if form.identities:
             _check_people(tables["manifest"], tables["identities"], form)
+        if form.views:
+            _check_order(tables["views"], form.part(VIEW), "view_id", VIEWS)
+            _check_views(tables["manifest"], tables["views"])
         if isinstance(version, Folder):
             for part in form.parts.values():
                 _check_rows(version.path, part, fields_held(part, files))
@@ -59,17 +65,18 @@ def _table(version: Files, name: str) -> pa.Table:
         raise StoreError(f"{name}: unreadable ({fault_of(error)})") from error
 
 
-def _check_order(manifest: pa.Table, form: Form) -> None:
-    """Raise StoreError unless row i of the manifest is that of the arrays."""
-    rows = np.arange(form.rows) if len(manifest) == form.rows else np.zeros(0)
+def _check_order(table: pa.Table, form: Form, name: str, file: str) -> None:
+    """Raise StoreError unless row i of the manifest, or of the views, is that of the arrays, and
+    the column `name` names each once."""
+    rows = np.arange(form.rows) if len(table) == form.rows else np.zeros(0)
     for column, wanted in (("row", rows), ("shard", rows // form.rows_per_shard)):
-        if not np.array_equal(manifest[column].to_numpy(), wanted):
+        if not np.array_equal(table[column].to_numpy(), wanted):
             raise StoreError(
-                f"{MANIFEST}: {len(manifest):,} rows, of which {column!r} is not that of the "
+                f"{file}: {len(table):,} rows, of which {column!r} is not that of the "
                 f"{form.rows:,} rows of the arrays"
             )
-    if len(manifest["scan_id"].unique()) < form.rows:
-        raise StoreError(f"{MANIFEST}: a scan_id comes twice")
+    if len(table[name].unique()) < form.rows:
+        raise StoreError(f"{file}: a {name} comes twice")
 
 
 def _check_people(manifest: pa.Table, identities: pa.Table, form: Form) -> None:
@@ -90,6 +97,23 @@ def _check_people(manifest: pa.Table, identities: pa.Table, form: Form) -> None:
         raise StoreError(
             f"{MANIFEST}: {row} of {int(bad.sum())} scans is not that of their person; "
             f"{scan} has {manifest[row][first].as_py()}, which is not the row of {person!r}"
+        )
+
+
+def _check_views(manifest: pa.Table, views: pa.Table) -> None:
+    """Raise StoreError unless each view's `scan_row` is that of its scan, and says the same."""
+    row, n = SCAN_ROW.name, len(manifest)
+    rows = views[row].to_numpy()
+    bad = np.isnan(rows) | (rows < 0) | (rows >= n)
+    at = np.where(bad, 0, rows).astype(np.int64)
+    for name in ("scan_id", *OF_SCAN):
+        bad |= views[name].to_numpy() != manifest[name].to_numpy()[at]
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise StoreError(
+            f"{VIEWS}: {row} of {int(bad.sum())} views is not that of their scan; "
+            f"{views['view_id'][first].as_py()} has {views[row][first].as_py()}, whose row says "
+            "something else"
         )
 
 

@@ -15,7 +15,7 @@ from pipeline.errors import StoreError
 from pipeline.store.checks.file_places import Files
 from pipeline.store.form import attributes_in, form_in
 from pipeline.store.paths import GROUP, table_file
-from pipeline.store.schema import CHECKSUM, IDENTITY, TABLE_OF
+from pipeline.store.schema import CHECKSUM, SCAN, TABLE_OF
 
 
 def faults_of_file(
@@ -80,7 +80,7 @@ def _damaged_rows(version: Files, name: str, entry: dict[str, Any]) -> str:
     rows = split(version.pieces(name, entry["bytes"]), field.row_bytes)
     got = [google_crc32c.value(row) for row, _ in zip(rows, expected, strict=False)]
     bad = (first + np.flatnonzero(np.asarray(got) != expected)).tolist()
-    whose = "identity rows" if form.row_of == IDENTITY else "rows"
+    whose = "rows" if form.row_of == SCAN else f"{form.row_of} rows"
     return f" ({whose} {bad})" if bad else " (outside its rows)"
 
 

@@ -19,7 +19,7 @@ from pipeline.store.schema import Field
 from pipeline.store.withdrawn import is_file_of, sources_without, texts_naming, theirs
 from pipeline.types import Array, Withdrawal
 
-TELLING = ("vertices_mm", "neutral_mm", "points_mm", "identity_neutral_mm")
+TELLING = ("vertices_mm", "neutral_mm", "points_mm", "identity_neutral_mm", "images")
 """Fields in which the same bytes are the same scan: others may be zero, or all alike."""
 FEW_BYTES = 600
 """Of a scan's points: so few may be another's."""
@@ -40,12 +40,21 @@ def traces(
         for name in ("manifest", "identities"):
             for column in texts_naming(tables[name], one):
                 yield f"{table_file(name)}: {column} names a person or a scan {who}"
-        for name in ("quarantine", "excluded"):
-            for row, found in enumerate(tables[name].to_pylist()):
+        for name in ("quarantine", "excluded", "views", "refused_views"):
+            for row, found in enumerate(_files(tables.get(name))):
                 if is_file_of(one, found):
                     yield f"{table_file(name)}: row {row} is {who}"
         if sources_without(provenance, one) != provenance.get("sources", []):
             yield f"{PROVENANCE}: names a scan or a person {who}"
+
+
+def _files(table: pa.Table | None) -> list[dict[str, Any]]:
+    """Of each row what says whose file it is; none of a table that the version does not have."""
+    if table is None:
+        return []
+    names = [name for name in ("scan_id", "source", "path") if name in table.column_names]
+    found: list[dict[str, Any]] = table.select(names).to_pylist()
+    return found
 
 
 def rows_of_withdrawn(
@@ -59,8 +68,8 @@ def rows_of_withdrawn(
 
 
 def telling(part: Form) -> dict[str, Field]:
-    """The fields of a part of the form whose rows no two scans, or people, have in common, as they
-    are stored."""
+    """The fields of a part of the form whose rows no two scans, people or views have in common, as
+    they are stored."""
     return {name: part.stored(name) for name in TELLING if name in part.fields}
 
 
