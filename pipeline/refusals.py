@@ -197,6 +197,33 @@ class Code(StrEnum):
         "a large share of the file was removed or not read",
         "look at the contact sheet; crop the scan",
     )
+    # views
+    CAMERA_OPEN = (
+        "camera_open",
+        "the points do not determine the camera of a photo: too few, on a line, or behind it",
+        "check that the photo's landmarks or pixels are those of the scan",
+    )
+    CAMERA_ERROR = (
+        "camera_error",
+        "the landmarks of a photo lie far from where its camera sees the registered ones",
+        "check that the photo and its landmarks are of this scan, in this order, and not mirrored",
+    )
+    PHOTO_APART = (
+        "photo_apart",
+        "a photo and the range image it is said to be aligned with show the face at different "
+        "places",
+        "leave the photo out, or give the one that was taken with the scan",
+    )
+    OUT_OF_PICTURE = (
+        "out_of_picture",
+        "the face lies outside the picture for the most part",
+        "check that the camera or the landmarks are those of this picture",
+    )
+    FACE_HIDDEN = (
+        "face_hidden",
+        "the scan itself hides the face in the picture for the most part",
+        "look at the scan; leave out scans whose face is covered",
+    )
     # workers
     TOO_SLOW = ("too_slow", "a stage took longer than `scan_seconds`", "raise the limit; `--retry`")
     OUT_OF_MEMORY = (

@@ -141,6 +141,24 @@ class TransformStep(NamedTuple):
     """A file of this scan alone, read with the scan; its digest is part of the content hash."""
 
 
+class PhotoFile(NamedTuple):
+    """A photo of a scan, found and not opened, and what says where its camera stood."""
+
+    path: Path
+    camera: Literal["grid", "landmarks", "calibration"]
+    landmark_path: Path | None = None
+    """Of 2D landmarks; a file that is not there keeps its place, so that reading reports it."""
+    landmark_format: str = ""
+    landmark_scheme: str = ""
+    calibration_path: Path | None = None
+    """Likewise."""
+    calibration_format: str = ""
+    calibration_camera: int | None = None
+    """The camera's number in a file of many."""
+    digest: str = ""
+    """SHA-256 over the photo and those files; "" if nothing was hashed."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScanRecord:
     """One scan file of a source, as the catalogue found it; nothing has been opened but hashed."""
@@ -172,6 +190,8 @@ class ScanRecord:
     """Which of the registry's `rules` holds for the scan."""
     transform: tuple[TransformStep, ...] = ()
     """The scan's own steps from raw coordinates to `unit` and `axes`, in this order."""
+    photos: tuple[PhotoFile, ...] = ()
+    """As the registry's `views` says, in its order; those that are there."""
 
     def __post_init__(self) -> None:
         plain = ExpressionClass.NEUTRAL if self.neutral else ExpressionClass.UNKNOWN
@@ -230,8 +250,15 @@ class RawScan(Frozen):
     texture_path: Path | None = None
     pixels: Array | None = None
     """(V,2) float32, of a range image: column and row of each point, from the top left."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of the range image."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Reason → how many items of the file reading left out, such as `faces_degenerate`."""
+    uv: Array | None = None
+    """(F,3,2) float32 texture coordinates of the triangles' corners: u right, v up, the texture
+    image from 0 to 1. NaN where a corner has none, or the image of its own is another one."""
+    texture_bytes: bytes | None = None
+    """The texture image's file content, if it lies within the scan's file; then no texture_path."""
 
     def __post_init__(self) -> None:
         vertices = self._check("vertices", (None, 3), np.float64, finite=False)
@@ -243,6 +270,8 @@ class RawScan(Frozen):
             raise ValueError("RawScan.vertices: triangles use vertices that are not finite")
         if self.pixels is not None:
             self._check("pixels", (len(vertices), 2), np.float32)
+        if self.uv is not None:
+            self._check("uv", (len(self.faces), 3, 2), np.float32, finite=False)
         if self.colours is not None:
             self._check("colours", (len(vertices), 3), np.uint8)
 

@@ -43,6 +43,18 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def oracles(shared_data: Path) -> Path:
+    """The folder of numbers of the authors' public code, or a skip that says where it was sought.
+
+    What is compared with it is marked `oracles`.
+    """
+    folder = shared_data.parent / "oracles"
+    if not folder.is_dir():
+        pytest.skip(f"numbers of the authors' code are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def ask_open3d() -> Iterator[Ask]:
     """Calls a function of `tests.referee` in open3d's process; skips where it is not installed."""
     with ExitStack() as running:

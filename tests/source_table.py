@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pipeline.registry import SourceRegistry, list_registries
+from pipeline.registry.views import Views
 
 HEAD = """\
 # Sources
@@ -15,10 +18,11 @@ axes, landmarks, defects, and registration against the truth.
 
 - *True size*: `no` keeps its rows out of `train`, `val` and `test` (see `store.md`).
 - *Axes*: up, forward; `unknown` lets registration search any pose.
+- *Views*: photos, with where their cameras are from, and renders of each scan.
 - *Neutral*: the expressions that count as neutral; `none stated` if names do not say.
 
-| id | dataset | format | unit | true size | axes | landmarks | neutral | benchmark |
-|---|---|---|---|---|---|---|---|---|
+| id | dataset | format | unit | true size | axes | landmarks | views | neutral | benchmark |
+|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -38,6 +42,7 @@ def _row(registry: SourceRegistry) -> str:
         )
         axes = f"{registry.axes.up}, {registry.axes.forward}{tilt}"
     landmarks = registry.landmarks.scheme if registry.landmarks else "none"
+    views = ", ".join(_views(registry.views)) or "none"
     neutral = "all" if registry.neutral is None else ", ".join(registry.neutral) or "none stated"
     cells = (
         f"[`{registry.id}`](../../registries/{registry.id}.yaml)",
@@ -47,7 +52,15 @@ def _row(registry: SourceRegistry) -> str:
         size,
         axes,
         landmarks,
+        views,
         neutral,
         str(registry.benchmark or ""),
     )
     return "| " + " | ".join(cells) + " |\n"
+
+
+def _views(views: Views) -> Iterator[str]:
+    cameras = dict.fromkeys(photo.camera for photo in views.photos)
+    yield from (f"photos ({camera})" for camera in cameras)
+    if views.renders:
+        yield f"{views.renders} {'' if views.colours else 'grey '}render{'s' * (views.renders > 1)}"

@@ -23,11 +23,15 @@ def dry_run_report(report: Mapping[str, Any]) -> None:
         plain(f"quarantined {row['path']}: {row['reason']}")
     if (more := len(report["quarantine"]) - SAID) > 0:
         plain(f"… and {more} more")
+    for row in report["photos"]:
+        plain(f"{row['source']}: {photos(row)}")
     plain(
         f"{report['recompute']} scans to compute, {report['reuse']} known, "
         f"{report['remove']} leave {report['store']}"
     )
     expected = report["estimate"]
+    if expected["views"]:
+        plain(f"{expected['views']:,} views to make")
     if not expected["seconds"]:
         plain("nothing to do: this is what is published")
         return
@@ -36,6 +40,7 @@ def dry_run_report(report: Mapping[str, Any]) -> None:
         ("reads {} of scans", expected["read_bytes"]),
         ("writes {} of clean scans", expected["kept_bytes"]),
         ("writes {} of results", expected["result_bytes"]),
+        ("writes {} of views", expected["view_bytes"]),
         ("holds {} of model and recipes for workers while they register", expected["shared_bytes"]),
         ("keeps {} of ledger and Prefect's state", expected["state_bytes"]),
     )
@@ -51,3 +56,11 @@ def dry_run_report(report: Mapping[str, Any]) -> None:
             f"needs {size(space['needed_bytes'])} on {space['on']}, "
             f"{size(space['free_bytes'])} are free{'' if enough else ': too little'}"
         )
+
+
+def photos(found: Mapping[str, Any]) -> str:
+    """What `Catalogue.photos` says, in words."""
+    words = f"{found['files']} photos of {found['scans']} scans"
+    if lacking := found["scans_lacking"]:
+        words += f"; {lacking} scans lack files of views, first {', '.join(found['missing'])}"
+    return words

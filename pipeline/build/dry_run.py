@@ -36,6 +36,11 @@ def dry_run(config: BuildConfig, retry: bool = False, recalibrate: bool = False)
         "recompute": len(plan.todo),
         "reuse": len(plan.known),
         "remove": leaving.total(),
+        "photos": [
+            {"source": source.registry.id, **source.catalogue.photos}
+            for source in plan.sources
+            if any(views.photos for views in source.registry.all_views)
+        ],
         "quarantine": [quarantine_row(q) for s in plan.sources for q in s.catalogue.quarantined],
         "estimate": {
             "seconds": round(expected.seconds, 1),
@@ -43,6 +48,8 @@ def dry_run(config: BuildConfig, retry: bool = False, recalibrate: bool = False)
             "read_bytes": expected.read_bytes,
             "kept_bytes": expected.kept_bytes,
             "result_bytes": expected.result_bytes,
+            "views": expected.views,
+            "view_bytes": expected.view_bytes,
             "shared_bytes": expected.shared_bytes,
             "state_bytes": expected.state_bytes,
             "rows": expected.rows,

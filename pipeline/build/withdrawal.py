@@ -195,7 +195,7 @@ def _of_source(
     left = Left(registry, [probe])
     own = catalogue(registry, root, hashes=False, own_names_shown=True)
     records = [r for r in own.records if left.person(r.subject) or r.scan_id in judged]
-    files = {p for r in records for p in (r.path, r.landmark_path, *r.image_paths) if p}
+    files = {path for record in records for path in _read(record)}
     no_scans = [path for path, _ in own.excluded]
     no_scans += [row.scan_id.partition(":")[2] for row in own.quarantined]
     paths = [path for path in no_scans if left.path(path)]
@@ -215,8 +215,10 @@ def _of_source(
 
 
 def _read(record: ScanRecord) -> Iterator[Path]:
-    yield record.path
-    yield from (path for path in (record.landmark_path, *record.image_paths) if path)
+    """Files of the scan alone; a calibration may be that of many."""
+    yield from (record.path, *record.image_paths, *(photo.path for photo in record.photos))
+    marks = (record.landmark_path, *(photo.landmark_path for photo in record.photos))
+    yield from (path for path in marks if path)
 
 
 @dataclass(frozen=True, eq=False)

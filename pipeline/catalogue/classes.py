@@ -57,6 +57,7 @@ def companion_paths(registry: SourceRegistry) -> list[str]:
     """Templates of the paths of files that belong to scans."""
     landmarks = [registry.landmarks, *(rule.landmarks for rule in registry.rules)]
     found = [*registry.images, *(one.file for one in landmarks if one)]
+    found += [path for views in registry.all_views for path in views.paths]
     if registry.subjects.table is not None:
         found += [registry.subjects.table.file, *registry.subjects.table.else_file]
     if registry.scale is not None and registry.scale.file is not None:

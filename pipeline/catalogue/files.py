@@ -9,13 +9,14 @@ from functools import cached_property
 from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.catalogue.classes import NO_RULE, Classes, Fault, classify
 from pipeline.catalogue.companions import Companions
 from pipeline.catalogue.digests import Digest, Digests, cached_path, file_digests, forget
 from pipeline.catalogue.own_names import Left, hiding, own_names
 from pipeline.catalogue.people import SubjectTables, subjects_of
+from pipeline.catalogue.photos import photo_files
 from pipeline.catalogue.scans import NamedScan, name_scans
 from pipeline.catalogue.tree import Entry, files_below
 from pipeline.catalogue.unused import unused_rules
@@ -23,6 +24,9 @@ from pipeline.errors import FacefoldError
 from pipeline.refusals import Code
 from pipeline.registry import SourceRegistry
 from pipeline.types import ExpressionClass, Quarantine, Refusal, ScanRecord, Withdrawal
+
+FIRST = 5
+"""Of the files that are missing, as many are named."""
 
 
 class ImageFile(NamedTuple):
@@ -53,6 +57,9 @@ class Catalogue:
     """Subject -> what file names and tables tell of it, as {"sex": "female"}."""
     images: Mapping[Path, ImageFile] = field(default_factory=dict)
     """The records' images by path; empty without hashes."""
+    missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Scan id -> files that its views need and that are not there, relative to the root: photos,
+    their landmarks and calibrations."""
     n_bytes: int = 0
     """Size of all files together."""
     unused: tuple[str, ...] = ()
@@ -67,6 +74,18 @@ class Catalogue:
         """Number of files under the root."""
         classes = (self.records, self.excluded, self.quarantined, self.companions)
         return self.withdrawn + sum(len(files) for files in classes)
+
+    @property
+    def photos(self) -> dict[str, Any]:
+        """How many scans have photos for views and how many these are, how many scans lack files
+        that their views need, and the first of these; JSON-ready."""
+        files = [path for paths in self.missing.values() for path in paths]
+        return {
+            "scans": sum(bool(record.photos) for record in self.records),
+            "files": sum(len(record.photos) for record in self.records),
+            "scans_lacking": len(self.missing),
+            "missing": files[:FIRST],
+        }
 
     def own_name(self, subject: str) -> str:
         """What the source itself calls a subject of the records; not for outputs."""
@@ -122,6 +141,7 @@ def catalogue(
         companions=tuple(path for path in classes.companions if path not in faults),
         subjects=subjects,
         images=_images(registry, root, scans, digests),
+        missing=_missing(registry, scans, own_names_shown),
         n_bytes=sum(entry.size for entry in entries),
         names=names,
     )
@@ -204,7 +224,7 @@ def _digests(
     wanted = {
         path
         for scan in scans
-        for path in (scan.path, scan.landmarks, *scan.images, *scan.own)
+        for path in (scan.path, scan.landmarks, *scan.images, *scan.photos.files, *scan.own)
         if path
     }
     found = {entry.path: entry for entry in entries}
@@ -217,7 +237,7 @@ def _unread(scans: Iterable[NamedScan], digests: Digests) -> dict[str, Fault]:
     failed = {path: d for path, d in digests.items() if isinstance(d, OSError)}
     unread: dict[str, Fault] = {}
     for scan in scans if failed else ():
-        for path in {scan.path, *scan.images} & failed.keys():
+        for path in {scan.path, *scan.images, *scan.photos.files} & failed.keys():
             unread[path] = Code.UNREADABLE, f"cannot be opened: {failed[path].strerror}"
         error = failed.get(scan.landmarks) if scan.landmarks else None
         if error is not None and not isinstance(error, (FileNotFoundError, NotADirectoryError)):
@@ -232,17 +252,34 @@ def _unread(scans: Iterable[NamedScan], digests: Digests) -> dict[str, Fault]:
 def _images(
     registry: SourceRegistry, root: Path, scans: Iterable[NamedScan], digests: Digests
 ) -> dict[Path, ImageFile]:
-    def shown(scan: NamedScan, path: str) -> str:
-        if not registry.subjects.pseudonyms:
-            return path
-        return registry.without_name(path, (registry.groups(scan.path) or {})["subject"])
-
     return {
-        root / path: ImageFile(shown(scan, path), digest.size, digest.sha256.hex())
+        root / path: ImageFile(
+            _without_name(registry, scan, path), digest.size, digest.sha256.hex()
+        )
         for scan in scans
         for path in scan.images
         if isinstance(digest := digests.get(path), Digest)
     }
+
+
+def _missing(
+    registry: SourceRegistry, scans: Iterable[NamedScan], own_names_shown: bool
+) -> dict[str, tuple[str, ...]]:
+    def shown(scan: NamedScan, path: str) -> str:
+        return path if own_names_shown else _without_name(registry, scan, path)
+
+    return {
+        scan.scan_id: tuple(shown(scan, path) for path in scan.photos.missing)
+        for scan in scans
+        if scan.photos.missing
+    }
+
+
+def _without_name(registry: SourceRegistry, scan: NamedScan, path: str) -> str:
+    """A path of a file of the scan's as outputs show it."""
+    if not registry.subjects.pseudonyms:
+        return path
+    return registry.without_name(path, (registry.groups(scan.path) or {})["subject"])
 
 
 def _records(
@@ -276,6 +313,7 @@ def _records(
             frame=scan.frame,
             rule=scan.rule,
             transform=scan.transform,
+            photos=tuple(photo_files(root, scan.photos, digests)),
         )
 
 

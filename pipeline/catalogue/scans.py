@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from pipeline.catalogue.classes import Classes, Fault
 from pipeline.catalogue.companions import Companions, of_later_scans, parts_of
 from pipeline.catalogue.people import SubjectTables
+from pipeline.catalogue.photos import Photos, photos_of
 from pipeline.catalogue.transforms import steps_of
 from pipeline.errors import FormatError
 from pipeline.refusals import Code
@@ -31,6 +33,7 @@ class NamedScan(NamedTuple):
     path: str
     landmarks: str | None
     images: tuple[str, ...]
+    photos: Photos
     scale: float
     transform: tuple[TransformStep, ...]
     own: tuple[str, ...]
@@ -115,6 +118,7 @@ def _named(
         path,
         _landmark_file(registry, path, groups, beside),
         tuple(images),
+        photos_of(registry.views, path, groups, beside),
         scale,
         transform,
         own + parts_of(registry.format, root, path),
@@ -134,15 +138,28 @@ def _landmark_file(
 def _with_own_images(
     registry: SourceRegistry, scans: Iterable[NamedScan], beside: Companions
 ) -> list[NamedScan]:
-    """Without images that `{name+next}` finds for a later scan as well."""
+    """Without images and photos that `{name+next}` finds for a later scan as well."""
     scans = list(scans)
     lost: set[tuple[str, str]] = set()
-    for template in registry.images:
+    for template in _picture_templates(registry):
         named = ((scan.path, registry.groups(scan.path) or {}) for scan in scans)
         lost |= of_later_scans(named, template, beside)
     if not lost:
         return scans
+    of: dict[str, set[str]] = defaultdict(set)
+    for path, file in lost:
+        of[path].add(file)
     return [
-        scan._replace(images=tuple(i for i in scan.images if (scan.path, i) not in lost))
+        scan._replace(
+            images=tuple(image for image in scan.images if image not in of[scan.path]),
+            photos=scan.photos.without(of[scan.path]),
+        )
         for scan in scans
     ]
+
+
+def _picture_templates(registry: SourceRegistry) -> list[str]:
+    """Of the scans' images and photos, each once."""
+    photos = (photo for views in registry.all_views for photo in views.photos)
+    shown = (text for photo in photos for text in photo.pictures.values())
+    return [*dict.fromkeys((*registry.images, *shown))]

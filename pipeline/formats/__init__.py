@@ -5,6 +5,7 @@ To add a format, write `<format>.py` beside the others and a line of READERS in 
 
 from pipeline.formats.readers import (
     READERS,
+    WITH_PIXELS,
     format_of,
     option_faults,
     read_scan,
@@ -13,6 +14,7 @@ from pipeline.formats.readers import (
 
 __all__ = [
     "READERS",
+    "WITH_PIXELS",
     "format_of",
     "option_faults",
     "read_scan",

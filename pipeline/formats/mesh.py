@@ -25,10 +25,11 @@ def fan_triangles(corners: Array, sizes: Array) -> tuple[Array, int]:
     """(F,3) triangles of N polygons, each as a fan around its first corner.
 
     corners (sum of sizes,) holds the polygons' vertex indices one after another, sizes (N,) their
-    lengths. Also how many polygons have fewer than three corners: they are left out.
+    lengths. Also how many polygons have fewer than three corners: they are left out. Whatever else
+    corners have, (sum of sizes,2), becomes (F,3,2) alike.
     """
     if (sizes == 3).all():
-        return corners.reshape(-1, 3), 0
+        return corners.reshape(-1, 3, *corners.shape[1:]), 0
     whole = sizes >= 3
     n_short = int(np.count_nonzero(~whole))
     if n_short:
@@ -98,10 +99,12 @@ def checked_scan(
     colours: Array | None = None,
     texture_path: Path | None = None,
     left_out: Mapping[str, int] | None = None,
+    uv: Array | None = None,
 ) -> RawScan:
     """The scan, once it is known to be whole.
 
-    vertices (V,3) of any number type, faces (F,3) integers counted from 0, colours (V,3) uint8.
+    vertices (V,3) of any number type, faces (F,3) integers counted from 0, colours (V,3) uint8,
+    uv (F,3,2) texture coordinates of corners, NaN where one has none, or (V,2) of vertices.
     Vertices that are not finite in single precision, as scans are kept once centred, become rows
     of NaN, so that the others keep their numbers; a few triangles that use them are left out.
     Raises FormatError for no vertices, many such triangles, and a triangle that names a vertex
@@ -125,10 +128,26 @@ def checked_scan(
             f" 0 … {len(vertices) - 1}, the first is {faces[outside[0]].tolist()} (counted from 0)"
         )
         raise FormatError(path, fault, "the file is cut off or damaged: " + COPY_AGAIN)
+    uv = uv[faces] if uv is not None and uv.ndim == 2 else uv
     if not within_single(vertices):
-        vertices, faces, missing = without_missing(path, vertices, faces)
+        vertices, kept, missing = without_missing(path, vertices, faces)
+        faces, uv = faces[kept], None if uv is None else uv[kept]
         known |= missing
-    return RawScan(vertices, faces, colours, texture_path, left_out=known)
+    return RawScan(vertices, faces, colours, texture_path, left_out=known, uv=known_uv(uv))
+
+
+def known_uv(uv: Array | None) -> Array | None:
+    """(F,3,2) float32 texture coordinates, NaN in place of infinite ones; None if none is known."""
+    if uv is None:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = np.ascontiguousarray(uv, np.float32)
+        if np.isfinite(found.sum(dtype=np.float64)):  # only such a sum needs no closer look
+            return found if len(found) else None
+    odd = ~np.isfinite(found)
+    if odd.any(axis=-1).all():
+        return None
+    return np.where(odd.any(axis=-1, keepdims=True), np.float32(np.nan), found)
 
 
 def within_single(vertices: Array) -> bool:
@@ -140,7 +159,7 @@ def within_single(vertices: Array) -> bool:
 def without_missing(
     path: Path, vertices: Array, faces: Array
 ) -> tuple[Array, Array, dict[str, int]]:
-    """The vertices with those that are not finite as rows of NaN, the triangles of the others."""
+    """The vertices with those that are not finite as rows of NaN; (F,) the triangles of others."""
     missing = np.logical_not((np.abs(vertices) <= MAX_SINGLE).all(axis=1))
     open_faces = np.any(missing[faces], axis=1)
     n_missing, n_open = int(missing.sum()), int(open_faces.sum())
@@ -158,4 +177,4 @@ def without_missing(
     left_out = {"vertices_not_finite": n_missing}
     if n_open:
         left_out["faces_of_vertices_not_finite"] = n_open
-    return np.where(missing[:, None], np.nan, vertices), faces[~open_faces], left_out
+    return np.where(missing[:, None], np.nan, vertices), ~open_faces, left_out

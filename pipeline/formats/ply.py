@@ -20,8 +20,11 @@ from pipeline.formats.mesh import (
 )
 from pipeline.formats.ply_header import Element, Property, header_lines, parse_header
 from pipeline.formats.ply_text import doubles
-from pipeline.formats.texture import texture_beside
+from pipeline.formats.texture import main_image
 from pipeline.types import Array, RawScan
+
+UV_NAMES = (("s", "t"), ("u", "v"), ("texture_u", "texture_v"))
+"""Of vertices, as different programs write them."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ def read_ply(path: Path) -> RawScan:
     faces, n_short = triangles(path, table)
     left_out |= {"faces_degenerate": n_short} if n_short else {}
     colours = vertex_colours(table["vertex"])
-    texture = texture_beside(path, named)
-    return checked_scan(path, vertices, faces, colours, texture, left_out)
+    image, uv, unpainted = textured(path, table, named, len(faces))
+    return checked_scan(path, vertices, faces, colours, image, left_out | unpainted, uv)
 
 
 def as_doubles(element: Element) -> Element:
@@ -169,18 +172,18 @@ def triangles(path: Path, table: dict[str, Columns]) -> tuple[Array, int]:
     return np.concatenate([np.empty((0, 3), np.int64), *parts]), n_short
 
 
-def stacked(columns: Columns, names: tuple[str, str, str]) -> Array | None:
-    """(N,3) of three scalar properties; None where one is missing."""
+def stacked(columns: Columns, names: tuple[str, ...]) -> Array | None:
+    """(N,K) of K scalar properties; None where one is missing."""
     found = [columns.get(name) for name in names]
     arrays = [column for column in found if isinstance(column, np.ndarray)]
-    if len(arrays) < 3:
+    if len(arrays) < len(names):
         return None
     first, size = arrays[0], arrays[0].itemsize
     places = [column.__array_interface__["data"][0] for column in arrays]
     alike = all(a.dtype == first.dtype and a.strides == first.strides for a in arrays)
-    if alike and np.diff(places).tolist() == [size, size]:
+    if alike and (np.diff(places) == size).all():
         # side by side in each row they are one array already
-        shape, strides = (len(first), 3), (*first.strides, size)
+        shape, strides = (len(first), len(names)), (*first.strides, size)
         return np.lib.stride_tricks.as_strided(first, shape, strides, writeable=False)
     return np.stack(arrays).T
 
@@ -189,3 +192,50 @@ def vertex_colours(vertex: Columns) -> Array | None:
     """(V,3) uint8, where the vertices have red, green and blue."""
     values = stacked(vertex, ("red", "green", "blue"))
     return None if values is None else colours_uint8(values)
+
+
+def textured(
+    path: Path, table: dict[str, Columns], named: list[str], n_triangles: int
+) -> tuple[Path | None, Array | None, dict[str, int]]:
+    """The texture image; (F,3,2) or (V,2) texture coordinates of the triangles that it paints, if
+    any; and what is left out of them. Of several images, `texnumber` says which a face has."""
+    face, images = table.get("face", {}), {str(i): [name] for i, name in enumerate(named)}
+    corners = face.get("vertex_indices", face.get("vertex_index"))
+    sizes = corners.sizes if isinstance(corners, Lists) else np.zeros(0, np.int64)
+    uv, numbers = texture_coordinates(table, sizes, n_triangles), face.get("texnumber")
+    if uv is None or uv.ndim == 2 or not isinstance(numbers, np.ndarray):
+        return main_image(path, images, {"0": 1})[0], uv, {}
+    of_triangles = np.repeat(numbers, np.maximum(sizes - 2, 0))
+    each, inverse, counts = np.unique(of_triangles, return_inverse=True, return_counts=True)
+    names = [f"{number:g}" for number in each.tolist()]
+    used = dict(zip(names, counts.tolist(), strict=True))
+    image, others = main_image(path, images, used)
+    unpainted = np.array([name in others for name in names], bool)[inverse]
+    uv[: len(unpainted)][unpainted] = np.nan
+    n_others = int(unpainted.sum())
+    return image, uv, {"triangles_of_other_images": n_others} if n_others else {}
+
+
+def texture_coordinates(table: dict[str, Columns], sizes: Array, n_triangles: int) -> Array | None:
+    """(F,3,2) float32 of the faces' corners, NaN where a face lists none and in strips; or (V,2)
+    of the vertices; None if the file has neither. sizes (N,) of the faces."""
+    lists = table.get("face", {}).get("texcoord")
+    if not isinstance(lists, Lists):
+        found = (stacked(table["vertex"], names) for names in UV_NAMES)
+        return next((uv for uv in found if uv is not None), None)
+    whole = lists.sizes == 2 * sizes
+    values = lists.values.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if whole.all():
+            of_corners = values.astype(np.float32).reshape(-1, 2)
+        else:
+            of_corners = np.full((sizes.sum(), 2), np.nan, np.float32)
+            of_corners[np.repeat(whole, sizes)] = values[np.repeat(whole, lists.sizes)].reshape(
+                -1, 2
+            )
+    of_faces, _ = fan_triangles(of_corners, sizes)
+    if len(of_faces) == n_triangles:
+        return of_faces
+    uv = np.full((n_triangles, 3, 2), np.nan, np.float32)
+    uv[: len(of_faces)] = of_faces
+    return uv

@@ -71,6 +71,9 @@ READERS: Mapping[str, Reader] = MappingProxyType(
 )
 """Format name, which is also the file's suffix, to its reader."""
 
+WITH_PIXELS = frozenset({"abs", "abs.gz", "bnt", "pcd", "png", "depth.npz"})
+"""Formats of range images, whose points have pixels; a `pcd` only if it is organised."""
+
 
 def format_of(path: Path | str) -> str:
     """The format that the suffix names. Raises FormatError where it is none of READERS."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import FormatError
@@ -41,22 +42,61 @@ def texture_beside(path: Path, names: Iterable[str]) -> Path | None:
     return next((image for image in found if image is not None), None)
 
 
-def material_images(path: Path, libraries: Iterable[str]) -> list[str]:
-    """The diffuse images (`map_Kd`) of the first material library that exists.
+def material_images(path: Path, libraries: Iterable[str]) -> dict[str, list[str]]:
+    """Each material's names of its diffuse image (`map_Kd`), none where it has none.
 
-    Tried in turn: the names in the scan, `<stem>.mtl`, `<name>.mtl`; many distributed libraries
-    carry another scan's name.
+    Read are the material libraries that the scan names; if there is none of them, `<stem>.mtl` or
+    `<name>.mtl`, as many distributed libraries carry another scan's name.
     """
-    tried = (beside(path, name) for name in (*libraries, f"{path.stem}.mtl", f"{path.name}.mtl"))
-    library = next((file for file in tried if file is not None), None)
-    if library is None:
-        return []
+    found = [beside(path, name) for name in dict.fromkeys(libraries)]
+    named = [file for file in found if file is not None]
+    if not named:
+        usual = (beside(path, name) for name in (f"{path.stem}.mtl", f"{path.name}.mtl"))
+        named = [file for file in usual if file is not None][:1]
+    images: dict[str, list[str]] = {}
+    for library in dict.fromkeys(named):
+        for material, names in library_images(library).items():
+            images.setdefault(material, names)
+    return images
+
+
+def library_images(library: Path) -> dict[str, list[str]]:
+    """The same of one library; empty where it cannot be read: the scan is whole without it."""
     try:
         with opened(library) as file:
             lines = file.read(MAX_LIBRARY).decode("utf-8", errors="replace").splitlines()
-    except FormatError:  # the scan is whole without its texture
-        return []
-    rows = [row for row in (line.split(None, 1) for line in lines) if len(row) == 2]
-    named = [value.strip() for key, value in rows if key.lower() == "map_kd"]
-    # options such as "-s 1 1 1" may stand before the name
-    return [*named, *(name.split()[-1] for name in named)]
+    except FormatError:
+        return {}
+    images, material = dict[str, list[str]](), ""
+    for key, value in (row for row in (line.split(None, 1) for line in lines) if len(row) == 2):
+        if key.lower() == "newmtl":
+            material = value.strip()
+            images.setdefault(material, [])
+        elif key.lower() == "map_kd":
+            # options such as "-s 1 1 1" may stand before the name
+            images.setdefault(material, []).extend((value.strip(), value.split()[-1]))
+    return images
+
+
+def main_image(
+    path: Path, images: Mapping[str, Iterable[str]], used: Mapping[str, int]
+) -> tuple[Path | None, set[str]]:
+    """The image that paints most triangles, and the materials whose triangles it does not paint.
+
+    images: names by material; used: triangles by material. A material that is unknown has the
+    image of all others if they share one: names in scans and libraries often differ.
+    """
+    files = {
+        material: next((f for f in (beside(path, name) for name in names) if f is not None), None)
+        for material, names in images.items()
+    }
+    shown = list(dict.fromkeys(file for file in files.values() if file is not None))
+    if not shown:
+        return texture_beside(path, ()), set()
+    painted: Counter[Path | None] = Counter()
+    for material, n in used.items():
+        painted[files.get(material)] += n
+    image = max(shown, key=lambda file: painted[file])
+    alone = len(shown) == 1
+    others = {m for m in used if not (files[m] == image if m in files else alone)}
+    return image, others

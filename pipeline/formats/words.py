@@ -63,6 +63,14 @@ class Words:
         place = np.arange(len(self.starts)) - np.repeat(self.first[:-1], self.sizes)
         return self.only(place < np.repeat(needed, self.sizes))
 
+    def spans(self, starts: Array, ends: Array) -> bytes:
+        """The text with only what lies between these places of it, which do not overlap."""
+        change = np.zeros(len(self.letters) + 1, np.int8)
+        change[starts] += 1
+        change[ends] -= 1
+        kept = np.cumsum(change[:-1], dtype=np.int8) > 0
+        return np.where(kept, self.letters, np.uint8(SPACE)).tobytes()
+
     def only(self, wanted: Array) -> bytes:
         """The text with only the wanted (W,) words."""
         change = np.zeros(len(self.letters) + 1, np.int8)

@@ -6,14 +6,19 @@ import posixpath
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from pipeline.formats import option_faults
+from pipeline.formats import WITH_PIXELS, option_faults
 from pipeline.registry.naming import NEXT, glob_regex, name_regex, placeholders, places
 from pipeline.registry.patterns import target_fault
+from pipeline.registry.rules import Rule
 from pipeline.registry.sections import one_of
 from pipeline.registry.source import excluded_by, scan_groups
+from pipeline.registry.views import Photo
 
 PLACES = ("dir", "stem")
 """What a path template may hold besides the groups of scans.name."""
+OF_PHOTO = ("photo", "rest")
+"""What one of a file beside a photo may hold as well: the photo's name without suffix, and what
+stands in it for the wildcards, or the next number, of its own template."""
 FREE_GROUPS = ("subject", "session", "expression", "frame")
 """Groups with a meaning of their own; any other must be used somewhere in the file."""
 
@@ -40,6 +45,8 @@ def _path_templates(parts: Any) -> dict[str, str]:
     for i, rule in enumerate(parts.rules):
         if rule.landmarks is not None:
             templates[f"rules.{i}.landmarks.file"] = rule.landmarks.file
+    for at, photo in _photos(parts):
+        templates |= {f"{at}.{name}": text for name, text in photo.templates.items()}
     if parts.subjects.table is not None:
         templates |= _table_files(parts.subjects.table)
     if parts.scale is not None and parts.scale.file is not None:
@@ -51,6 +58,17 @@ def _path_templates(parts: Any) -> dict[str, str]:
     return templates
 
 
+def _photos(parts: Any) -> Iterator[tuple[str, Photo]]:
+    """Field -> what it says of a photo."""
+    said = [("views", parts.views), *((f"rules.{i}.views", r.views) for i, r in _ruled(parts))]
+    for field, views in said:
+        yield from ((f"{field}.photos.{i}", photo) for i, photo in enumerate(views.photos))
+
+
+def _ruled(parts: Any) -> Iterator[tuple[int, Rule]]:
+    return ((i, rule) for i, rule in enumerate(parts.rules) if rule.views is not None)
+
+
 def _table_files(table: Any) -> dict[str, str]:
     others = {f"subjects.table.else_file.{i}": text for i, text in enumerate(table.else_file)}
     return {"subjects.table.file": table.file, **others}
@@ -60,9 +78,11 @@ def _templates(parts: Any) -> Iterator[Fault]:
     allowed = {*PLACES, *name_regex(parts.scans.name).groupindex}
     table = parts.subjects.table
     images = {f"images.{i}" for i in range(len(parts.images))}
+    beside = {f"{at}.{name}" for at, photo in _photos(parts) for name in photo.beside}
+    images |= {f"{at}.{name}" for at, photo in _photos(parts) for name in photo.pictures}
     wild = images | set(_table_files(table) if table and table.format == "text" else ())
     for field, text in _path_templates(parts).items():
-        for name in sorted(placeholders(text) - allowed):
+        for name in sorted(placeholders(text) - allowed - {*(OF_PHOTO if field in beside else ())}):
             yield Fault(field, f"{{{name}}}", one_of(name, sorted(allowed)))
         folder, name = posixpath.split(text)
         if set("*?[") & set(folder if field in wild else text):
@@ -99,6 +119,14 @@ def _group_use(parts: Any) -> Iterator[Fault]:
 def _reader(parts: Any) -> Iterator[Fault]:
     for fault in option_faults(parts.format, parts.reader):
         yield Fault("reader", fault, f"the options of the reader of {parts.format}")
+
+
+def _cameras(parts: Any) -> Iterator[Fault]:
+    for at, photo in _photos(parts):
+        if photo.camera == "grid" and parts.format not in WITH_PIXELS:
+            formats = ", ".join(sorted(WITH_PIXELS))
+            expected = f"landmarks or calibration: {parts.format} has no grid, only {formats} have"
+            yield Fault(f"{at}.camera", "grid", expected)
 
 
 def _scale(parts: Any) -> Iterator[Fault]:
@@ -160,12 +188,13 @@ def _examples(parts: Any) -> Iterator[Fault]:
 
 
 Check = Callable[[Any], Iterator[Fault]]
-_FILLED_IN = ("scans", "landmarks", "images", "subjects", "scale", "transform", "rules")
+_FILLED_IN = ("scans", "landmarks", "images", "views", "subjects", "scale", "transform", "rules")
 CHECKS: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("verified", "unconfirmed"), _unconfirmed),
     (_FILLED_IN, _templates),
     (_FILLED_IN, _group_use),
     (("format", "reader"), _reader),
+    (("format", "views", "rules"), _cameras),
     (("metric", "scale", "transform"), _scale),
     (("scans", "subjects", "neutral", "expressions", "rules"), _neutral),
     (("id", "subjects", "rules"), _same_as),

@@ -23,6 +23,7 @@ from pipeline.registry.sections import (
     accepted_by,
     or_word,
 )
+from pipeline.registry.views import Views
 
 
 class Rule(Section):
@@ -44,6 +45,9 @@ class Rule(Section):
     neutral: Annotated[Neutral | None, or_word(WORDS["neutral"])] = Field(
         default=None, description="Their expressions that are neutral, or `all`."
     )
+    views: Views | None = Field(
+        default=None, description="Their photos and renders, in place of the source's."
+    )
     benchmark: Text | None = Field(default=None, description="The benchmark that tests on them.")
     same_as: SameAs | None = Field(
         default=None,
@@ -60,7 +64,7 @@ class Rule(Section):
             raise ValueError("`where` or `path`, which say for which scans it holds")
         if not self.changes:
             raise ValueError(f"at least one of {', '.join(CHANGES)}")
-        empty = {"unit", "same_as", "limits"} & self.changes
+        empty = {"unit", "views", "same_as", "limits"} & self.changes
         if nothing := [name for name in sorted(empty) if getattr(self, name) is None]:
             raise ValueError(f"a value of {nothing[0]}, or no such field")
         if self.limits is not None and "max_rejected_share" in self.limits.model_fields_set:
@@ -92,4 +96,4 @@ class Rule(Section):
         return ", ".join([*told, *([f"path {self.path}"] if self.path else [])])
 
 
-CHANGES = ("unit", "axes", "landmarks", "neutral", "benchmark", "same_as", "limits")
+CHANGES = ("unit", "axes", "landmarks", "views", "neutral", "benchmark", "same_as", "limits")

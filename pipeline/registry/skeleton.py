@@ -108,7 +108,10 @@ def _contents(draft: Draft) -> list[str]:
         _noted(draft, "landmarks"),
         *_landmarks(draft),
         _noted(draft, "images"),
-        f'images: {flow(draft.images)} # ["{{dir}}/{{stem}}.jpg"]\n\n',
+        f'images: {flow(draft.images)} # ["{{dir}}/{{stem}}.jpg"]\n',
+        "# views: {renders: 4} # pictures for networks, none by default; photos need cameras:\n",
+        '# views: {photos: [{file: "{dir}/{stem}.jpg", camera: landmarks, landmarks: {file: '
+        '"{dir}/{photo}.pts", format: pts, scheme: ibug68}}]}\n\n',
     ]
 
 

@@ -35,6 +35,7 @@ from pipeline.registry.sections import (
     or_word,
 )
 from pipeline.registry.transforms import Transform
+from pipeline.registry.views import Views
 from pipeline.types import ExpressionClass, Refusal
 
 CLASSES = [c.value for c in ExpressionClass if c not in ("neutral", "unknown")]
@@ -54,7 +55,7 @@ MappedClass = Annotated[
 
 
 PSEUDONYM = re.compile("p[0-9a-f]{8}")
-OF_FILES = frozenset({"catalogue", "read", "landmarks", "normalise", "worker"})
+OF_FILES = frozenset({"catalogue", "read", "landmarks", "normalise", "views", "worker"})
 """Stages whose refusals quote names and contents of files."""
 
 
@@ -101,6 +102,10 @@ class SourceRegistry(Section):
         default=(),
         description="A scan's images, as landmarks.file; `*` and `?` may stand for the rest.",
     )
+    views: Views = Field(
+        default=Views(),
+        description="Photos and renders of the scans, which networks see; none by default.",
+    )
     subjects: Subjects = Field(default=Subjects(), description="What is known of the people.")
     neutral: Annotated[Neutral | None, or_word(WORDS["neutral"])] = Field(
         description="Expressions that are neutral, by the group of scans.name or the field of "
@@ -124,6 +129,12 @@ class SourceRegistry(Section):
         default=(),
         description="What holds for some scans instead; the first rule that fits a scan counts.",
     )
+
+    @property
+    def all_views(self) -> tuple[Views, ...]:
+        """What it says of views, for its scans and for those of rules."""
+        ruled = (rule.views for rule in self.rules)
+        return self.views, *(views for views in ruled if views is not None)
 
     def groups(self, relative: str) -> dict[str, str] | None:
         """The groups in a scan's relative path, absent ones empty; None where it does not fit."""

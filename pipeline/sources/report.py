@@ -58,6 +58,7 @@ def report_of(found: Catalogue, seen: Sequence[Seen]) -> dict[str, Any]:
         "neutral": sum(record.neutral for record in records),
         "with_landmarks": sum(_has_landmarks(record) for record in records),
         "with_images": sum(bool(record.image_paths) for record in records),
+        "photos": found.photos,
         "unused": list(found.unused),
         "samples": evidence,
         "faults": faults,

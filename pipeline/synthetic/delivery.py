@@ -11,8 +11,9 @@ import numpy as np
 
 from pipeline.flame.model import FlameModel
 from pipeline.synthetic.hair import HeadFrame
+from pipeline.synthetic.paint import Complexion, Painter, Surface, complexion
 from pipeline.synthetic.people import Person, Pose, make_person, pose_person
-from pipeline.synthetic.scanner import Rings, vertex_rings
+from pipeline.synthetic.scanner import Capture, Rings, vertex_rings
 from pipeline.synthetic.truth import Truth, save_truth
 from pipeline.types import Array
 
@@ -46,14 +47,29 @@ class Cast:
     seed: int
     rings: Rings
     frame: HeadFrame
+    painter: Painter
 
     @classmethod
     def of(cls, model: FlameModel, seed: int) -> Cast:
         rings = vertex_rings(model.faces, len(model.template_mm))
-        return cls(model, seed, rings, HeadFrame.of(model))
+        frame = HeadFrame.of(model)
+        return cls(model, seed, rings, frame, Painter.of(model, frame))
 
     def person(self, number: int) -> Person:
         return make_person(self.model, self.seed, number)
+
+    def complexion(self, number: int) -> Complexion:
+        return complexion(self.seed, number)
+
+    def skin_of(self, posed_mm: Array) -> Surface:
+        """The true surface of a head (V,3) to be photographed."""
+        on_ball = self.painter.on_ball
+        return Surface(posed_mm, self.model.faces, self.model.template_mm, on_ball)
+
+    def surface_of(self, capture: Capture) -> Surface:
+        """A scan with the place of each vertex on the template."""
+        on_ball = np.all(self.painter.on_ball[capture.triangle][capture.faces], axis=1)
+        return Surface(capture.vertices_mm, capture.faces, capture.template_mm, on_ball)
 
     def pose(
         self, number: int, rng: np.random.Generator, expression: str = "neutral", share: float = 1.0

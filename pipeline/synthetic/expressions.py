@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pipeline.synthetic.delivery import Cast, Defect, Delivery, SyntheticSource, nearest
-from pipeline.synthetic.files import write_bnd, write_skin, write_wrl
+from pipeline.synthetic.files import in_front, write_bnd, write_picture, write_wrl
+from pipeline.synthetic.paint import painted_texture
 from pipeline.synthetic.scanner import scan_head
 
 FIRST_PERSON = 100
+TEXTURE_PX = 384, 384
 EXTRA = 1
 """Files besides the good scans: one that is cut off."""
 TAKES = (
@@ -60,8 +62,11 @@ def write_scan(cast: Cast, delivery: Delivery, i: int, truth: bool = True) -> st
     )
     path = delivery.root / f"{stem}.wrl"
     vertices = delivery.to_file(capture.vertices_mm)
-    write_wrl(path, vertices, capture.faces, f"{subject}_{code}WH_F2D.png")
-    write_skin(path.with_name(f"{subject}_{code}WH_F2D.png"), rng)
+    uv, image = in_front(capture.vertices_mm, capture.faces), f"{subject}_{code}WH_F2D.png"
+    write_wrl(path, vertices, capture.faces, uv, image)
+    who = cast.complexion(FIRST_PERSON + person)
+    texture = painted_texture(cast.surface_of(capture), uv, cast.painter, who, *TEXTURE_PX)
+    write_picture(path.with_name(image), texture)
     points = delivery.to_file(capture.landmarks_mm[list(BU83)])
     write_bnd(path.with_suffix(".bnd"), nearest(vertices, points), vertices)
     if truth:

@@ -22,23 +22,43 @@ def write_text(path: Path, text: str) -> None:
     path.write_bytes(text.encode("ascii"))
 
 
-def write_textured_obj(path: Path, vertices: Array, faces: Array, mtllib: str) -> None:
-    """OBJ with two texture charts, (N,3) and (M,3): vertices of their seam have two texture points.
+def unwrapped(vertices: Array, faces: Array) -> Array:
+    """(N,3) +y up, +z forward, (M,3) -> (M,3,2) texture coordinates of corners, v upwards.
 
-    The left and the right half are projected sideways, as many studio scanners unwrap a head.
+    A cylinder in two charts, the right and the left half of the head, which meet in the face.
     """
-    side = (vertices[faces, 0].mean(axis=1) > np.median(vertices[:, 0])).astype(np.int64)
-    pairs, texture = np.unique(faces + side[:, None] * len(vertices), return_inverse=True)
-    sideways = vertices[pairs % len(vertices)][:, [2, 1]]
-    low, high = vertices[:, [2, 1]].min(0), vertices[:, [2, 1]].max(0)
-    uv = (sideways - low) / (high - low)
-    uv[:, 0] = (uv[:, 0] + pairs // len(vertices)) / 2
-    corners = np.stack([faces, texture.reshape(-1, 3)], axis=2).reshape(-1, 6) + 1
+    low, high = vertices.min(0), vertices.max(0)
+    x, y, z = (vertices - [np.median(vertices[:, 0]), low[1], (low[2] + high[2]) / 2]).T
+    left = x[faces].mean(axis=1) > 0
+    angle = np.abs(np.arctan2(x, z)) / np.pi
+    crossing = (x[faces] > 0) != left[:, None]
+    u = np.where(crossing & (angle[faces] < 0.5), 0.0, np.where(crossing, 1.0, angle[faces]))
+    v = (y / (high[1] - low[1]))[faces]
+    return np.stack([(0.998 * u + 0.001 + left[:, None]) / 2, 0.998 * v + 0.001], axis=2)
+
+
+def in_front(vertices: Array, faces: Array) -> Array:
+    """As `unwrapped`, seen from the front: one chart, whose sides are drawn out."""
+    low, high = vertices[:, :2].min(0), vertices[:, :2].max(0)
+    flat: Array = ((vertices[:, :2] - low) / (high - low))[faces]
+    return flat
+
+
+def indexed(uv: Array) -> tuple[Array, Array]:
+    """(M,3,2) of corners -> (T,2) different ones, (M,3) which of them each corner has."""
+    points, index = np.unique(uv.reshape(-1, 2).round(5), axis=0, return_inverse=True)
+    return points, index.reshape(-1, 3)
+
+
+def write_textured_obj(path: Path, vertices: Array, faces: Array, uv: Array, mtllib: str) -> None:
+    """OBJ with texture coordinates (M,3,2) of corners; a seam's vertices have several."""
+    points, texture = indexed(uv)
+    corners = np.stack([faces, texture], axis=2).reshape(-1, 6) + 1
     write_text(
         path,
         f"mtllib {mtllib}\n"
         + rows_of("v %.4f %.4f %.4f", vertices)
-        + rows_of("vt %.5f %.5f", uv)
+        + rows_of("vt %.5f %.5f", points)
         + "usemtl skin\n"
         + rows_of("f %d/%d %d/%d %d/%d", corners),
     )
@@ -48,12 +68,10 @@ def write_material(path: Path, image: str) -> None:
     write_text(path, f"newmtl skin\nKa 1 1 1\nKd 1 1 1\nillum 1\nmap_Kd {image}\n")
 
 
-def write_skin(path: Path, rng: np.random.Generator) -> None:
-    """A small PNG of one skin tone with some variation."""
-    tone = np.array([224, 178, 150]) * rng.uniform(0.4, 1.1)
-    patches = rng.normal(0.0, 5.0, (64, 128, 1))
+def write_picture(path: Path, picture: Array) -> None:
+    """(H,W,3) uint8, as the suffix says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.clip(tone + patches, 0, 255).astype(np.uint8)).save(path)
+    Image.fromarray(picture).save(path, quality=95)
 
 
 def write_polygon_obj(path: Path, vertices: Array, polygons: Sequence[Array]) -> None:
@@ -62,8 +80,9 @@ def write_polygon_obj(path: Path, vertices: Array, polygons: Sequence[Array]) ->
     write_text(path, rows_of("v %.5f %.5f %.5f", vertices) + "\n".join(lines) + "\n")
 
 
-def write_wrl(path: Path, vertices: Array, faces: Array, image: str) -> None:
-    """VRML 2 with one shape, laid out as BU-3DFE's files."""
+def write_wrl(path: Path, vertices: Array, faces: Array, uv: Array, image: str) -> None:
+    """VRML 2 with one shape and texture coordinates (M,3,2), laid out as BU-3DFE's files."""
+    points, texture = indexed(uv)
     write_text(
         path,
         "#VRML V2.0 utf8\nShape\n{\n  appearance Appearance\n  {\n    texture ImageTexture { url "
@@ -72,6 +91,10 @@ def write_wrl(path: Path, vertices: Array, faces: Array, image: str) -> None:
         + rows_of("%.5f %.5f %.5f,", vertices)
         + "      ]\n    }\n    coordIndex\n    [\n"
         + rows_of("%d, %d, %d, -1,", faces)
+        + "    ]\n    texCoord TextureCoordinate\n    {\n      point\n      [\n"
+        + rows_of("%.5f %.5f,", points)
+        + "      ]\n    }\n    texCoordIndex\n    [\n"
+        + rows_of("%d, %d, %d, -1,", texture)
         + "    ]\n  }\n}\n",
     )
 
@@ -110,6 +133,12 @@ def write_lnd(path: Path, points: Array) -> None:
 def write_bnd(path: Path, indices: Array, vertices: Array) -> None:
     """`index x y z` rows, 0-based indices of the mesh's vertices."""
     write_text(path, rows_of("%d %.5f %.5f %.5f", np.column_stack([indices, vertices[indices]])))
+
+
+def write_pts(path: Path, pixels: Array) -> None:
+    """iBUG's `.pts` (L,2): column and row, which the file counts from 1."""
+    rows = rows_of("%.3f %.3f", pixels + 1)
+    write_text(path, f"version: 1\nn_points: {len(pixels)}\n{{\n{rows}}}\n")
 
 
 def write_npy(path: Path, array: Array) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.synthetic.delivery import Cast, Defect, Delivery, SyntheticSource
-from pipeline.synthetic.files import write_npy, write_ply
-from pipeline.synthetic.scanner import scan_head
+from pipeline.synthetic.files import write_npy, write_picture, write_ply, write_pts
+from pipeline.synthetic.paint import photograph
+from pipeline.synthetic.people import Pose
+from pipeline.synthetic.scanner import Capture, scan_head
 from pipeline.types import Array
+from pipeline.views.camera import Camera
 
 SHARED_PEOPLE = 3
 """The first people are those of `synth_studio`, under other names."""
 FIRST_PERSON = 300
 EXTRA = 2
 """Files besides the good scans: one that is cut off, one whose name says nothing."""
+PHOTO_PX = 480, 400
 TAKES = (("neutral", 1.0), ("smile", 0.8), ("neutral", 1.0), ("open", 0.6))
 
 
@@ -60,6 +64,40 @@ def write_scan(cast: Cast, delivery: Delivery, i: int, people: int, truth: bool 
     points[~capture.landmark_seen] = np.nan
     points[17 + rng.choice(51, 3, replace=False)] = np.nan
     write_npy(delivery.root / f"{stem}_lmk.npy", delivery.to_file(points[17:]))
+    write_photo(cast, delivery, stem, person, pose, capture, rng)
     if truth:
         delivery.save_truth(stem, pose, capture.supported)
     return f"{stem}.ply"
+
+
+def write_photo(
+    cast: Cast,
+    delivery: Delivery,
+    stem: str,
+    person: int,
+    pose: Pose,
+    capture: Capture,
+    rng: np.random.Generator,
+) -> None:
+    """A photo of the same moment from somewhere in front, and its landmarks in pixels."""
+    camera = camera_in_front(capture.landmarks_mm[30], rng)
+    picture = photograph(
+        cast.skin_of(pose.vertices_mm), cast.painter, cast.complexion(person), camera
+    )
+    write_picture(delivery.root / f"{stem}.jpg", picture)
+    pixels = camera.project(capture.landmarks_mm) + rng.normal(0.0, 0.6, (68, 2))
+    write_pts(delivery.root / f"{stem}.pts", pixels)
+
+
+def camera_in_front(nose_mm: Array, rng: np.random.Generator) -> Camera:
+    """Looks at a place near the nose, upright, from up to 30° beside and 10° above or below."""
+    yaw, pitch = np.radians(rng.uniform([-30.0, -10.0], [30.0, 10.0]))
+    away = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
+    right = np.array([np.cos(yaw), 0.0, -np.sin(yaw)])
+    pose = np.eye(4)
+    pose[:3, :3] = right, -np.cross(away, right), -away
+    target = nose_mm + rng.uniform(-15.0, 15.0, 3)
+    pose[:3, 3] = -pose[:3, :3] @ (target + rng.uniform(550.0, 1100.0) * away)
+    focal, (height, width) = rng.uniform(900.0, 1400.0), PHOTO_PX
+    matrix = [[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]]
+    return Camera(np.array(matrix), pose, height, width)

@@ -10,10 +10,12 @@ import trimesh
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from pipeline.synthetic.delivery import Cast, Defect, Delivery, SyntheticSource
-from pipeline.synthetic.files import write_range_image
+from pipeline.synthetic.files import write_picture, write_range_image
 from pipeline.synthetic.objects import vase
+from pipeline.synthetic.paint import photograph
 from pipeline.synthetic.people import Pose
 from pipeline.types import Array
+from pipeline.views.camera import Camera
 
 FIRST_PERSON = 200
 EXTRA = 2
@@ -21,6 +23,7 @@ EXTRA = 2
 TAKES_A_PERSON = 2
 ROWS, COLUMNS, FOCAL = 210, 180, 620.0
 """The camera's grid and its focal length in pixels; it looks along −z from the origin."""
+PHOTO_SCALE = 2
 DISTANCE_MM = 1000.0
 
 
@@ -63,9 +66,19 @@ def write_scan(cast: Cast, delivery: Delivery, i: int, truth: bool = True) -> st
         delivery.to_file(clean.points * noise[..., None]),
         clean.valid,
     )
+    who = cast.complexion(FIRST_PERSON + i // TAKES_A_PERSON)
+    picture = photograph(cast.skin_of(pose.vertices_mm), cast.painter, who, photo_camera())
+    write_picture(delivery.root / f"{stem.replace('range', 'photo')}.png", picture)
     if truth:
         delivery.save_truth(stem, pose, supported(clean, pose))
     return f"{stem}.abs.gz"
+
+
+def photo_camera() -> Camera:
+    """The camera's colour picture, of PHOTO_SCALE times as many pixels as the grid has."""
+    height, width, focal = PHOTO_SCALE * np.array([ROWS, COLUMNS, FOCAL])
+    matrix = np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0, 0, 1.0]])
+    return Camera(matrix, np.diag([1.0, -1.0, -1.0, 1.0]), int(height), int(width))
 
 
 def range_image(vertices_mm: Array, faces: Array) -> RangeImage:

@@ -35,6 +35,8 @@ class Capture:
     """(V,) bool: the scan has data at this vertex of the template."""
     landmarks_mm: Array  # (68,3) true places, NaN where the model has no such landmark
     landmark_seen: Array  # (68,) bool: the scan has data there
+    template_mm: Array  # (N,3) where each vertex lies on the template
+    triangle: Array  # (N,) int64, the template's triangle it lies in
 
 
 def vertex_rings(faces: Array, n_vertices: int) -> Rings:
@@ -137,7 +139,8 @@ def scan_head(
     points = points + (growth + rng.normal(0.0, noise_mm, len(points)))[:, None] * normals
     seen = seen_landmarks(model, supported)
     used, triangles, rows = mesh_of(rings, len(faces), kept, polygons)
-    return Capture(points[used], triangles, rows, supported, landmarks, seen)
+    places = template[used], triangle[used]
+    return Capture(points[used], triangles, rows, supported, landmarks, seen, *places)
 
 
 def seen_landmarks(model: FlameModel, supported: Array) -> Array:

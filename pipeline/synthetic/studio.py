@@ -6,19 +6,21 @@ import numpy as np
 
 from pipeline.synthetic.delivery import Cast, Defect, Delivery, SyntheticSource
 from pipeline.synthetic.files import (
+    unwrapped,
     write_lnd,
     write_material,
-    write_skin,
+    write_picture,
     write_text,
     write_textured_obj,
 )
 from pipeline.synthetic.hair import bumpy_hair, islands, strands
+from pipeline.synthetic.paint import Surface, painted_texture
 from pipeline.synthetic.people import Pose
 from pipeline.synthetic.scanner import Capture, scan_head
-from pipeline.types import Array
 
 FG7 = [36, 39, 42, 45, 33, 48, 54]
 """iBUG-68 numbers of the seven points of a `.lnd` file."""
+TEXTURE_PX = 384, 768
 EXTRA = 4
 """Files besides the good scans: two excluded, one empty, one in another unit."""
 
@@ -82,13 +84,17 @@ def write_scan(
         holes=4,
         noise_mm=0.12,
     )
-    vertices, faces = with_clutter(cast, pose, capture, rng)
+    surface = with_clutter(cast, pose, capture, rng)
     name = stem.rsplit("/", 1)[1]
     path = delivery.root / f"{stem}.obj"
     material = f"C:\\scans\\{name}_old.mtl" if broken_mtl else f"{name}.mtl"
-    write_textured_obj(path, scale * delivery.to_file(vertices), faces, material)
+    uv = unwrapped(surface.vertices_mm, surface.faces)
+    write_textured_obj(
+        path, scale * delivery.to_file(surface.vertices_mm), surface.faces, uv, material
+    )
     write_material(path.with_suffix(".mtl"), f"{name}.png")
-    write_skin(path.with_suffix(".png"), rng)
+    texture = painted_texture(surface, uv, cast.painter, cast.complexion(person), *TEXTURE_PX)
+    write_picture(path.with_suffix(".png"), texture)
     points = capture.landmarks_mm[FG7] + rng.normal(0.0, 0.4, (7, 3))
     landmark_path = delivery.root / "annotations" / f"{name}.lnd"
     write_lnd(landmark_path, scale * delivery.to_file(points))
@@ -97,20 +103,23 @@ def write_scan(
     return f"{stem}.obj"
 
 
-def with_clutter(
-    cast: Cast, pose: Pose, capture: Capture, rng: np.random.Generator
-) -> tuple[Array, Array]:
+def with_clutter(cast: Cast, pose: Pose, capture: Capture, rng: np.random.Generator) -> Surface:
     """The scan with strands that leave the hair and patches that float round the head."""
     hair = np.nonzero(cast.frame.hair(cast.model.template_mm) > 0.5)[0]
     up = pose.vertices_mm[hair].mean(axis=0) - pose.vertices_mm.mean(axis=0)
     roots = pose.vertices_mm[rng.choice(hair, 25)]
     floating = pose.vertices_mm[rng.choice(hair, 6)] + rng.normal(0.0, 6.0, (6, 3))
     floating += 45.0 * up / np.linalg.norm(up)
-    vertices, faces = capture.vertices_mm, capture.faces
+    scanned = cast.surface_of(capture)
+    vertices, faces = scanned.vertices_mm, scanned.faces
     for more, triangles in (
         strands(roots, up / np.linalg.norm(up), rng),
         islands(floating, rng),
     ):
         faces = np.concatenate([faces, triangles + len(vertices)])
         vertices = np.concatenate([vertices, more])
-    return vertices, faces
+    n_clutter = len(vertices) - len(scanned.vertices_mm)
+    of_hair = np.tile(cast.model.template_mm[hair[0]], (n_clutter, 1))
+    template = np.concatenate([scanned.template_mm, of_hair])
+    more_faces = np.zeros(len(faces) - len(scanned.faces), bool)
+    return Surface(vertices, faces, template, np.concatenate([scanned.on_ball, more_faces]))

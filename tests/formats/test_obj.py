@@ -228,3 +228,79 @@ def test_world_coordinates_keep_their_digits(
     for scan in (read_obj(tmp_path / "far.obj"), read_ply(tmp_path / "far.ply")):
         assert scan.vertices.dtype == np.float64
         assert 1000 * np.abs(scan.vertices - shift - vertices).max() < 0.001  # mm
+
+
+UVS = "vt 0 0\nvt 0.5 0\nvt 0.5 1 0\nvt 0 1\n"
+CORNERS = np.array([[0, 0], [0.5, 0], [0.5, 1], [0, 1]], np.float32)
+
+
+@pytest.mark.parametrize("corner", ["{0}/{1}", "{0}/{1}/1", "{0}/-{2}", "{0}/{1}/"])
+def test_texture_coordinates_of_every_form_of_corner(tmp_path: Path, corner: str) -> None:
+    row = " ".join(corner.format(i, 5 - i, i) for i in (1, 2, 3))
+    scan = read_obj(written(tmp_path, SQUARE + UVS + f"vn 0 0 1\nf {row}\nf 2/1/1 3/1/1 4/4/1\n"))
+    assert scan.uv is not None and scan.uv.dtype == np.float32
+    np.testing.assert_array_equal(scan.uv, CORNERS[[[3, 2, 1], [0, 0, 3]]])
+
+
+@pytest.mark.parametrize("corner", ["{}", "{}//1", "{}/9", "{}/0"])
+def test_no_texture_coordinates_where_corners_name_none(tmp_path: Path, corner: str) -> None:
+    row = "f " + " ".join(corner.format(i) for i in (1, 2, 3)) + "\n"
+    assert read_obj(written(tmp_path, SQUARE + UVS + row)).uv is None
+
+
+def test_texture_coordinates_of_polygons_and_of_some_corners_only(tmp_path: Path) -> None:
+    text = SQUARE + UVS + "f 1/1 2/2 3/3 4/4\nf 1 2/2 3\nf 1/1\nf 1/4 3/3 4/2\n"
+    scan = read_obj(written(tmp_path, text))
+    assert scan.faces.tolist() == [[0, 1, 2], [0, 2, 3], [0, 1, 2], [0, 2, 3]]
+    expected = CORNERS[[[0, 1, 2], [0, 2, 3], [0, 1, 0], [3, 2, 1]]]
+    expected[2, [0, 2]] = np.nan
+    np.testing.assert_array_equal(scan.uv, expected)
+
+
+@pytest.mark.parametrize("bad", ["vt 0 x\n", "vt 0\n"])
+def test_a_texture_that_cannot_be_read_leaves_the_surface_whole(tmp_path: Path, bad: str) -> None:
+    scan = read_obj(written(tmp_path, SQUARE + UVS + bad + "f 1/1 2/2 3/3\nf 1/1 3/3 4/4\n"))
+    assert len(scan.faces) == 2 and scan.uv is None
+    assert scan.left_out == {"texture_coordinates_unreadable": 1}
+
+
+def test_corners_with_odd_texture_numbers_keep_their_vertices(tmp_path: Path) -> None:
+    scan = read_obj(written(tmp_path, SQUARE + UVS + "f 1/1 2/b 3/3\nf 1/1 3/3 4/4\n"))
+    assert scan.faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+
+
+MATERIALS = "newmtl skin\nmap_Kd skin.png\nnewmtl eyes\nmap_Kd eyes.png\nnewmtl teeth\nKd 1 1 1\n"
+FACES = "usemtl eyes\nf 1/1 2/2 3/3\nusemtl skin\nf 1/1 2/2 3/3 4/4\nf 1/1 3/3 4/4\n"
+
+
+def textured(folder: Path, faces: str, library: str = MATERIALS) -> Path:
+    for name in ("skin.png", "eyes.png"):
+        (folder / name).touch()
+    (folder / "scan.mtl").write_text(library)
+    return written(folder, "mtllib scan.mtl\n" + SQUARE + UVS + faces)
+
+
+def test_triangles_are_painted_by_their_own_image_only(tmp_path: Path) -> None:
+    scan = read_obj(textured(tmp_path, FACES + "usemtl teeth\nf 1/1 2/2 3/3\n"))
+    assert scan.texture_path == tmp_path / "skin.png"  # which paints most triangles
+    assert scan.uv is not None and scan.left_out == {"triangles_of_other_images": 2}
+    painted = np.isfinite(scan.uv).all(axis=(1, 2))
+    assert painted.tolist() == [False, True, True, True, False]
+
+
+def test_an_unknown_material_has_the_only_image(tmp_path: Path) -> None:
+    faces = FACES.replace("skin", "another name")
+    scan = read_obj(textured(tmp_path, faces, "newmtl a\nmap_Kd skin.png\n"))
+    assert scan.texture_path == tmp_path / "skin.png"
+    assert scan.uv is not None and np.isfinite(scan.uv).all()
+    scan = read_obj(textured(tmp_path, faces))  # of two it may be either
+    assert scan.texture_path == tmp_path / "eyes.png"
+    assert scan.uv is not None and scan.left_out == {"triangles_of_other_images": 3}
+
+
+def test_several_libraries(tmp_path: Path) -> None:
+    path = textured(tmp_path, "mtllib more.mtl\n" + FACES, "newmtl eyes\nmap_Kd eyes.png\n")
+    (tmp_path / "more.mtl").write_text("newmtl skin\nmap_Kd skin.png\n")
+    scan = read_obj(path)
+    assert scan.texture_path == tmp_path / "skin.png"
+    assert scan.left_out == {"triangles_of_other_images": 1}

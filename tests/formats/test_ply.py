@@ -219,3 +219,75 @@ def test_colours_as_fractions_and_the_texture_comment(tmp_path: Path) -> None:
 def test_bad_files(tmp_path: Path, content: bytes, fault: str) -> None:
     with pytest.raises(FormatError, match=fault):
         read_ply(written(tmp_path, content))
+
+
+UV_ROWS = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+TWO_FACES = "element face 2\nproperty list uchar int vertex_indices\n"
+
+
+@pytest.mark.parametrize("names", [("s", "t"), ("u", "v"), ("texture_u", "texture_v")])
+def test_texture_coordinates_of_vertices(tmp_path: Path, names: tuple[str, str]) -> None:
+    properties = "".join(f"property float {name}\n" for name in names)
+    rows = zip(SQUARE.splitlines(), UV_ROWS, strict=True)
+    body = "".join(f"{row} {u} {v}\n" for row, (u, v) in rows) + "3 0 1 2\n3 2 3 0\n"
+    scan = read_ply(written(tmp_path, ascii_ply(VERTICES + properties + TWO_FACES, body)))
+    assert scan.uv is not None and scan.uv.dtype == np.float32
+    np.testing.assert_array_equal(scan.uv, np.array(UV_ROWS)[scan.faces])
+
+
+def faces_with_uv(rows: list[tuple[list[int], list[float], int]], order: str = "<") -> bytes:
+    """The square with faces of corners, texcoord and texnumber."""
+    form = "little" if order == "<" else "big"
+    header = (
+        f"ply\nformat binary_{form}_endian 1.0\n"
+        "comment TextureFile skin.png\ncomment TextureFile eyes.png\n"
+        f"{VERTICES}element face {len(rows)}\nproperty list uchar int vertex_indices\n"
+        "property list uchar float texcoord\nproperty int texnumber\nend_header\n"
+    )
+    body = struct.pack(order + "12f", *map(float, SQUARE.split()))
+    for corners, uv, image in rows:
+        body += struct.pack(f"{order}B{len(corners)}i", len(corners), *corners)
+        body += struct.pack(f"{order}B{len(uv)}f", len(uv), *uv) + struct.pack(order + "i", image)
+    return header.encode() + body
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_texture_coordinates_of_corners(tmp_path: Path, order: str) -> None:
+    (tmp_path / "skin.png").touch()
+    flat = [x for row in UV_ROWS for x in row]
+    rows = [([0, 1, 2, 3], flat, 0), ([0, 1, 2], [], 0), ([0, 2, 3], [0.25] * 6, 0)]
+    scan = read_ply(written(tmp_path, faces_with_uv(rows, order)))
+    expected = np.full((4, 3, 2), np.nan)
+    expected[:2] = np.array(UV_ROWS)[[[0, 1, 2], [0, 2, 3]]]
+    expected[3] = 0.25
+    np.testing.assert_array_equal(scan.uv, expected)
+    assert scan.texture_path == tmp_path / "skin.png" and scan.left_out == {}
+
+
+def test_faces_are_painted_by_their_own_image_only(tmp_path: Path) -> None:
+    for name in ("skin.png", "eyes.png"):
+        (tmp_path / name).touch()
+    rows = [([0, 1, 2], [0.5] * 6, 0), ([0, 1, 2, 3], [0.25] * 8, 1)]
+    scan = read_ply(written(tmp_path, faces_with_uv(rows)))
+    assert scan.texture_path == tmp_path / "eyes.png"  # which paints more triangles
+    assert scan.uv is not None and scan.left_out == {"triangles_of_other_images": 1}
+    assert np.isnan(scan.uv[0]).all() and (scan.uv[1:] == 0.25).all()
+
+
+def test_texture_coordinates_follow_faces_that_are_left_out(tmp_path: Path) -> None:
+    """One vertex of many is not finite: its triangle goes, and with it what it had."""
+    vertices, faces = scan_writers.surface()
+    repeated = np.concatenate([np.repeat(faces[:20], 10, axis=0), faces[39:]])
+    vertices[np.setdiff1d(repeated[-1], repeated[:-1])[0]] = np.nan
+    uv = np.random.default_rng(0).random((len(repeated), 6)).astype(np.float32)
+    header = (
+        f"ply\nformat ascii 1.0\nelement vertex {len(vertices)}\nproperty float x\n"
+        f"property float y\nproperty float z\nelement face {len(repeated)}\n"
+        "property list uchar int vertex_indices\nproperty list uchar float texcoord\nend_header\n"
+    )
+    rows = [" ".join(map(str, row)) for row in vertices.tolist()]
+    pairs = zip(repeated.tolist(), uv.tolist(), strict=True)
+    rows += [f"3 {' '.join(map(str, f))} 6 {' '.join(map(str, t))}" for f, t in pairs]
+    scan = read_ply(written(tmp_path, (header + "\n".join(rows) + "\n").encode()))
+    assert scan.left_out["faces_of_vertices_not_finite"] == 1
+    np.testing.assert_array_equal(scan.uv, uv[:-1].reshape(-1, 3, 2))

@@ -60,4 +60,4 @@ def test_a_folder_that_is_itself_a_link(scan: Path, tmp_path: Path) -> None:
 def test_only_the_start_of_a_long_library_is_read(scan: Path) -> None:
     rows = "map_Kd skin.png\n" + "# nothing\n" * 200_000 + "map_Kd late.png\n"
     scan.with_suffix(".mtl").write_text(rows)
-    assert material_images(scan, []) == ["skin.png", "skin.png"]
+    assert material_images(scan, []) == {"": ["skin.png", "skin.png"]}

@@ -96,7 +96,7 @@ def test_every_fault_at_once(tmp_path: Path) -> None:
         "licnse: got an unknown field, expected one of access, axes, benchmark, citation, "
         "expressions, format, id, images, landmarks, licence, limits, metric, neutral, reader, "
         "registration, rules, scale, scans, subjects, title, transform, unconfirmed, unit, "
-        "verified, version; did you mean licence?",
+        "verified, version, views; did you mean licence?",
     ]
 
 

@@ -194,7 +194,7 @@ def write_source_again(tmp_path: Path) -> Path:
     ("rule", "fault"),
     [
         ({"unit": "cm", "reason": "x"}, "`where` or `path`, which say for which scans"),
-        ({**P1}, "at least one of unit, axes, landmarks, neutral, benchmark, same_as, limits"),
+        ({**P1}, "at least one of unit, axes, landmarks, views, neutral, benchmark, "),
         ({"where": {"subject": "p1"}, "unit": "cm"}, "rules.0.reason: got nothing"),
         ({**P1, "unit": "ft"}, 'rules.0.unit: got "ft"'),
         ({**P1, "unit": None}, "a value of unit, or no such field"),
