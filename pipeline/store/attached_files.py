@@ -182,8 +182,8 @@ def _rows_of(source: Store, row_of: str, ids: pa.Array, owner: Path) -> Array:
     if rows.null_count:
         unknown = ids.filter(rows.is_null())
         raise StoreError(
-            f"{owner}: {_some(unknown)} are no {MANY[row_of]} of {source.path}; take out what is not of "
-            "it, or correct the ids"
+            f"{owner}: {_some(unknown)} are no {MANY[row_of]} of {source.path}; take out what "
+            "is not of it, or correct the ids"
         )
     return np.asarray(rows.cast(pa.int64()).to_numpy())
 
