@@ -12,6 +12,24 @@ import numpy as np
 from pipeline.errors import ModelError
 from pipeline.types import Array
 
+PARTS = (
+    "left_eye",
+    "right_eye",
+    "left_brow",
+    "right_brow",
+    "upper_lip",
+    "lower_lip",
+    "nose",
+    "skin",
+)
+"""Parts of a face as photos are segmented, in the store's order; left and right are the subject's.
+No place is of two parts, and `skin` is what the others leave of the face: no neck, no scalp, no
+ears."""
+NO_PART = -1
+PART = "part_"
+"""Before the name of a part among the regions, for "nose" is also a region that is judged.
+Registrations use no such region."""
+
 
 @dataclass(frozen=True, eq=False)
 class LandmarkEmbedding:
@@ -66,6 +84,8 @@ class FlameModel:
     landmarks: LandmarkEmbedding | None = None
     regions: Mapping[str, Array] = field(default_factory=dict)
     """Region name -> vertex indices; always holds "face" and "eyeballs" (see regions.py)."""
+    triangle_part: Array | None = None
+    """(F,) int8 index into PARTS, or NO_PART (see face_parts.py); None without landmarks."""
 
     def __post_init__(self) -> None:
         v = len(self.template_mm)
@@ -106,9 +126,11 @@ class FlameModel:
 
     @cached_property
     def contents_hash(self) -> str:
-        """SHA-256 over all that a registration depends on: the arrays, landmarks and regions."""
+        """SHA-256 over all that a registration depends on: the arrays, landmarks and regions, but
+        for those of PART."""
         sha = hashlib.sha256(self.digest.encode())
-        for name, vertices in sorted(self.regions.items()):
+        used = {name: own for name, own in self.regions.items() if not name.startswith(PART)}
+        for name, vertices in sorted(used.items()):
             sha.update(f"{name} {vertices.shape}".encode())
             sha.update(np.asarray(vertices, np.int64).tobytes())
         if self.landmarks is not None:

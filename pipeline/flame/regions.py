@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import ModelError
-from pipeline.flame.model import FlameModel
+from pipeline.flame.face_parts import face_parts
+from pipeline.flame.model import NO_PART, PART, FlameModel
 from pipeline.flame.safe_pickle import read_pickle
 from pipeline.flame.visibility import seen_share
 from pipeline.geometry.mesh import boundary_vertices, components
@@ -42,7 +43,8 @@ def complete_regions(model: FlameModel) -> FlameModel:
     "eyeballs", "hidden" (no scanner sees it: mouth and nostrils inside, sockets behind the
     eyeballs), "boundary" (edges of one triangle) and "face"; with a landmark embedding of iBUG's
     51 inner points also "nose", "eyes", "mouth", "forehead" and "cheeks", which are parts of the
-    face. The template is taken to be in the canonical frame. Raises ModelError where its landmarks
+    face, and the vertices of each of `face_parts` under PART and its name, whatever a file said of
+    those. The template is taken to be in the canonical frame. Raises ModelError where its landmarks
     contradict that.
     """
     regions = dict(model.regions)
@@ -68,7 +70,11 @@ def complete_regions(model: FlameModel) -> FlameModel:
         regions["face"] = np.setdiff1d(_face(model.template_mm, landmarks, inner), inner)
     for name, vertices in _parts(model.template_mm, regions["face"], landmarks).items():
         regions.setdefault(name, vertices)
-    return replace(model, regions=regions)
+    parts = face_parts(replace(model, regions=regions))
+    if (parts.triangle_part == NO_PART).all():
+        return replace(model, regions=regions, triangle_part=None)
+    regions |= {f"{PART}{name}": own for name, own in parts.vertices.items() if len(own)}
+    return replace(model, regions=regions, triangle_part=parts.triangle_part)
 
 
 def _landmarks_68(model: FlameModel) -> Array:

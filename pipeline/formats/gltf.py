@@ -10,16 +10,24 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.errors import FormatError
 from pipeline.formats.content import COPY_AGAIN
 from pipeline.formats.gltf_file import EXPORT_AGAIN, File, glb_file, gltf_file
-from pipeline.formats.gltf_schema import Draco, Node, Primitive
+from pipeline.formats.gltf_schema import Node, Primitive
+from pipeline.formats.gltf_texture import (
+    Texture,
+    attribute_of,
+    corner_uv,
+    is_painted,
+    on_corners,
+    placed,
+    texture_of,
+)
 from pipeline.formats.mesh import checked_scan, fan_triangles, strip_triangles
-from pipeline.formats.texture import texture_beside
 from pipeline.refusals import Code
 from pipeline.types import Array, RawScan
 
@@ -33,6 +41,14 @@ POINTS, TRIANGLES, STRIP, FAN = 0, 4, 5, 6
 MAX_EXPANSION = 50
 """Bytes of arrays from one of the file: Draco reaches 40; the same mesh shown a thousand times
 only fills the memory."""
+
+
+class Painted(NamedTuple):
+    """Triangles of a primitive."""
+
+    faces: Array  # (F,3)
+    uv: Array  # (F,3,2), NaN where they have none or have another image than the one that is read
+    left_out: dict[str, int]
 
 
 def read_glb(path: Path) -> RawScan:
@@ -55,19 +71,20 @@ def scene(file: File) -> RawScan:
     refuse_extensions(file)
     # numbers of a damaged transform may overflow; what is not finite is refused at the end
     with np.errstate(over="ignore", invalid="ignore"):
-        placed = list(placed_nodes(file))
-        refuse_endless(file, [node for node, _ in placed])
+        nodes = list(placed_nodes(file))
+        texture = texture_of(file, refuse_endless(file, [node for node, _ in nodes]))
         parts = [
             moved(file.path, part, to_scene)
-            for node, to_scene in placed
-            for part in mesh_parts(file, node)
+            for node, to_scene in nodes
+            for part in mesh_parts(file, node, texture)
         ]
     if not parts:
         fault = "its scene shows no mesh"
         remedy = "export the mesh inside the scene"
         raise FormatError(file.path, fault, remedy, Code.NO_SURFACE)
-    scan = joined(file.path, parts, texture_beside(file.path, image_names(file)))
-    return replace(scan, left_out={**scan.left_out, **file.left_out})
+    scan = joined(file.path, parts, texture.path)
+    left_out = {**scan.left_out, **file.left_out}
+    return replace(scan, left_out=left_out, texture_bytes=texture.content)
 
 
 def refuse_extensions(file: File) -> None:
@@ -77,18 +94,21 @@ def refuse_extensions(file: File) -> None:
         raise FormatError(file.path, fault, EXPORT_AGAIN, Code.UNSUPPORTED)
 
 
-def refuse_endless(file: File, nodes: list[Node]) -> None:
-    """Refuse a scene whose meshes take far more memory than the file, before any is read."""
+def refuse_endless(file: File, nodes: list[Node]) -> list[Primitive]:
+    """The primitives of the nodes. Refuses a scene whose meshes take far more memory than the
+    file, before any is read."""
+    meshes = [file.item(file.document.meshes, node.mesh or 0, "mesh") for node in nodes]
+    primitives = [primitive for mesh in meshes for primitive in mesh.primitives]
     size = 0
-    for node in nodes:
-        for primitive in file.item(file.document.meshes, node.mesh or 0, "mesh").primitives:
-            position = primitive.attributes.get("POSITION")
-            size += 0 if position is None else 12 * file.accessor(position).count
-            size += 0 if primitive.indices is None else 8 * file.accessor(primitive.indices).count
+    for primitive in primitives:
+        position = primitive.attributes.get("POSITION")
+        size += 0 if position is None else 12 * file.accessor(position).count
+        size += 0 if primitive.indices is None else 8 * file.accessor(primitive.indices).count
     limit = MAX_EXPANSION * sum(map(len, file.buffers)) + (1 << 24)
     if size > limit:
         fault = f"its scene takes {size} bytes, expected {limit} at most for a file of this size"
         raise FormatError(file.path, fault, "the file is damaged: " + COPY_AGAIN)
+    return primitives
 
 
 def placed_nodes(file: File) -> Iterator[tuple[Node, Array]]:
@@ -129,7 +149,7 @@ def node_to_parent(node: Node) -> Array:
     return matrix
 
 
-def mesh_parts(file: File, node: Node) -> Iterator[RawScan]:
+def mesh_parts(file: File, node: Node, texture: Texture) -> Iterator[RawScan]:
     """A node's mesh, a part for each set of vertices, which several primitives may share."""
     assert node.mesh is not None
     mesh = file.item(file.document.meshes, node.mesh, "mesh")
@@ -137,22 +157,26 @@ def mesh_parts(file: File, node: Node) -> Iterator[RawScan]:
         fault = f"mesh {node.mesh} is morphed by weights"
         remedy = "export the mesh as it is shown, without morph targets"
         raise FormatError(file.path, fault, remedy, Code.UNSUPPORTED)
-    shared: dict[tuple[int, int | None], list[Array]] = {}
+    shared: dict[tuple[int, int | None], list[Painted]] = {}
     for primitive in mesh.primitives:
         if primitive.mode not in (POINTS, TRIANGLES, STRIP, FAN):
             continue
         if "POSITION" not in primitive.attributes:
             raise FormatError(file.path, f"mesh {node.mesh} has no POSITION", COPY_AGAIN)
         if primitive.extensions.KHR_draco_mesh_compression is not None:
-            yield draco_part(file, primitive, primitive.extensions.KHR_draco_mesh_compression)
+            yield draco_part(file, primitive, texture)
             continue
         position, colour = primitive.attributes["POSITION"], primitive.attributes.get("COLOR_0")
         n = len(file.values(position, ("VEC3",)))
-        shared.setdefault((position, colour), []).append(primitive_triangles(file, primitive, n))
-    for (position, colour), faces in shared.items():
+        faces = primitive_triangles(file, primitive, n)
+        painted = Painted(faces, *corner_uv(file, primitive, faces, texture))
+        shared.setdefault((position, colour), []).append(painted)
+    for (position, colour), some in shared.items():
         vertices = file.values(position, ("VEC3",))
         colours = None if colour is None else shades(file, colour, len(vertices))
-        yield checked_scan(file.path, vertices, np.concatenate(faces), colours)
+        faces, uv = (np.concatenate(each) for each in zip(*(x[:2] for x in some), strict=True))
+        left_out = sum((Counter(x.left_out) for x in some), Counter[str]())
+        yield checked_scan(file.path, vertices, faces, colours, None, left_out, uv)
 
 
 def primitive_triangles(file: File, primitive: Primitive, n: int) -> Array:
@@ -184,21 +208,31 @@ def shades(file: File, colour: int, n: int) -> Array:
     return np.asarray(np.rint(255 * np.clip(np.nan_to_num(values[:, :3]), 0, 1)).astype(np.uint8))
 
 
-def draco_part(file: File, primitive: Primitive, draco: Draco) -> RawScan:
+def draco_part(file: File, primitive: Primitive, texture: Texture) -> RawScan:
     """A compressed primitive, without its colours."""
     import DracoPy
 
+    draco = primitive.extensions.KHR_draco_mesh_compression
+    assert draco is not None
     try:
         mesh = DracoPy.decode(bytes(file.view(draco.bufferView)))
     except DracoPy.FileTypeException as error:
         raise FormatError(file.path, f"damaged Draco data: {error}", COPY_AGAIN) from error
-    positions = {found["unique_id"]: found["data"] for found in mesh.attributes}
-    vertices = positions.get(draco.attributes.get("POSITION", -1), np.empty(0))
+    attributes = {found["unique_id"]: found["data"] for found in mesh.attributes}
+    vertices = attributes.get(draco.attributes.get("POSITION", -1), np.empty(0))
     announced = file.accessor(primitive.attributes["POSITION"]).count
     if vertices.shape != (announced, 3):
         fault = f"Draco positions of shape {vertices.shape}, expected ({announced}, 3)"
         raise FormatError(file.path, fault, COPY_AGAIN)
-    return checked_scan(file.path, vertices, getattr(mesh, "faces", np.empty((0, 3), np.int64)))
+    faces = getattr(mesh, "faces", np.empty((0, 3), np.int64))
+    stored = attributes.get(draco.attributes.get(attribute_of(file, primitive), -1))
+    uv, left_out = None, {}
+    if stored is not None and stored.shape == (announced, 2):
+        if is_painted(file, primitive, texture):
+            uv = on_corners(placed(file, primitive, stored), faces)
+        else:
+            left_out = {"triangles_of_other_images": len(faces)}
+    return checked_scan(file.path, vertices, faces, None, None, left_out, uv)
 
 
 def moved(path: Path, part: RawScan, to_scene: Array) -> RawScan:
@@ -206,8 +240,10 @@ def moved(path: Path, part: RawScan, to_scene: Array) -> RawScan:
     if (to_scene == np.eye(4)).all():
         return part
     vertices = part.vertices @ to_scene[:3, :3].T + to_scene[:3, 3]
-    faces = part.faces if np.linalg.det(to_scene[:3, :3]) >= 0 else part.faces[:, ::-1]
-    return checked_scan(path, vertices, faces, part.colours, None, kept_counts(part))
+    faces, uv = part.faces, part.uv
+    if np.linalg.det(to_scene[:3, :3]) < 0:
+        faces, uv = faces[:, ::-1], None if uv is None else uv[:, ::-1]
+    return checked_scan(path, vertices, faces, part.colours, None, kept_counts(part), uv)
 
 
 def kept_counts(part: RawScan) -> dict[str, int]:
@@ -220,6 +256,8 @@ def joined(path: Path, parts: list[RawScan], texture_path: Path | None) -> RawSc
     starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
     faces = [part.faces + start for part, start in zip(parts, starts, strict=False)]
     colours = [part.colours for part in parts if part.colours is not None]
+    no_uv = (np.full((len(part.faces), 3, 2), np.nan, np.float32) for part in parts)
+    uv = [none if part.uv is None else part.uv for part, none in zip(parts, no_uv, strict=True)]
     left_out: Counter[str] = sum((Counter(kept_counts(part)) for part in parts), Counter())
     return checked_scan(
         path,
@@ -228,18 +266,5 @@ def joined(path: Path, parts: list[RawScan], texture_path: Path | None) -> RawSc
         np.concatenate(colours) if len(colours) == len(parts) else None,
         texture_path,
         left_out,
+        np.concatenate(uv),
     )
-
-
-def image_names(file: File) -> list[str]:
-    """Files of the base colours that the materials name; images inside the file have no name."""
-    document = file.document
-    names = []
-    for material in document.materials:
-        info = material.pbrMetallicRoughness.baseColorTexture
-        if info is not None:
-            source = file.item(document.textures, info.index, "texture").source
-            image = None if source is None else file.item(document.images, source, "image")
-            if image is not None and image.uri is not None and not image.uri.startswith("data:"):
-                names.append(unquote(image.uri))
-    return names

@@ -75,8 +75,21 @@ class Scene(BaseModel):
     nodes: list[Index] = []
 
 
+class TextureTransform(BaseModel):
+    offset: tuple[FiniteFloat, FiniteFloat] = (0, 0)
+    rotation: FiniteFloat = 0
+    scale: tuple[FiniteFloat, FiniteFloat] = (1, 1)
+    texCoord: Index | None = None
+
+
+class TextureExtensions(BaseModel):
+    KHR_texture_transform: TextureTransform | None = None
+
+
 class TextureInfo(BaseModel):
     index: Index
+    texCoord: Index = 0
+    extensions: TextureExtensions = TextureExtensions()
 
 
 class Shading(BaseModel):
@@ -93,6 +106,7 @@ class Texture(BaseModel):
 
 class Image(BaseModel):
     uri: str | None = None
+    bufferView: Index | None = None
 
 
 class Document(BaseModel):

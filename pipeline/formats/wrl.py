@@ -27,6 +27,8 @@ from pipeline.types import Array, RawScan
 # what starts with a letter is found many times as fast as what starts with \b
 POINTS = re.compile(r"Coordinate(?<=\bCoordinate)\s*\{\s*point\s*\[([^\]]*)(\]?)")
 FACES = re.compile(r"coordIndex(?<=\bcoordIndex)\s*\[([^\]]*)(\]?)")
+TEXTURE_POINTS = re.compile(r"TextureCoordinate\s*\{\s*point\s*\[([^\]]*)(\]?)")
+TEXTURE_FACES = re.compile(r"texCoordIndex\s*\[([^\]]*)(\]?)")
 NUMBERS = re.compile(r"\[[-+.\deE,\s]*\]")
 IMAGE = re.compile(r'\burl\s*(?:\[\s*)?"([^"]+)"')
 TEXTURE_TRANSFORM = re.compile(r"\bTextureTransform\s*\{[^{}]*\}")
@@ -58,12 +60,16 @@ def read_wrl(path: Path) -> RawScan:
     indices = only_list(path, FACES, text, "coordIndex").replace(b",", b" ")
     corners = integers_of_text(path, indices, "coordIndex")
     refuse_longer_rows(path, listed, int(corners.max(initial=-1)))
-    faces, n_short = triangles(corners)
-    if re.search(r"\bccw\s+FALSE\b", outline):
-        faces = faces[:, ::-1]
+    faces, n_short = fan_triangles(*polygons(corners))
     left_out = {"faces_degenerate": n_short} if n_short else {}
+    try:
+        uv = corner_uv(path, text, corners)
+    except FormatError:  # the surface is whole without
+        uv, left_out["texture_coordinates_unreadable"] = None, 1
+    if re.search(r"\bccw\s+FALSE\b", outline):
+        faces, uv = faces[:, ::-1], None if uv is None else uv[:, ::-1]
     image = texture_beside(path, images)
-    return checked_scan(path, vertices.reshape(-1, 3), faces, None, image, left_out)
+    return checked_scan(path, vertices.reshape(-1, 3), faces, None, image, left_out, uv)
 
 
 def only_list(path: Path, pattern: re.Pattern[str], text: str, name: str) -> bytes:
@@ -99,12 +105,56 @@ def refuse_longer_rows(path: Path, listed: bytes, last: int) -> None:
         raise FormatError(path, fault, "export points of three coordinates")
 
 
-def triangles(corners: Array) -> tuple[Array, int]:
-    """(F,3) of polygons that end in -1, the last may lack it; and how many are no polygons."""
+def polygons(corners: Array) -> tuple[Array, Array]:
+    """The corners of polygons that end in -1, the last may lack it; and (N,) how many each has."""
     if len(corners) and corners[-1] != -1:
         corners = np.append(corners, -1)
     ends = np.flatnonzero(corners == -1)
-    return fan_triangles(corners[corners != -1], np.diff(ends, prepend=-1) - 1)
+    return corners[corners != -1], np.diff(ends, prepend=-1) - 1
+
+
+def corner_uv(path: Path, text: str, corners: Array) -> Array | None:
+    """(F,3,2) texture coordinates of the triangles of these polygons; None if the file has none.
+
+    `texCoordIndex` has a polygon for each of `coordIndex`; without it both have the same numbers.
+    Raises FormatError for others, and for a texture that is moved or turned.
+    """
+    if "TextureCoordinate" not in text:
+        return None
+    listed = only_list(path, TEXTURE_POINTS, text, "TextureCoordinate point")
+    values = floats_of_text(path, listed.replace(b",", b" "), "texture coordinates")
+    if len(values) % 2:
+        fault = f"{len(values)} texture coordinates, not a multiple of 2"
+        raise FormatError(path, fault, COPY_AGAIN)
+    if TEXTURE_FACES.search(text):
+        listed = only_list(path, TEXTURE_FACES, text, "texCoordIndex").replace(b",", b" ")
+        named, sizes = polygons(integers_of_text(path, listed, "texCoordIndex"))
+    else:
+        named, sizes = polygons(corners)
+    if not np.array_equal(sizes, polygons(corners)[1]):
+        raise FormatError(path, "texCoordIndex and coordIndex differ in polygons", COPY_AGAIN)
+    with np.errstate(over="ignore", invalid="ignore"):
+        placed = values.reshape(-1, 2) * texture_scale(path, text)
+    table = np.concatenate([placed, np.full((1, 2), np.nan)])
+    known = (named >= 0) & (named < len(table) - 1)
+    return fan_triangles(table[np.where(known, named, -1)], sizes)[0]
+
+
+def texture_scale(path: Path, text: str) -> Array:
+    """(2,) what a TextureTransform, if there is one, multiplies texture coordinates by.
+
+    Raises FormatError for one that also moves or turns them: programs differ in the order.
+    """
+    found = TEXTURE_TRANSFORM.search(text)
+    scale = np.ones(2)
+    for name, values in PLACEMENT.findall(found[0] if found else ""):
+        numbers = floats(path, values.replace(",", " ").split(), name)
+        if name == "scale" and len(numbers) == 2:
+            scale = numbers
+        elif numbers.any():
+            fault, remedy = f"the texture is moved by `{name} {values}`", "export it applied"
+            raise FormatError(path, fault, remedy, Code.UNSUPPORTED)
+    return scale
 
 
 def refuse_moved(path: Path, text: str) -> None:

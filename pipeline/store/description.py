@@ -20,7 +20,14 @@ from pipeline.store.documents import as_json
 from pipeline.store.form import Form, at
 from pipeline.store.paths import GROUP
 from pipeline.store.schema import IDENTITY, IDENTITY_ROW, SCAN, SCAN_ROW, VIEW
-from pipeline.store.topology import ATTRIBUTE, FACES, REGION, REGION_MASK, Topology
+from pipeline.store.topology import (
+    ATTRIBUTE,
+    FACES,
+    REGION,
+    REGION_MASK,
+    TRIANGLE_PART,
+    Topology,
+)
 from pipeline.types import Array
 
 if TYPE_CHECKING:
@@ -167,6 +174,10 @@ def _add_topology(group: zarr.Group, topology: Topology, n_vertices: int) -> Non
         meaning = "the vertex belongs to the region"
         masks = topology.masks(n_vertices)
         _add(group, REGION_MASK, masks, ("region", "vertex"), meaning)
+    if topology.triangle_part is not None:
+        listed = ", ".join(f"{i} {name}" for i, name in enumerate(topology.parts))
+        meaning = f"the part that most of the triangle is of: {listed}, -1 none"
+        _add(group, TRIANGLE_PART, topology.triangle_part, ("face",), meaning)
 
 
 def _add(group: zarr.Group, name: str, values: Array, dims: tuple[str, ...], meaning: str) -> None:

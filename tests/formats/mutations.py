@@ -36,6 +36,7 @@ import scipy.io
 import test_gltf
 import test_landmark_contract as landmark_writers
 import test_pcd
+import test_ply
 
 from pipeline.errors import FormatError, RegistryError
 from pipeline.formats import READERS, read_scan
@@ -127,13 +128,29 @@ def rich_ply(vertices: np.ndarray, faces: np.ndarray) -> bytes:
     return header.encode() + body
 
 
+def textured_ply(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    """Of two images, with the texture coordinates of each corner."""
+    rows = [(face, [0.25] * 6, i % 2) for i, face in enumerate((faces % 4).tolist())]
+    return test_ply.faces_with_uv(rows)
+
+
 def rich_wrl(vertices: np.ndarray, faces: np.ndarray) -> bytes:
     image = b'appearance Appearance { texture ImageTexture { url "scan.png" } }\n geometry'
-    return scan_writers.wrl(vertices, faces).replace(b"geometry", image, 1)
+    content = scan_writers.wrl(vertices, faces).replace(b"geometry", image, 1)
+    corners = b"texCoordIndex [ " + b"0 1 2 -1 " * len(faces) + b"]\n  coordIndex"
+    uv = b"texCoord TextureCoordinate { point [ 0 0, 1 0, 1 1 ] }\n  " + corners
+    return content.replace(b"coordIndex", uv, 1)
 
 
 def draco_glb(vertices: np.ndarray, faces: np.ndarray) -> bytes:
     return scan_writers.glb_file(*test_gltf.draco(faces))
+
+
+def textured_glb(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    """In two primitives, with an image inside."""
+    materials = [test_gltf.shows(0), test_gltf.shows(1)]
+    images = [{"bufferView": 3}, {"uri": "data:image/png;base64,YW4gaW1hZ2U="}]
+    return scan_writers.glb_file(*test_gltf.textured(Path(), materials, images))
 
 
 def rich_gltf(vertices: np.ndarray, faces: np.ndarray) -> bytes:
@@ -169,9 +186,9 @@ def packed_npz(vertices: np.ndarray, faces: np.ndarray) -> bytes:
 OTHER_WRITERS = {"ply_ascii", "stl_ascii", "vtk_ascii", "pcd_ascii"}
 RICHER: dict[str, tuple[Callable[[np.ndarray, np.ndarray], bytes], ...]] = {
     "obj": (rich_obj,),
-    "ply": (rich_ply,),
+    "ply": (rich_ply, textured_ply),
     "wrl": (rich_wrl,),
-    "glb": (draco_glb,),
+    "glb": (draco_glb, textured_glb),
     "gltf": (rich_gltf,),
     "pcd": (lzf_pcd,),
     "mat": (packed_mat,),

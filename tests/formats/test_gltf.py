@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import DracoPy
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 from scan_writers import glb_file, gltf_document, surface
 
 from pipeline.errors import FormatError
@@ -255,3 +257,122 @@ def test_json_nested_without_end(tmp_path: Path) -> None:
     path.write_text('{"asset":' + "[" * 100_000)
     with pytest.raises(FormatError, match="not the JSON of a glTF"):
         read_gltf(path)
+
+
+def textured(
+    folder: Path, materials: list[dict[str, Any]], images: list[dict[str, Any]]
+) -> tuple[dict[str, Any], bytes]:
+    """The sheet in two primitives of 10 and 30 triangles, each with the material of its number;
+    texture coordinates are x and y over 100."""
+    document, binary = gltf_document(VERTICES, FACES)
+    uv = (VERTICES[:, :2] / 100).astype("<f4")
+    document["accessors"] += [
+        {"bufferView": 1, "componentType": 5125, "type": "SCALAR", "count": 30},
+        {"bufferView": 1, "componentType": 5125, "type": "SCALAR", "count": 90, "byteOffset": 120},
+        {"bufferView": 2, "componentType": 5126, "type": "VEC2", "count": 30},
+    ]
+    view = {"buffer": 0, "byteOffset": len(binary), "byteLength": uv.nbytes}
+    document["bufferViews"].append(view)
+    binary += uv.tobytes() + b"an image"
+    document["bufferViews"].append({"buffer": 0, "byteOffset": len(binary) - 8, "byteLength": 8})
+    document["buffers"][0]["byteLength"] = len(binary)
+    attributes = {"POSITION": 0, "TEXCOORD_0": 4}
+    document["meshes"][0]["primitives"] = [
+        {"attributes": attributes, "indices": 2 + i, "material": i} for i in range(2)
+    ]
+    document["textures"] = [{"source": i} for i in range(len(images))]
+    document["materials"] = [{"pbrMetallicRoughness": material} for material in materials]
+    document["images"] = images
+    for image in images:
+        if not image.get("uri", "data:").startswith("data:"):
+            (folder / image["uri"]).touch()
+    return document, binary
+
+
+UP = np.stack([VERTICES[:, 0] / 100, 1 - VERTICES[:, 1] / 100], axis=1)
+"""Of the sheet: glTF's v runs down."""
+
+
+def shows(texture: int, **more: Any) -> dict[str, Any]:
+    return {"baseColorTexture": {"index": texture, **more}}
+
+
+def test_texture_coordinates_and_an_image_inside(tmp_path: Path) -> None:
+    document, binary = textured(tmp_path, [shows(0), shows(0)], [{"bufferView": 3}])
+    assert document["accessors"][4]["count"] == 30
+    scan = read(tmp_path, document, binary)
+    assert scan.uv is not None
+    np.testing.assert_allclose(scan.uv, UP[scan.faces], atol=1e-6)
+    assert scan.texture_bytes == b"an image" and scan.texture_path is None
+
+
+def test_an_image_in_the_json(tmp_path: Path) -> None:
+    images = [{"uri": "data:image/png;base64,YW4gaW1hZ2U="}]
+    scan = read(tmp_path, *textured(tmp_path, [shows(0), shows(0)], images))
+    assert scan.texture_bytes == b"an image"
+
+
+def test_primitives_are_painted_by_their_own_image_only(tmp_path: Path) -> None:
+    images = [{"uri": "eyes.png"}, {"uri": "skin.png"}]
+    scan = read(tmp_path, *textured(tmp_path, [shows(0), shows(1)], images))
+    assert scan.texture_path == tmp_path / "skin.png"
+    assert scan.uv is not None and scan.left_out == {"triangles_of_other_images": 10}
+    assert np.isnan(scan.uv[:10]).all() and np.isfinite(scan.uv[10:]).all()
+
+
+def test_the_larger_image_may_be_missing(tmp_path: Path) -> None:
+    images = [{"uri": "eyes.png"}, {"uri": "data:image/png;base64,?"}]
+    scan = read(tmp_path, *textured(tmp_path, [shows(0), shows(1)], images))
+    assert scan.texture_path == tmp_path / "eyes.png"
+    assert scan.left_out == {"triangles_of_other_images": 30}
+
+
+def test_a_moved_texture_in_a_mirrored_node(tmp_path: Path) -> None:
+    """Scaled, turned against the clock by a quarter, then moved; v still down."""
+    place = {"offset": [0.5, 0], "rotation": np.pi / 2, "scale": [2, 1]}
+    material = shows(0, extensions={"KHR_texture_transform": place})
+    document, binary = textured(tmp_path, [material, material], [{"bufferView": 3}])
+    document["nodes"][0]["scale"] = [-1, 1, 1]
+    scan = read(tmp_path, document, binary)
+    stored = VERTICES[:, :2] / 100
+    expected = np.stack([0.5 + stored[:, 1], 1 + 2 * stored[:, 0]], axis=1)
+    np.testing.assert_allclose(scan.uv, expected[scan.faces], atol=1e-6)
+
+
+def test_texture_coordinates_of_another_writer(tmp_path: Path) -> None:
+    """trimesh writes v down and flips it back when it reads."""
+    image = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    mesh = trimesh.Trimesh(VERTICES, FACES, process=False)
+    mesh.visual = trimesh.visual.TextureVisuals(UP, image=image)
+    (tmp_path / "scan.glb").write_bytes(mesh.export(file_type="glb"))
+    scan = read_glb(tmp_path / "scan.glb")
+    np.testing.assert_allclose(scan.uv, UP[scan.faces], atol=1e-6)
+    assert scan.texture_bytes is not None
+    inside = Image.open(io.BytesIO(scan.texture_bytes))
+    np.testing.assert_array_equal(np.asarray(inside.convert("RGB")), np.asarray(image))
+
+
+def test_texture_coordinates_in_draco(tmp_path: Path) -> None:
+    data = DracoPy.encode(
+        VERTICES, FACES.astype(np.uint32), tex_coord=UP * [1, -1] + [0, 1], quantization_bits=20
+    )
+    document, _ = textured(tmp_path, [shows(0), shows(0)], [{"uri": "skin.png"}])
+    found = {a["attribute_type"]: a["unique_id"] for a in DracoPy.decode(data).attributes}
+    draco = {"bufferView": 0, "attributes": {"POSITION": found[0], "TEXCOORD_0": found[3]}}
+    primitive = document["meshes"][0]["primitives"][0]
+    primitive["extensions"] = {"KHR_draco_mesh_compression": draco}
+    document["meshes"][0]["primitives"] = [primitive]
+    document["bufferViews"] = [{"buffer": 0, "byteLength": len(data)}]
+    document["buffers"][0]["byteLength"] = len(data)
+    scan = read(tmp_path, document, data)
+    place = scan.vertices[scan.faces][..., :2] / 100
+    expected = np.stack([place[..., 0], 1 - place[..., 1]], axis=-1)
+    np.testing.assert_allclose(scan.uv, expected, atol=1e-2)
+
+
+def test_a_texture_that_cannot_be_read_leaves_the_surface_whole(tmp_path: Path) -> None:
+    document, binary = textured(tmp_path, [shows(0), shows(0)], [{"bufferView": 3}])
+    document["accessors"][4]["count"] = 3000
+    scan = read(tmp_path, document, binary)
+    assert len(scan.faces) == len(FACES) and scan.uv is None
+    assert scan.left_out == {"texture_coordinates_unreadable": 2}

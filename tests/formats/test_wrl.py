@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.errors import FormatError
@@ -73,3 +74,45 @@ def test_bad_files(tmp_path: Path, old: str, new: str, fault: str) -> None:
     assert old in FACE
     with pytest.raises(FormatError, match=fault):
         read_wrl(written(tmp_path, FACE.replace(old, new, 1)))
+
+
+UV = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.5]], np.float32)
+CORNERS = [[0, 1, 2], [0, 2, 3], [4, 1, 0], [3, 2, 4]]
+
+
+def test_texture_coordinates(tmp_path: Path) -> None:
+    scan = read_wrl(written(tmp_path, FACE))
+    np.testing.assert_array_equal(scan.uv, 2 * UV[CORNERS])  # by the TextureTransform
+    turned = read_wrl(written(tmp_path, FACE.replace("ccw TRUE", "ccw FALSE")))
+    np.testing.assert_array_equal(turned.uv, 2 * UV[CORNERS][:, ::-1])
+
+
+def test_texture_coordinates_share_the_numbers_of_vertices(tmp_path: Path) -> None:
+    text = FACE.replace("texCoordIndex [ 0, 1, 2, 3, -1, 4 1 0 -1 3,2,4 ]", "")
+    scan = read_wrl(written(tmp_path, text))
+    np.testing.assert_array_equal(scan.uv, 2 * UV[scan.faces])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("4 1 0 -1 3,2,4 ]", "4 1 -1 0 3,2,4 ]"),
+        ("0.5 0.5 ] }", "0.5 ] }"),
+        ("1 0, 1 1, 0 1, 0.5 0.5", "1 0, 1 x, 0 1, 0.5 0.5"),
+        ("scale 2 2", "scale 2"),
+        ("scale 2 2", "scale 2 2 rotation 1.57"),
+    ],
+)
+def test_a_texture_that_cannot_be_read_leaves_the_surface_whole(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    assert old in FACE
+    scan = read_wrl(written(tmp_path, FACE.replace(old, new)))
+    assert len(scan.faces) == 4 and scan.uv is None
+    assert scan.left_out == {"texture_coordinates_unreadable": 1}
+
+
+def test_corners_beyond_the_texture_coordinates_have_none(tmp_path: Path) -> None:
+    scan = read_wrl(written(tmp_path, FACE.replace("-1 3,2,4 ]", "-1 3,2,5 ]")))
+    assert scan.uv is not None and np.isnan(scan.uv[3, 2]).all()
+    assert np.isfinite(scan.uv).sum() == scan.uv.size - 2

@@ -15,7 +15,7 @@ from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from pipeline.types import Array
 from pipeline.views.camera import Camera
-from tests.miniatures.files import Write, text
+from tests.miniatures.files import Write, data, text
 from tests.miniatures.heads import Head, model
 
 SKIN, WALL = np.array([224.0, 178.0, 150.0]), (60, 80, 120)
@@ -87,8 +87,7 @@ def picture(pixels: Array) -> Write:
 def zipped_ppm(pixels: Array) -> Write:
     """`.ppm.gz`, as FRGC's."""
     head = b"P6\n%d %d\n255\n" % (pixels.shape[1], pixels.shape[0])
-    content = gzip.compress(head + pixels.tobytes(), mtime=0)
-    return lambda path: bool(path.write_bytes(content)) and None
+    return data(gzip.compress(head + pixels.tobytes(), mtime=0))
 
 
 def lm2(names: Sequence[str], pixels: Array) -> Write:
@@ -157,7 +156,7 @@ def params_json(cameras: Mapping[int, FileFrame], invalid: Sequence[int] = ()) -
 
 def cameras_npz(cameras: Mapping[int, FileFrame]) -> Write:
     """Cameras of a scene as IDR and H3DS have them: world_mat is K (R t)."""
-    told = {}
+    told: dict[str, Array] = {}
     for number, seen in cameras.items():
         world = np.eye(4)
         world[:3] = seen.camera.matrix_px @ np.column_stack([seen.rotation, seen.translation])
