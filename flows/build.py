@@ -21,6 +21,7 @@ from flows.cluster.calibrating import calibrate
 from flows.cluster.connection import workers
 from flows.cluster.people import gather_evidence, label_people
 from flows.cluster.stopping import stopped_at_once
+from flows.cluster.views import render_views
 from flows.cluster.worker import write_people, write_rows
 from flows.prefect_server.artifacts import progress_artifact, publish_artifacts
 from flows.prefect_server.run_log import log_summary, run_log
@@ -34,7 +35,9 @@ from pipeline.build.config import BuildConfig, load_build
 from pipeline.build.estimate import full_disk_named
 from pipeline.build.evidence import Comparison, filed_people, without_evidence
 from pipeline.build.labels import PersonScans, people_of, without_label
-from pipeline.build.plan import Outcomes, Plan, calibrated
+from pipeline.build.plan import Outcomes, Plan, calibrated, known_views
+from pipeline.build.quarantine import check_limits, quarantine_rows
+from pipeline.build.result_files import ScanViews
 from pipeline.build.run import (
     Judged,
     Planned,
@@ -46,6 +49,7 @@ from pipeline.build.run import (
 )
 from pipeline.build.stages import Work
 from pipeline.build.tally import SourceCount, Tally
+from pipeline.build.views import without_views
 from pipeline.build.who_is_who import (
     WhoIsWho,
     declared,
@@ -142,9 +146,9 @@ def carry_out(planned: Planned, seen: Tally) -> dict[str, Any]:
         place = None if version is None else deliver(config, version, seen)
         seen.end()
     report = seen.report()  # now that local workers have ended: their CPU is known
-    if plan.todo:
+    if report["stages"]:
         time_report(report)
-    summary = summary_of(planned, judged.quarantine, place, report)
+    summary = summary_of(planned, judged, place, report)
     publish_artifacts(summary, report)
     log_summary(summary, report)
     return summary
@@ -157,7 +161,8 @@ def published(
     config, plan, model = planned.config, planned.plan, planned.model
     kept = [work for work in plan.works if not outcomes[work.keys.judge]]
     by = compared_by(planned, kept, seen)
-    judged = judge_build(planned, outcomes)
+    views = seen_in(planned, kept, outcomes, client, seen)
+    judged = judge_build(planned, outcomes, views)
     if judged.version is not None or not kept:
         return judged, judged.version
     who, labels = told_apart(planned, kept, by, client, seen)
@@ -166,6 +171,23 @@ def published(
     facts = judged.quarantine, model, judged.digest, who, keys
     assembly = step("assemble", lambda: assemble(config, plan, outcomes, *facts))
     return judged, publish_assembly(config, assembly, model, client, seen)
+
+
+def seen_in(
+    planned: Planned,
+    kept: Sequence[Work],
+    outcomes: Outcomes,
+    client: Callable[[], Client],
+    seen: Tally,
+) -> dict[str, ScanViews]:
+    """What the views of the scans that are kept came to, by scan id, once all are made."""
+    config, plan, model = planned.config, planned.plan, planned.model
+    found = known_views(config, kept, planned.retry)
+    if not (todo := without_views(kept, found)):
+        return found
+    check_limits(plan, quarantine_rows(config, plan, outcomes))  # nothing would be published
+    step("render views", lambda: render_views(plan, todo, config, model, client(), seen))
+    return known_views(config, kept)
 
 
 def compared_by(planned: Planned, kept: Sequence[Work], seen: Tally) -> Comparison | None:

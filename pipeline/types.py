@@ -250,6 +250,8 @@ class RawScan(Frozen):
     texture_path: Path | None = None
     pixels: Array | None = None
     """(V,2) float32, of a range image: column and row of each point, from the top left."""
+    grid: tuple[int, int] | None = None
+    """Rows and columns of the range image."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Reason → how many items of the file reading left out, such as `faces_degenerate`."""
     uv: Array | None = None

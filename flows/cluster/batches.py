@@ -10,12 +10,12 @@ import shutil
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 from distributed import Client, Future, KilledWorker
 from distributed.comm.core import CommClosedError
@@ -36,13 +36,15 @@ from pipeline.build.config import BuildConfig
 from pipeline.build.ledger import Result, open_ledger, record, record_seconds
 from pipeline.build.plan import Plan, Source, batches, ledger_path
 from pipeline.build.source_calibration import calibration_of
-from pipeline.build.stages import Recipe
+from pipeline.build.stages import Recipe, Work
 from pipeline.build.tally import Tally
 from pipeline.errors import FacefoldError, MachineError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.refusals import Code
 from pipeline.types import Refusal
 
+Submit: TypeAlias = Callable[[Client, Batch, Workers], Future[Any]]
+"""How a batch goes to the workers that are there; the future is of a `Finished`."""
 A_WORKER = 2
 """Batches in flight for each worker: one that it is at, one that waits for it."""
 LOOK_EVERY_S = 2.0
@@ -60,37 +62,55 @@ def run_batches(
     in flight. Raises FacefoldError where the scheduler or all workers have gone: what is recorded
     stays, and the next build goes on from there.
     """
+    outcomes: dict[str, str] = {}
+    given = plan, plan.todo, config, model, client, seen
+    for source, finished in recorded_batches(*given, _registering(config), _judged_so):
+        outcomes |= {rows[-1].key: rows[-1].stage for rows in finished.results}
+        _count(seen, source, finished)
+    return outcomes
+
+
+def recorded_batches(
+    plan: Plan,
+    works: Sequence[Work],
+    config: BuildConfig,
+    model: FlameModel,
+    client: Client,
+    seen: Tally,
+    submit: Submit,
+    refused: Callable[[Work, Refusal], Result],
+) -> Iterator[tuple[str, Finished]]:
+    """The source of each batch of `works` and what became of it, once it is in the ledger: by
+    `submit`, or `refused` for a scan that ended its worker twice. See `run_batches`."""
     everything = config.work / "shared"
     shutil.rmtree(everything, ignore_errors=True)  # of a build that was killed
     # a name of its own, for workers that stay may have read those of another build
     shared = everything / uuid.uuid4().hex
     try:
+        there = _wait_for_workers(client)
+        waiting = _batches(plan, works, config, model, there, shared)
         with open_ledger(ledger_path(config)) as ledger:
-            outcomes: dict[str, str] = {}
-            for batch, finished in _finished(plan, config, model, client, seen, shared):
-                results = [result for rows in finished.results for result in rows]
-                record(ledger, results)
+            for batch, finished in _finished(plan, waiting, client, there, seen, submit, refused):
+                record(ledger, [result for rows in finished.results for result in rows])
                 source = batch.works[0].record.source
                 n = len(finished.results)
                 record_seconds(ledger, source, n, finished.spent.seconds)
-                outcomes |= {rows[-1].key: rows[-1].stage for rows in finished.results}
-                _count(seen, source, finished)
-            return outcomes
+                yield source, finished
     finally:
         shutil.rmtree(everything, ignore_errors=True)
 
 
 def _finished(
     plan: Plan,
-    config: BuildConfig,
-    model: FlameModel,
+    batches: Iterable[Batch],
     client: Client,
+    there: Workers,
     seen: Tally,
-    shared: Path,
+    submit: Submit,
+    refused: Callable[[Work, Refusal], Result],
 ) -> Iterator[tuple[Batch, Finished]]:
     """Batches as they end, in any order; scans to try alone are submitted before others."""
-    there = _wait_for_workers(client)
-    waiting = deque(_batches(plan, config, model, there, shared))
+    waiting = deque(batches)
     running: dict[Future[Any], Batch] = {}
     ended: SimpleQueue[Future[Any]] = SimpleQueue()
     looked = time.monotonic()
@@ -98,7 +118,7 @@ def _finished(
         # readers count too: a GPU that is faster than one of them is fed by several
         while waiting and len(running) < A_WORKER * there.n:
             batch = waiting.popleft()
-            future = _submit(client, batch, config, there)
+            future = submit(client, batch, there)
             running[future] = batch
             future.add_done_callback(ended.put)
         if time.monotonic() - looked > LOOK_EVERY_S:
@@ -117,19 +137,25 @@ def _finished(
                 seen.retried(work.record.scan_id, refusal.reason)
                 waiting.appendleft(replace(batch, works=(work,), attempt=2))
         else:
-            finished.results += [
-                [Result(work.keys.judge, work.record.scan_id, refusal)]
-                for work, refusal in finished.unfinished
-            ]
+            finished.results += [[refused(*lost)] for lost in finished.unfinished]
         yield batch, finished
 
 
+def _judged_so(work: Work, refusal: Refusal) -> Result:
+    return Result(work.keys.judge, work.record.scan_id, refusal)
+
+
 def _batches(
-    plan: Plan, config: BuildConfig, model: FlameModel, there: Workers, shared: Path
+    plan: Plan,
+    todo: Sequence[Work],
+    config: BuildConfig,
+    model: FlameModel,
+    there: Workers,
+    shared: Path,
 ) -> Iterator[Batch]:
     shared.mkdir(parents=True)
     model_file = share(shared, "model", model)
-    for works in batches(plan.todo, config.batch, _slots(config, there)):
+    for works in batches(todo, config.batch, _slots(config, there)):
         source = plan.by_id[works[0].record.source]
         recipe = recipe_of(source, plan, config)
         path = share(shared, f"recipe_{source.registry.id}", recipe)
@@ -145,20 +171,26 @@ def recipe_of(source: Source, plan: Plan, config: BuildConfig) -> Recipe:
         plan.gates,
         config.work,
         config.keep_scans,
+        seed=config.seed,
+        root=source.catalogue.root,
         calibrations=known,
     )
 
 
-def _submit(client: Client, batch: Batch, config: BuildConfig, there: Workers) -> Future[Any]:
+def _registering(config: BuildConfig) -> Submit:
     """Reading on CPU workers feeds registration on those with a GPU, where there are any."""
-    if not _with_gpu(config, there):
-        return client.submit(process_batch, batch, pure=False)
-    cpu = list(there.addresses) or None
-    found = client.submit(read_batch, batch, pure=False, workers=cpu, allow_other_workers=True)
-    resources = {GPU: 1}
-    return client.submit(
-        register_batch, batch, found, config.device, pure=False, resources=resources
-    )
+
+    def submit(client: Client, batch: Batch, there: Workers) -> Future[Any]:
+        if not _with_gpu(config, there):
+            return client.submit(process_batch, batch, pure=False)
+        cpu = list(there.addresses) or None
+        found = client.submit(read_batch, batch, pure=False, workers=cpu, allow_other_workers=True)
+        resources = {GPU: 1}
+        return client.submit(
+            register_batch, batch, found, config.device, pure=False, resources=resources
+        )
+
+    return submit
 
 
 def _with_gpu(config: BuildConfig, there: Workers) -> bool:

@@ -31,6 +31,7 @@ from pipeline.build.stages import (
     read,
     register_and_judge,
 )
+from pipeline.build.views import views_of
 from pipeline.errors import MachineError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.refusals import Code
@@ -111,15 +112,18 @@ def opened(batch: Batch) -> tuple[Recipe, FlameModel]:
     return shared(batch.recipe), shared(batch.model)
 
 
-def at_hand(batch: Batch, recipe: Recipe, finished: Finished) -> list[Work]:
-    """The works whose files are there or were kept; one that has gone since the plan is left over.
+def at_hand(
+    batch: Batch, recipe: Recipe, finished: Finished, kept_will_do: bool = True
+) -> list[Work]:
+    """The works whose files are there, or were kept if that will do; one that has gone since the
+    plan is left over.
 
     Raises MachineError where a folder is missing: a mount, and no scan is at fault.
     """
     there = []
     for work in batch.works:
         path, kept = work.record.path, scan_path(recipe.folder, work.keys.read)
-        if path.exists() or kept.exists():
+        if path.exists() or (kept_will_do and kept.exists()):
             there.append(work)
         elif path.parent.exists():
             reason = f"{path} has gone since the build began"
@@ -184,6 +188,18 @@ def register_batch(batch: Batch, found: Read, device: Device) -> Finished:
         return register_and_judge(works, found.scans, recipe, model, finished.spent)
 
     finished.results += guarded(batch, found.works, finished, rest)
+    return finished
+
+
+def view_batch(batch: Batch) -> Finished:
+    """The views of scans that are kept, scan by scan."""
+    finished = Finished()
+    recipe, model = opened(batch)
+    for work in at_hand(batch, recipe, finished, kept_will_do=False):
+        with finished.spent.at("views"):
+            finished.results += guarded(
+                batch, [work], finished, lambda works: [[views_of(works[0], recipe, model)]]
+            )
     return finished
 
 

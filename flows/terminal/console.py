@@ -140,7 +140,7 @@ def _lines(values: Mapping[str, Any], depth: int) -> None:
             plain(f"{indent}{name}: {cell(value) if value != [] else 'none'}")
 
 
-SHOWN_APART = ("sources", "landmarks", "people", "quarantine", "spent")
+SHOWN_APART = ("sources", "landmarks", "people", "views", "quarantine", "spent")
 FINDINGS = 20
 """As many are printed."""
 """Parts of a build's summary that are no plain figures; the last is for `time_report`."""
@@ -153,11 +153,20 @@ def summary_table(summary: Mapping[str, Any]) -> None:
     if summary.get("landmarks"):
         out.print(rows_table("Landmarks", summary["landmarks"]))
     people_report(summary.get("people") or {})
+    views_report(summary.get("views") or {})
     for row in summary["quarantine"]:
         plain(f"quarantined {row['scan_id']} at {row['stage']}: {row['reason']}")
     for name, value in summary.items():
         if name not in SHOWN_APART:
             plain(f"{name}: {cell(value)}")
+
+
+def views_report(views: Mapping[str, Any]) -> None:
+    """How many views there are of each kind, and why others are missing; nothing without any."""
+    if made := views.get("kinds"):
+        plain(f"views: {', '.join(f'{n:,} {kind}' for kind, n in made.items())}")
+    for kind, n in views.get("refused", {}).items():
+        plain(f"{n:,} views refused at {kind}, {meaning_of(kind)}")
 
 
 def people_report(people: Mapping[str, Any]) -> None:

@@ -30,6 +30,8 @@ def dry_run_report(report: Mapping[str, Any]) -> None:
         f"{report['remove']} leave {report['store']}"
     )
     expected = report["estimate"]
+    if expected["views"]:
+        plain(f"{expected['views']:,} views to make")
     if not expected["seconds"]:
         plain("nothing to do: this is what is published")
         return
@@ -38,6 +40,7 @@ def dry_run_report(report: Mapping[str, Any]) -> None:
         ("reads {} of scans", expected["read_bytes"]),
         ("writes {} of clean scans", expected["kept_bytes"]),
         ("writes {} of results", expected["result_bytes"]),
+        ("writes {} of views", expected["view_bytes"]),
         ("holds {} of model and recipes for workers while they register", expected["shared_bytes"]),
         ("keeps {} of ledger and Prefect's state", expected["state_bytes"]),
     )

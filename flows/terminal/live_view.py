@@ -75,9 +75,9 @@ def chosen(tallies: Sequence[SourceTally], room: int) -> list[SourceTally]:
 def stages_table(seen: Tally) -> Table:
     """What each stage gets through, also in a worker's second; its share of the workers' time."""
     table = open_table("stage", ("scans", "scans/s", "one worker's", "share of time"))
-    total_s, elapsed_s = sum(seen.seconds.values()), seen.computing_s
+    total_s = sum(seen.seconds.values())
     for stage in filter(seen.through.get, seen.seconds):
-        n, seconds = seen.through[stage], seen.seconds[stage]
+        n, seconds, elapsed_s = seen.through[stage], seen.seconds[stage], seen.elapsed_s(stage)
         rates = [figure(n / spent) if spent else "–" for spent in (elapsed_s, seconds)]
         share = seconds / total_s if total_s else 0.0
         bar = ProgressBar(total=1, completed=share, complete_style="cyan")

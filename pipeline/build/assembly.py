@@ -18,10 +18,11 @@ from pipeline.build.leak_guards import People, people_of
 from pipeline.build.ledger import Result, digest_of, open_ledger, recorded
 from pipeline.build.plan import Outcomes, Plan, ledger_path
 from pipeline.build.quarantine import excluded_files
-from pipeline.build.result_files import load_row, result_path
+from pipeline.build.result_files import ScanViews, load_row, result_path
 from pipeline.build.row_placement import PeopleOrder, RowOrder, people_order, row_order
 from pipeline.build.said_of_sources import said_of_profile, said_of_registry
 from pipeline.build.stages import Work
+from pipeline.build.views import digest_of_views
 from pipeline.build.who_is_who import WhoIsWho, declared
 from pipeline.flame.model import FlameModel
 from pipeline.identity import HeldBack
@@ -64,10 +65,12 @@ def assembly_digest(
     quarantine: list[Row],
     model: FlameModel,
     compared_by: Sequence[str] = (),
+    views: Mapping[str, ScanViews] | None = None,
 ) -> str:
     """Equal for builds that would publish the same dataset; no result is read for it.
 
-    `compared_by` are digests of what people are compared by (`comparing.compared_by`).
+    `compared_by` are digests of what people are compared by (`comparing.compared_by`), `views` is
+    what those of kept scans came to, by scan id.
     """
     sha = hashlib.sha256()
     facts = [
@@ -84,7 +87,8 @@ def assembly_digest(
         images = plan.by_id[r.source].catalogue.images
         shown = [images[path].sha256 for path in r.image_paths]
         who = (r.scan_id, r.subject, r.session, r.expression, r.expression_class, r.frame, r.rule)
-        sha.update(repr((*who, key, outcomes[key], shown)).encode())
+        seen = digest_of_views((views or {}).get(r.scan_id))
+        sha.update(repr((*who, key, outcomes[key], shown, seen)).encode())
     return sha.hexdigest()
 
 

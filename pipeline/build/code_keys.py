@@ -40,6 +40,7 @@ ENTRIES: Mapping[str, tuple[Use, ...]] = MappingProxyType(
             Use("pipeline.identity.duplicates", "duplicates"),
         ),
         "label": (Use("pipeline.build.labels", "make_label"),),
+        "views": (Use("pipeline.build.views", "views_of"),),
         "assemble": (
             Use("pipeline.build.assembly", "assemble"),
             Use("pipeline.build.assembly", "shard_arrays"),
@@ -48,9 +49,9 @@ ENTRIES: Mapping[str, tuple[Use, ...]] = MappingProxyType(
     }
 )
 """The stages of a scan; `calibrate`, which finds where a source puts its landmarks; `compare`,
-which compares people; `label`, which makes the label of a person; `assemble`, which makes the
-tables of a version of all results. Each with the functions, and the classes of their arguments,
-that it starts from."""
+which compares people; `label`, which makes the label of a person; `views`, which makes those of a
+scan; `assemble`, which makes the tables of a version of all results. Each with the functions, and
+the classes of their arguments, that it starts from."""
 
 BY_NAME = frozenset(
     {
@@ -72,6 +73,7 @@ BY_NAME = frozenset(
         "pipeline.build.source_calibration",
         "pipeline.build.result_files",
         "pipeline.build.stages",
+        "pipeline.build.views",
         "pipeline.store.checksums",
         "pipeline.store.durable_files",
         "pipeline.store.head",
@@ -125,6 +127,7 @@ LIBRARIES: Mapping[str, str] = MappingProxyType(
         "torch": "torch",
         "PIL": "pillow",
         "DracoPy": "DracoPy",
+        "embreex": "embreex",
     }
 )
 """Packages that compute or decode what results are made of -> their distributions. Where a stage

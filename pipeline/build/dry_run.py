@@ -48,6 +48,8 @@ def dry_run(config: BuildConfig, retry: bool = False, recalibrate: bool = False)
             "read_bytes": expected.read_bytes,
             "kept_bytes": expected.kept_bytes,
             "result_bytes": expected.result_bytes,
+            "views": expected.views,
+            "view_bytes": expected.view_bytes,
             "shared_bytes": expected.shared_bytes,
             "state_bytes": expected.state_bytes,
             "rows": expected.rows,

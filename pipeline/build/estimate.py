@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
 
@@ -21,10 +21,11 @@ from pipeline.build.comparing import compared_by
 from pipeline.build.config import BuildConfig
 from pipeline.build.leak_guards import people_of
 from pipeline.build.ledger import STAGES
-from pipeline.build.plan import Plan
+from pipeline.build.plan import Plan, known_views
 from pipeline.build.quarantine import quarantine_rows
 from pipeline.build.row_placement import row_order, written_rows
 from pipeline.build.stages import Work
+from pipeline.build.views import asked_for, without_views
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.store.rows import MOST_POINTS, POINTS
@@ -52,6 +53,10 @@ OTHER_SHARE = 1.2
 READ_SECONDS = 20e-6
 """Of each vertex, with cleaning and normals: 10–31 µs, VRML 38."""
 STAGE_SECONDS = {"register": 1.8, "judge": 0.2}
+VIEW_SECONDS = 0.15
+"""Of a view, cast and cropped twice, with its masks."""
+VIEW_BYTES = 224 * 224 * 3 + 112 * 112 * 3 + 224 * 224 + 8 * 224 * 28 + 2_000
+"""Of a view: images, its part masks, and the rest of it."""
 START_SECONDS = 15.0
 """Until the first scan is at work: processes, imports, the model's basis."""
 WRITE_BYTES = 100e6
@@ -79,6 +84,8 @@ class SourceEstimate:
     result_bytes: int
     seconds: float
     """Of one worker."""
+    views: int = 0
+    """To make, if all scans that have to be registered are kept."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,15 @@ class Estimate:
     def result_bytes(self) -> int:
         return sum(source.result_bytes for source in self.sources)
 
+    @property
+    def views(self) -> int:
+        return sum(source.views for source in self.sources)
+
+    @property
+    def view_bytes(self) -> int:
+        """Of the files that views are in before they are rows of the store."""
+        return self.views * VIEW_BYTES
+
 
 @dataclass(frozen=True)
 class Space:
@@ -133,17 +149,19 @@ def estimate(
     todo: dict[str, list[Work]] = {source.registry.id: [] for source in plan.sources}
     for work in plan.todo:
         todo[work.record.source].append(work)
-    sources = tuple(
+    sources = [
         _of_source(source, works, plan, config, row_bytes, history or {})
         for source, works in todo.items()
-    )
+    ]
+    unseen = without_views(plan.kept_so_far, known_views(config, plan.kept_so_far))
+    sources = [_with_views(source, unseen, plan, history or {}) for source in sources]
     rows, written, store_bytes = _version(plan, config, model)
     staged = sum(source.seconds for source in sources) / config.workers
     start = START_SECONDS if plan.todo or rows else 0.0
     seconds = start + staged + store_bytes / WRITE_BYTES
-    shared = model_bytes(model) + RECIPE_BYTES * len(sources) if plan.todo else 0
+    shared = model_bytes(model) + RECIPE_BYTES * len(sources) if plan.todo or unseen else 0
     state = STATE_BYTES + ledger_bytes(len(plan.todo)) if plan.todo or rows else 0
-    return Estimate(sources, rows, written, store_bytes, shared, state, seconds)
+    return Estimate(tuple(sources), rows, written, store_bytes, shared, state, seconds)
 
 
 def model_bytes(model: FlameModel) -> int:
@@ -161,6 +179,7 @@ def spaces(config: BuildConfig, expected: Estimate) -> list[Space]:
     needs = (
         ("kept scans", config.work, expected.kept_bytes),
         ("results", config.work, expected.result_bytes),
+        ("views", config.work, expected.view_bytes),
         ("model and recipes for workers", config.work, expected.shared_bytes),
         ("ledger and Prefect's state", config.work, expected.state_bytes),
         ("store", config.store_folder, expected.store_bytes),
@@ -286,6 +305,24 @@ def _of_source(
     )
 
 
+def _with_views(
+    scans: SourceEstimate, unseen: Sequence[Work], plan: Plan, history: Seconds
+) -> SourceEstimate:
+    """The estimate with the views of those of the scans `unseen` that are of the source; each is
+    read again for them."""
+    if not (own := [work.record for work in unseen if work.record.source == scans.source]):
+        return scans
+    registry = plan.by_id[scans.source].registry
+    views = sum(len(asked_for(record, registry.under(record.rule))) for record in own)
+    each = _mean_read_seconds(own) + VIEW_SECONDS * views / len(own)
+    return replace(
+        scans,
+        views=views,
+        seconds=scans.seconds + len(own) * _seconds(history, scans.source, "views", each),
+        read_bytes=scans.read_bytes + sum(record.n_bytes for record in own),
+    )
+
+
 def _seconds(history: Seconds, source: str, stage: str, default: float) -> float:
     """Of the source itself, or of others on the same machine."""
     others = [seconds for (_, name), seconds in history.items() if name == stage]
@@ -308,12 +345,12 @@ def vertices(record: ScanRecord) -> int:
 def _version(plan: Plan, config: BuildConfig, model: FlameModel) -> tuple[int, int, int]:
     """Of the version that will be published its rows, those that are written, and the bytes of
     these: none where it is there already."""
-    kept = [work for work in plan.works if not plan.known.get(work.keys.judge)]
-    if not kept:
+    if not (kept := plan.kept_so_far):
         return 0, 0, 0
-    if not plan.todo:
+    views = known_views(config, kept)
+    if not plan.todo and not without_views(kept, views):
         quarantine = quarantine_rows(config, plan, plan.known)
-        facts = plan, plan.known, quarantine, model, compared_by(config)
+        facts = plan, plan.known, quarantine, model, compared_by(config), views
         digest = assembly_digest(config, *facts)
         if published_as(config, digest) is not None:
             return 0, 0, 0

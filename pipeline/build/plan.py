@@ -26,9 +26,10 @@ from pipeline.build.ledger import (
     record,
     recorded,
 )
-from pipeline.build.result_files import SUFFIX, result_path, scan_path
+from pipeline.build.result_files import SUFFIX, ScanViews, result_path, scan_path, views_path
 from pipeline.build.source_calibration import Sample, sample_of
 from pipeline.build.stages import Work
+from pipeline.build.views import recorded_views, views_keys
 from pipeline.build.withdrawn import standing
 from pipeline.catalogue import Catalogue, catalogue
 from pipeline.catalogue.own_names import hiding
@@ -102,6 +103,11 @@ class Plan:
     @cached_property
     def by_id(self) -> Mapping[str, Source]:
         return {source.registry.id: source for source in self.sources}
+
+    @cached_property
+    def kept_so_far(self) -> list[Work]:
+        """The scans that no stage is known to refuse."""
+        return [work for work in self.works if not self.known.get(work.keys.judge)]
 
     def first_stage(self, work: Work) -> str:
         """The first stage of a work of `todo` that has to be computed."""
@@ -201,14 +207,14 @@ def _plan_of(
         asked = [key for own in keys.values() for key in own.values()]
         there = {} if recalibrate else recorded(ledger, asked)
         sources = tuple(_calibrated(source, keys[source.registry.id], there) for source in sources)
-        works = tuple(work for source in sources for work in _works(source, gates, model))
+        works = tuple(work for source in sources for work in _works(source, config, model))
         samples = tuple(
             sample for s in sources for sample in _samples(s, works, keys[s.registry.id])
         )
         found = outcomes(ledger, [work.keys.judge for work in works])
         if retry:
             found = {key: stage for key, stage in found.items() if stage != "worker"}
-        arrays = _lying(result_path, config.work)
+        arrays = lying(result_path, config.work)
         known = {
             judge: found[judge]
             for _, register, judge in (work.keys for work in works)
@@ -248,7 +254,18 @@ def _samples(source: Source, works: Sequence[Work], keys: Mapping[str, str]) -> 
         yield Sample(keys[scheme], source.registry.id, scheme, sample)
 
 
-def _lying(place: Callable[[Path, str], Path], work: Path) -> set[str]:
+def known_views(
+    config: BuildConfig, works: Sequence[Work], retry: bool = False
+) -> dict[str, ScanViews]:
+    """Scan id -> what its views came to, of the works whose views lie there or were refused; with
+    `retry` without those that ended their worker."""
+    if not any(work.views for work in works):
+        return {}
+    with open_ledger(ledger_path(config)) as ledger:
+        return recorded_views(ledger, works, lying(views_path, config.work), retry)
+
+
+def lying(place: Callable[[Path, str], Path], work: Path) -> set[str]:
     """Keys whose files lie there: folders are listed, which is faster than to ask for each file."""
     everything = os.walk(place(work, "key").parents[1])
     return {name.removesuffix(SUFFIX) for _, _, names in everything for name in names}
@@ -264,7 +281,7 @@ def _started(
     """Keys of earlier stages whose results are there; scans that could not be read are `known`,
     whatever comes after reading has changed."""
     earlier = recorded(ledger, [key for work in todo for key in work.keys[:2]])
-    scans = _lying(scan_path, config.work) if earlier else set()
+    scans = lying(scan_path, config.work) if earlier else set()
     started = set()
     refused = []
     for work in todo:
@@ -295,7 +312,7 @@ def batches(works: Sequence[Work], size: int, at_once: int = 1) -> Iterator[list
             yield batch
 
 
-def _works(source: Source, gates: Gates, model: FlameModel) -> Iterator[Work]:
+def _works(source: Source, config: BuildConfig, model: FlameModel) -> Iterator[Work]:
     """The scans of a source with their keys, each of which covers the one before."""
     registry = source.registry
     plain = digest_of(asdict(source.options), model.contents_hash, stage_code("register"))
@@ -305,7 +322,9 @@ def _works(source: Source, gates: Gates, model: FlameModel) -> Iterator[Work]:
         if found.summary["scans"]  # else what is known in general holds
     }
     scheme_under = cache(source.scheme_under)
-    judging = digest_of(gates.model_dump(), stage_code("judge"))
+    judging = digest_of(config.quality.model_dump(), stage_code("judge"))
+    rules = (None, *range(len(registry.rules))) if config.views else ()
+    viewing = {rule: views_keys(registry.under(rule), config.seed) for rule in rules}
     reading: dict[tuple[str, int | None], str] = {}
     for scan in source.catalogue.records:
         kind = scan.expression, scan.rule
@@ -321,7 +340,8 @@ def _works(source: Source, gates: Gates, model: FlameModel) -> Iterator[Work]:
         read = _key(reading[kind], scan.scan_id, scan.content_hash, repr(scan.scale))
         register = _beside(read, registering.get(scheme, plain))
         judge = _beside(register, judging, "neutral" if scan.neutral else "")
-        yield Work(scan, Keys(read, register, judge))
+        views = viewing[scan.rule](register, scan) if viewing else ""
+        yield Work(scan, Keys(read, register, judge), views and _beside(register, views))
 
 
 def _beside(before: str, *parts: str) -> str:

@@ -149,6 +149,48 @@ class Label(NamedTuple):
     """The scans contradict each other, and no majority decides."""
 
 
+class ScanViews(NamedTuple):
+    """What the views of a scan came to, besides their arrays."""
+
+    key: str
+    """Names the file of their arrays, `views_path`; there is none without `rows`."""
+    rows: tuple[dict[str, Any], ...] = ()
+    """Of the table `views`, by column, in the order of the arrays; who the scan is of, and where
+    the rows lie, is not among the columns."""
+    refused: tuple[dict[str, Any], ...] = ()
+    """Of the table `refused_views`, by column."""
+    embedding_key: str = ""
+    """Names the file of their embeddings, `embeddings_path`; "": there are none."""
+
+    @property
+    def result_key(self) -> str:
+        """Of all arrays of the views: another one means other rows."""
+        return f"{self.key}+{self.embedding_key}" if self.embedding_key else self.key
+
+
+def views_path(work: Path | str, key: str) -> Path:
+    """Where the arrays of a scan's views lie."""
+    return Path(f"{work}/views/{key[:2]}/{key}{SUFFIX}")
+
+
+def embeddings_path(work: Path | str, key: str) -> Path:
+    """Where the embeddings of a scan's views lie."""
+    return Path(f"{work}/embeddings/{key[:2]}/{key}{SUFFIX}")
+
+
+def save_views(path: Path | str, scan_id: str, arrays: Mapping[str, Array]) -> None:
+    """Field of a view -> (n,*shape) of all n views of a scan, or their embeddings alone."""
+    _save(Path(path), arrays, {"scan_id": scan_id}, lasting=True)
+
+
+def load_view_arrays(path: Path | str) -> dict[str, Array]:
+    """What `save_views` was given: field -> (n,*shape), as the store has it.
+
+    Raises FileNotFoundError where it is missing, StoreError where it is damaged.
+    """
+    return _load(Path(path))[0]
+
+
 def save_label(path: Path | str, label: Label) -> None:
     arrays = label._asdict()
     facts = {"contested": bool(arrays.pop("contested"))}

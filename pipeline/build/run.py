@@ -21,11 +21,13 @@ from pipeline.build.estimate import check_space
 from pipeline.build.evidence import Comparison, filed_people, population_of
 from pipeline.build.labels import usual_modes
 from pipeline.build.leak_guards import check_links
-from pipeline.build.plan import Outcomes, Plan, judgements_of, make_plan
+from pipeline.build.plan import Outcomes, Plan, judgements_of, known_views, make_plan
 from pipeline.build.quarantine import check_limits, quarantine_rows, summarise
+from pipeline.build.result_files import ScanViews
 from pipeline.build.source_calibration import report_row
 from pipeline.build.stages import Work
 from pipeline.build.tally import Tally
+from pipeline.build.views import counted, without_views
 from pipeline.build.who_is_who import modes_of, names_of_scans, read_findings
 from pipeline.errors import FacefoldError
 from pipeline.flame.assets import load_model
@@ -61,6 +63,8 @@ class Judged:
     quarantine: list[dict[str, Any]]
     digest: str
     version: Path | None
+    views: Mapping[str, ScanViews]
+    """What the views of kept scans came to, by scan id."""
 
 
 @contextmanager
@@ -113,7 +117,10 @@ def plan_build(
     plan = make_plan(config, model, retry, recalibrate)
     check_links(plan)
     log.info(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
-    if plan.todo:
+    unseen = without_views(plan.kept_so_far, known_views(config, plan.kept_so_far, retry))
+    if unseen:
+        log.info(f"views of {len(unseen)} scans to make, as far as these are kept")
+    if plan.todo or unseen:
         check_space(plan, config, model)
     return Planned(config, model, plan, dask, started, retry, judgements)
 
@@ -134,14 +141,19 @@ def comparison_of(planned: Planned, kept: Sequence[Work]) -> Comparison:
     return Comparison(population, template, modes)
 
 
-def judge_build(planned: Planned, outcomes: Outcomes) -> Judged:
-    """Raises FacefoldError where a source lost more scans than it may."""
+def judge_build(
+    planned: Planned, outcomes: Outcomes, views: Mapping[str, ScanViews] | None = None
+) -> Judged:
+    """`views` is what those of the scans that are kept came to, by scan id.
+
+    Raises FacefoldError where a source lost more scans than it may.
+    """
     config, plan = planned.config, planned.plan
     quarantine = quarantine_rows(config, plan, outcomes)
     check_limits(plan, quarantine)
-    facts = plan, outcomes, quarantine, planned.model, compared_by(config)
+    facts = plan, outcomes, quarantine, planned.model, compared_by(config), views or {}
     digest = assembly_digest(config, *facts)
-    return Judged(outcomes, quarantine, digest, published_as(config, digest))
+    return Judged(outcomes, quarantine, digest, published_as(config, digest), views or {})
 
 
 def unchanged(planned: Planned) -> dict[str, Any] | None:
@@ -151,25 +163,30 @@ def unchanged(planned: Planned) -> dict[str, Any] | None:
         return None
     if config.compare_faces and not population_path(config).exists():
         return None
-    judged = judge_build(planned, planned.plan.known)
+    outcomes, kept = planned.plan.known, planned.plan.kept_so_far
+    views = known_views(config, kept, planned.retry)
+    if without_views(kept, views):
+        return None
+    judged = judge_build(planned, outcomes, views)
     if judged.version is None:
         return None
-    return summary_of(planned, judged.quarantine, str(judged.version), {})
+    return summary_of(planned, judged, str(judged.version), {})
 
 
 def summary_of(
-    planned: Planned, quarantine: list[dict[str, Any]], place: str | None, spent: Mapping[str, Any]
+    planned: Planned, judged: Judged, place: str | None, spent: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What `--json` prints; `spent` is the tally's report."""
     return {
         "store": place,
-        **summarise(planned.plan, quarantine),
+        **summarise(planned.plan, judged.quarantine),
         "landmarks": [
             report_row(result, planned.model, len(source.marked[scheme]))
             for source in planned.plan.sources
             for scheme, result in source.calibrations.items()
         ],
         "people": read_findings(planned.config),
+        "views": counted(judged.views.values()),
         "recomputed": len(planned.plan.todo),
         "reused": len(planned.plan.known),
         "seconds": round(time.monotonic() - planned.started, 2),

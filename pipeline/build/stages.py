@@ -44,6 +44,8 @@ class Work:
 
     record: ScanRecord
     keys: Keys
+    views: str = ""
+    """The key of its views; "": none are asked for."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,10 @@ class Recipe:
     keep_scans: bool = True
     device: Device = "cpu"
     """Where scans are registered: see `torch_device`."""
+    seed: int = 0
+    """Of what is random in views."""
+    root: Path = Path()
+    """The source's folder."""
     calibrations: Mapping[str, LandmarkCalibration] = field(default_factory=dict)
     """Landmark scheme -> what is known of the source's landmarks."""
 

@@ -6,7 +6,7 @@ import resource
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +71,8 @@ class Tally:
         self.phases: dict[str, float] = {}
         """Seconds that each phase took, of those that are over."""
         self._computing: set[str] = set()
+        self._viewing: set[str] = set()
+        """Phases in which batches of scans, and of views, were finished."""
         self._cpu_before = _own_cpu_s(), _children_cpu_s()
 
     def found(self, sources: Sequence[SourceCount]) -> None:
@@ -113,6 +115,17 @@ class Tally:
             self._computing.add(self.name)
         self.advance(n)
 
+    def views(
+        self, scans: int, views: int, seconds: Mapping[str, float], cpu_seconds: Mapping[str, float]
+    ) -> None:
+        """A finished batch of so many scans with so many views, made or refused."""
+        with self.lock:
+            self.through.update(dict.fromkeys(seconds, scans))
+            self.seconds.update(seconds)
+            self.cpu_seconds.update(cpu_seconds)
+            self._viewing.add(self.name)
+        self.advance(views)
+
     def advance(self, n: int) -> None:
         """So many more of the phase's scans, or rows of the store, are done."""
         with self.lock:
@@ -139,10 +152,16 @@ class Tally:
 
     @property
     def computing_s(self) -> float:
-        """Seconds in the phases in which batches were finished."""
-        past_s = sum(self.phases.get(name, 0.0) for name in self._computing)
-        now_s = self.clock() - self.phase_began if self.name in self._computing else 0.0
-        return past_s + now_s
+        """Seconds in the phases in which batches of scans were finished."""
+        return self._in_phases_s(self._computing)
+
+    def elapsed_s(self, stage: str) -> float:
+        """Seconds in the phases in which a stage was gone through."""
+        return self._in_phases_s(self._computing if stage in STAGES else self._viewing)
+
+    def _in_phases_s(self, names: Set[str]) -> float:
+        past_s = sum(self.phases.get(name, 0.0) for name in names)
+        return past_s + (self.clock() - self.phase_began if self.name in names else 0.0)
 
     def report(self) -> dict[str, Any]:
         """Ends the last phase; JSON-able: where the time went, memory, retries, refusals.

@@ -28,7 +28,7 @@ from pipeline.types import Withdrawal
 TRANSIENT = ("prefect", "shared")
 """Folders of `work` that may name anybody, and that are made anew: Prefect's history, and what a
 build that was killed left for its workers."""
-OF_SCANS = ("results", "scans")
+OF_SCANS = ("results", "scans", "views", "embeddings")
 """Folders of `work` with files by the key of a result."""
 
 

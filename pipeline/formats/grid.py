@@ -60,7 +60,8 @@ def grid_scan(
     if bottom_up:
         rows = len(valid) - 1 - rows
     faces = grid_triangles(scan.vertices, valid, camera_side)
-    return replace(scan, faces=faces, pixels=np.stack([columns, rows], axis=1))
+    pixels = np.stack([columns, rows], axis=1)
+    return replace(scan, faces=faces, pixels=pixels, grid=valid.shape)
 
 
 def grid_triangles(points: Array, valid: Array, camera_side: float) -> Array:

@@ -55,7 +55,7 @@ MappedClass = Annotated[
 
 
 PSEUDONYM = re.compile("p[0-9a-f]{8}")
-OF_FILES = frozenset({"catalogue", "read", "landmarks", "normalise", "worker"})
+OF_FILES = frozenset({"catalogue", "read", "landmarks", "normalise", "views", "worker"})
 """Stages whose refusals quote names and contents of files."""
 
 

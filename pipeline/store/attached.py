@@ -154,7 +154,7 @@ def _attached_of(said: Any) -> Attached:
     whole(f"{owner}: dimensions", len(shape), 0, MOST_AXES)
     for length in shape:
         whole(f"{owner}: shape", length, 1, MOST_BYTES)
-    if said.get("row_of") not in TABLE_OF:
+    if said.get("row_of") not in tuple(TABLE_OF):
         expected = ", ".join(TABLE_OF)
         raise StoreError(f"{owner}: row_of: got {shown(said.get('row_of'))}, expected {expected}")
     if not isinstance(said.get("optional"), bool):

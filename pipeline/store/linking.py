@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,15 @@ from pipeline.types import ShardReceipt
 
 
 def link_shards(
-    staging: Path | str, before: Path | str, shards: Collection[int], row_of: str = SCAN
+    staging: Path | str,
+    before: Path | str,
+    shards: Collection[int],
+    row_of: str = SCAN,
+    but: Collection[str] = (),
 ) -> list[ShardReceipt]:
-    """Puts `shards` of the version `before`, of its scans or identities, into the staging as they
-    are; returns their receipts.
+    """Puts `shards` of the version `before`, of its scans, identities or views, into the staging as
+    they are; returns their receipts. Fields of the names `but` are left out: `write_shard` puts
+    them beside the others.
 
     The caller knows that they hold the wanted rows, and that both have one form but for the numbers
     of rows. Nothing is read: the bytes are what was said of them when they were published. A shard
@@ -32,16 +37,17 @@ def link_shards(
     staging = Path(staging)
     before = Path(before)
     form = form_of(staging).part(row_of)
+    names = [name for name in form.fields if name not in but]
     try:
         files_before = listing_of(before)["files"]
         checksums = read_table(
-            before / table_file(TABLE_OF[row_of]), [CHECKSUM + name for name in form.fields]
+            before / table_file(TABLE_OF[row_of]), [CHECKSUM + name for name in names]
         )
     except StoreError:  # damaged: nothing is taken over from it
         return []
     receipts = []
     for shard in shards:
-        files = _files(form, shard, files_before)
+        files = _files(form, names, shard, files_before)
         if files is None or not all(_linked(before, staging, *file) for file in files.items()):
             continue
         rows = checksums.slice(shard * form.rows_per_shard, form.scans(shard))
@@ -52,12 +58,12 @@ def link_shards(
 
 
 def _files(
-    form: Form, shard: int, listing: Mapping[str, Mapping[str, Any]]
+    form: Form, names: Sequence[str], shard: int, listing: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]] | None:
     """Path -> what a receipt says of each file of the shard; None where one is not listed, or was
     written by a facefold that took no CRC-32C."""
     told = {"field", "bytes", "crc32c", "sha256"}
-    paths = [path_of(form, name, shard) for name in form.fields]
+    paths = [path_of(form, name, shard) for name in names]
     if not all(told <= listing.get(path, {}).keys() for path in paths):
         return None
     return {path: {name: listing[path][name] for name in told} for path in paths}

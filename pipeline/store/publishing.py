@@ -19,7 +19,7 @@ from pipeline.store.description import Held, described
 from pipeline.store.documents import as_json, sealed, unsealed
 from pipeline.store.durable_files import disk_faults_told, sync_folder, write_file
 from pipeline.store.form import Form, at, form_of, group_attributes
-from pipeline.store.head import move_head
+from pipeline.store.head import current_version, move_head
 from pipeline.store.listing import file_entry, version_of
 from pipeline.store.locks import publishing
 from pipeline.store.paths import FILES, PROVENANCE, RUN, VERSIONS, table_file
@@ -50,6 +50,7 @@ def publish(
     provenance: Mapping[str, Any] | None = None,
     views: Rows = (),
     refused_views: Rows = (),
+    instead_of: Path | str | None = None,
 ) -> Path:
     """Publish a staging whose every shard is written; returns the version's folder.
 
@@ -64,8 +65,11 @@ def publish(
     publishing what is published already only moves HEAD. Files are read back and compared before
     that, but for those that `link_shards` put there.
 
+    `instead_of` is the version that this one was made from, if what it adds would otherwise be lost
+    with what was published meanwhile.
+
     Raises StoreError, and leaves HEAD alone, where shards are missing or differ from their
-    receipts, or the tables contradict them.
+    receipts, the tables contradict them, or HEAD names another version than `instead_of`.
     """
     store, staging = Path(store), Path(staging)
     form = form_of(staging)
@@ -90,22 +94,32 @@ def publish(
             for path, file in receipt.files.items()
             if receipt.linked or file.get("linked")
         }
-        return put_in_place(store, staging, quick=True, unread=old)
+        return put_in_place(store, staging, quick=True, unread=old, instead_of=instead_of)
 
 
 def put_in_place(
-    store: Path, staging: Path, quick: bool = False, unread: Collection[str] = ()
+    store: Path,
+    staging: Path,
+    quick: bool = False,
+    unread: Collection[str] = (),
+    instead_of: Path | str | None = None,
 ) -> Path:
     """A complete staging becomes the published version; returns its folder.
 
     Every file but those `unread` is read back; `quick` compares CRC-32C instead of SHA-256, enough
     for files that were summed when they were written here.
-    Raises StoreError, and leaves HEAD alone, where a file is not as `files.json` says.
+    Raises StoreError, and leaves HEAD alone, where a file is not as `files.json` says, or HEAD
+    names another version than `instead_of`.
     """
     with alive(staging), disk_faults_told(store):
         if faults := faults_of_version(staging, quick, unread):
             raise StoreError(f"{staging}: not published: " + "; ".join(faults[:5]))
         with publishing(store):
+            if instead_of is not None and current_version(store).name != Path(instead_of).name:
+                raise StoreError(
+                    f"{store}: another version was published while this one was made from "
+                    f"{Path(instead_of).name}; run it again"
+                )
             version = _move(store, staging)
             move_head(store, version)
     release(staging)

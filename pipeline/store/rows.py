@@ -15,6 +15,7 @@ from pipeline.landmarks.schemes import to_68
 from pipeline.store.schema import EXTRA_FIELDS, fields
 from pipeline.store.validity_bits import pack_validity
 from pipeline.types import REGISTRATION_ARRAYS, Array, Quality, Registration, Scan, ScanRecord
+from pipeline.views.view import View
 
 MOST_POINTS = 32768
 POINTS = tuple(name for name, field in EXTRA_FIELDS.items() if field.group == "point")
@@ -59,6 +60,21 @@ def point_fields(scan: Scan) -> dict[str, Array]:
     order = np.random.default_rng(list(seed)).permutation(len(scan.vertices_mm))[:MOST_POINTS]
     values = {"points_mm": scan.vertices_mm[order], "normals": scan.normals[order]}
     return {name: np.asarray(values[name], EXTRA_FIELDS[name].dtype) for name in POINTS}
+
+
+def view_fields(view: View) -> dict[str, Array]:
+    """Every stored field of one view."""
+    return {
+        "images": view.image,
+        "aligned_images": view.aligned,
+        "shaded_images": view.shading,
+        "camera_matrix_px": view.camera_matrix_px,
+        "canonical_to_camera": view.canonical_to_camera,
+        "landmarks_px": view.landmarks_px,
+        "landmark_visibility": view.landmark_seen.astype(np.uint8),
+        "visibility": pack_validity(view.vertex_seen),
+        "parts": pack_validity(view.parts),
+    }
 
 
 def _landmarks_68(scan: Scan) -> tuple[Array, Array]:

@@ -65,7 +65,7 @@ def subset(store: Path | str, where: str, out: Path | str, **form: Any) -> Path:
         return publish(out, staging, receipts, **_tables(source, rows, views), provenance=of)
 
 
-def _tables(source: Store, rows: Array, views: Array) -> dict[str, list[dict[str, Any]]]:
+def _tables(source: Store, rows: Array, views: Array) -> dict[str, Any]:
     """The manifest's rows, and those of their people and views."""
     manifest = source.columns(*own_columns(source.column_names)).take(rows)
     people = source.table("identities")

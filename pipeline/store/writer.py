@@ -40,9 +40,11 @@ def write_shard(
     rows: Mapping[str, Values],
     model_digest: str,
     row_of: str = SCAN,
+    beside: ShardReceipt | None = None,
 ) -> ShardReceipt:
-    """Write one shard of every field of scans, or of identities: rows shard·rows_per_shard onward,
-    all there are.
+    """Write one shard of every field of scans, identities or views: rows shard·rows_per_shard
+    onward, all there are. `beside` is the receipt of the fields that `link_shards` put there
+    already, which `rows` then leaves out.
 
     `rows` holds for each of these fields an array (n, *shape) of exactly its dtype; for a field of
     a group, n arrays (m_i, *shape), m_i the same in all fields of the group (where they lie is this
@@ -58,21 +60,32 @@ def write_shard(
     name = f"shard {shard}" if row_of == SCAN else f"{row_of} shard {shard}"
     if not 0 <= shard < form.n_shards:
         raise StoreError(f"{staging}: {name}, expected 0 … {form.n_shards - 1}")
-    rows = {**rows, **_derived(form, shard, rows)}
-    check_rows(rows, form, form.scans(shard), name)
+    linked = _linked(beside)
+    derived = _derived(form, shard, rows)
+    rows = {**rows, **{name: v for name, v in derived.items() if name not in linked}}
+    check_rows(rows, form, form.scans(shard), name, but=linked)
     with claimed(staging, name):
         earlier = staging / RECEIPTS / f"{name}.json"
         if earlier.exists():
             return _same_rows(earlier, name, form, rows)
         # the largest first, so that the lanes end together
-        names = sorted(form.fields, key=lambda name: -form.fields[name].row_bytes)
+        names = sorted(rows, key=lambda name: -form.fields[name].row_bytes)
         with ThreadPoolExecutor(LANES) as pool:
             written = pool.map(lambda name: _write_field(staging, shard, form, name, rows), names)
-            by_name = dict(zip(names, written, strict=True))
+            by_name = dict(zip(names, written, strict=True)) | linked
         files = {path_of(form, name, shard): by_name[name] for name in form.fields}
         receipt = receipt_of(staging, shard, form, files)
         write_file(earlier, json.dumps(vars(receipt)).encode())
     return receipt
+
+
+def _linked(beside: ShardReceipt | None) -> dict[str, dict[str, Any]]:
+    """Field -> what a receipt says of its file, marked as an earlier version's."""
+    return {
+        file["field"]: {**file, "row_crc32c": np.asarray(file["row_crc32c"]).tolist()}
+        | {"linked": True}
+        for file in (beside.files.values() if beside else ())
+    }
 
 
 def receipt_of(
@@ -129,6 +142,8 @@ def _same_rows(
 ) -> ShardReceipt:
     receipt = ShardReceipt(**json.loads(receipt_path.read_bytes()))
     for file in receipt.files.values():
+        if file.get("linked"):
+            continue
         if row_checksums(_stored(form, file["field"], rows)) != file["row_crc32c"]:
             raise StoreError(
                 f"{receipt.store}: {shard} already holds other rows of {file['field']}; "

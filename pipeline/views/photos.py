@@ -37,7 +37,11 @@ def read_photo(path: Path | str, *, ignore_orientation: bool = False) -> Array:
     counts them. Raises FormatError for another format, more than MAX_PIXELS and damaged files.
     """
     path = Path(path)
-    data = read_bytes(path)
+    return decoded_photo(path, read_bytes(path), ignore_orientation=ignore_orientation)
+
+
+def decoded_photo(path: Path, data: bytes, *, ignore_orientation: bool = False) -> Array:
+    """As `read_photo`, of content that lies within the file `path`, or is all of it."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             refuse_size(path, image.width, image.height)

@@ -163,6 +163,7 @@ def test_needs_are_summed_by_file_system(folder: Path, model: FlameModel) -> Non
     assert space.needs == {
         "kept scans": expected.kept_bytes,
         "results": expected.result_bytes,
+        "views": 0,
         "model and recipes for workers": expected.shared_bytes,
         "ledger and Prefect's state": expected.state_bytes,
         "store": expected.store_bytes,

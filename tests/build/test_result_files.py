@@ -10,13 +10,18 @@ import pytest
 
 from pipeline.build.result_files import (
     SCAN_ARRAYS,
+    ScanViews,
     load_registration,
     load_row,
     load_scan,
+    load_view_arrays,
     save_result,
     save_scan,
+    save_views,
+    scan_id_in,
+    views_path,
 )
-from pipeline.errors import RegistrationError
+from pipeline.errors import RegistrationError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.refusals import Code
@@ -142,3 +147,23 @@ def test_what_is_declared_is_in_rows_and_failed_results(
         row_fields(scan, registration, model)
     with pytest.raises(TypeError, match="more_mm"):  # and its class has no such field
         failed(prepare_template(model, "cpu", 1), "s:1", RegistrationError("no face"))
+
+
+def test_the_views_of_a_scan_come_back_as_they_were(tmp_path: Path) -> None:
+    arrays = {"images": np.full((2, 3, 3), 7, np.uint8), "landmarks_px": np.full((2, 68), np.nan)}
+    path = views_path(tmp_path, "ab12")
+    save_views(path, "s:1", arrays)
+    found = load_view_arrays(path)
+    assert all(found[name].tobytes() == arrays[name].tobytes() for name in arrays)
+    assert found.keys() == arrays.keys() and scan_id_in(path) == "s:1"
+    path.write_bytes(path.read_bytes()[:-5] + b"\0\0\0\0\0")
+    with pytest.raises(StoreError, match="damaged"):
+        load_view_arrays(path)
+    with pytest.raises(FileNotFoundError):
+        load_view_arrays(views_path(tmp_path, "cd"))
+
+
+def test_a_new_network_makes_other_rows_of_the_same_views() -> None:
+    views = ScanViews("ab")
+    assert views.result_key == "ab"
+    assert views._replace(embedding_key="cd").result_key != views.result_key

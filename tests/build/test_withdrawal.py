@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -334,6 +335,25 @@ def test_what_was_compared_of_others_stays(folder: Path) -> None:
         "pairs": pairs[1:],
         "copies": [],
     }
+
+
+def test_photos_that_do_not_name_the_person_are_found_by_their_scans(folder: Path) -> None:
+    photo = {
+        "file": "{number}.jpg",
+        "camera": "calibration",
+        "calibration": {"file": "rig_{number}.tka", "format": "tka"},
+    }
+    name = r"(?P<number>\d)_(?P<subject>[a-z]+)_(?P<expression>neutral)\.obj"
+    files = [f"{i}_{who}_neutral.obj" for i, who in enumerate(("anna", "bert"))]
+    files += ["0.jpg", "1.jpg", "rig_0.tka", "rig_1.tka"]
+    scans = SCANS | {"name": name, "companions": []}
+    write_source(folder, "rig", *files, scans=scans, views={"photos": [photo]})
+    config = build_of(folder, "lab", "rig", points_per_scan=0, rows_per_shard=16)
+    built(config)
+    found = find_person(config, "rig:anna")
+    assert {path.name for path in found.files} == {"0_anna_neutral.obj", "0.jpg"}
+    photo_digest = hashlib.sha256(b"rig/0.jpg").hexdigest()
+    assert photo_digest in found.contents
 
 
 def test_a_scan_that_was_decided_to_be_theirs_goes_and_its_subject_stays(folder: Path) -> None:

@@ -84,6 +84,29 @@ def test_names_say_who_and_what(id: str, built: dict[str, Built]) -> None:
 
 
 @every_registry
+def test_photos_are_found_with_what_says_where_their_cameras_stood(
+    id: str, built: dict[str, Built]
+) -> None:
+    miniature, registry, found = built[id]
+    missing = {}
+    for path, record in built[id].records.items():
+        expected = miniature.scans[path]
+        assert [built[id].relative(photo.path) for photo in record.photos] == [*expected.photos]
+        for photo in record.photos:
+            beside = photo.landmark_path or photo.calibration_path
+            assert (beside is None) == (photo.camera == "grid") and len(photo.digest) == 64
+            if beside is not None:
+                there = built[id].relative(beside) not in expected.missing
+                assert beside.is_file() == there, beside
+        if expected.missing:
+            missing[record.scan_id] = expected.missing
+    hidden = registry.subjects.pseudonyms
+    assert hidden or found.missing == missing
+    shown = any(record.photos for record in found.records)
+    assert shown == bool(registry.views.photos), "add a photo"
+
+
+@every_registry
 def test_scans_have_their_true_size_and_frame(id: str, built: dict[str, Built]) -> None:
     miniature, registry, _ = built[id]
     for path, record in built[id].records.items():

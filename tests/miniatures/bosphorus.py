@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.landmarks.schemes import named_scheme
-from tests.miniatures import files
+from tests.miniatures import files, photos
 from tests.miniatures.folder import Writing
 from tests.miniatures.heads import head, parallel, range_image, scheme_points
 
@@ -21,6 +21,7 @@ def build(writing: Writing) -> None:
         subject, name = stem.split("/")
         seen = head(person, expression)
         image = range_image(seen, parallel(150, 120, 1.6, 300.0))
+        camera = photos.camera_at(seen, 4.0 * i)
         writing.scan(
             f"{stem}.bnt",
             seen,
@@ -30,15 +31,19 @@ def build(writing: Writing) -> None:
             neutral=code == "N_N",
             expression_class={"E_HAPPY": "smile", "LFAU_26": "open_mouth"}.get(code, ""),
             landmarks=f"{stem}.lm3" if i != 3 else None,
+            images=(f"{stem}.png",),
+            photos={f"{stem}.png": camera},
+            missing=(f"{stem}.lm2",) if i == 3 else (),
         )
-        writing.companion(f"{stem}.png", files.photo)
+        writing.companion(f"{stem}.png", photos.picture(photos.photo(seen, camera)))
         names = named_scheme("bosphorus22").point_names
         points = scheme_points(seen.landmarks_mm, "bosphorus22", NEAREST)
         kept = [k for k in range(22) if i != 1 or k not in (0, 12)]  # two are hidden
         if i != 3:
             write = files.lm3([names[k] for k in kept], points[kept])
             writing.companion(f"{stem}.lm3", write)
-            writing.companion(f"{stem}.lm2", files.text("0 landmarks\n"))
+            pixels = camera.project(points)[kept]
+            writing.companion(f"{stem}.lm2", photos.lm2([names[k] for k in kept], pixels))
         writing.subjects[subject] = {}
     for name, word in (("O_EYE_0", "hide"), ("YR_R90_0", "turned"), ("YR_L45_0", "turned")):
         for suffix in ("bnt", "lm3", "png"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.miniatures import files
+from tests.miniatures import files, photos
 from tests.miniatures.folder import Writing
 from tests.miniatures.heads import head
 
@@ -25,6 +25,7 @@ def build(writing: Writing) -> None:
         turn = Rotation.from_euler("xyz", [120.0 * i + 70.0, 40.0 * i, 25.0], degrees=True)
         shift = np.array([0.5, -0.2, 3.0])
         at = f"{subject}/{stem}"
+        cameras = {k: photos.camera_at(seen, 30.0 * k - 15.0) for k in range(2)}
         writing.scan(
             f"{at}.ply",
             seen,
@@ -34,12 +35,19 @@ def build(writing: Writing) -> None:
             neutral=name == "neutral",
             vertices_file=turn.apply(seen.truth_mm) / factor + shift,
             expression_class="" if name == "neutral" else name,
+            photos={f"{at}/{k}.jpg": camera for k, camera in cameras.items()},
         )
         back = turn.as_matrix().T
         moved = np.column_stack([back, -factor * back @ shift]).tolist()
         factors.setdefault(subject, {})[number] = [factor, moved]
-        writing.companion(f"{at}/0.jpg", files.photo)
-        writing.companion(f"{at}/params.json", files.table({"0_valid": True}))
+        for k, camera in cameras.items():
+            write = photos.picture(photos.photo(seen, camera))
+            writing.companion(f"{at}/{k}.jpg", write)
+        frames = {
+            k: photos.FileFrame(camera, turn.as_matrix(), factor, shift)
+            for k, camera in cameras.items()
+        }
+        writing.companion(f"{at}/params.json", photos.params_json(frames))
         writing.subjects[subject] = {}
     writing.quarantine("122/3_mouth_stretch.ply", "holds nothing at 122/3/0")
     writing.companion("122/4_anger/0.jpg", files.photo)

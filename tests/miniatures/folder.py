@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.types import Array
+from pipeline.views.camera import Camera
 from tests.miniatures.files import Write, text
 from tests.miniatures.heads import Head
 
@@ -34,6 +35,10 @@ class ExpectedScan:
     frame: int | None
     images: tuple[str, ...] | None
     """None: any."""
+    photos: Mapping[str, Camera]
+    """Path of each photo -> the true camera, in the frame of `head`."""
+    missing: tuple[str, ...]
+    """Files that the scan's views need and that are not there."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ class Writing:
         expression_class: str = "",
         frame: int | None = None,
         images: tuple[str, ...] | None = None,
+        photos: Mapping[str, Camera] | None = None,
+        missing: tuple[str, ...] = (),
     ) -> None:
         """A scan file that `write` writes; `vertices_file` where it is not `to_file` of the truth.
 
@@ -115,6 +122,8 @@ class Writing:
             expression_class or ("neutral" if neutral else "unknown"),
             frame,
             images,
+            photos or {},
+            missing,
         )
 
     def companion(self, path: str, write: Write = BELONGS) -> None:

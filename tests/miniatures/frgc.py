@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.miniatures import files
+from pipeline.views.camera import Camera
+from tests.miniatures import files, photos
 from tests.miniatures.folder import Writing
 from tests.miniatures.heads import head, pinhole, range_image
 
@@ -17,6 +18,14 @@ SCANS = {
 """Season, subject, person, expression as the metadata tells, and the photo: the next number, unless
 that is the next of a later scan."""
 DISTANCE_MM = 1200.0
+ROWS, COLUMNS, FOCAL_PX = 120, 160, 420.0
+CAMERA = Camera(
+    np.array([[FOCAL_PX, 0, (COLUMNS - 1) / 2], [0, FOCAL_PX, (ROWS - 1) / 2], [0, 0, 1]]),
+    np.diag([1.0, -1.0, -1.0, 1.0]),
+    ROWS,
+    COLUMNS,
+)
+"""At the origin, along -z."""
 
 
 def build(writing: Writing) -> None:
@@ -25,21 +34,24 @@ def build(writing: Writing) -> None:
         seen = head(person, "smile" if word == "Happiness" else "neutral").moved(
             np.array([0.0, 0.0, -DISTANCE_MM])
         )
-        image = range_image(seen, pinhole(120, 160, 420.0))
+        rays = pinhole(ROWS, COLUMNS, FOCAL_PX)
+        shot = f"nd1/{season}range/{photo}.ppm.gz"
         writing.scan(
             f"nd1/{stem}.abs.gz",
             seen,
-            files.abs_gz(*image),
+            files.abs_gz(*range_image(seen, rays)),
             subject=subject,
             session=season,
             expression=word,
             neutral=word == "BlankStare",
             expression_class="smile" if word == "Happiness" else "",
-            images=(f"nd1/{season}range/{photo}.ppm.gz",) if photo else (),
+            images=(shot,) if photo else (),
+            photos={shot: CAMERA} if photo else {},
+            missing=() if photo else (f"nd1/{season}range/04201d405.ppm.gz",),
         )
         rows += f"{stem[-9:]},{word}\n" if word else ""
         if photo:
-            writing.companion(f"nd1/{season}range/{photo}.ppm.gz", files.zipped_photo)
+            writing.companion(shot, photos.zipped_ppm(photos.photo_by_rays(seen, rays)))
         writing.subjects[subject] = {}
     writing.companion("nd1/Fall2003range/04202d340.ppm.gz", files.zipped_photo)  # before the scan
     writing.companion("FRGC_expressions.csv", files.text(rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.miniatures import files
+from tests.miniatures import files, photos
 from tests.miniatures.folder import Writing
 from tests.miniatures.heads import head, scheme_points
 
@@ -15,6 +15,7 @@ SCANS = {
     "01400/140512101112": ("transgender", ""),
 }
 BASE = "headspaceOnline/subjects"
+MISSING = {2: "{}/calib_2C.tka", 3: "{}/[1-5]C.png"}
 
 
 def build(writing: Writing) -> None:
@@ -29,6 +30,13 @@ def build(writing: Writing) -> None:
         vertices, faces = writing.surface(seen)
         at = f"{BASE}/{stem}"
         landmarks = f"{BASE}/{subject}/ldmks{capture}.txt" if i != 1 else None
+        shots = f"headspacePngTka/subjects/{subject}/{capture}"
+        # the last capture has no photos, and the one before lacks a calibration
+        cameras = {
+            f"{shots}/{k}C.png": photos.camera_at(seen, yaw, on_its_side=k == 2)
+            for k, yaw in ((1, -35.0), (2, 40.0))
+            if i < 3
+        }
         writing.scan(
             f"{at}.obj",
             seen,
@@ -38,11 +46,17 @@ def build(writing: Writing) -> None:
             expression=word,
             neutral=word == "neutral",
             landmarks=landmarks,
+            photos=cameras,
+            missing=tuple(MISSING.get(i, "").format(shots).split()),
         )
-        photos = f"headspacePngTka/subjects/{subject}/{capture}"
-        for name in ("1A.png", "1C.png", "calib_1A.tka"):
-            write = files.photo if name.endswith("png") else files.text("%TKA\n")
-            writing.companion(f"{photos}/{name}", write)
+        for path, camera in cameras.items():
+            writing.companion(path, photos.picture(photos.photo(seen, camera)))
+            if i != 2 or not path.endswith("2C.png"):
+                frame = photos.FileFrame(camera, writing.canonical_to_file)
+                at = f"{shots}/calib_{path[-6:-4]}.tka"
+                writing.companion(at, photos.tka(frame))
+        if cameras:
+            writing.companion(f"{shots}/1A.png", files.photo)  # of a stereo pair
         if landmarks:
             points = writing.to_file(scheme_points(seen.landmarks_mm, "headspace68"))
             near = files.nearest(vertices, points)[:, None] + 1

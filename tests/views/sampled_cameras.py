@@ -39,3 +39,24 @@ def looking_at(
     middle = (width - 1) / 2, (height - 1) / 2
     matrix = np.array([[focal_px, 0, middle[0]], [0, focal_px, middle[1]], [0, 0, 1.0]])
     return Camera(matrix, pose, height, width)
+
+
+def random_camera(rng: np.random.Generator) -> Camera:
+    """Of a picture of 1000 pixels that the face fills by half."""
+    distance = float(np.exp(rng.uniform(np.log(400), np.log(2500))))
+    yaw, pitch, roll = rng.uniform([-60, -25, -30], [60, 25, 30])
+    return looking_at(distance, distance / 0.6, 1000, 1000, yaw, pitch, roll)
+
+
+def angle_deg(found: Camera, true: Camera) -> float:
+    """Between both cameras' directions."""
+    turn = found.canonical_to_camera[:3, :3] @ true.canonical_to_camera[:3, :3].T
+    return float(np.degrees(Rotation.from_matrix(turn).magnitude()))
+
+
+def surface_points(n: int) -> Array:
+    """(n,3) mm over the front of the stand-in's mean face."""
+    rng = np.random.default_rng(0)
+    front = stand_in().template_mm[stand_in().template_mm[:, 2] > 0]
+    chosen = front[rng.integers(0, len(front), n)]
+    return np.asarray(chosen + rng.normal(0, 0.5, chosen.shape))

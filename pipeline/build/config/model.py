@@ -152,6 +152,9 @@ class BuildConfig(Strict):
         description="A scan that takes a worker more is quarantined; without it, the machine's "
         "memory shared by the workers.",
     )
+    views: StrictBool = Field(
+        True, description="Make the photos and renders that registries ask for (`views:`)."
+    )
     rows_per_shard: StrictInt = Field(
         4096, ge=16, le=1 << 20, multiple_of=16, description="Rows of one shard of the store."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -15,9 +15,12 @@ Values: TypeAlias = "Array | Sequence[Array]"
 """Of a field: an array (n, *shape), or n arrays (m_i, *shape) where it is of a group."""
 
 
-def check_rows(rows: Mapping[str, Values], form: Form, n: int, owner: str) -> None:
-    """Raise StoreError with every way in which `rows` are not `n` rows of the store's fields."""
-    schema = form.fields
+def check_rows(
+    rows: Mapping[str, Values], form: Form, n: int, owner: str, but: Collection[str] = ()
+) -> None:
+    """Raise StoreError with every way in which `rows` are not `n` rows of the store's fields,
+    without those of the names `but`."""
+    schema = {name: field for name, field in form.fields.items() if name not in but}
     faults = [f"{name}: missing" for name in schema.keys() - rows.keys()]
     faults += [f"{name}: not a stored field" for name in rows.keys() - schema.keys()]
     for name in schema.keys() & rows.keys():

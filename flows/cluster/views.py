@@ -1,0 +1,54 @@
+"""The views of scans that are kept, made on the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from distributed import Client, Future
+
+from flows.cluster.batches import recorded_batches
+from flows.cluster.connection import Workers
+from flows.cluster.worker import Batch, view_batch
+from pipeline.build.config import BuildConfig
+from pipeline.build.ledger import Result
+from pipeline.build.plan import Plan
+from pipeline.build.stages import Work
+from pipeline.build.tally import Tally
+from pipeline.build.views import asked_for, refused_views
+from pipeline.flame.model import FlameModel
+from pipeline.types import Refusal
+
+
+def render_views(
+    plan: Plan,
+    works: Sequence[Work],
+    config: BuildConfig,
+    model: FlameModel,
+    client: Client,
+    seen: Tally,
+) -> None:
+    """Makes the views of `works` and records them; those of a scan that ends its worker twice are
+    refused. Raises FacefoldError as `run_batches`."""
+
+    def refused(work: Work, refusal: Refusal) -> Result:
+        source = plan.by_id[work.record.source]
+        return refused_views(work, source.registry, refusal, source.catalogue.root)
+
+    names = {work.views: len(asked(plan, work)) for work in works}
+    seen.phase("rendering views", sum(names.values()), "views")
+    given = plan, works, config, model, client, seen
+    for _, finished in recorded_batches(*given, submit, refused):
+        n_views = sum(names[result.key] for [result] in finished.results)
+        spent = finished.spent
+        seen.views(len(finished.results), n_views, spent.seconds, spent.cpu_seconds)
+
+
+def asked(plan: Plan, work: Work) -> list[str]:
+    """The names of the views that are wanted of a scan."""
+    registry = plan.by_id[work.record.source].registry
+    return asked_for(work.record, registry.under(work.record.rule))
+
+
+def submit(client: Client, batch: Batch, there: Workers) -> Future[Any]:
+    return client.submit(view_batch, batch, pure=False)
