@@ -186,12 +186,13 @@ class BuildConfig(Strict):
         identities: int = 0,
         views: int = 0,
         attached: tuple[Attached, ...] = (),
+        embeddings: bool = False,
     ) -> Form:
         """How a version of so many scans, people with a label and views lays out its arrays."""
         points = POINTS if self.points_per_scan else ()
         return Form(
             *(rows, model, self.rows_per_shard),
-            extras=points,
+            extras=(*points, *(["embeddings"] if embeddings else [])),
             per_scan={"point": self.points_per_scan} if points else {},
             identities=identities,
             views=views,
