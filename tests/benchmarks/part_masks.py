@@ -6,8 +6,8 @@ registered and seen by four cameras of 224 pixels, about a millimetre each. For 
 that one mask has and the other lacks, by the pixels of the true one. `triangles` is the same with
 masks of whole triangles, as a store of `triangle_part` alone allows, against the true masks: the
 peer. Where hair hides the face: the hidden pixels that are found, and the others that are called
-hidden. Milliseconds of one core are of a view's masks and visibility with the rays at the registered
-mesh, without those at the scan.
+hidden. Milliseconds of one core are of a view's masks and visibility with the rays at the
+registered mesh, without those at the scan.
 `--picture` draws the stand-in's parts instead, as docs/pictures/parts.png.
 """
 
