@@ -63,4 +63,4 @@ def _views(views: Views) -> Iterator[str]:
     cameras = dict.fromkeys(photo.camera for photo in views.photos)
     yield from (f"photos ({camera})" for camera in cameras)
     if views.renders:
-        yield f"{views.renders} {'renders' if views.colours else 'grey renders'}"
+        yield f"{views.renders} {'' if views.colours else 'grey '}render{'s' * (views.renders > 1)}"

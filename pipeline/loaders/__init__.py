@@ -14,9 +14,10 @@ from pipeline.loaders.orders import (
     Mixed,
     Order,
     Pairs,
+    Sequences,
     Shuffled,
 )
-from pipeline.loaders.samplers import balanced, identities, mixed, pairs
+from pipeline.loaders.samplers import balanced, identities, mixed, pairs, sequences
 from pipeline.loaders.transforms import Draw
 
 __all__ = [
@@ -30,9 +31,11 @@ __all__ = [
     "Mixed",
     "Order",
     "Pairs",
+    "Sequences",
     "Shuffled",
     "balanced",
     "identities",
     "mixed",
     "pairs",
+    "sequences",
 ]

@@ -2,53 +2,61 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
-from pipeline.errors import StoreError
+from pipeline.loaders.asked import Asked, asked_names, check_unit, opened
 from pipeline.loaders.checks import whole
-from pipeline.loaders.selection import as_lists, select, shown, words
+from pipeline.loaders.columns import Columns, several, words
+from pipeline.loaders.selection import Fewer, as_lists, select
 from pipeline.store.form import at
-from pipeline.store.reader import Store, open_store
-from pipeline.store.table_reading import coded, codes_of, said_columns
+from pipeline.store.reader import Store
+from pipeline.store.schema import IDENTITY, SCAN, VIEW
+from pipeline.store.table_reading import coded
 from pipeline.store.validity_bits import unpack_validity
 from pipeline.types import Array
 
-CODED = ("identity", "source")
-"""Columns that samples hold as integers, `.identities` and `.sources` naming them."""
+if TYPE_CHECKING:
+    from pipeline.loaders.transforms import Draw
 
-PREFIX = "manifest."
-"""Before a column's name where an array has the same."""
-
+Unit = Literal["scan", "view", "identity"]
 Sample = dict[str, Any]
 """Field → tensor; text columns of the manifest stay str (a batch: list of str)."""
 
 
 class FaceDataset(Dataset[Sample]):
-    """Rows of a store, as samples of the fields asked for.
+    """Scans, views or people of a store, as samples of the fields asked for.
 
     `store` is the dataset's folder or URL, one version of it, or an open `Store`. `split` and
     `where` ({column: value or list of values; None or "" is what is not known}, or a question such
     as "coverage > 0.6 and not benchmark", see `pipeline.store.query`) choose the rows by the
-    manifest. `fields` are stored
-    arrays (`vertices_mm` (5023,3) float32 …; those of identities, such as `identity_neutral_mm`,
-    give each scan the row of its person) and columns of the manifest: numbers and truth values
-    become tensors, text stays str, `identity` and `source` become int64 codes into `.identities`
-    and `.sources`, which are the same for every split of one version. `manifest.<column>` names a
-    column for certain: `expression` are the coefficients, `manifest.expression` is the source's
-    word for it.
+    manifest. `fields` are stored arrays (`vertices_mm` (5023,3) float32 …; those of identities,
+    such as `identity_neutral_mm`, give each scan the row of its person) and columns of the
+    manifest: numbers and truth values become tensors, text stays str, `identity` and `source`
+    become int64 codes into `.identities` and `.sources`, which are the same for every split of one
+    version. `manifest.<column>` names a column for certain: `expression` are the coefficients,
+    `manifest.expression` is the source's word for it.
 
-    `validity` is a (5023,) bool mask; with `unpack_validity=False` the stored (628,) uint8.
+    A sample is a scan, or with `unit="view"` a view: a picture of a scan, which comes with its
+    scan's and its person's fields; `where` may ask for the views' columns too. A bare name is of
+    the samples' own table if that has it; `views.<column>` and `identities.<column>` name one for
+    certain. `views=K` shows K different views of each scan, fields of views being (K, …), or with
+    `unit="identity"` K of each person, with the fields of their scans beside them (K, …) and those
+    of the person once. `where` then says which views count. Plain indexing gives the first K, a
+    `FaceLoader` others each epoch. Who has fewer is left out and counted (`.left_out`), or with
+    `fewer="repeat"` shows views again, which `view_repeated` (K,) bool says.
+
+    `validity` and `visibility` are (5023,) bool masks, `parts` (8,224,224); `unpack_validity=False`
+    leaves the former as the stored (628,) uint8, `unpack_parts=False` the latter as (8,224,28).
     `points_mm` and `normals` are a scan's first `points` ones, which are a random sample of all
-    (`Store.read_points`). Absent landmarks are NaN, their confidence 0. What the manifest does not
+    (`Store.read_points`). Absent landmarks are NaN, their confidence 0. What the tables do not
     know is NaN, "" or False.
 
     Lengths are millimetres. With `units="m"` every field and column whose name ends in `_mm` is in
@@ -58,8 +66,8 @@ class FaceDataset(Dataset[Sample]):
     at once; `DataLoader(dataset, sampler=BatchSampler(…), batch_size=None)` uses the latter. It
     works in worker processes however they start (fork, forkserver, spawn).
 
-    Raises StoreError for an unknown field or column, where no row is left, and where a file of
-    the store is missing or damaged.
+    Raises StoreError for an unknown field or column, one of which a sample has any number, where no
+    row is left, and where a file of the store is missing or damaged.
     """
 
     def __init__(
@@ -72,28 +80,48 @@ class FaceDataset(Dataset[Sample]):
         *,
         units: Literal["mm", "m"] = "mm",
         points: int = 0,
+        unit: Unit = "scan",
+        views: int = 0,
+        fewer: Fewer = "drop",
+        unpack_parts: bool = True,
     ) -> None:
-        self.store = _opened(store)
-        self.fields = _names(self.store, fields)
-        self.unpack_validity, self.units = bool(unpack_validity), units
-        self.points = whole("points", points)
+        self.store = opened(store)
+        self.fields = asked_names(self.store, fields)
+        self.unit, self.fewer = unit, fewer
+        self.views = check_unit(self.store, unit, views, fewer)
+        self.points, self.units = whole("points", points), units
+        self.unpack_validity = bool(unpack_validity)
         self.n_vertices: int = self.store.model["n_vertices"]
-        _check_fields(self.store, self.fields)
+        packed = ("validity", "visibility") * (not unpack_validity) + ("parts",) * (
+            not unpack_parts
+        )
+        columns = Columns(self.store, unit)
+        self._holds = Asked(columns, self.fields, self.views, self.points, units, packed)
         self.split, self.where = split, where if isinstance(where, str) else as_lists(where)
-        self._asked = (self.store, split, self.fields, self.where, unpack_validity), units, points
-        self.rows = select(self.store, split, self.where)
-        stored = {name: self.store.fields.get(name) for name in self.fields}
-        self._arrays = tuple(name for name, field in stored.items() if field and not field.group)
-        self._points = tuple(name for name, field in stored.items() if field and field.group)
-        self._columns = {name: self._shown(name) for name, field in stored.items() if not field}
-        self._names = {name: self._name_in_samples(name) for name in self.fields}
-        self._check_points_and_units()
-        places = {at(self.store.fields[name].group) for name in self._points}
-        self.store.map(*self._arrays, *self._points, *places)
+        self._asked = self.store, split, self.fields, self.where, unpack_validity
+        self._options: dict[str, Any] = {
+            "units": units,
+            "points": points,
+            "unit": unit,
+            "views": views,
+            "fewer": fewer,
+            "unpack_parts": unpack_parts,
+        }
+        self.selection = select(columns, self.views, fewer, split, self.where)
+        self.rows = self.selection.rows
+        names = [name for name in self.fields if name in self.store.fields]
+        places = {at(self.store.fields[name].group) for name in self._holds.points_fields}
+        self.store.map(*names, *places)
+        _ = self._holds.columns  # read now, so that damage shows before training
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        asked, units, points = self._asked  # the question, not the rows that answer it
-        return partial(FaceDataset, units=units, points=points), asked
+        # the question, not the rows that answer it
+        return partial(FaceDataset, **self._options), self._asked
+
+    @property
+    def left_out(self) -> int:
+        """Scans, or people, that have views asked for, but fewer than `views`."""
+        return self.selection.left_out
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -102,7 +130,12 @@ class FaceDataset(Dataset[Sample]):
         said = [f"split={self.split!r}"] * (self.split is not None)
         said += [f"where={self.where!r}"] * bool(self.where)
         said += [f"fields={self.fields!r}", f"units={self.units!r}"]
-        return f"FaceDataset({str(self.store.path)!r}, {', '.join(said)}; {len(self)} samples)"
+        said += [f"unit={self.unit!r}"] * (self.unit != SCAN)
+        said += [f"views={self.views}"] * bool(self.views)
+        held = f"{len(self)} samples"
+        if self.left_out:
+            held += f", {self.left_out} of fewer than {self.views} views left out"
+        return f"FaceDataset({str(self.store.path)!r}, {', '.join(said)}; {held})"
 
     def __getitem__(self, index: int | slice | Sequence[int] | Array | torch.Tensor) -> Sample:
         positions = self._positions(index)
@@ -153,10 +186,12 @@ class FaceDataset(Dataset[Sample]):
         return tuple(coded(self.store.columns("source")["source"])[1])
 
     def column(self, name: str) -> Array:
-        """(len(self),) a manifest column of the rows: codes, numbers, or str objects."""
-        _check_fields(self.store, (PREFIX + name.removeprefix(PREFIX),))
-        values = self._shown(name)
-        return values if isinstance(values, np.ndarray) else np.array(words(values), object)
+        """(len(self),) a column of the samples' rows: codes, numbers, or str objects."""
+        row_of, values = self._holds.column(name)
+        rows = self._rows_of(row_of, name)
+        if isinstance(values, np.ndarray):
+            return values[rows]
+        return np.array(words(values.take(pa.array(rows))), object)
 
     def classes(self, *columns: str) -> tuple[Array, list[tuple[Any, ...]]]:
         """(len(self),) int64 codes of what the columns hold together, and each code's values.
@@ -166,103 +201,109 @@ class FaceDataset(Dataset[Sample]):
         codes = np.zeros(len(self), np.int64)
         classes: list[tuple[Any, ...]] = [()]
         for name in columns:
-            column = name.removeprefix(PREFIX)
-            here, values = coded(self.store.columns(column)[column])
+            row_of, column = self._holds.columns_of.found(name, self.unit)
+            here, values = coded(self._holds.columns_of.held(row_of, column))
             held = [*values, None]  # null has the code -1
-            both = codes * len(held) + here[self.rows] % len(held)
+            both = codes * len(held) + here[self._rows_of(row_of, name)] % len(held)
             both, codes = np.unique(both, return_inverse=True)
             classes = [(*classes[b // len(held)], held[b % len(held)]) for b in both.tolist()]
         return codes, classes
 
+    def has_column(self, name: str) -> bool:
+        """One of which each sample has one value."""
+        found = self._holds.columns_of.find(name, self.unit)
+        return found is not None and self._holds.reach.get(found[0]) is False
+
+    def _rows_of(self, row_of: str, name: str) -> Array:
+        """(len(self),) rows of the table of `row_of`, of which each sample has one."""
+        if self._holds.reach.get(row_of) is not False:
+            raise several(self.store, row_of, self.unit, name)
+        return self._places(np.arange(len(self)), None, {row_of})[row_of]
+
     def array_shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Shape and type of a sample's arrays, by field."""
-        fields = self.store.fields
-        held = {name: (fields[name].shape, np.dtype(fields[name].dtype)) for name in self._arrays}
-        if self.unpack_validity and "validity" in held:
-            held["validity"] = (self.n_vertices,), np.dtype(np.bool_)
-        for name in self._points:
-            held[name] = (self.points, *fields[name].shape), np.dtype(fields[name].dtype)
-        return held
+        return self._holds.shapes()
 
-    def gather(self, indices: Array, out: Mapping[str, Array] | None = None) -> Sample:
-        """The batch of samples (n,) int64; `out` may give memory for arrays, by field."""
-        rows, into = self.rows[indices], dict(out or {})
-        mask = into.pop("validity", None) if self.unpack_validity else None
-        arrays = self.store.read_fields(self._arrays, rows, into)
-        if self._points:
-            for name, values in self.store.read_points(self._points, rows, self.points).items():
-                arrays[name] = _copied(values, into.get(name))
-        if self.unpack_validity and "validity" in arrays:
-            mask_now = unpack_validity(arrays["validity"], self.n_vertices)
-            arrays["validity"] = _copied(mask_now, mask)
+    @property
+    def unpacked(self) -> tuple[str, ...]:
+        """Fields of bits that samples hold as bool."""
+        return tuple(self._holds.bits)
+
+    def gather(
+        self,
+        indices: Array,
+        out: Mapping[str, Array] | None = None,
+        views: Array | None = None,
+    ) -> Sample:
+        """The batch of samples (n,) int64; `out` may give memory for arrays, by field, and `views`
+        (n,K) say which views of theirs samples show, if not the first."""
+        holds, into = self._holds, dict(out or {})
+        masks = {name: into.pop(name, None) for name in holds.bits}
+        if views is None and self.selection.views is not None:
+            views = self.selection.views.first(indices, self.views)
+        places = self._places(indices, views, holds.parts)
+        arrays: dict[str, Array] = {}
+        for row_of, names in holds.arrays.items():
+            arrays |= self._read(row_of, names, places[row_of], into)
+        if holds.points_fields:
+            arrays |= self._read_points(places[SCAN], into)
+        for name, mask in masks.items():
+            arrays[name] = _copied(unpack_validity(arrays[name], holds.bits[name]), mask)
         if self.units == "m":
             for name in arrays:
                 if name.endswith("_mm"):
                     arrays[name] /= 1000
+        batch: Sample = {}
+        for name, shown in holds.names.items():
+            if name in arrays:
+                batch[shown] = torch.from_numpy(arrays[name])
+            else:
+                row_of, values = holds.columns[name]
+                batch[shown] = _picked(values, places[row_of])
+        if self.fewer == "repeat" and (groups := self.selection.views) is not None:
+            again = np.arange(self.views) >= groups.size[indices][:, None]
+            batch["view_repeated"] = torch.from_numpy(again)
+        return batch
+
+    def drawn_views(self, draw: Draw, seed: int) -> Array | None:
+        """(B,K) rows of views that samples show at their places in an epoch; None without."""
+        groups = self.selection.views
+        return None if groups is None else groups.drawn(draw.samples, self.views, draw, seed)
+
+    def _places(self, indices: Array, views: Array | None, wanted: Set[str]) -> dict[str, Array]:
+        """Rows of samples (n,), or (n,K) where each has several, by what they are of."""
+        places: dict[str, Array] = {self.unit: self.rows[indices]}
+        if views is not None:
+            places[VIEW] = views
+        if SCAN not in places and VIEW in places and wanted != {VIEW}:
+            places[SCAN] = self.store.scan_row_of_view[places[VIEW]]
+        if IDENTITY not in places and IDENTITY in wanted:
+            places[IDENTITY] = self.store.identity_row[places[SCAN]]
+        return places
+
+    def _read(
+        self, row_of: str, names: Sequence[str], places: Array, into: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Arrays (*places.shape, *field.shape), in those of `into` where it has them."""
+        rows, shapes = places.ravel(), {name: self.store.fields[name].shape for name in names}
+        out = {name: into[name].reshape(-1, *shapes[name]) for name in names if name in into}
+        if row_of == SCAN:
+            taken = self.store.read_fields(names, rows, out)
+        else:
+            read = self.store.read_views if row_of == VIEW else self.store.read_identities
+            taken = {name: read(name, rows, out.get(name)) for name in names}
+        # what was lent must be what the batch refers to, not another array of its memory
         return {
-            shown: torch.from_numpy(arrays[name])
-            if name in arrays
-            else _picked(self._columns[name], indices)
-            for name, shown in self._names.items()
+            name: into[name] if name in into else values.reshape(*places.shape, *shapes[name])
+            for name, values in taken.items()
         }
 
-    def _shown(self, name: str) -> Array | pa.Array:
-        column = name.removeprefix(PREFIX)
-        held = self.store.columns(column)[column]
-        if column in CODED:
-            return codes_of(held)[self.rows]
-        values = shown(held, self.rows)
-        in_metres = self.units == "m" and column.endswith("_mm")
-        return values / 1000 if in_metres else values
-
-    def _name_in_samples(self, name: str) -> str:
-        in_metres = self.units == "m" and name.endswith("_mm")
-        return name.removesuffix("mm") + "m" if in_metres else name
-
-    def _check_points_and_units(self) -> None:
-        if self.units not in ("mm", "m"):
-            raise StoreError(f"units {self.units!r}, expected 'mm' or 'm'")
-        views = [name for name in self._points if self.store.fields[name].group != "point"]
-        if views:
-            raise StoreError(
-                f"{self.store.path}: a scan has any number of {', '.join(views)}; read them with "
-                "store.read_ragged"
-            )
-        if bool(self._points) != (self.points > 0):
-            raise StoreError(
-                f"points={self.points} with the fields {', '.join(self.fields)}: expected a number "
-                "of points a scan with points_mm or normals, and 0 without"
-            )
-        if self.units == "m" and "source_to_canonical" in self._arrays:
-            raise StoreError(
-                "source_to_canonical leads to millimetres; ask for it with units='mm' and turn "
-                "it yourself"
-            )
-
-
-def _opened(store: Any) -> Store:
-    if isinstance(store, Store):
-        return store
-    if isinstance(store, (str, os.PathLike)):
-        return open_store(store if isinstance(store, str) else Path(store))
-    raise StoreError(f"store: got {store!r}, expected a folder, a URL or an open Store")
-
-
-def _names(store: Store, fields: Any) -> tuple[str, ...]:
-    if isinstance(fields, str):
-        return (fields,)
-    given = tuple(fields) if isinstance(fields, Iterable) else (fields,)
-    if all(isinstance(name, str) for name in given):
-        return given
-    raise StoreError(f"{store.path}: fields: got {fields!r}, expected a name or a list of names")
-
-
-def _check_fields(store: Store, names: Sequence[str]) -> None:
-    known = {*store.fields, *store.column_names, *(PREFIX + name for name in store.column_names)}
-    if unknown := [name for name in names if name not in known]:
-        raise store.lacks(unknown, said_columns(store.column_names))
-    if not names:
-        raise StoreError(f"{store.path}: no fields asked for; name at least one")
+    def _read_points(self, scans: Array, into: Mapping[str, Array]) -> dict[str, Array]:
+        taken = self.store.read_points(self._holds.points_fields, scans.ravel(), self.points)
+        return {
+            name: _copied(values.reshape(*scans.shape, *values.shape[1:]), into.get(name))
+            for name, values in taken.items()
+        }
 
 
 def _copied(values: Array, out: Array | None) -> Array:
@@ -272,7 +313,13 @@ def _copied(values: Array, out: Array | None) -> Array:
     return out
 
 
-def _picked(values: Array | pa.Array, indices: Array) -> torch.Tensor | list[str]:
+def _picked(values: Array | pa.Array, places: Array) -> torch.Tensor | list[Any]:
+    """Numbers as a tensor of the places' shape; text as a list, of lists where a sample has
+    several."""
     if isinstance(values, np.ndarray):
-        return torch.from_numpy(values[indices])
-    return words(values.take(pa.array(indices)))
+        return torch.from_numpy(values[places])
+    picked = words(values.take(pa.array(places.ravel())))
+    if places.ndim == 1:
+        return picked
+    k = places.shape[1]
+    return [picked[i * k : (i + 1) * k] for i in range(len(places))]

@@ -64,10 +64,11 @@ class Gathering:
 
     def _ring(self) -> Ring:
         shapes = self.dataset.array_shapes()
-        if self.dataset.unpack_validity and not self.pin:
-            shapes.pop("validity", None)  # unpacking makes memory of its own: spare the copy
+        if not self.pin:
+            for name in self.dataset.unpacked:  # which makes memory of its own: spare the copy
+                del shapes[name]
         return Ring(shapes, self.batch_size, self.pin)
 
     def _batch(self, draw: Draw, ring: Ring) -> Sample:
-        batch = self.dataset.gather(draw.samples, ring.lend(len(draw.samples)))
+        batch = self.dataset.gather(draw.samples, ring.lend(len(draw.samples)), draw.views)
         return batch if self.transform is None else self.transform(batch, draw)

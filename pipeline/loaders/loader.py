@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import IterableDataset, get_worker_info
 
 from pipeline.errors import FacefoldError
-from pipeline.loaders.arguments import face_dataset, in_a_group, order_for, rank_and_world
+from pipeline.loaders.arguments import face_dataset, in_a_group, order_for, rank_and_world, seed_of
 from pipeline.loaders.checks import whole
 from pipeline.loaders.dataset import FaceDataset, Sample
 from pipeline.loaders.epoch_plan import Place, Steps
@@ -34,6 +34,9 @@ class FaceLoader(IterableDataset[Sample]):
     when W changes between a stop and a resume. What is left of an epoch behind the last whole step
     is dropped, or, with `drop_last=False`, shared out in one smaller step. `rank` and `world` are
     those of torch.distributed at the time they are needed, unless given.
+
+    Of a dataset with `views=K`, which views a sample shows is a function of the order's seed, the
+    epoch and the sample's position in it; any K of its views are as likely as others.
 
     One iteration is (the rest of) one epoch, which ends with its last batch: the next iteration
     begins the next epoch. `len` is the number of batches of the whole epoch, `remaining` of those
@@ -74,6 +77,7 @@ class FaceLoader(IterableDataset[Sample]):
         self.order: Order = order_for(len(dataset), order, whole("seed", seed))
         self._given = rank, world
         self.drop_last = bool(drop_last)
+        self._views_of = partial(self.dataset.drawn_views, seed=seed_of(self.order))
         self._gathering = Gathering(
             self.dataset, self.batch_size, threads, ahead, bool(pin), transform
         )
@@ -114,7 +118,8 @@ class FaceLoader(IterableDataset[Sample]):
     @property
     def _steps(self) -> Steps:
         ranks = self._ranks
-        return Steps(self.order, len(self.dataset), self.batch_size, *ranks, self.drop_last)
+        asked = self.order, len(self.dataset), self.batch_size, *ranks, self.drop_last
+        return Steps(*asked, self._views_of)
 
     @property
     def rank(self) -> int:

@@ -13,8 +13,9 @@ import numpy as np
 
 from pipeline.errors import FacefoldError
 from pipeline.loaders.checks import names, whole
-from pipeline.loaders.dataset import FaceDataset
-from pipeline.loaders.orders import Identities, Mixed, Pairs
+from pipeline.loaders.dataset import FaceDataset, Unit
+from pipeline.loaders.orders import Identities, Mixed, Pairs, Sequences
+from pipeline.store.schema import VIEW
 
 UNKNOWN = (None, "", "unknown")
 """Values of a column that say nothing."""
@@ -56,10 +57,44 @@ def mixed(
 
 
 def identities(
-    dataset: FaceDataset, k: int, fewer: Literal["drop", "repeat"] = "drop", seed: int = 0
+    dataset: FaceDataset,
+    k: int,
+    fewer: Literal["drop", "repeat"] = "drop",
+    seed: int = 0,
+    *,
+    unit: Unit | None = None,
 ) -> Identities:
-    """`k` scans of each person in a row, nobody twice in a batch."""
+    """`k` scans of each person in a row, nobody twice in a batch; of a dataset of views (`unit`
+    "view") `k` views of each: people × images, as MICA is trained.
+
+    `unit` says which of both is meant. Raises FacefoldError where the dataset's samples are others.
+    """
+    if unit is not None and unit != _faces(dataset).unit:
+        raise FacefoldError(
+            f"unit: got {unit!r}, but the dataset's samples are {dataset.unit}s: make it with "
+            f"FaceDataset(…, unit={unit!r})"
+        )
     return Identities(_faces(dataset).column("identity"), k, seed, fewer)
+
+
+def sequences(
+    dataset: FaceDataset,
+    n: int,
+    same: str | Sequence[str] | None = None,
+    step: int = 1,
+    seed: int = 0,
+) -> Sequences:
+    """`n` frames in a row, every `step`-th one, of samples that agree in `same`, by their `frame`.
+
+    Without `same` it is ("identity", "session"), and of a dataset of views "view" too: of each
+    frame the picture of one name. What sources film in several takes a session needs more, such as
+    "expression". Frames that are unknown are left out, sequences of fewer than `n` times `step`
+    too; `.left_out` counts them. Raises FacefoldError where two samples have the same frame.
+    """
+    if same is None:
+        same = ("identity", "session") + ("view",) * (_faces(dataset).unit == VIEW)
+    codes, _ = _faces(dataset).classes(*names("same", same))
+    return Sequences(codes, dataset.column("frame"), whole("n", n, 1), step, seed)
 
 
 def pairs(
@@ -89,7 +124,7 @@ def _length(dataset: FaceDataset, length: int | None) -> int:
 
 def _knows(dataset: FaceDataset, column: str) -> bool:
     """The store has the column, and it says something of some sample."""
-    if column not in dataset.store.column_names:
+    if not dataset.has_column(column):
         return False
     return not all(_is_unknown(value) for (value,) in dataset.classes(column)[1])
 

@@ -11,6 +11,8 @@ from pipeline.errors import FacefoldError
 from pipeline.loaders.checks import digest, exactly, whole
 from pipeline.loaders.dataset import FaceDataset
 from pipeline.loaders.orders import Order
+from pipeline.store.schema import SCAN
+from pipeline.types import Array
 
 OWNER = {"version": "version of the store", "rows": "selection", "order": "order"}
 """Keys of what a state belongs to, and what they are."""
@@ -20,12 +22,16 @@ PLACE = {"epoch": 0, "position": 0, "stride": 1, "workers": 0}
 
 def owner(dataset: FaceDataset, order: Order) -> dict[str, str]:
     """What a state belongs to: equal wherever the same samples come in the same order."""
-    rows = digest(np.ascontiguousarray(dataset.rows, np.int64).tobytes())
-    return {
-        "version": dataset.store.version,
-        "rows": f"{len(dataset)} rows, {rows}",
-        "order": described(order),
-    }
+    rows = f"{len(dataset)} rows, {_digest_of(dataset.rows)}"
+    if dataset.unit != SCAN:
+        rows += f", unit {dataset.unit}"
+    if (views := dataset.selection.views) is not None:
+        rows += f", {dataset.views} of {len(views.rows)} views, {_digest_of(views.rows)}"
+    return {"version": dataset.store.version, "rows": rows, "order": described(order)}
+
+
+def _digest_of(rows: Array) -> str:
+    return digest(np.ascontiguousarray(rows, np.int64).tobytes())
 
 
 def described(order: Order) -> str:

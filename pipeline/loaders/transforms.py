@@ -35,6 +35,8 @@ PLACES = ("vertices", "landmarks", "registered_landmarks", "points")
 """Fields of places in the scan's pose, by name without unit; NaN where absent."""
 DIRECTIONS = ("offset", "normals")
 """Fields of directions in the scan's pose."""
+CAMERA = "canonical_to_camera"
+"""The field that leads from the scan's pose to the camera's frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,7 @@ class Draw:
     epoch: int
     positions: Array  # (B,) within the epoch
     samples: Array  # (B,) of the dataset
+    views: Array | None = None  # (B,K) rows of the views that the samples show, if they show some
 
 
 Transform = Callable[[Sample, Draw], Sample]
@@ -64,7 +67,8 @@ class Chain:
 def neutral(batch: Sample, draw: Draw) -> Sample:
     """The vertices are the neutral ones; expression, pose and translation, where asked for, zero.
 
-    Fields of the scan's own pose (landmarks, points, …) are left out: they do not fit any more.
+    Fields of the scan's own pose (landmarks, points, `canonical_to_camera`, …) are left out: they
+    do not fit any more. Images and what lies in their pixels stay as they are.
     """
     return _at_rest(batch, f"neutral{_unit(batch)}")
 
@@ -81,7 +85,8 @@ def identity_neutral(batch: Sample, draw: Draw) -> Sample:
 def _at_rest(batch: Sample, vertices: str) -> Sample:
     """See `neutral`."""
     unit = _unit(batch)
-    kept = {name: value for name, value in batch.items() if _stem(name) not in PLACES + DIRECTIONS}
+    posed = (*PLACES, *DIRECTIONS, CAMERA)
+    kept = {name: value for name, value in batch.items() if _stem(name) not in posed}
     zero = ("expression", "pose", f"translation{unit}")
     kept |= {name: torch.zeros_like(batch[name]) for name in zero if name in batch}
     return kept | {f"vertices{unit}": _field(batch, vertices)}
@@ -93,7 +98,8 @@ class PoseRemoved:
 
     FLAME turns the head about its root joint, which depends on shape and expression, then shifts
     it: the batch must hold `shape`, `expression`, `pose` and `translation_mm`, of which the global
-    part becomes zero. All fields of the scan's pose follow. Make it with `PoseRemoved.of(model)`.
+    part becomes zero. All fields of the scan's pose follow, and cameras. Make it with
+    `PoseRemoved.of(model)`.
     """
 
     template: Tensor  # (3,) mm, the root joint of the mean head
@@ -115,6 +121,7 @@ class PoseRemoved:
     def __call__(self, batch: Sample, draw: Draw) -> Sample:
         unit = _unit(batch)
         pose, translation = _field(batch, "pose"), _field(batch, f"translation{unit}")
+        _check_one_scan("pose", pose, 2)
         root = self.template + sum(
             _field(batch, name)[:, : len(basis)] @ basis
             for name, basis in (("shape", self.shape_basis), ("expression", self.expression_basis))
@@ -123,11 +130,12 @@ class PoseRemoved:
         # v = R (rest - root) + root + translation; rows are points, so R from the right undoes it
         rotation = rotation_matrices(pose[:, :3])
         moved = dict(batch)
-        for name, values in batch.items():
-            if _stem(name) in PLACES:
-                moved[name] = (values - root - translation[:, None]) @ rotation + root
-            elif _stem(name) in DIRECTIONS:
-                moved[name] = _turned(values, rotation.mT)
+        for name, values in _posed(batch, PLACES).items():
+            moved[name] = (values - root - translation[:, None]) @ rotation + root
+        for name, values in _posed(batch, DIRECTIONS).items():
+            moved[name] = _turned(values, rotation.mT)
+        shift = root[:, 0] + translation - (rotation @ root.mT)[..., 0]
+        moved |= _camera_of_moved(batch, rotation, shift)
         still = torch.cat([torch.zeros_like(pose[:, :3]), pose[:, 3:]], 1)
         zero = torch.zeros_like(translation)
         return moved | {"pose": still, f"translation{unit}": zero}
@@ -137,8 +145,9 @@ class PoseRemoved:
 class RandomRotation:
     """Turns all fields of the scan's pose about the origin, and adds `rotation` (B,3,3).
 
-    About an axis of any direction, by an angle of up to `max_degrees`, both uniform. `neutral_mm`,
-    `pose`, `translation_mm` and the fields of identities stay those of the head before.
+    About an axis of any direction, by an angle of up to `max_degrees`, both uniform. Cameras turn
+    along: they see what they saw. `neutral_mm`, `pose`, `translation_mm` and the fields of
+    identities stay those of the head before.
     """
 
     max_degrees: float = 30.0
@@ -157,10 +166,10 @@ class RandomRotation:
         rotation = rotation_matrices(torch.from_numpy(axis * angle[:, None])).float()
         turned = {
             name: _turned(values, rotation)
-            for name, values in batch.items()
-            if _stem(name) in PLACES + DIRECTIONS
+            for name, values in _posed(batch, PLACES + DIRECTIONS).items()
         }
-        return batch | turned | {"rotation": rotation}
+        camera = _camera_of_moved(batch, rotation.mT, torch.zeros(len(rotation), 3))
+        return batch | turned | camera | {"rotation": rotation}
 
     def _uniform(self, draw: Draw, which: int) -> Array:
         """(B,) float64 in [0, 1)."""
@@ -179,7 +188,7 @@ class SomePoints:
         whole("n", self.n, 1), whole("seed", self.seed)
 
     def __call__(self, batch: Sample, draw: Draw) -> Sample:
-        fields = [name for name in batch if _stem(name) in ("points", "normals")]
+        fields = [*_posed(batch, ("points", "normals"))]
         held = batch[fields[0]].shape[1] if fields else 0
         if held < self.n:
             raise FacefoldError(f"{self.n} points of {held}: ask the dataset for more points")
@@ -223,6 +232,33 @@ class VertexWeights:
         if self.valid_only:
             return batch | {"vertex_weight": self.weights * _field(batch, "validity")}
         return batch | {"vertex_weight": self.weights.expand(len(draw.samples), -1)}
+
+
+def _posed(batch: Sample, stems: tuple[str, ...]) -> dict[str, Tensor]:
+    """Fields (B,N,3) of the scan's pose. Raises FacefoldError where a sample has several scans."""
+    found = {name: values for name, values in batch.items() if _stem(name) in stems}
+    for name, values in found.items():
+        _check_one_scan(name, values, 3)
+    return found
+
+
+def _check_one_scan(name: str, values: Tensor, ndim: int) -> None:
+    if values.ndim != ndim:
+        raise FacefoldError(
+            f"{name}: got {tuple(values.shape)}: this transform moves one scan a sample; ask the "
+            'dataset for unit="view" or unit="scan"'
+        )
+
+
+def _camera_of_moved(batch: Sample, rotation: Tensor, shift: Tensor) -> Sample:
+    """Where x was `rotation` x + `shift` before it was moved, (B,3,3) and (B,3): the camera that
+    sees it as before, if the batch has one."""
+    if CAMERA not in batch:
+        return {}
+    before: Tensor = batch[CAMERA]  # (B,4,4), or (B,K,4,4)
+    back = torch.eye(4, dtype=before.dtype).repeat(len(rotation), 1, 1)
+    back[:, :3, :3], back[:, :3, 3] = rotation, shift
+    return {CAMERA: before @ (back if before.ndim == 3 else back[:, None])}
 
 
 def _turned(values: Tensor, rotation: Tensor) -> Tensor:

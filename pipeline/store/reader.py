@@ -265,15 +265,20 @@ class Store:
                 taken[name] = field.take(index, into.get(name))
         return taken
 
-    def read_identities(self, name: str, rows: slice | Sequence[int] | Array) -> Array:
+    def read_identities(
+        self,
+        name: str,
+        rows: slice | Sequence[int] | Array,
+        out: Array | None = None,
+    ) -> Array:
         """A copy of people's rows (n, *field.shape) of a field of identities, by their own
-        numbers: row i is of row i of `table("identities")`.
+        numbers: row i is of row i of `table("identities")`; in `out` if given.
 
         Raises StoreError for another field, IndexError for a row outside 0 … identities - 1.
         """
         if name in self.fields and self.fields[name].row_of != IDENTITY:
             raise StoreError(f"{self.path}: {name} has a row a scan, none a person; use read")
-        return self._field(name).take(self._index(rows, self.form.identities))
+        return self._field(name).take(self._index(rows, self.form.identities), out)
 
     def read_views(
         self,

@@ -8,7 +8,7 @@ from pipeline.synthetic.paint import painted_texture
 from pipeline.synthetic.scanner import scan_head
 
 FIRST_PERSON = 100
-TEXTURE_PX = 512, 512
+TEXTURE_PX = 384, 384
 EXTRA = 1
 """Files besides the good scans: one that is cut off."""
 TAKES = (

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import trimesh
-from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from pipeline.flame.model import FlameModel
 from pipeline.synthetic.hair import HeadFrame
 from pipeline.synthetic.people import landmarks_68
 from pipeline.types import Array
 from pipeline.views.camera import Camera
+from pipeline.views.raycasting import Hits, prepare
 
 SKIN = np.array([[240.0, 205.0, 180.0], [205.0, 155.0, 120.0], [110.0, 72.0, 50.0]])
 HAIR = np.array([[30.0, 22.0, 18.0], [95.0, 62.0, 36.0], [190.0, 160.0, 110.0]])
@@ -23,6 +23,8 @@ MOUTH, BEHIND_LIPS_MM = np.array([60.0, 20.0, 22.0]), 3.0
 IRIS_RAD, PUPIL_RAD = 0.5, 0.2
 """Half the angles that they take of an eyeball, seen from its middle."""
 BROW_MM, LIP_EDGE_MM = 3.2, 1.5
+NEAR_MM = np.array([8.0, 8.0, 60.0])
+"""Beside and behind its landmarks a part reaches no further."""
 TOWARDS_LIGHT = np.array([0.35, 0.55, 0.76])
 
 
@@ -57,18 +59,19 @@ class Painter:
 
     def colours(self, who: Complexion, template_mm: Array, on_ball: Array) -> Array:
         """(N,3) places on the template, (N,) share of an eyeball -> (N,3) float64, 0 … 255."""
-        ahead = template_mm[:, 2] > self.frame.eyes[2] - 30.0
         uneven = np.sin(template_mm @ who.waves + who.phases).mean(axis=1)
-        painted = who.skin * (1 + 0.09 * uneven[:, None])
+        painted: Array = who.skin * (1 + 0.09 * uneven[:, None])
         flush = self._near(template_mm, [[-42.0, -45.0, 15.0], [42.0, -45.0, 15.0]], 20.0)
         painted = _mixed(painted, who.skin * [1.0, 0.72, 0.7], 0.6 * flush)
-        lips = _within(template_mm[:, :2], self.landmarks[48:60, :2], LIP_EDGE_MM)
-        inside = template_mm[:, 2] < self.landmarks[[48, 54], 2].mean() - BEHIND_LIPS_MM
-        painted = _mixed(painted, who.skin * [0.82, 0.5, 0.52], 0.85 * lips * ahead)
-        painted = _mixed(painted, MOUTH, lips * ahead * inside)
-        brows = [self.landmarks[17:22, :2], self.landmarks[22:27, :2]]
-        off = np.min([_distance(template_mm[:, :2], line) for line in brows], axis=0)
-        painted = _mixed(painted, who.hair, np.clip(2 * (1 - off / BROW_MM), 0, 0.9) * ahead)
+        at = _around(template_mm, self.landmarks[48:60])
+        lips = _within(template_mm[at, :2], self.landmarks[48:60, :2], LIP_EDGE_MM)
+        inside = template_mm[at, 2] < self.landmarks[[48, 54], 2].mean() - BEHIND_LIPS_MM
+        painted[at] = _mixed(painted[at], who.skin * [0.82, 0.5, 0.52], 0.85 * lips)
+        painted[at] = _mixed(painted[at], MOUTH, lips * inside)
+        for line in (self.landmarks[17:22], self.landmarks[22:27]):
+            at = _around(template_mm, line)
+            off = _distance(template_mm[at, :2], line[:, :2])
+            painted[at] = _mixed(painted[at], who.hair, np.clip(2 * (1 - off / BROW_MM), 0, 0.9))
         painted = _mixed(painted, who.hair, self.frame.hair(template_mm))
         return _mixed(painted, self._eyes(who, template_mm), on_ball) if on_ball.any() else painted
 
@@ -103,41 +106,23 @@ class Surface(NamedTuple):
     on_ball: Array  # (M,) bool
 
 
-class Seen(NamedTuple):
-    """What each of P rays meets first."""
-
-    triangle: Array  # (P,) int64, -1: nothing
-    weights: Array  # (P,3) barycentric, 0 where there is nothing
-
-
-def seen(vertices: Array, faces: Array, origins: Array, directions: Array) -> Seen:
-    """(N,3), (M,3) -> the first hits of rays (P,3)."""
-    mesh = trimesh.Trimesh(vertices, faces, process=False)
-    triangle, ray, hits = RayMeshIntersector(mesh).intersects_id(
-        origins, directions, multiple_hits=False, return_locations=True
-    )
-    found = Seen(np.full(len(origins), -1), np.zeros((len(origins), 3)))
-    found.triangle[ray] = triangle
-    found.weights[ray] = trimesh.triangles.points_to_barycentric(vertices[faces[triangle]], hits)
-    return found
-
-
 def photograph(surface: Surface, painter: Painter, who: Complexion, camera: Camera) -> Array:
     """(H,W,3) uint8: the surface in front of a grey wall, lit from above its left."""
-    pixels = camera.pixels()
-    origins = np.broadcast_to(camera.centre_mm, (len(pixels), 3))
-    at, weights = seen(surface.vertices_mm, surface.faces, origins, camera.rays(pixels))
-    there = at >= 0
-    corners = surface.faces[at[there]]
-    on_template = np.einsum("nk,nkd->nd", weights[there], surface.template_mm[corners])
-    ball = surface.on_ball[at[there]].astype(np.float64)
+    hits = prepare(surface.vertices_mm, surface.faces).seen(camera)
+    there, found = hits.hit, hits.only(hits.hit)
     normals = trimesh.Trimesh(surface.vertices_mm, surface.faces, process=False).vertex_normals
-    facing = np.einsum("nk,nkd->nd", weights[there], normals[corners]) @ TOWARDS_LIGHT
+    facing = found.values(surface.faces, normals) @ TOWARDS_LIGHT
     shade = 0.45 + 0.6 * np.clip(facing, 0, None)
-    picture = np.full((len(pixels), 3), 120.0)
-    picture[there] = painter.colours(who, on_template, ball) * shade[:, None]
+    picture = np.full((len(hits), 3), 120.0)
+    picture[there] = painted(surface, painter, who, found) * shade[:, None]
     rounded: Array = np.clip(picture, 0, 255).round().astype(np.uint8)
     return rounded.reshape(camera.height, camera.width, 3)
+
+
+def painted(surface: Surface, painter: Painter, who: Complexion, hits: Hits) -> Array:
+    """(N,3) float64: the colours of what rays hit."""
+    places = hits.values(surface.faces, surface.template_mm).astype(np.float64)
+    return painter.colours(who, places, surface.on_ball[hits.triangle].astype(np.float64))
 
 
 def painted_texture(
@@ -152,13 +137,9 @@ def painted_texture(
     centres = np.stack([column + 0.5, height - row - 0.5, np.full(row.shape, 1.0)], axis=-1)
     down = np.broadcast_to([0.0, 0.0, -1.0], (height * width, 3))
     own = np.arange(3 * len(uv)).reshape(-1, 3)
-    at, weights = seen(flat.reshape(-1, 3), own, centres.reshape(-1, 3), down)
-    there = at >= 0
-    corners = surface.template_mm[surface.faces[at[there]]]
-    on_template = np.einsum("nk,nkd->nd", weights[there], corners)
+    hits = prepare(flat.reshape(-1, 3), own).cast(centres.reshape(-1, 3), down)
     picture = np.tile(who.skin, (height * width, 1))
-    ball = surface.on_ball[at[there]].astype(np.float64)
-    picture[there] = painter.colours(who, on_template, ball)
+    picture[hits.hit] = painted(surface, painter, who, hits.only(hits.hit))
     rounded: Array = np.clip(picture, 0, 255).round().astype(np.uint8)
     return rounded.reshape(height, width, 3)
 
@@ -168,6 +149,12 @@ def _between(colours: Array, share: float) -> Array:
     at = share * (len(colours) - 1)
     first = min(int(at), len(colours) - 2)
     return np.asarray(colours[first] + (at - first) * (colours[first + 1] - colours[first]))
+
+
+def _around(template_mm: Array, marks: Array) -> Array:
+    """Indices of the places (N,3) near landmarks (K,3), and not on the back of the head."""
+    low, high = marks.min(0) - NEAR_MM, marks.max(0) + NEAR_MM
+    return np.flatnonzero(((template_mm > low) & (template_mm < high)).all(axis=1))
 
 
 def _mixed(under: Array, over: Array, share: Array) -> Array:

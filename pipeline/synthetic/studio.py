@@ -20,7 +20,7 @@ from pipeline.synthetic.scanner import Capture, scan_head
 
 FG7 = [36, 39, 42, 45, 33, 48, 54]
 """iBUG-68 numbers of the seven points of a `.lnd` file."""
-TEXTURE_PX = 512, 1024
+TEXTURE_PX = 384, 768
 EXTRA = 4
 """Files besides the good scans: two excluded, one empty, one in another unit."""
 

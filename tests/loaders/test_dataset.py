@@ -172,7 +172,7 @@ def test_points_and_units_that_cannot_be(store: Path, tmp_path: Path) -> None:
         FaceDataset(store, fields=("points_mm",), points=8)
     with pytest.raises(StoreError, match="units 'cm', expected 'mm' or 'm'"):
         FaceDataset(store, units="cm")  # type: ignore[arg-type]
-    with pytest.raises(StoreError, match="source_to_canonical leads to millimetres"):
+    with pytest.raises(StoreError, match="source_to_canonical: in millimetres, and not"):
         FaceDataset(store, fields=("source_to_canonical",), units="m")
 
 

@@ -14,6 +14,7 @@ from pipeline.loaders import (
     Mixed,
     Order,
     Pairs,
+    Sequences,
     Shuffled,
 )
 from pipeline.loaders.permutation import draws, permuted
@@ -21,6 +22,7 @@ from pipeline.loaders.permutation import draws, permuted
 RNG = np.random.default_rng(0)
 PEOPLE = RNG.integers(0, 40, 300)
 EXPRESSION = RNG.integers(0, 3, 300)
+FRAMES = np.random.default_rng(1).permutation(300)
 SOURCE = np.repeat([0, 1, 2], [250, 40, 10])
 ORDERS: dict[str, Order] = {
     "in order": InOrder(300),
@@ -29,6 +31,7 @@ ORDERS: dict[str, Order] = {
     "mixed": Mixed(SOURCE, {0: 0.5, 1: 0.3, 2: 0.2}, 500, 7),
     "identities": Identities(PEOPLE, 4, 7),
     "pairs": Pairs(PEOPLE, EXPRESSION, 7),
+    "sequences": Sequences(PEOPLE, FRAMES, 3, seed=7),
     "curriculum": Curriculum(RNG.random(300), 0.2, 4, 7),
 }
 every_order = pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
@@ -177,3 +180,43 @@ def test_a_curriculum_begins_with_the_best() -> None:
     assert [order.size(epoch) for epoch in range(6)] == [20, 40, 60, 80, 100, 100]
     assert scores[order.at(0, np.arange(20))].max() == 19
     assert 0 in order.at(4, np.arange(100))
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_sequences(step: int) -> None:
+    """Frames of one person in their order, `step` apart among those there are; each at most once an
+    epoch, and all of them in some."""
+    held = [np.flatnonzero(person == PEOPLE) for person in range(40)]
+    in_order = [rows[np.argsort(FRAMES[rows])].tolist() for rows in held]
+    order = Sequences(PEOPLE, FRAMES, 2, step, seed=5)
+    long = [rows for rows in in_order if len(rows) >= 2 * step]
+    assert order.left_out == 300 - sum(map(len, long)) and order.group == 2
+    assert order.size(0) == sum(len(rows) // (2 * step) * 2 * step for rows in long)
+    seen = set()
+    for epoch in range(60):
+        drawn = order.at(epoch, np.arange(order.size(epoch)))
+        assert len(set(drawn.tolist())) == len(drawn)
+        for first, second in drawn.reshape(-1, 2).tolist():
+            rows = in_order[PEOPLE[first]]
+            assert rows.index(second) - rows.index(first) == step
+        seen |= set(drawn.tolist())
+    assert seen == {row for rows in long for row in rows}
+
+
+def test_frames_that_are_none() -> None:
+    takes, frames = np.repeat([0, 1], 6), np.tile(np.arange(6.0), 2)
+    frames[[2, 9]] = np.nan
+    order = Sequences(takes, frames, 5)
+    assert (order.size(0), order.left_out) == (10, 2)
+    assert sorted(order.at(0, np.arange(10)).tolist()) == [0, 1, 3, 4, 5, 6, 7, 8, 10, 11]
+    with pytest.raises(FacefoldError, match="expected a sequence of 6 frames; the longest has 5"):
+        Sequences(takes, frames, 3, 2)
+    with pytest.raises(
+        FacefoldError, match=r"4 samples have the frame of another one .* such as 0"
+    ):
+        Sequences(np.zeros(12), frames, 2)
+    with pytest.raises(FacefoldError, match="codes has 12 values, frames 3"):
+        Sequences(takes, frames[:3], 2)
+    for wrong in ({"n_frames": 0}, {"step": 0}, {"seed": -1}):
+        with pytest.raises(FacefoldError, match=next(iter(wrong))):
+            Sequences(takes, frames, **{"n_frames": 2} | wrong)

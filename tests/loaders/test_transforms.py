@@ -250,3 +250,51 @@ def test_points_and_units(dataset: FaceDataset) -> None:
         torch.testing.assert_close(loaded["points_m"], same["points_m"], equal_nan=True)
     again = pickle.loads(pickle.dumps(dataset))
     assert again[4]["vertices_m"].equal(dataset[4]["vertices_m"])
+
+
+def seen(batch: Sample, camera: Tensor, name: str = "vertices_mm") -> Tensor:
+    """The vertices in the frames of cameras (B,4,4)."""
+    return batch[name].double() @ camera[:, :3, :3].mT + camera[:, None, :3, 3]
+
+
+@pytest.mark.parametrize("kind", ["turned", "pose removed"])
+def test_cameras_see_what_they_saw(model: FlameModel, batch: Sample, kind: str) -> None:
+    """Of one view a sample, and of several."""
+    step = RandomRotation(90, seed=1) if kind == "turned" else PoseRemoved.of(model)
+    random = np.random.default_rng(3)
+    cameras = torch.eye(4, dtype=torch.float64).repeat(B, 2, 1, 1)
+    cameras[..., :3, :3] = torch.from_numpy(np.linalg.qr(random.normal(size=(B, 2, 3, 3)))[0])
+    cameras[..., :3, 3] = torch.from_numpy(random.normal(0, 500, (B, 2, 3)))
+    one = step(batch | {"canonical_to_camera": cameras[:, 0]}, DRAW)
+    two = step(batch | {"canonical_to_camera": cameras}, DRAW)
+    assert one["canonical_to_camera"].dtype == torch.float64
+    assert not one["vertices_mm"].allclose(batch["vertices_mm"], atol=1)
+    for k, found in (
+        (0, one["canonical_to_camera"]),
+        *enumerate(two["canonical_to_camera"].unbind(1)),
+    ):
+        was = seen(batch, cameras[:, k])
+        torch.testing.assert_close(seen(one, found), was, atol=2e-3, rtol=0)
+    assert "canonical_to_camera" not in step(batch, DRAW)
+
+
+def test_neutral_leaves_the_images(batch: Sample) -> None:
+    """The camera is that of the head in its own pose."""
+    views = {"images": torch.zeros(B, 224, 224, 3), "canonical_to_camera": torch.zeros(B, 4, 4)}
+    views |= {"landmarks_px": torch.zeros(B, 68, 2), "neutral_mm": torch.zeros(B, V, 3)}
+    found = neutral(batch | views, DRAW)
+    assert found["images"] is views["images"] and found["landmarks_px"] is views["landmarks_px"]
+    assert "canonical_to_camera" not in found
+
+
+def test_several_scans_a_sample_are_refused(model: FlameModel, batch: Sample) -> None:
+    """Rather than moved wrongly."""
+    several = {name: torch.stack([values, values], 1) for name, values in batch.items()}
+    for step in (RandomRotation(), PoseRemoved.of(model)):
+        with pytest.raises(
+            FacefoldError, match="moves one scan a sample; ask the dataset for unit"
+        ):
+            step(several, DRAW)
+    points = {"points_mm": torch.zeros(B, 2, 50, 3)}
+    with pytest.raises(FacefoldError, match=r"points_mm: got .5, 2, 50, 3.: this transform moves"):
+        SomePoints(8)(points, DRAW)

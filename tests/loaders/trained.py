@@ -51,7 +51,13 @@ def stateful(
 
 
 def rows(batches: Iterable[dict[str, Any]]) -> Rows:
-    return [batch["row"].tolist() for batch in batches]
+    return [seen(batch) for batch in batches]
+
+
+def seen(batch: dict[str, Any]) -> list[int]:
+    """The rows of a batch's views, where it has some, else of its scans."""
+    shown = batch["views.row"] if "views.row" in batch else batch["row"]
+    return list(shown.flatten().tolist())
 
 
 def wanted(dataset: FaceDataset, epochs: int = 4, **options: Any) -> Rows:
@@ -67,7 +73,7 @@ def resumed_at_every_step(make: Make, expected: Rows) -> None:
     ended = []
     for epoch in range(2):
         for step, batch in enumerate(first, epoch * BATCHES):
-            assert batch["row"].tolist() == expected[step]
+            assert seen(batch) == expected[step]
             states.append(copy.deepcopy(first.state_dict()))
         ended.append(((epoch + 1) * BATCHES, copy.deepcopy(first.state_dict())))
     assert len(states) == 2 * BATCHES + 1
@@ -87,7 +93,7 @@ class Seen(lightning.LightningModule):
         self.weight, self.rows, self.folder = torch.nn.Parameter(torch.zeros(1)), Rows(), folder
 
     def training_step(self, batch: dict[str, Any], _: int) -> torch.Tensor:
-        self.rows.append(batch["row"].tolist())
+        self.rows.append(seen(batch))
         return 0 * self.weight.sum()
 
     def on_train_batch_end(self, *_: Any) -> None:

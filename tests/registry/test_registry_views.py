@@ -15,7 +15,7 @@ from pipeline.errors import RegistryError
 from pipeline.flame.stand_in import stand_in
 from pipeline.formats import READERS, WITH_PIXELS
 from pipeline.registry import SourceRegistry, load_registry, new_registry
-from pipeline.registry.views import Views
+from pipeline.registry.views import CALIBRATION_FORMATS, Views
 from tests.small_build import build_of, write_registry, write_source
 
 GRID: dict[str, Any] = {"file": "{dir}/{stem}.jpg", "camera": "grid"}
@@ -153,6 +153,16 @@ def test_views_change_no_key_of_reading_and_registering(tmp_path: Path) -> None:
         works = make_plan(build_of(tmp_path, "lab"), stand_in()).works
         keys.append([work.keys for work in works])
     assert len(keys[0]) == 2 and keys[0] == keys[1] == keys[2]
+
+
+def test_the_guide_is_true(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs/how_to/add_a_source.md").read_text()
+    text = guide.partition("## Views")[2].split("```yaml\n", 1)[1].split("```", 1)[0]
+    registry = lab(tmp_path, yaml.safe_load(text)["views"])
+    assert registry.views.renders == 4 and len(registry.views.photos) == 1
+    formats = guide.partition("a format with a grid: ")[2].split(" |")[0]
+    assert {name.strip(" `") for name in formats.split(",")} == WITH_PIXELS
+    assert all(f"`{name}`" in guide.partition("## Views")[2] for name in CALIBRATION_FORMATS)
 
 
 def test_the_hint_in_a_new_file_is_sound(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ order is exact: equal for orders that show the same.
 
 from pipeline.loaders.orders.all_samples import BlockShuffled, Curriculum, InOrder, Shuffled
 from pipeline.loaders.orders.by_class import Identities, Mixed, Pairs
+from pipeline.loaders.orders.in_sequence import Sequences
 from pipeline.loaders.orders.protocol import Order
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "Mixed",
     "Order",
     "Pairs",
+    "Sequences",
     "Shuffled",
 ]

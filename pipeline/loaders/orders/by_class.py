@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.errors import FacefoldError
 from pipeline.loaders.checks import class_codes, number, whole
+from pipeline.loaders.groups import Groups
 from pipeline.loaders.orders.protocol import Exact
 from pipeline.loaders.permutation import draws, permuted
 from pipeline.types import Array
@@ -91,17 +92,6 @@ class Mixed(Exact):
         return np.cumsum(counts)
 
 
-class _Groups:
-    """Known samples sorted by a key: `rows` (n,), and each group's start and size in them."""
-
-    def __init__(self, codes: Array) -> None:
-        known = np.flatnonzero(codes >= 0)
-        self.rows = known[np.argsort(codes[known], kind="stable")]
-        ordered = codes[self.rows]
-        self.start = np.flatnonzero(np.diff(ordered, prepend=-1))
-        self.size = np.diff(np.r_[self.start, len(ordered)])
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Identities(Exact):
     """P identities times K scans: K of one person's scans in a row, each person once an epoch.
@@ -152,8 +142,8 @@ class Identities(Exact):
         return rows
 
     @cached_property
-    def _groups(self) -> _Groups:
-        return _Groups(self.codes)
+    def _groups(self) -> Groups:
+        return Groups.of(self.codes)
 
     @cached_property
     def _people(self) -> Array:

@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.store.arrays.shards import shard_index
 from pipeline.store.form import Form
-from pipeline.store.schema import Field
+from pipeline.store.schema import VIEW, Field
 from pipeline.types import Array
 
 _HUGE_PAGE = 1 << 21
@@ -39,7 +39,9 @@ class MappedField:
         self.held = rows = _rows_held(form, name, paths)
         if not field.group:  # the last chunk's padding is no row
             rows = [form.scans(shard) for shard in range(form.n_shards)]
-        period = max(math.lcm(_HUGE_PAGE, field.row_bytes) // field.row_bytes, _COMMON_SLOT)
+        period = math.lcm(_HUGE_PAGE, field.row_bytes) // field.row_bytes
+        if form.row_of != VIEW:  # whose rows are so large that there would not be addresses enough
+            period = max(period, _COMMON_SLOT)
         self.rows_per_slot = -(-self._rows_per_shard // period) * period
         self._slots = _map_slots(field, paths, rows, self.rows_per_slot)
 
