@@ -223,12 +223,19 @@ def texture_coordinates(table: dict[str, Columns], sizes: Array, n_triangles: in
     if not isinstance(lists, Lists):
         found = (stacked(table["vertex"], names) for names in UV_NAMES)
         return next((uv for uv in found if uv is not None), None)
-    of_corners = np.full((sizes.sum(), 2), np.nan, np.float32)
     whole = lists.sizes == 2 * sizes
-    values = lists.values.reshape(-1)[np.repeat(whole, lists.sizes)]
+    values = lists.values.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        of_corners[np.repeat(whole, sizes)] = values.reshape(-1, 2)
-    uv = np.full((n_triangles, 3, 2), np.nan, np.float32)
+        if whole.all():
+            of_corners = values.astype(np.float32).reshape(-1, 2)
+        else:
+            of_corners = np.full((sizes.sum(), 2), np.nan, np.float32)
+            of_corners[np.repeat(whole, sizes)] = values[np.repeat(whole, lists.sizes)].reshape(
+                -1, 2
+            )
     of_faces, _ = fan_triangles(of_corners, sizes)
+    if len(of_faces) == n_triangles:
+        return of_faces
+    uv = np.full((n_triangles, 3, 2), np.nan, np.float32)
     uv[: len(of_faces)] = of_faces
     return uv

@@ -30,6 +30,8 @@ class Lights:
     ambient: Colour
     """From all sides."""
     far: tuple[Light, ...]
+    shadows: bool = True
+    """Do the far lights throw shadows? Large ones nearby hardly do."""
 
     def returned(self, normals: Array, open_to: Array) -> Array:
         """Of unit normals (N,3) in the camera's frame, of a white surface that scatters light
@@ -54,23 +56,26 @@ STUDIO = Lights(
         Light(direction(-35, 30), (0.55, 0.55, 0.55)),
         Light(direction(50, 10), (0.3, 0.3, 0.3)),
     ),
+    shadows=False,
 )
 """The same soft lights for all: a key light on the left above the camera, a fill on the right."""
 
-AMBIENT = (0.1, 0.45)
+AMBIENT = (0.2, 0.5)
 EXPOSURE = (0.7, 1.1)
 """Of what faces the camera, in the open."""
 TINT = 0.15
 """How far the colours of random lights are from grey."""
+SHADOWS_SHARE = 0.7
+"""Of random lights throw shadows."""
 
 
 def draw_lights(kind: Literal["studio", "random"], rng: np.random.Generator) -> Lights:
-    """The studio's, or lights drawn: one to three, up to 100° to a side and from 20° below the
-    camera to 70° above it, each with a tint, and ambient light between AMBIENT of all."""
+    """The studio's, or lights drawn: one to three, up to 75° to a side and from 15° below the
+    camera to 60° above it, each with a tint, and ambient light between AMBIENT of all."""
     if kind == "studio":
         return STUDIO
     n, ambient_share = int(rng.integers(1, 4)), rng.uniform(*AMBIENT)
-    towards = [direction(rng.uniform(-100, 100), rng.uniform(-20, 70)) for _ in range(n)]
+    towards = [direction(rng.uniform(-75, 75), rng.uniform(-15, 60)) for _ in range(n)]
     tints = 1 + rng.uniform(-TINT, TINT, (n + 1, 3))
     strengths = rng.dirichlet(np.full(n, 2.0))
     # what faces the lights half has the exposure: a light from the side does not blind
@@ -81,7 +86,8 @@ def draw_lights(kind: Literal["studio", "random"], rng: np.random.Generator) -> 
         Light(t, rounded(s * tint))
         for t, s, tint in zip(towards, strengths.tolist(), tints[1:], strict=True)
     ]
-    return Lights(rounded(exposure * ambient_share * tints[0]), tuple(lights))
+    shadows = bool(rng.random() < SHADOWS_SHARE)
+    return Lights(rounded(exposure * ambient_share * tints[0]), tuple(lights), shadows)
 
 
 def rounded(colour: Array) -> Colour:

@@ -44,6 +44,11 @@ class Surface:
     texture: Texture | None = None
     colours: Array | None = None  # (V,3) uint8
 
+    @property
+    def painted(self) -> bool:
+        """Has it colours of its own?"""
+        return self.texture is not None or self.colours is not None
+
 
 def surface_of(raw: RawScan, source_to_canonical: Array, *, colours: bool = True) -> Surface:
     """The scan as its file has it, moved by (4,4) to canonical millimetres.
@@ -126,14 +131,15 @@ def shaded_colours(
     flat *= -away
     normals = -away * hits.values(caster.faces, surface.normals)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    places = camera.centre_mm + hits.distance_mm[:, None].astype(np.float64) * directions
     rotation = camera.canonical_to_camera[:3, :3]
-    seen = np.empty((len(hits), len(lights.far)), bool)
-    for i, light in enumerate(lights.far):
-        towards = np.tile(rotation.T @ light.towards, (len(hits), 1))
-        lit = np.einsum("nd,nd->n", normals, towards) > 0
-        seen[:, i] = lit
-        seen[lit, i] = ~caster.blocked((places + LIFT_MM * flat)[lit], towards[lit])
+    seen = np.ones((len(hits), len(lights.far)), bool)
+    if lights.shadows:
+        places = camera.centre_mm + hits.distance_mm[:, None].astype(np.float64) * directions
+        for i, light in enumerate(lights.far):
+            towards = rotation.T @ light.towards
+            lit = normals @ towards > 0
+            rays = np.tile(towards, (int(lit.sum()), 1))
+            seen[lit, i] = ~caster.blocked((places + LIFT_MM * flat)[lit], rays)
     covered_mm = hits.distance_mm / camera.matrix_px[0, 0]
     slant = np.abs(np.einsum("nd,nd->n", flat, directions))
     own = own_colours(surface, hits, corners, area, covered_mm / np.sqrt(np.maximum(slant, 0.1)))
