@@ -219,6 +219,11 @@ class Code(StrEnum):
         "the face lies outside the picture for the most part",
         "check that the camera or the landmarks are those of this picture",
     )
+    FACE_HIDDEN = (
+        "face_hidden",
+        "the scan itself hides the face in the picture for the most part",
+        "look at the scan; leave out scans whose face is covered",
+    )
     # workers
     TOO_SLOW = ("too_slow", "a stage took longer than `scan_seconds`", "raise the limit; `--retry`")
     OUT_OF_MEMORY = (

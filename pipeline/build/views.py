@@ -31,7 +31,8 @@ from pipeline.normalise.scan import read_raw
 from pipeline.registry import SourceRegistry
 from pipeline.store.rows import view_fields
 from pipeline.types import PhotoFile, Refusal, ScanRecord
-from pipeline.views.making import Refused, RegisteredScan, make_views, names_of
+from pipeline.views.making import Refused, make_views, names_of
+from pipeline.views.scene import RegisteredScan
 from pipeline.views.view import View
 
 Row = dict[str, Any]
@@ -80,7 +81,8 @@ def views_of(work: Work, recipe: Recipe, model: FlameModel) -> Result:
         )
         views, refused = make_views(scan, record.photos, registry.views, model, recipe.seed)
     except FacefoldError as error:
-        return refused_views(work, recipe.registry, Refusal.of(error), recipe.root)
+        refusal = Refusal("views", error.code, str(error), error.figures)
+        return refused_views(work, recipe.registry, refusal, recipe.root)
     if views:
         fields = [view_fields(view) for view in views]
         arrays = {name: np.stack([row[name] for row in fields]) for name in fields[0]}
@@ -130,7 +132,7 @@ class _Shown:
             "source": self.record.source,
             "scan_id": self.record.scan_id,
             "view": lost.name,
-            "path": self.path(lost.path or self.record.path),
+            "path": None if lost.path is None else self.path(lost.path),
             "stage": refusal.stage,
             "code": str(refusal.code),
             "reason": refusal.reason,

@@ -33,7 +33,7 @@ UPPER_68, LOWER_68 = (49, 50, 51, 52, 53, 61, 62, 63), (55, 56, 57, 58, 59, 65, 
 LIP_REACH, LIP_INSIDE, NOSTRIL, SOCKET = 0.2, 0.08, 0.25, 0.4
 """How far lips reach from their landmarks, and lips and nostrils past what shows at rest; along the
 surface, in units of the distance of the outer eye corners."""
-HOLE = 0.01
+HOLE = 0.005
 """Area in square units of the distance of the outer eye corners."""
 OUTWARD = -0.3
 """Cosine between a triangle and the way out, below which it lies inside or at the back."""
@@ -212,8 +212,9 @@ def _with_inside(surface: _Surface, part: Array) -> Array:
     apart = np.full((len(reaches), len(faces)), np.inf)
     for row, (label, reach) in zip(apart, reaches.items(), strict=True):
         start = np.unique(faces[part == label])
-        away = _along(surface, start, inside, reach * surface.unit)
-        row[inside] = away[faces[inside]].max(axis=1)
+        away = _along(surface, start, inside, 3 * reach * surface.unit)
+        middle = away[faces[inside]].mean(axis=1)
+        row[inside] = np.where(middle < reach * surface.unit, middle, np.inf)
     nearest = np.array(list(reaches))[apart.argmin(axis=0)]
     reached = np.isfinite(apart.min(axis=0))
     return np.where(reached, nearest, found).astype(np.int8)

@@ -25,6 +25,8 @@ BROW_ABOVE = 0.4
 """Share of the thickness above the landmarks."""
 BROW_ROUND = 0.25
 """How far it reaches past its last landmarks, by its thickness there."""
+RIM = 0.2
+"""Share of the eye's height that is the lids' own thickness, which shows also if they are shut."""
 WIDE = 0.03
 """How much farther lids open than at rest: all that surprise shows of the eyeballs."""
 EAR_FRONT = 0.02
@@ -76,9 +78,10 @@ def outlines(flat: Array, unit: float, ear: Array | None = None) -> dict[str, Ar
     """
     marks = (flat + flat[SCHEMES["ibug68"].mirror] * [-1, 1]) / 2
     eye = marks[42:48]
-    lids = eye + WIDE * unit * (eye - eye.mean(0)) / np.ptp(eye[:, 1]) * [0.5, 2.0]
+    off = eye - eye.mean(axis=0)
+    lids = eye + WIDE * unit * off / np.ptp(eye[:, 1]) * [0.5, 2.0]
     found = {
-        "left_eye": smooth_closed(eye, (0, 3)),
+        "left_eye": smooth_closed(eye - [0.0, RIM] * off, (0, 3)),
         "left_lids": smooth_closed(lids, (0, 3)),
         "left_brow": _brow(marks[22:27], unit),
         "lips": smooth_closed(marks[48:60], (0, 6)),

@@ -72,7 +72,7 @@ def complete_regions(model: FlameModel) -> FlameModel:
         regions.setdefault(name, vertices)
     parts = face_parts(replace(model, regions=regions))
     if (parts.triangle_part == NO_PART).all():
-        return replace(model, regions=regions)
+        return replace(model, regions=regions, triangle_part=None)
     regions |= {f"{PART}{name}": own for name, own in parts.vertices.items() if len(own)}
     return replace(model, regions=regions, triangle_part=parts.triangle_part)
 

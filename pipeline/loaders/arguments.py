@@ -40,6 +40,12 @@ def order_for(n: int, order: Any, seed: int) -> Order:
     return result
 
 
+def seed_of(order: Order) -> int:
+    """An order's own seed; 0 if it has none that is one."""
+    seed = getattr(order, "seed", 0)
+    return seed if isinstance(seed, int) and seed >= 0 else 0
+
+
 def in_a_group() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 

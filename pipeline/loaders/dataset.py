@@ -233,16 +233,15 @@ class FaceDataset(Dataset[Sample]):
         self,
         indices: Array,
         out: Mapping[str, Array] | None = None,
-        draw: Draw | None = None,
-        seed: int = 0,
+        views: Array | None = None,
     ) -> Sample:
-        """The batch of samples (n,) int64; `out` may give memory for arrays, by field.
-
-        With `views=K`, `draw` and `seed` say which views of the samples; without, the first.
-        """
+        """The batch of samples (n,) int64; `out` may give memory for arrays, by field, and `views`
+        (n,K) say which views of theirs samples show, if not the first."""
         holds, into = self._holds, dict(out or {})
         masks = {name: into.pop(name, None) for name in holds.bits}
-        places = self._places(indices, self._views_of(indices, draw, seed), holds.parts)
+        if views is None and self.selection.views is not None:
+            views = self.selection.views.first(indices, self.views)
+        places = self._places(indices, views, holds.parts)
         arrays: dict[str, Array] = {}
         for row_of, names in holds.arrays.items():
             arrays |= self._read(row_of, names, places[row_of], into)
@@ -266,14 +265,10 @@ class FaceDataset(Dataset[Sample]):
             batch["view_repeated"] = torch.from_numpy(again)
         return batch
 
-    def _views_of(self, indices: Array, draw: Draw | None, seed: int) -> Array | None:
-        """(n,K) rows of views of samples, where they show several."""
+    def drawn_views(self, draw: Draw, seed: int) -> Array | None:
+        """(B,K) rows of views that samples show at their places in an epoch; None without."""
         groups = self.selection.views
-        if groups is None:
-            return None
-        if draw is None:
-            return groups.first(indices, self.views)
-        return groups.drawn(indices, self.views, draw, seed)
+        return None if groups is None else groups.drawn(draw.samples, self.views, draw, seed)
 
     def _places(self, indices: Array, views: Array | None, wanted: Set[str]) -> dict[str, Array]:
         """Rows of samples (n,), or (n,K) where each has several, by what they are of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,6 +37,8 @@ class Steps:
     rank: int
     world: int
     drop_last: bool
+    views_of: Callable[[Draw], Array | None] = lambda draw: None
+    """Which views samples show, (B,K) rows of them."""
 
     @property
     def stride(self) -> int:
@@ -89,9 +92,13 @@ class Steps:
                 f"{self.order!r} gave samples {samples.min()} … {samples.max()}, expected "
                 f"0 … {self.n_samples - 1}"
             )
+        views = self.views_of(Draw(epoch, wanted, samples))
+        places = [
+            slice(end - len(part), end) for part, end in zip(parts, ends.tolist(), strict=True)
+        ]
         return [
-            Draw(epoch, part, samples[end - len(part) : end])
-            for part, end in zip(parts, ends.tolist(), strict=True)
+            Draw(epoch, part, samples[place], None if views is None else views[place])
+            for part, place in zip(parts, places, strict=True)
         ]
 
 

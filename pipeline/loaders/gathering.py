@@ -25,13 +25,12 @@ class Gathering:
         ahead: int,
         pin: bool,
         transform: Transform | None,
-        seed: int = 0,
     ) -> None:
         self.dataset, self.batch_size, self.pin = dataset, batch_size, pin
         self.threads, self.ahead = whole("threads", threads), whole("ahead", ahead, 1)
         if transform is not None and not callable(transform):
             raise FacefoldError(f"transform: got {transform!r}, expected a function")
-        self.transform, self.seed = transform, seed
+        self.transform = transform
         self._rings: list[Ring] = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -71,6 +70,5 @@ class Gathering:
         return Ring(shapes, self.batch_size, self.pin)
 
     def _batch(self, draw: Draw, ring: Ring) -> Sample:
-        lent = ring.lend(len(draw.samples))
-        batch = self.dataset.gather(draw.samples, lent, draw, self.seed)
+        batch = self.dataset.gather(draw.samples, ring.lend(len(draw.samples)), draw.views)
         return batch if self.transform is None else self.transform(batch, draw)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing.context import get_spawning_popen
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import IterableDataset, get_worker_info
 
 from pipeline.errors import FacefoldError
-from pipeline.loaders.arguments import face_dataset, in_a_group, order_for, rank_and_world
+from pipeline.loaders.arguments import face_dataset, in_a_group, order_for, rank_and_world, seed_of
 from pipeline.loaders.checks import whole
 from pipeline.loaders.dataset import FaceDataset, Sample
 from pipeline.loaders.epoch_plan import Place, Steps
@@ -77,11 +77,9 @@ class FaceLoader(IterableDataset[Sample]):
         self.order: Order = order_for(len(dataset), order, whole("seed", seed))
         self._given = rank, world
         self.drop_last = bool(drop_last)
-        views_seed = (
-            whole("seed of the order", getattr(self.order, "seed", 0)) if dataset.views else 0
-        )
+        self._views_of = partial(self.dataset.drawn_views, seed=seed_of(self.order))
         self._gathering = Gathering(
-            self.dataset, self.batch_size, threads, ahead, bool(pin), transform, views_seed
+            self.dataset, self.batch_size, threads, ahead, bool(pin), transform
         )
         if self.batch_size % self.order.group:
             raise FacefoldError(
@@ -120,7 +118,8 @@ class FaceLoader(IterableDataset[Sample]):
     @property
     def _steps(self) -> Steps:
         ranks = self._ranks
-        return Steps(self.order, len(self.dataset), self.batch_size, *ranks, self.drop_last)
+        asked = self.order, len(self.dataset), self.batch_size, *ranks, self.drop_last
+        return Steps(*asked, self._views_of)
 
     @property
     def rank(self) -> int:

@@ -46,6 +46,7 @@ class Draw:
     epoch: int
     positions: Array  # (B,) within the epoch
     samples: Array  # (B,) of the dataset
+    views: Array | None = None  # (B,K) rows of the views that the samples show, if they show some
 
 
 Transform = Callable[[Sample, Draw], Sample]

@@ -20,7 +20,7 @@ class View(Frozen):
     """What a store keeps of a view, by field, and how it was made."""
 
     name: str
-    """Within the scan: its kind and number from 0, such as "photo0" or "render2"."""
+    """Within the scan: photo or render, as it was asked for, and its number from 0: "render2"."""
     image: Array  # (224,224,3) uint8 RGB, cropped to the face
     aligned: Array  # (112,112,3) uint8 RGB, the face at ArcFace's five points
     shading: Array  # (224,224) uint8, the registered mesh in grey under the same camera; 0: none

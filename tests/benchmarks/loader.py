@@ -18,6 +18,7 @@ installs them all.
 | cold | an epoch from files out of the page cache: `BlockShuffled` against np.memmap in order |
 | write | `create_staging`, `write_shard`, `publish` of one shard against writing plain files |
 | open | from the path to the first batch, of this store and of one of a million rows |
+| images | 64 images a batch, one a sample and two of a scan, against np.memmap |
 | points | 8,192 points and normals a scan, against one npz a scan |
 | memory | anonymous memory of a process that runs an epoch |
 | epochs | the first batch of ten million samples, from the start and resumed |
@@ -37,6 +38,7 @@ from loader_costs import long_epochs, memory, opening, ranks, writing
 from loader_figures import Figure
 from loader_rates import cold, full, identities, points, warm_shuffled
 from loader_stores import Setting
+from loader_views import images
 
 PARTS: dict[str, Callable[[Setting], list[Figure]]] = {
     "write": writing,  # first, while nothing else is in the page cache
@@ -45,6 +47,7 @@ PARTS: dict[str, Callable[[Setting], list[Figure]]] = {
     "full": full,
     "cold": cold,
     "open": opening,
+    "images": images,
     "points": points,
     "memory": memory,
     "epochs": long_epochs,

@@ -140,7 +140,7 @@ def test_a_scan_that_ended_its_worker_keeps_a_refusal_a_view(
         "source": "lab",
         "scan_id": "lab:p1_neutral",
         "view": "render0",
-        "path": "p1_neutral.obj",
+        "path": None,
         "stage": "worker",
         "code": "too_slow",
         "reason": "took more than 1 s",

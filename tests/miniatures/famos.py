@@ -34,7 +34,7 @@ def build(writing: Writing) -> None:
         writing.scan(
             f"{folder}/meshes/{name}.obj",
             seen,
-            files.obj(*writing.surface(seen)),
+            files.textured_obj(*writing.surface(seen), f"{name}.mtl"),
             subject=subject,
             expression=sequence,
             neutral=False,
@@ -43,6 +43,8 @@ def build(writing: Writing) -> None:
             photos={photo: camera} if shown else {},
             missing=() if shown else (f"{folder}/images/{frame}/{name}.*_C.png",),
         )
+        writing.companion(f"{folder}/meshes/{name}.mtl", files.material(f"{name}.bmp"))
+        writing.companion(f"{folder}/meshes/{name}.bmp", files.photo)
         if shown:
             writing.companion(photo, photos.picture(photos.photo(seen, camera)))
             writing.companion(photo.replace("_C", "_A"), files.photo)

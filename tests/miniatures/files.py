@@ -52,7 +52,8 @@ def obj(vertices: Array, faces: Array) -> Write:
 
 
 def textured_obj(vertices: Array, faces: Array, mtllib: str) -> Write:
-    return lambda path: files.write_textured_obj(path, vertices, faces, mtllib)
+    uv = files.unwrapped(vertices, faces)
+    return lambda path: files.write_textured_obj(path, vertices, faces, uv, mtllib)
 
 
 def material(image: str) -> Write:
@@ -63,8 +64,28 @@ def ply(vertices: Array, faces: Array) -> Write:
     return lambda path: files.write_ply(path, vertices, faces)
 
 
+def coloured_ply(vertices: Array, faces: Array) -> Write:
+    """As text, with a colour at each vertex."""
+    header = f"""ply
+format ascii 1.0
+element vertex {len(vertices)}
+property float x
+property float y
+property float z
+property uchar red
+property uchar green
+property uchar blue
+element face {len(faces)}
+property list uchar int vertex_indices
+end_header
+"""
+    points = files.rows_of("%.7f %.7f %.7f 224 178 150", vertices)
+    return text(header + points + files.rows_of("3 %d %d %d", faces))
+
+
 def wrl(vertices: Array, faces: Array, image: str) -> Write:
-    return lambda path: files.write_wrl(path, vertices, faces, image)
+    uv = files.unwrapped(vertices, faces)
+    return lambda path: files.write_wrl(path, vertices, faces, uv, image)
 
 
 def abs_gz(points: Array, valid: Array) -> Write:

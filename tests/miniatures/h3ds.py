@@ -41,6 +41,7 @@ def build(writing: Writing) -> None:
             lines = "".join(f"{name} {k}\n" for name, k in zip(NAMES, near, strict=True))
             writing.companion(f"{scene}/landmarks.txt", files.text(lines))
         writing.companion(f"{scene}/full_head.obj.mtl", files.material("full_head.jpg"))
+        writing.companion(f"{scene}/full_head.jpg", files.photo)
         for k, camera in cameras.items():
             write = photos.picture(photos.photo(seen, camera))
             writing.companion(f"{scene}/image/img_{k:04d}.jpg", write)

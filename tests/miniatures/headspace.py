@@ -53,8 +53,7 @@ def build(writing: Writing) -> None:
             writing.companion(path, photos.picture(photos.photo(seen, camera)))
             if i != 2 or not path.endswith("2C.png"):
                 frame = photos.FileFrame(camera, writing.canonical_to_file)
-                at = f"{shots}/calib_{path[-6:-4]}.tka"
-                writing.companion(at, photos.tka(frame))
+                writing.companion(f"{shots}/calib_{path[-6:-4]}.tka", photos.tka(frame))
         if cameras:
             writing.companion(f"{shots}/1A.png", files.photo)  # of a stereo pair
         if landmarks:

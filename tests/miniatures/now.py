@@ -17,12 +17,15 @@ def build(writing: Writing) -> None:
         writing.scan(
             f"scans/{subject}/{name}.obj",
             seen,
-            files.obj(*writing.surface(seen)),
+            files.textured_obj(*writing.surface(seen), f"{name}.mtl"),
             subject=subject,
             expression="natural_head_rotation",
             landmarks=landmarks,
             frame=1,
+            images=(f"scans/{subject}/{name}.png",),
         )
+        writing.companion(f"scans/{subject}/{name}.mtl", files.material(f"{name}.png"))
+        writing.companion(f"scans/{subject}/{name}.png", files.photo)
         points = writing.to_file(scheme_points(seen.landmarks_mm, "fg7"))
         writing.companion(landmarks, files.picked_points(points))
         writing.subjects[subject] = {}

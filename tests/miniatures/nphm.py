@@ -31,7 +31,7 @@ def build(writing: Writing) -> None:
         writing.scan(
             f"{stem}/scan.ply",
             seen,
-            files.ply(seen.vertices_mm * s + t, seen.faces),
+            files.coloured_ply(seen.vertices_mm * s + t, seen.faces),
             subject=subject,
             expression=code,
             neutral=neutral,
