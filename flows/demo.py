@@ -139,7 +139,9 @@ def save_view_sheet(path: Path, store: Path, each: int = 2) -> list[str]:
     codes, _ = dataset.classes("views.source", "kind")
     chosen = np.concatenate([np.flatnonzero(codes == code)[:each] for code in np.unique(codes)])
     batch = dataset[chosen]
-    drawn = zip(*(batch[name].numpy() for name in fields), batch["kind"], batch["view_id"])
+    drawn = zip(
+        *(batch[name].numpy() for name in fields), batch["kind"], batch["view_id"], strict=True
+    )
     shown = [
         ShownView(image, parts, marks, seen.astype(bool), shading, f"{kind}: {view_id}")
         for image, parts, marks, seen, shading, kind, view_id in drawn
