@@ -54,58 +54,6 @@ which compares people; `label`, which makes the label of a person; `views`, whic
 scan, and `embed`, which makes their embeddings; `assemble`, which makes the tables of a version of
 all results. Each with the functions, and the classes of their arguments, that it starts from."""
 
-BY_NAME,
-and what a package re-exports) only the definitions that are used. A source's reading depends on
-its own readers and landmark scheme, and on no others. docs/explanation/builds.md has the reasons.
-"""
-
-from __future__ import annotations
-
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any
-
-from pipeline.build.ledger import STAGES
-from pipeline.build.syntax import LOOSE, Module, Use, parsed, table
-
-ROOT = Path(__file__).parents[1]
-
-ENTRIES: Mapping[str, tuple[Use, ...]] = MappingProxyType(
-    {
-        **{
-            stage: (Use("pipeline.build.stages", function),)
-            for stage, function in zip(STAGES, ("read", "registered", "judge"), strict=True)
-        },
-        "calibrate": (
-            Use("pipeline.build.source_calibration", "observe_scan"),
-            Use("pipeline.build.source_calibration", "result_of"),
-        ),
-        "compare": (
-            Use("pipeline.build.evidence", "make_evidence"),
-            Use("pipeline.build.evidence", "population_of"),
-            Use("pipeline.identity.decisions", "compare"),
-            Use("pipeline.identity.duplicates", "duplicates"),
-        ),
-        "label": (Use("pipeline.build.labels", "make_label"),),
-        "views": (Use("pipeline.build.views", "views_of"),),
-        "embed": (Use("pipeline.build.embeddings", "embed_views"),),
-        "assemble": (
-            Use("pipeline.build.assembly", "assemble"),
-            Use("pipeline.build.assembly", "shard_arrays"),
-            Use("pipeline.registry.source", "SourceRegistry"),
-        ),
-    }
-)
-"""The stages of a scan; `calibrate`, which finds where a source puts its landmarks; `compare`,
-which compares people; `label`, which makes the label of a person; `views`, which makes those of a
-scan; `embed`, which makes their embeddings; `assemble`, which makes the tables of a version of all results. Each with the functions, and
-the classes of their arguments, that it starts from."""
-
 BY_NAME = frozenset(
     {
         "pipeline.build.assembly",
