@@ -233,8 +233,9 @@ def test_drawn_views(shown: Path, unit: Any, threads: int) -> None:
     owner = SCAN_OF if unit == "scan" else PERSON_OF
     loader = FaceLoader(dataset, 3, Shuffled(len(dataset), 4), threads=threads, drop_last=False)
     epochs = []
-    for _ in range(6):
-        drawn = np.concatenate([check(batch, ("images", "parts")) for batch in loader])
+    for _ in range(4):
+        kept = list(loader)  # what is kept is not overwritten
+        drawn = np.concatenate([check(batch, ("images", "parts")) for batch in kept])
         assert (owner[drawn[:, 0]] == owner[drawn[:, 1]]).all()
         assert (drawn[:, 0] != drawn[:, 1]).all()
         assert sorted(owner[drawn[:, 0]]) == dataset.rows.tolist()
@@ -323,6 +324,23 @@ def test_worker_processes(shown: Path, start: str) -> None:
     assert there == here
     again = pickle.loads(pickle.dumps(dataset))
     assert again[5]["images"].equal(dataset[5]["images"]) and again.left_out == 10
+
+
+@pytest.mark.parametrize("form", [{"profile": "archive"}, {"int16": True}])
+def test_other_ways_to_store_them(tmp_path: Path, form: dict[str, Any]) -> None:
+    """Compressed, and lengths in steps of 5 µm."""
+    make_view_store(tmp_path, **form)
+    names = (*NAMES, *BESIDE, "vertices_mm", "identity_neutral_mm")
+    for options in ({"unit": "view"}, {"views": 2, "unit": "identity"}):
+        dataset = FaceDataset(tmp_path, None, names, **options)  # type: ignore[arg-type]
+        for batch in list(FaceLoader(dataset, 5, seed=1)):
+            rows = check(batch)
+            once = rows[:, 0] if rows.ndim == 2 else rows
+            for name, wanted in (
+                ("vertices_mm", ROWS["vertices_mm"][SCAN_OF[rows]]),
+                ("identity_neutral_mm", PEOPLE["identity_neutral_mm"][PERSON_OF[once]]),
+            ):
+                np.testing.assert_allclose(batch[name].numpy(), wanted, rtol=0, atol=0.0026)
 
 
 def test_below_a_url(shown: Path, s3: str) -> None:
