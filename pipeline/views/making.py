@@ -22,6 +22,7 @@ from pipeline.views.calibrations import read_calibration, straightened
 from pipeline.views.camera import Camera
 from pipeline.views.camera_fit import FittedCamera
 from pipeline.views.crops import align_112, aligned_camera, crop_224, crop_camera
+from pipeline.views.drift import refuse_drift
 from pipeline.views.photo_cameras import camera_of_grid, camera_of_landmarks, is_behind
 from pipeline.views.photos import read_photo, upright
 from pipeline.views.rendering import Surface, render
@@ -146,6 +147,8 @@ def photo_view(scene: Scene, name: str, photo: PhotoFile) -> View:
     marks = camera.project(scene.scan.landmarks_mm)
     image, crop = crop_224(picture, marks, camera)
     refuse_cut(scene, camera, crop)
+    if photo.camera == "grid":
+        refuse_drift(image, crop, scene.mesh, scene.scan.landmarks_mm)
     residual = taken.residual_px
     facts = {
         "kind": PHOTO,
