@@ -55,7 +55,7 @@ FILTER_PX = 3
 
 
 def five_points(landmarks_px: Array) -> Array:
-    """(68,2) -> (5,2) float64: right and left eye, tip of the nose, right and left mouth corner;
+    """(68,D) -> (5,D) float64: right and left eye, tip of the nose, right and left mouth corner;
     the sides are the subject's. Raises FacefoldError if one of them is not finite."""
     points = np.asarray(landmarks_px, np.float64)
     eyes = [points[list(corners)].mean(axis=0) for corners in EYE_CORNERS]
