@@ -26,7 +26,7 @@ from view_store import (
 
 from pipeline.errors import FacefoldError, StoreError
 from pipeline.loaders import FaceDataset, FaceLoader, InOrder, Shuffled, identities
-from pipeline.store import fields, push
+from pipeline.store import fields, open_store, push
 from pipeline.store.attached import Attached, own_dims
 from pipeline.store.schema import IDENTITY, SCAN, VIEW
 from pipeline.types import Array
@@ -426,3 +426,12 @@ def test_samples_that_cannot_be(shown: Path, tmp_path: Path) -> None:
         FaceDataset(tmp_path, unit="identity")
     with pytest.raises(StoreError, match=r"no field images; .*it has no views: say in the regist"):
         FaceDataset(tmp_path, fields="images")
+
+
+def test_addresses_for_millions_of_views(shown: Path) -> None:
+    """Shards are mapped behind each other with gaps, which must leave room for four million views
+    of every field among the 2^47 addresses of a process, in shards of 1024."""
+    store = open_store(shown)
+    gaps = {name: store._field(name).rows_per_slot for name in NAMES}  # type: ignore[attr-defined]
+    total = sum(4000 * rows * store.fields[name].row_bytes for name, rows in gaps.items())
+    assert total < 2**44
