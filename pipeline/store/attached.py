@@ -15,15 +15,20 @@ from pipeline.store.documents import shown, text, whole
 from pipeline.store.schema import (
     EXTRA_FIELDS,
     FIELDS_OF,
+    IDENTITY,
     IDENTITY_ROW,
     PLACES,
+    SCAN,
     SCAN_ROW,
     TABLE_OF,
     TABLES,
+    VIEW,
     Field,
 )
 
 KEPT, NAN = "kept", "nan"
+MANY = {SCAN: "scans", IDENTITY: "people", VIEW: "views"}
+"""What several rows are of, in messages."""
 Missing: TypeAlias = "int | float | str | None"
 DTYPES = tuple(np.dtype(code).str for code in "bBhHiIqQefd")
 """Numbers, little-endian."""
@@ -109,10 +114,11 @@ def check_attached(field: Attached, standard: Mapping[str, Field]) -> None:
                 raise StoreError(f"{owner}: dims: got {dim!r} of {length}, expected {other!r}")
         if field.missing == KEPT:
             raise StoreError(f"{owner}: missing: no build makes the field; expected a number")
-    _check_missing(owner, field)
+    check_missing(owner, field)
 
 
-def _check_missing(owner: str, field: Attached) -> None:
+def check_missing(owner: str, field: Attached) -> None:
+    """Raise StoreError where rows of the field cannot hold what it says of missing ones."""
     kind, missing = np.dtype(field.dtype).kind, field.missing
     if missing in (None, KEPT):
         return

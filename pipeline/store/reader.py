@@ -295,6 +295,14 @@ class Store:
             raise StoreError(f"{self.path}: {name} has no row a view; use read")
         return self._field(name).take(self._index(rows, self.form.views), out)
 
+    def read_rows(self, name: str, rows: slice | Sequence[int] | Array) -> Array:
+        """A copy of rows (n, *field.shape) of a field, by the numbers of what it has rows of:
+        scans, people or views. Raises as `read`."""
+        if name not in self.fields or self.fields[name].row_of == SCAN:
+            return self.read(name, rows)
+        of_people = self.fields[name].row_of == IDENTITY
+        return (self.read_identities if of_people else self.read_views)(name, rows)
+
     @cached_property
     def scan_row_of_view(self) -> Array:
         """(form.views,) int64, the row of each view's scan in the fields of scans.
