@@ -4,11 +4,12 @@
 
 Faces of the ICT model (`../shared/data/ict`; without it the stand-in's) are seen by cameras 400 to
 2,500 mm off, turned up to 60° sideways, 25° up and 30° in the picture, at 1.7 pixels a millimetre:
-outer eye corners are 150 apart. Normal noise is added to the 51 landmarks within the contour. Peers, if they are installed
-(`pip install opencv-python-headless`): `cv2.solvePnP`, which must be given the focal length, alone
-and refined; and the direct linear transformation (Hartley and Zisserman, 2004, algorithm 7.1),
-which also fits the principal point. Errors are medians over the cameras: angle, how far the
-landmarks are from where the true camera sees them, and the logarithm of the focal length.
+outer eye corners are 150 apart. Normal noise is added to the 51 landmarks within the contour. The
+peers: the direct linear transformation (Hartley and Zisserman, 2004, algorithm 7.1), which also
+fits the principal point; and if it is installed (`pip install opencv-python-headless`)
+`cv2.solvePnP`, which has to be given the focal length. Errors are medians over the cameras: angle,
+how far the landmarks are from where the true camera sees them, and the logarithm of the ratio of
+focal lengths. Times are the processor's.
 """
 
 from __future__ import annotations
