@@ -313,7 +313,7 @@ def say_attached(assembly: Assembly) -> None:
     for name in assembly.carried.left_out:
         note(
             f"{name}: rows are new or changed, and no value was stated for such: what was attached "
-            "is not in this version; attach it again"
+            "or refitted is not in this version; attach, or refit, it again"
         )
 
 
