@@ -21,7 +21,7 @@ from flows.cluster.calibrating import calibrate
 from flows.cluster.connection import workers
 from flows.cluster.people import gather_evidence, label_people
 from flows.cluster.stopping import stopped_at_once
-from flows.cluster.views import render_views
+from flows.cluster.views import embed_scans, render_views
 from flows.cluster.worker import write_people, write_rows, write_views
 from flows.prefect_server.artifacts import progress_artifact, publish_artifacts
 from flows.prefect_server.run_log import log_summary, run_log
@@ -32,6 +32,7 @@ from flows.terminal.watching import watch
 from pipeline.build.assembly import Assembly, assemble
 from pipeline.build.comparing import compared_people
 from pipeline.build.config import BuildConfig, load_build
+from pipeline.build.embeddings import without_embeddings
 from pipeline.build.estimate import full_disk_named
 from pipeline.build.evidence import Comparison, filed_people, without_evidence
 from pipeline.build.labels import PersonScans, people_of, without_label
@@ -184,11 +185,13 @@ def seen_in(
     """What the views of the scans that are kept came to, by scan id, once all are made."""
     config, plan, model = planned.config, planned.plan, planned.model
     found = known_views(config, kept, planned.retry)
-    if not (todo := without_views(kept, found)):
-        return found
-    check_limits(plan, quarantine_rows(config, plan, outcomes))  # nothing would be published
-    step("render views", lambda: render_views(plan, todo, config, model, client(), seen))
-    return known_views(config, kept)
+    if todo := without_views(kept, found):
+        check_limits(plan, quarantine_rows(config, plan, outcomes))  # nothing would be published
+        step("render views", lambda: render_views(plan, todo, config, model, client(), seen))
+        found = known_views(config, kept)
+    unembedded = without_embeddings(found, config.work)
+    step("embed views", lambda: embed_scans(unembedded, config, client, seen))
+    return found
 
 
 def compared_by(planned: Planned, kept: Sequence[Work], seen: Tally) -> Comparison | None:

@@ -19,6 +19,7 @@ from pipeline.build.attached_rows import AttachedRows, with_attached
 from pipeline.build.code_keys import LIBRARIES, all_code
 from pipeline.build.crash_guard import recorded, refusal_of
 from pipeline.build.device import Device, torch_device
+from pipeline.build.embeddings import Unembedded, embed_views
 from pipeline.build.evidence import Comparison, FiledPerson, make_evidence
 from pipeline.build.labels import PersonScans, label_rows, make_label
 from pipeline.build.ledger import Result
@@ -285,6 +286,11 @@ def make_labels(people: Sequence[PersonScans], work: Path, common: Path) -> None
     """Leaves the labels of people in the work folder; `common` is what `share` left for all."""
     for person in people:
         make_label(person, work, prepare_template(shared(common)["model"], "cpu", person.modes))
+
+
+def make_embeddings(scans: Sequence[Unembedded], work: Path, common: Path) -> None:
+    """Leaves the embeddings of scans' views in the work folder."""
+    embed_views(scans, work, shared(common)["network"])
 
 
 def write_people(

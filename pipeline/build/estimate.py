@@ -368,4 +368,15 @@ def _version(plan: Plan, config: BuildConfig, model: FlameModel) -> tuple[int, i
     each = sum(field.row_bytes for field in form.fields.values() if not field.group)
     point = sum(field.row_bytes for field in form.fields.values() if field.group)
     points = sum(min(vertices(work.record), config.points_per_scan) for work in written)
-    return len(kept), len(written), rows * each + points * point + labels
+    shown = _views(plan, [*written, *without_views(kept, views)]) * VIEW_BYTES
+    return len(kept), len(written), rows * each + points * point + labels + shown
+
+
+def _views(plan: Plan, works: Sequence[Work]) -> int:
+    """How many views are asked for of these scans; one that comes twice counts once."""
+    asked = {work.record.scan_id: work.record for work in works if work.views}
+    registries = plan.by_id
+    return sum(
+        len(asked_for(record, registries[record.source].registry.under(record.rule)))
+        for record in asked.values()
+    )

@@ -18,6 +18,7 @@ from pipeline.errors import FacefoldError
 from pipeline.refusals import Code
 from pipeline.types import Array
 from pipeline.views.camera import Camera
+from pipeline.views.photo_cameras import cosine_of_view, facing
 from pipeline.views.raycasting import Caster
 
 FACING = 0.3
@@ -30,8 +31,8 @@ REACH_PX, FIRST_STEP_PX = 16, 4
 """How far a drift is looked for, in both directions; first in such steps, then by single pixels."""
 DARKEST = 10.0
 """Added to brightness before its logarithm, in which shade and light add up."""
-FRONTAL = 0.9
-"""Cosine of the angle from which the face is seen: beyond 25° drifts are off by 5 px and more."""
+FRONTAL = 0.85
+"""Cosine of the angle from which the face is seen: up to 32°, as it was measured."""
 LIMIT_PX, CLEAR_GAIN = 8.0, 0.05
 """A photo is out of register if the model fits so far off, and explains so much more there."""
 BROWS, EYES = (range(17, 22), range(22, 27)), (range(36, 42), range(42, 48))
@@ -60,7 +61,7 @@ def refuse_drift(image: Array, camera: Camera, caster: Caster, landmarks_mm: Arr
 
     Raises FacefoldError if the photo is clearly out of register.
     """
-    if -camera.canonical_to_camera[2, 2] < FRONTAL:
+    if cosine_of_view(camera, facing(landmarks_mm)) < FRONTAL:
         return None
     found = drift(image, camera, caster, landmarks_mm)
     if found.is_clear:

@@ -13,6 +13,7 @@ from pipeline.errors import FacefoldError
 from pipeline.flame.stand_in import stand_in
 from pipeline.formats import read_scan
 from pipeline.landmarks.ljson import read_ljson
+from pipeline.landmarks.schemes import to_68
 from pipeline.refusals import Code
 from pipeline.synthetic.delivery import Cast
 from pipeline.synthetic.paint import photograph
@@ -20,6 +21,7 @@ from pipeline.types import Array
 from pipeline.views.camera import Camera
 from pipeline.views.crops import crop_224
 from pipeline.views.drift import FRONTAL, LIMIT_PX, drift, refuse_drift
+from pipeline.views.photo_cameras import cosine_of_view, facing
 from pipeline.views.photos import read_photo
 from pipeline.views.raycasting import Caster, prepare
 
@@ -45,7 +47,7 @@ def real(shared_data: Path, yaw_deg: float) -> Shot:
     marks = read_ljson(shared_data / "scans" / "james" / "james.ljson").points
     assert marks is not None and raw.uv is not None and raw.texture_path is not None
     middle = raw.vertices.mean(axis=0)
-    vertices, landmarks = raw.vertices - middle, marks - middle
+    vertices, landmarks = raw.vertices - middle, to_68("menpo68", marks) - middle
     texture = read_photo(raw.texture_path)
     camera = looking_at(1200, 1500, 640, 640, yaw_deg, target_mm=(0, 0, 0))
     caster = prepare(vertices, raw.faces)
@@ -96,7 +98,7 @@ def test_small_drifts_and_faces_turned_away_are_let_through() -> None:
     found = refuse_drift(np.roll(image, 5, axis=1), *rest)
     assert found is not None and 0 < np.hypot(found.columns_px, found.rows_px) < LIMIT_PX
     image, *rest = synthetic(1, yaw_deg=40)
-    assert -rest[0].canonical_to_camera[2, 2] < FRONTAL
+    assert cosine_of_view(rest[0], facing(rest[2])) < FRONTAL
     assert refuse_drift(np.roll(image, 12, axis=1), *rest) is None
 
 
