@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -42,7 +43,9 @@ from pipeline.build.ledger import Keys
 from pipeline.build.plan import make_plan
 from pipeline.build.stages import Recipe, Work, judge, read, registered
 from pipeline.build.syntax import Use
+from pipeline.build.views import views_of
 from pipeline.flame.model import FlameModel
+from pipeline.flame.regions import complete_regions
 from pipeline.flame.stand_in import stand_in
 from pipeline.formats import READERS as KNOWN_READERS
 from pipeline.landmarks import LANDMARK_READERS as KNOWN_LANDMARK_READERS
@@ -418,7 +421,7 @@ def test_what_runs_in_a_stage_counts(
     marks[model.landmarks.indices_68] = model.landmarks.positions(model.template_mm, model.faces)
     np.savetxt(tmp_path / "p1_neutral.txt", marks)
     told = {"file": "{stem}.txt", "format": "txt", "scheme": "ibug68"} if landmarks else "none"
-    write_registry(tmp_path, "lab", landmarks=told)
+    write_registry(tmp_path, "lab", landmarks=told, views={"renders": 1})
     record = ScanRecord(
         source="lab",
         scan_id="lab:p1_neutral",
@@ -436,9 +439,9 @@ def test_what_runs_in_a_stage_counts(
     options = RegistrationOptions(model_iterations=4, residual_iterations=2, fine_iterations=2)
     registry = load_registry(tmp_path / "lab.yaml")
     recipe = Recipe(registry, options, Gates(), tmp_path / "work", device="cpu")
-    work = Work(record, Keys("aa", "bb", "cc"))
+    work = Work(record, Keys("aa", "bb", "cc"), "dd")
     template = prepare_template(model, "cpu", options.modes)
-    stages: dict[str, set[Use]] = {"read": set(), "register": set(), "judge": set()}
+    stages: dict[str, set[Use]] = {n: set() for n in ("read", "register", "judge", "views")}
     with noted(stages["read"]):
         scan = read(work, recipe)
     assert isinstance(scan, Scan)
@@ -447,10 +450,16 @@ def test_what_runs_in_a_stage_counts(
     assert registration.status != "failed", registration.reason
     with noted(stages["judge"]):
         judge(work, scan, registration, recipe, template)
-    assert [len(ran) > 20 for ran in stages.values()] == [True] * 3
+    whole = complete_regions(model)
+    with noted(stages["views"]):
+        seen = views_of(work, replace(recipe, root=tmp_path), whole)
+    assert [row["view"] for row in seen.summary["rows"]] == ["render0"], seen
+    assert [len(ran) > 20 for ran in stages.values()] == [True] * 4
     assert uncounted(stages["read"], "obj, txt" if landmarks else "obj") == set()
     assert uncounted(stages["register"], "register") == set()
     assert uncounted(stages["judge"], "judge") == set()
+    # the key of the registration covers the source's reader
+    assert uncounted(stages["views"], "views") & uncounted(stages["views"], "obj") == set()
 
 
 def test_what_runs_in_assembling_counts(tmp_path: Path, model: FlameModel) -> None:
