@@ -82,6 +82,8 @@ def carried_fields(store: Path, keys: Mapping[str, Mapping[str, str]]) -> Carrie
 
     there = [one for one in attached if keys.get(one.row_of)]
     fields = tuple(one for one in there if one.missing is not None or complete(one.row_of))
+    if any(one.model and one not in fields for one in there):  # coefficients are of one model
+        fields = tuple(one for one in fields if not one.model)
     left_out = tuple(one.name for one in attached if one not in fields)
     held = {one.name for one in fields}
     records = {name: of for name, of in said.get(ATTACHED, {}).items() if name in held}

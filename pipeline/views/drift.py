@@ -81,7 +81,8 @@ def drift(image: Array, camera: Camera, caster: Caster, landmarks_mm: Array) -> 
     drift beyond REACH_PX ends at its edge or is not seen.
     """
     brightness = np.log(image @ np.array(LUMA) + DARKEST)
-    detail = gaussian_filter(brightness, FINE_PX) - gaussian_filter(brightness, COARSE_PX)
+    # a crop is black beyond the photo, whose edge is no detail of the face
+    detail = band(brightness, image.any(axis=2))
     basis, row, column = model(camera, caster, camera.project(landmarks_mm))
     if not basis.shape[1]:
         return Drift(0.0, 0.0, 0.0, 0.0)

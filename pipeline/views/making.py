@@ -139,11 +139,16 @@ def photo_view(scene: Scene, name: str, photo: PhotoFile) -> View:
     little of the face.
     """
     taken = TAKEN[photo.camera](scene, photo)
-    turned = taken.camera.canonical_to_camera @ scene.head_to_canonical
-    if is_behind(replace(taken.camera, canonical_to_camera=turned)):
+    # a scan whose axes are unknown may lie on its side: up is the head's
+    head_to_canonical = scene.head_to_canonical
+    pose = taken.camera.canonical_to_camera @ head_to_canonical
+    of_head = replace(taken.camera, canonical_to_camera=pose)
+    if is_behind(of_head):
         fault, remedy = "the camera stands behind the head", "leave the photo out"
         raise FacefoldError(f"{photo.path.name}: {fault}; {remedy}", Code.OUT_OF_PICTURE)
-    picture, camera = upright(taken.picture, taken.camera)
+    picture, of_head = upright(taken.picture, of_head)
+    pose = of_head.canonical_to_camera @ np.linalg.inv(head_to_canonical)
+    camera = replace(of_head, canonical_to_camera=pose)
     marks = camera.project(scene.scan.landmarks_mm)
     image, crop = crop_224(picture, marks, camera)
     refuse_cut(scene, camera, crop)

@@ -83,6 +83,18 @@ def test_the_drift_of_a_painted_face_is_found(number: int) -> None:
         assert refused.value.figures["explained"] == found.explained
 
 
+def test_where_a_photo_ends_is_no_detail_of_the_face() -> None:
+    image, camera, caster, landmarks = synthetic(0)
+    face = camera.project(landmarks[17:])
+    low, high = face.min(axis=0).astype(int) - 6, face.max(axis=0).astype(int) + 7
+    cut = np.zeros_like(image)
+    inside = slice(low[1], high[1]), slice(low[0], high[0])
+    cut[inside] = image[inside]
+    in_place = drift(cut, camera, caster, landmarks)
+    assert np.hypot(in_place.columns_px, in_place.rows_px) <= 3
+    assert refuse_drift(cut, camera, caster, landmarks) is not None
+
+
 @pytest.mark.parametrize("yaw", [-15, 0, 20])
 def test_the_drift_of_a_real_face_is_found(shared_data: Path, yaw: float) -> None:
     image, *rest = real(shared_data, yaw)

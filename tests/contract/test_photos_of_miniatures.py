@@ -139,4 +139,6 @@ def test_views_are_made_as_the_registry_says(id: str, built: dict[str, Built]) -
     kinds = [view.facts["kind"] for view in views]
     assert kinds == ["photo"] * (len(kinds) - 1) + ["render" if section.colours else "shaded"]
     for view in views:
+        eyes, mouth = (view.landmarks_px[part, 1].mean() for part in (slice(36, 48), slice(48, 68)))
+        assert eyes < mouth - 20, "a head that is not upright"
         assert view.landmark_seen[27:].mean() > 0.5 and view.parts.any(axis=(1, 2)).sum() >= 6
