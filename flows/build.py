@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -21,8 +21,8 @@ from flows.cluster.calibrating import calibrate
 from flows.cluster.connection import workers
 from flows.cluster.people import gather_evidence, label_people
 from flows.cluster.stopping import stopped_at_once
-from flows.cluster.views import render_views
-from flows.cluster.worker import write_people, write_rows
+from flows.cluster.views import embed_scans, render_views
+from flows.cluster.worker import write_people, write_rows, write_views
 from flows.prefect_server.artifacts import progress_artifact, publish_artifacts
 from flows.prefect_server.run_log import log_summary, run_log
 from flows.terminal.console import note
@@ -32,6 +32,7 @@ from flows.terminal.watching import watch
 from pipeline.build.assembly import Assembly, assemble
 from pipeline.build.comparing import compared_people
 from pipeline.build.config import BuildConfig, load_build
+from pipeline.build.embeddings import without_embeddings
 from pipeline.build.estimate import full_disk_named
 from pipeline.build.evidence import Comparison, filed_people, without_evidence
 from pipeline.build.labels import PersonScans, people_of, without_label
@@ -60,9 +61,10 @@ from pipeline.build.who_is_who import (
 )
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
-from pipeline.store import ModelTag, link_shards, prune, publish, push
+from pipeline.store import link_shards, prune, publish, push
+from pipeline.store.attached import MANY
 from pipeline.store.form import Form
-from pipeline.store.schema import IDENTITY, SCAN
+from pipeline.store.schema import IDENTITY, SCAN, VIEW
 from pipeline.store.staging import removed_on_fault, stage
 from pipeline.store.topology import Topology
 from pipeline.types import ShardReceipt
@@ -78,7 +80,7 @@ class Shard(NamedTuple):
     number: int
 
     def __str__(self) -> str:
-        return f"{self.number} of {'people' if self.row_of == IDENTITY else 'scans'}"
+        return f"{self.number} of {MANY[self.row_of]}"
 
 
 SHARD_TASKS: Any = ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE)
@@ -168,7 +170,7 @@ def published(
     who, labels = told_apart(planned, kept, by, client, seen)
     seen.phase("gathering the tables")
     keys = {name: person.key for name, person in labels.items()}
-    facts = judged.quarantine, model, judged.digest, who, keys
+    facts = judged.quarantine, model, judged.digest, who, keys, judged.views
     assembly = step("assemble", lambda: assemble(config, plan, outcomes, *facts))
     return judged, publish_assembly(config, assembly, model, client, seen)
 
@@ -183,11 +185,13 @@ def seen_in(
     """What the views of the scans that are kept came to, by scan id, once all are made."""
     config, plan, model = planned.config, planned.plan, planned.model
     found = known_views(config, kept, planned.retry)
-    if not (todo := without_views(kept, found)):
-        return found
-    check_limits(plan, quarantine_rows(config, plan, outcomes))  # nothing would be published
-    step("render views", lambda: render_views(plan, todo, config, model, client(), seen))
-    return known_views(config, kept)
+    if todo := without_views(kept, found):
+        check_limits(plan, quarantine_rows(config, plan, outcomes))  # nothing would be published
+        step("render views", lambda: render_views(plan, todo, config, model, client(), seen))
+        found = known_views(config, kept)
+    unembedded = without_embeddings(found, config.work)
+    step("embed views", lambda: embed_scans(unembedded, config, client, seen))
+    return found
 
 
 def compared_by(planned: Planned, kept: Sequence[Work], seen: Tally) -> Comparison | None:
@@ -260,19 +264,12 @@ def publish_assembly(
 ) -> Path:
     """Stages a new version, writes the shards that it does not have in common with the published
     one, and publishes it."""
-    order, people, store = assembly.order, assembly.people, config.store_folder
-    n_people = len(people.people) if people else 0
-    form = config.form(len(order.works), ModelTag.of(model), n_people)
+    store, form = config.store_folder, assembly.form
+    if form is None:
+        raise FacefoldError(f"{store}: no scan was kept; nothing to publish")
     staging = stage(store, form, Topology.of(model))
     with removed_on_fault(staging):
-        keys = {SCAN: [work.keys.register for work in order.works]}
-        unchanged = {SCAN: (order.before, order.unchanged)}
-        if people:
-            keys[IDENTITY] = [row["result_key"] for row in assembly.identities]
-            unchanged[IDENTITY] = people.before, people.unchanged
-        receipts: list[ShardReceipt] = []
-        for row_of, (before, shards) in unchanged.items():
-            receipts += link_shards(staging, before, shards, row_of) if before else []
+        receipts = linked_shards(assembly, staging)
         linked = {Shard(receipt.row_of, receipt.shard) for receipt in receipts}
         every = [Shard(p.row_of, i) for p in form.parts.values() for i in range(p.n_shards)]
         if rest := [shard for shard in every if shard not in linked]:
@@ -280,32 +277,79 @@ def publish_assembly(
             if linked:
                 note(f"{len(linked)} of {len(every)} shards stay as they are")
             seen.phase("writing rows", rows, "rows")
-            receipts += write_shards(rest, keys, config, form, staging, client, seen)
+            receipts += write_shards(rest, assembly, config, form, staging, client, seen)
+        say_attached(assembly)
         seen.phase("publishing")
         tables = assembly.manifest, assembly.quarantine, assembly.excluded
         facts: dict[str, Any] = {
             "identities": assembly.identities,
             "provenance": assembly.provenance,
+            "views": assembly.views.rows,
+            "refused_views": assembly.views.refused,
+            # else what somebody attaches meanwhile would be lost
+            "instead_of": assembly.carried.version,
         }
         return step("publish", lambda: publish(store, staging, receipts, *tables, **facts))
 
 
+def linked_shards(assembly: Assembly, staging: Path) -> list[ShardReceipt]:
+    """Those that the new version has in common with the published one, put into the staging."""
+    orders = {SCAN: assembly.order, IDENTITY: assembly.people, VIEW: assembly.views_order}
+    return [
+        receipt
+        for row_of, order in orders.items()
+        if order and order.before
+        for receipt in link_shards(staging, order.before, order.unchanged, row_of)
+    ]
+
+
+def say_attached(assembly: Assembly) -> None:
+    """Reports which rows have nothing of what was attached, and which fields are left out."""
+    for row_of in (SCAN, IDENTITY, VIEW):
+        attached = assembly.attached(row_of)
+        if attached and (n := attached.without()):
+            names = ", ".join(field.name for field in attached.fields)
+            note(
+                f"{n:,} of {len(attached.before):,} {MANY[row_of]} are new or changed and have "
+                f"nothing of what was attached to others ({names}); attach it again to have it"
+            )
+    for name in assembly.carried.left_out:
+        note(
+            f"{name}: what was attached, or refitted, is not in this version: some rows are new or "
+            "changed and no value was stated for such, or there are none any more; attach, or "
+            "refit, it again"
+        )
+
+
 def write_shards(
     shards: Sequence[Shard],
-    keys: Mapping[str, Sequence[str]],
+    assembly: Assembly,
     config: BuildConfig,
     form: Form,
     staging: Path,
     client: Callable[[], Client],
     seen: Tally,
 ) -> list[ShardReceipt]:
-    """Shards of the store with the rows of scans, or of people, that have these `keys`; a task
-    each."""
-    size = form.rows_per_shard
+    """Shards of the store with the rows of scans, people or views; a task each."""
+    keys: dict[str, Sequence[Any]] = {
+        SCAN: [work.keys.register for work in assembly.order.works],
+        IDENTITY: [row["result_key"] for row in assembly.identities],
+        VIEW: assembly.views.lie,
+    }
+    attached = {row_of: assembly.attached(row_of) for row_of in form.parts}
 
     def written(shard: Shard) -> ShardReceipt:
-        own = keys[shard.row_of][shard.number * size : (shard.number + 1) * size]
-        receipt = write_shard_on(client(), config, staging, shard, own, form.model)
+        size, of = form.part(shard.row_of).rows_per_shard, attached[shard.row_of]
+        start, stop = shard.number * size, (shard.number + 1) * size
+        own = keys[shard.row_of][start:stop]
+        facts = config.work, own, form.model.digest
+        tasks: dict[str, tuple[Any, ...]] = {
+            SCAN: (write_rows, *facts, config.points_per_scan),
+            IDENTITY: (write_people, *facts),
+            VIEW: (write_views, *facts, assembly.views.embedded),
+        }
+        task = *tasks[shard.row_of], of and of.part(start, stop)
+        receipt = write_shard_on(client(), staging, shard, len(own), task)
         seen.advance(len(own))
         return receipt
 
@@ -314,25 +358,19 @@ def write_shards(
 
 
 def write_shard_on(
-    client: Client,
-    config: BuildConfig,
-    staging: Path,
-    shard: Shard,
-    keys: Sequence[str],
-    tag: ModelTag,
+    client: Client, staging: Path, shard: Shard, rows: int, task: tuple[Any, ...]
 ) -> ShardReceipt:
-    """One worker's task: a shard of the store's scans or people."""
-    given = staging, shard.number, config.work, keys, tag.digest
-    arguments: tuple[Any, ...] = (write_people, *given)
-    if shard.row_of == SCAN:
-        arguments = write_rows, *given, config.points_per_scan
+    """One worker's task: a shard of the store's scans, people or views; `task` is what writes it,
+    and its arguments after staging and number."""
+    write, *facts = task
     try:
-        receipt: ShardReceipt = client.submit(*arguments, pure=False).result()
+        future = client.submit(write, staging, shard.number, *facts, pure=False)
+        receipt: ShardReceipt = future.result()
     except (CommClosedError, CancelledError) as error:
         raise scheduler_gone(client) from error
     except KilledWorker as error:
         raise FacefoldError(
-            f"{staging}: the workers that wrote shard {shard}, {len(keys)} rows, were killed; "
+            f"{staging}: the workers that wrote shard {shard}, {rows} rows, were killed; "
             "give them more memory, or choose smaller rows_per_shard"
         ) from error
     return receipt

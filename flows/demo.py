@@ -20,6 +20,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.loaders import FaceDataset
 from pipeline.normalise import read_record
 from pipeline.pictures.contact_sheets import Shown, save_registrations
+from pipeline.pictures.view_sheets import ShownView, save_views
 from pipeline.registry import load_registry
 from pipeline.store import open_store
 from pipeline.store.validity_bits import unpack_validity
@@ -46,6 +47,7 @@ def run_demo(folder: Path, scans: int, device: str, quiet: bool) -> dict[str, An
         *not_found(summary["people"]["findings"]),
     ]
     summary["pictures"] = save_pictures(folder / "pictures", config, model)
+    summary["pictures"] += save_view_sheet(folder / "pictures" / "views.png", store)
     summary["build"] = str(config_path)
     summary["seconds"] = round(time.monotonic() - started, 2)
     if not quiet:
@@ -127,6 +129,27 @@ def save_pictures(
     return written
 
 
+def save_view_sheet(path: Path, store: Path, each: int = 2) -> list[str]:
+    """One PNG of views: `each` of every source and kind; none of a store that has none."""
+    if not open_store(store).form.views:
+        return []
+    fields = "images", "parts", "landmarks_px", "landmark_visibility", "shaded_images"
+    columns = "view_id", "views.source", "kind"
+    dataset = FaceDataset(store, unit="view", fields=(*fields, *columns))
+    codes, _ = dataset.classes("views.source", "kind")
+    chosen = np.concatenate([np.flatnonzero(codes == code)[:each] for code in np.unique(codes)])
+    batch = dataset[chosen]
+    drawn = zip(
+        *(batch[name].numpy() for name in fields), batch["kind"], batch["view_id"], strict=True
+    )
+    shown = [
+        ShownView(image, parts, marks, seen.astype(bool), shading, f"{kind}: {view_id}")
+        for image, parts, marks, seen, shading, kind, view_id in drawn
+    ]
+    save_views(path, shown)
+    return [str(path)]
+
+
 def surprises(
     sources: Sequence[SyntheticSource], quarantine: Sequence[Mapping[str, Any]]
 ) -> list[str]:
@@ -160,12 +183,13 @@ def not_found(findings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def show_batch(store: Path) -> None:
     """Draws a batch as a training job would, and shows the code that does."""
-    dataset = FaceDataset(store, split="train", fields=("vertices_mm", "shape", "identity"))
+    fields = ("images", "parts", "landmarks_px", "identity_shape", "identity")
+    dataset = FaceDataset(store, split="train", fields=fields, unit="view")
     batch = next(iter(DataLoader(dataset, batch_size=4, shuffle=True)))
     plain("")
     heading("One batch in torch")
-    plain(f'  dataset = FaceDataset("{store}", split="train",')
-    plain('                        fields=("vertices_mm", "shape", "identity"))')
+    plain(f'  dataset = FaceDataset("{store}", split="train", unit="view",')
+    plain(f"                        fields={fields})")
     plain("  batch = next(iter(DataLoader(dataset, batch_size=4, shuffle=True)))")
     for name, tensor in batch.items():
         plain(f"  batch[{name!r}]: {tuple(tensor.shape)} {tensor.dtype}")

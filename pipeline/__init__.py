@@ -1,3 +1,3 @@
 """facefold: many 3D face scan datasets folded into one metric, registered, sharded dataset."""
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"

@@ -75,3 +75,11 @@ def test_vertices_keep_float64_and_those_without_place_their_number() -> None:
     np.testing.assert_array_equal(scan.vertices, vertices)
     with pytest.raises(ValueError, match="triangles use vertices that are not finite"):
         RawScan(vertices, np.array([[0, 1, 4]]))
+
+
+def test_texture_coordinates_are_of_the_triangles_corners() -> None:
+    faces = np.array([[0, 1, 2], [0, 2, 3]])
+    uv = np.full((2, 3, 2), np.nan)
+    assert RawScan(np.array(SQUARE, float), faces, uv=uv).uv is not None
+    with pytest.raises(ValueError, match=r"RawScan.uv: got shape \(4, 2\), expected \(2, 3, 2\)"):
+        RawScan(np.array(SQUARE, float), faces, uv=np.zeros((4, 2)))

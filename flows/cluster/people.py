@@ -41,7 +41,7 @@ def gather_evidence(
     """
     shared = {"model": by.template.model, "population": by.population, "modes": by.modes}
     seen.phase("gathering evidence", len(people), "people")
-    _done(make_evidences, people, shared, config.work, client, seen)
+    made_of_all(make_evidences, people, shared, config.work, client, seen)
 
 
 def label_people(
@@ -56,10 +56,10 @@ def label_people(
     Raises FacefoldError where workers were killed, or results have gone.
     """
     seen.phase("labelling people", len(people), "people")
-    _done(make_labels, people, {"model": model}, config.work, client, seen)
+    made_of_all(make_labels, people, {"model": model}, config.work, client, seen)
 
 
-def _done(
+def made_of_all(
     make: Callable[[Sequence[P], Path, Path], None],
     people: Sequence[P],
     shared: dict[str, Any],
@@ -67,7 +67,11 @@ def _done(
     client: Callable[[], Client],
     seen: Tally,
 ) -> None:
-    """`make` of all people: here if they are few, else on the workers."""
+    """`make` of all people, or scans: here if they are few, else on the workers. It gets some of
+    them, the work folder, and the file in which `shared` is.
+
+    Raises FacefoldError if workers are killed.
+    """
     if not people:  # the model is not written for nobody
         return
     everything = work / "shared"
@@ -75,7 +79,7 @@ def _done(
     folder = everything / uuid.uuid4().hex
     folder.mkdir(parents=True)
     try:
-        common = share(folder, "people", shared)
+        common = share(folder, "common", shared)
         if len(people) <= FEW:
             make(people, work, common)
             seen.advance(len(people))
@@ -103,5 +107,5 @@ def _on_workers(
         raise scheduler_gone(client) from error
     except KilledWorker as error:
         raise FacefoldError(
-            "the workers that compare and label people were killed; give them more memory"
+            f"{seen.name}: the workers were killed; give them more memory"
         ) from error

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from distributed import Client, Future
 
 from flows.cluster.batches import recorded_batches
 from flows.cluster.connection import Workers
-from flows.cluster.worker import Batch, view_batch
+from flows.cluster.people import made_of_all
+from flows.cluster.worker import Batch, make_embeddings, view_batch
 from pipeline.build.config import BuildConfig
+from pipeline.build.embeddings import Unembedded, network_of
 from pipeline.build.ledger import Result
 from pipeline.build.plan import Plan
 from pipeline.build.stages import Work
@@ -42,6 +44,20 @@ def render_views(
         n_views = sum(names[result.key] for [result] in finished.results)
         spent = finished.spent
         seen.views(len(finished.results), n_views, spent.seconds, spent.cpu_seconds)
+
+
+def embed_scans(
+    scans: Sequence[Unembedded],
+    config: BuildConfig,
+    client: Callable[[], Client],
+    seen: Tally,
+) -> None:
+    """Leaves the embeddings of the views of scans in the work folder."""
+    if not scans:
+        return
+    seen.phase("embedding views", len(scans))
+    shared = {"network": network_of(config)}
+    made_of_all(make_embeddings, scans, shared, config.work, client, seen)
 
 
 def asked(plan: Plan, work: Work) -> list[str]:

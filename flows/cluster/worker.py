@@ -15,9 +15,11 @@ import torch
 from distributed import get_worker
 
 from pipeline.build.assembly import shard_arrays
+from pipeline.build.attached_rows import AttachedRows, with_attached
 from pipeline.build.code_keys import LIBRARIES, all_code
 from pipeline.build.crash_guard import recorded, refusal_of
 from pipeline.build.device import Device, torch_device
+from pipeline.build.embeddings import Unembedded, embed_views
 from pipeline.build.evidence import Comparison, FiledPerson, make_evidence
 from pipeline.build.labels import PersonScans, label_rows, make_label
 from pipeline.build.ledger import Result
@@ -31,6 +33,7 @@ from pipeline.build.stages import (
     read,
     register_and_judge,
 )
+from pipeline.build.view_rows import ViewRow, view_arrays
 from pipeline.build.views import views_of
 from pipeline.errors import MachineError, StoreError
 from pipeline.flame.model import FlameModel
@@ -39,7 +42,7 @@ from pipeline.registration.landmarks.offsets import Observed
 from pipeline.registration.template import prepare_template
 from pipeline.store import write_shard
 from pipeline.store.durable_files import write_file
-from pipeline.store.schema import IDENTITY
+from pipeline.store.schema import IDENTITY, VIEW
 from pipeline.types import Refusal, Scan, ShardReceipt
 
 T = TypeVar("T")
@@ -258,10 +261,17 @@ def prepare(recipe: Recipe, model: FlameModel) -> None:
 
 
 def write_rows(
-    staging: Path, shard: int, work: Path, keys: Sequence[str], model_digest: str, points: int
+    staging: Path,
+    shard: int,
+    work: Path,
+    keys: Sequence[str],
+    model_digest: str,
+    points: int,
+    attached: AttachedRows | None = None,
 ) -> ShardReceipt:
-    """One shard of the store, whole, from the results with these keys."""
-    return write_shard(staging, shard, shard_arrays(work, keys, points), model_digest)
+    """One shard of the store, whole, from the results with these keys, and what is attached."""
+    rows = with_attached(shard_arrays(work, keys, points), attached)
+    return write_shard(staging, shard, rows, model_digest)
 
 
 def make_evidences(people: Sequence[FiledPerson], work: Path, common: Path) -> None:
@@ -278,8 +288,34 @@ def make_labels(people: Sequence[PersonScans], work: Path, common: Path) -> None
         make_label(person, work, prepare_template(shared(common)["model"], "cpu", person.modes))
 
 
+def make_embeddings(scans: Sequence[Unembedded], work: Path, common: Path) -> None:
+    """Leaves the embeddings of scans' views in the work folder."""
+    embed_views(scans, work, shared(common)["network"])
+
+
 def write_people(
-    staging: Path, shard: int, work: Path, keys: Sequence[str], model_digest: str
+    staging: Path,
+    shard: int,
+    work: Path,
+    keys: Sequence[str],
+    model_digest: str,
+    attached: AttachedRows | None = None,
 ) -> ShardReceipt:
-    """One shard of the arrays of people, whole, from the labels with these keys."""
-    return write_shard(staging, shard, label_rows(work, keys), model_digest, IDENTITY)
+    """One shard of the arrays of people, whole, from the labels with these keys, and what is
+    attached."""
+    rows = with_attached(label_rows(work, keys), attached)
+    return write_shard(staging, shard, rows, model_digest, IDENTITY)
+
+
+def write_views(
+    staging: Path,
+    shard: int,
+    work: Path,
+    keys: Sequence[ViewRow],
+    model_digest: str,
+    embedded: bool,
+    attached: AttachedRows | None = None,
+) -> ShardReceipt:
+    """One shard of the arrays of views, whole, from their files, and what is attached."""
+    rows = with_attached(view_arrays(work, keys, embedded), attached)
+    return write_shard(staging, shard, rows, model_digest, VIEW)

@@ -110,6 +110,7 @@ Profile = Annotated[
 Int16 = Annotated[
     bool | None, typer.Option("--int16/--float32", help="Lengths in steps of 5 µm, or not.")
 ]
+RowOf = Literal["scan", "view", "identity"]
 LayoutName = Literal["mica", "ply", "obj"]
 Layout = Annotated[LayoutName, typer.Option(help="mica: FLAME parameters and OBJ in metres.")]
 

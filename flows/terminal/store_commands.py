@@ -9,12 +9,15 @@ import typer
 
 from flows.terminal.boundary import local, say, show, tell
 from flows.terminal.options import (
+    Embedding,
     Folder,
     Int16,
     Json,
     Layout,
     LocalStore,
+    Model,
     Profile,
+    RowOf,
     Store,
     Url,
     Where,
@@ -73,6 +76,88 @@ def export(
     say(f"{out}: {written} scans")
 
 
+def attach(
+    store: Store,
+    field: Annotated[str, typer.Option(help="Name of the field: a new one, or one to replace.")],
+    values: Annotated[
+        Path,
+        typer.Option(
+            "--from", parser=local, help="An .npz or .parquet of ids and values, a row each."
+        ),
+    ],
+    unit: Annotated[
+        str | None, typer.Option(help="Of a new field: mm, degree …; 1 where there is none.")
+    ] = None,
+    meaning: Annotated[str | None, typer.Option(help="Of a new field, in one line.")] = None,
+    of: Annotated[
+        RowOf | None,
+        typer.Option(help="What the ids are of, where their name in the file does not say it."),
+    ] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            help="What rows hold that the file does not give, now and after later builds: nan, a "
+            "number, or kept, for what they hold already. Without it the file has to give all."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Add an array of your own to a store, or replace one, by scan, view or person.
+
+    A new version is published, which has all other files in common with the one before. Later
+    builds keep the values of scans that did not change.
+    """
+    from pipeline.store import attach as attach_values
+    from pipeline.store.attached import MANY
+
+    done = attach_values(store, field, values, unit, meaning, of, missing)
+    declared = done.field
+    found = {
+        "store": str(done.version),
+        "field": declared.name,
+        "of": declared.row_of,
+        "type": declared.dtype,
+        "shape": list(declared.shape),
+        "rows": done.rows,
+        "given": done.given,
+        "replaced": done.replaced,
+    }
+    if as_json:
+        show(found)
+        return
+    shape = " × ".join(map(str, declared.shape)) or "1"
+    verb = "replaced" if done.replaced else "added"
+    tell(
+        f"{store}: {verb} {declared.name}, {shape} of {declared.dtype}: {done.given:,} of "
+        f"{done.rows:,} {MANY[declared.row_of]} from {values}"
+    )
+
+
+def refit(
+    store: LocalStore, model: Model = None, embedding: Embedding = None, as_json: Json = False
+) -> None:
+    """Make a store's coefficients those of another FLAME version, or model of the same topology.
+
+    They are fitted to the stored vertices, which stay: nothing is registered again. A new version
+    is published, which has all other files in common with the one before.
+    """
+    from flows.terminal.watching import watch
+    from pipeline.build.refit_store import refit_store
+    from pipeline.flame.assets import load_model
+
+    loaded = load_model(model, embedding)
+    with watch(quiet=as_json) as seen:
+        made = refit_store(store, loaded, seen)
+    if as_json:
+        show({"store": str(made.version), "model": loaded.name, **made._asdict()})
+        return
+    tell(
+        f"{store}: coefficients of {loaded.name} for {made.scans:,} scans and {made.people:,} "
+        f"people; they leave {made.residual_mm:.2f} mm of valid vertices (median over scans of the "
+        f"rms), those before {made.before_mm:.2f} mm"
+    )
+
+
 def prune(
     store: LocalStore,
     keep: Annotated[
@@ -125,4 +210,4 @@ def verify(store: Store, as_json: Json = False) -> None:
         raise typer.Exit(3)
 
 
-COMMANDS = (inspect, subset, export, prune, push, pull, verify)
+COMMANDS = (inspect, subset, attach, refit, export, prune, push, pull, verify)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import __version__
+from pipeline.build.attached_rows import AttachedRows, Carried, carried_fields
 from pipeline.build.code_keys import stage_code
 from pipeline.build.config import BuildConfig
 from pipeline.build.leak_guards import People, people_of
@@ -19,9 +20,17 @@ from pipeline.build.ledger import Result, digest_of, open_ledger, recorded
 from pipeline.build.plan import Outcomes, Plan, ledger_path
 from pipeline.build.quarantine import excluded_files
 from pipeline.build.result_files import ScanViews, load_row, result_path
-from pipeline.build.row_placement import PeopleOrder, RowOrder, people_order, row_order
+from pipeline.build.row_placement import (
+    PeopleOrder,
+    RowOrder,
+    ViewsOrder,
+    people_order,
+    row_order,
+    views_order,
+)
 from pipeline.build.said_of_sources import said_of_profile, said_of_registry
 from pipeline.build.stages import Work
+from pipeline.build.view_rows import SeenViews, seen_views
 from pipeline.build.views import digest_of_views
 from pipeline.build.who_is_who import WhoIsWho, declared
 from pipeline.flame.model import FlameModel
@@ -29,10 +38,12 @@ from pipeline.identity import HeldBack
 from pipeline.refusals import Code
 from pipeline.registry import SourceRegistry, load_profile
 from pipeline.store import current_version, stack_rows
+from pipeline.store.attaching import ATTACHED
 from pipeline.store.documents import content_of, parsed
+from pipeline.store.form import Form
 from pipeline.store.paths import HEAD, PROVENANCE
 from pipeline.store.rows import POINTS, record_columns
-from pipeline.store.schema import NON_METRIC, ModelTag
+from pipeline.store.schema import IDENTITY, NON_METRIC, SCAN, VIEW, ModelTag
 from pipeline.store.tables import table
 from pipeline.store.withdrawn import as_document
 from pipeline.types import Array
@@ -56,6 +67,22 @@ class Assembly:
     quarantine: list[Row]
     excluded: list[Row]
     provenance: dict[str, Any]
+    views: SeenViews
+    """What the tables say of views; their rows are in the order of the arrays."""
+    views_order: ViewsOrder
+    form: Form | None
+    """Of the version; None if no scan is kept."""
+    carried: Carried
+    """What somebody attached to the version published before."""
+
+    def attached(self, row_of: str) -> AttachedRows | None:
+        """What somebody attached to the rows of scans, people or views."""
+        keys = {
+            SCAN: {work.record.scan_id: work.keys.register for work in self.order.works},
+            IDENTITY: {row["identity"]: row["result_key"] for row in self.identities},
+            VIEW: self.views.keys(),
+        }
+        return self.carried.rows(row_of, keys[row_of])
 
 
 def assembly_digest(
@@ -101,26 +128,32 @@ def assemble(
     digest: str,
     who: WhoIsWho | None = None,
     labels: Mapping[str, str] | None = None,
+    views: Mapping[str, ScanViews] | None = None,
 ) -> Assembly:
     """Folds the results of all scans together; `outcomes` holds one for every work of the plan,
     `digest` is their `assembly_digest`.
 
     `who` is what is known of people, by default what sources and decisions say; `labels` maps each
-    identity with a row to the key of its label, if there are labels.
+    identity with a row to the key of its label, if there are labels; `views` is what those of kept
+    scans came to, by scan id.
     """
-    who = who or declared(config, plan)
+    who, tag, labels = who or declared(config, plan), ModelTag.of(model), labels or {}
     kept = [work for work in plan.works if not outcomes[work.keys.judge]]
-    order = row_order(config, kept, who.people.identity, ModelTag.of(model))
-    people = None
-    if labels:
-        form = config.form(len(kept), ModelTag.of(model), len(labels))
-        people = people_order(config, labels, form)
+    carried = _carried(config, kept, labels, seen_views(kept, views or {}))
+    order = row_order(config, kept, who.people.identity, tag, carried)
+    seen = seen_views(order.works, views or {})
+    form = None
+    if kept:
+        numbers = len(kept), tag, len(labels), len(seen.rows)
+        form = config.form(*numbers, carried.fields, seen.embedded)
+    people = people_order(config, labels, form) if labels and form else None
+    views_at = views_order(config, seen.keys(), form) if seen.rows and form else ViewsOrder([])
     held = _held_back(who.people, {who.people.identity[work.record.scan_id] for work in kept})
     return Assembly(
         _manifest(config, plan, order, who),
         order,
         people,
-        _identities(people, labels or {}, held),
+        _identities(people, labels, held),
         quarantine,
         [
             {"source": s.registry.id, "path": path, "reason": reason}
@@ -131,8 +164,20 @@ def assemble(
             **_provenance(config, plan, model),
             "assembly": digest,
             "row_order": BY_IDENTITY if order.by_identity else "in place",
+            **({ATTACHED: dict(carried.records)} if carried.records else {}),
         },
+        seen.in_order(views_at.order),
+        views_at,
+        form,
+        carried,
     )
+
+
+def _carried(
+    config: BuildConfig, kept: Sequence[Work], labels: Mapping[str, str], seen: SeenViews
+) -> Carried:
+    scans = {work.record.scan_id: work.keys.register for work in kept}
+    return carried_fields(config.store_folder, {SCAN: scans, IDENTITY: labels, VIEW: seen.keys()})
 
 
 def _manifest(

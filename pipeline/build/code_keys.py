@@ -41,6 +41,7 @@ ENTRIES: Mapping[str, tuple[Use, ...]] = MappingProxyType(
         ),
         "label": (Use("pipeline.build.labels", "make_label"),),
         "views": (Use("pipeline.build.views", "views_of"),),
+        "embed": (Use("pipeline.build.embeddings", "embed_views"),),
         "assemble": (
             Use("pipeline.build.assembly", "assemble"),
             Use("pipeline.build.assembly", "shard_arrays"),
@@ -50,8 +51,8 @@ ENTRIES: Mapping[str, tuple[Use, ...]] = MappingProxyType(
 )
 """The stages of a scan; `calibrate`, which finds where a source puts its landmarks; `compare`,
 which compares people; `label`, which makes the label of a person; `views`, which makes those of a
-scan; `assemble`, which makes the tables of a version of all results. Each with the functions, and
-the classes of their arguments, that it starts from."""
+scan, and `embed`, which makes their embeddings; `assemble`, which makes the tables of a version of
+all results. Each with the functions, and the classes of their arguments, that it starts from."""
 
 BY_NAME = frozenset(
     {
@@ -71,6 +72,7 @@ BY_NAME = frozenset(
         "pipeline.registry.tables",
         "pipeline.registry.transforms",
         "pipeline.build.source_calibration",
+        "pipeline.build.embeddings",
         "pipeline.build.result_files",
         "pipeline.build.stages",
         "pipeline.build.views",

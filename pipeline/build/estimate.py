@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.build.assembly import assembly_digest, published_as
+from pipeline.build.attached_rows import carried_fields
 from pipeline.build.comparing import compared_by
 from pipeline.build.config import BuildConfig
 from pipeline.build.leak_guards import people_of
@@ -29,7 +30,7 @@ from pipeline.build.views import asked_for, without_views
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.store.rows import MOST_POINTS, POINTS
-from pipeline.store.schema import EXTRA_FIELDS, IDENTITY, ROWS_PER_CHUNK, ModelTag, fields
+from pipeline.store.schema import EXTRA_FIELDS, IDENTITY, ROWS_PER_CHUNK, SCAN, ModelTag, fields
 from pipeline.types import ScanRecord
 
 Seconds = Mapping[tuple[str, str], float]
@@ -356,8 +357,10 @@ def _version(plan: Plan, config: BuildConfig, model: FlameModel) -> tuple[int, i
             return 0, 0, 0
     identity = people_of(config, plan).identity
     people = len({identity[work.record.scan_id] for work in kept})
-    form = config.form(len(kept), ModelTag.of(model), people)
-    order = row_order(config, kept, identity, form.model)
+    keys = {work.record.scan_id: work.keys.register for work in kept}
+    carried = carried_fields(config.store_folder, {SCAN: keys})
+    form = config.form(len(kept), ModelTag.of(model), people, attached=carried.fields)
+    order = row_order(config, kept, identity, form.model, carried)
     written = written_rows(order, form)
     labels = len({identity[work.record.scan_id] for work in written})
     labels *= sum(field.row_bytes for field in form.part(IDENTITY).fields.values())
@@ -365,4 +368,15 @@ def _version(plan: Plan, config: BuildConfig, model: FlameModel) -> tuple[int, i
     each = sum(field.row_bytes for field in form.fields.values() if not field.group)
     point = sum(field.row_bytes for field in form.fields.values() if field.group)
     points = sum(min(vertices(work.record), config.points_per_scan) for work in written)
-    return len(kept), len(written), rows * each + points * point + labels
+    shown = _views(plan, [*written, *without_views(kept, views)]) * VIEW_BYTES
+    return len(kept), len(written), rows * each + points * point + labels + shown
+
+
+def _views(plan: Plan, works: Sequence[Work]) -> int:
+    """How many views are asked for of these scans; one that comes twice counts once."""
+    asked = {work.record.scan_id: work.record for work in works if work.views}
+    registries = plan.by_id
+    return sum(
+        len(asked_for(record, registries[record.source].registry.under(record.rule)))
+        for record in asked.values()
+    )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pipeline.build.code_keys import read_code, stage_code
 from pipeline.build.config import BuildConfig
+from pipeline.build.embeddings import embedded
 from pipeline.build.ledger import (
     STAGES,
     Keys,
@@ -257,12 +258,14 @@ def _samples(source: Source, works: Sequence[Work], keys: Mapping[str, str]) -> 
 def known_views(
     config: BuildConfig, works: Sequence[Work], retry: bool = False
 ) -> dict[str, ScanViews]:
-    """Scan id -> what its views came to, of the works whose views lie there or were refused; with
-    `retry` without those that ended their worker."""
+    """Scan id -> what its views came to, of the works whose views lie there or were refused, with
+    the keys of their embeddings if the build has a network; with `retry` without those that ended
+    their worker."""
     if not any(work.views for work in works):
         return {}
     with open_ledger(ledger_path(config)) as ledger:
-        return recorded_views(ledger, works, lying(views_path, config.work), retry)
+        found = recorded_views(ledger, works, lying(views_path, config.work), retry)
+    return embedded(config, found)
 
 
 def lying(place: Callable[[Path, str], Path], work: Path) -> set[str]:

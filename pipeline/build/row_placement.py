@@ -1,4 +1,4 @@
-"""Which row of the store each scan, and each person, gets: its old one where it can, so that shards
+"""Which row of the store each scan, person and view gets: its old one where it can, so that shards
 stay as they are.
 
 A shard holds a fixed number of rows. In the order of people one scan more would move all rows after
@@ -8,7 +8,7 @@ it, and every shard would be written again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.build.attached_rows import NAMES, Carried
 from pipeline.build.config import BuildConfig
 from pipeline.build.stages import Work
 from pipeline.errors import StoreError
-from pipeline.store.documents import as_json
-from pipeline.store.form import Form, group_attributes
+from pipeline.store.form import Form, form_in, group_attributes
 from pipeline.store.head import current_version
 from pipeline.store.paths import table_file
-from pipeline.store.schema import IDENTITY, SCAN, TABLE_OF, ModelTag
+from pipeline.store.schema import IDENTITY, SCAN, TABLE_OF, VIEW, ModelTag
 from pipeline.store.table_reading import read_table
 from pipeline.types import Array
 
@@ -55,20 +55,33 @@ class PeopleOrder:
     unchanged: tuple[int, ...] = ()
 
 
+class ViewsOrder(NamedTuple):
+    """The rows of the arrays of views, and which of their shards are there already."""
+
+    order: list[int]
+    """Of each row, which of the given views it holds."""
+    before: Path | None = None
+    unchanged: tuple[int, ...] = ()
+
+
 def row_order(
-    config: BuildConfig, works: Sequence[Work], identity: Mapping[str, str], model: ModelTag
+    config: BuildConfig,
+    works: Sequence[Work],
+    identity: Mapping[str, str],
+    model: ModelTag,
+    carried: Carried | None = None,
 ) -> RowOrder:
     """The rows of `works`, the scans that are kept; `identity` says whose each scan id is.
 
     A scan that the store's published version has keeps its row; new ones, by identity, take the
     rows of those that left, and the rows after the last. Rows are ordered by identity instead where
     nothing is published, where less than STAYING of the published shards would stay as they are,
-    and with `sort_rows`.
+    and with `sort_rows`. `carried` is what the version to be published takes over.
     """
     by_identity = sorted(works, key=lambda w: (identity[w.record.scan_id], w.record.scan_id))
     if not works:
         return RowOrder([], True)
-    form = config.form(len(works), model)
+    form = config.form(len(works), model, attached=carried.fields if carried else ())
     published = _published(config.store_folder, form, SCAN)
     ids = [work.record.scan_id for work in by_identity]
     keys = [work.keys.register for work in by_identity]
@@ -90,6 +103,20 @@ def people_order(config: BuildConfig, result_key: Mapping[str, str], form: Form)
     placed = _placed(names, keys, published, form.rows_per_shard, config.sort_rows)
     before = published.version if published else None
     return PeopleOrder([names[i] for i in placed.order], before, placed.unchanged)
+
+
+def views_order(config: BuildConfig, result_key: Mapping[str, str], form: Form) -> ViewsOrder:
+    """The rows of the arrays of views; `result_key` says of each view's id, in the order of scans,
+    what its row is made of.
+
+    They keep their places from version to version as scans do (`row_order`), so that those of one
+    scan may lie apart; else they are in the given order.
+    """
+    size = form.part(VIEW).rows_per_shard
+    published = _published(config.store_folder, form, VIEW)
+    given = list(result_key), list(result_key.values())
+    placed = _placed(*given, published, size, config.sort_rows)
+    return ViewsOrder(placed.order, published.version if published else None, placed.unchanged)
 
 
 def written_rows(order: RowOrder, form: Form) -> list[Work]:
@@ -161,12 +188,9 @@ def _placed(
 class _Published(NamedTuple):
     version: Path
     ids: pa.Array
-    """Of its rows of scans, or of people."""
+    """Of its rows of scans, people or views."""
     keys: pa.Array
     """The result_key of each."""
-
-
-_ID = {SCAN: "scan_id", IDENTITY: "identity"}
 
 
 def _published(store: Path, form: Form, row_of: str) -> _Published | None:
@@ -174,13 +198,22 @@ def _published(store: Path, form: Form, row_of: str) -> _Published | None:
     has no such rows."""
     try:
         version = current_version(store)
-        found = group_attributes(version)
-        rows = read_table(version / table_file(TABLE_OF[row_of]), [_ID[row_of], "result_key"])
+        attributes = group_attributes(version)
+        found = form_in(attributes, version)
+        rows = read_table(version / table_file(TABLE_OF[row_of]), [NAMES[row_of], "result_key"])
     except StoreError:
         return None
-    numbers = {name: found.get(name, 0) for name in ("rows", "identities")}
-    wanted = form.attributes() | numbers
-    told = {name: found.get(name) for name in wanted}
-    if as_json(told) != as_json(wanted) or (row_of == IDENTITY and not numbers["identities"]):
+    wanted = form.attributes()
+    if row_of not in found.parts or any(attributes.get(one) != wanted[one] for one in _WRITER):
+        return None
+    if _alone(found, row_of) != _alone(form, row_of):
         return None
     return _Published(version, *(column.combine_chunks() for column in rows.columns))
+
+
+_WRITER = ("facefold_schema", "written_by", "readable_from")
+
+
+def _alone(form: Form, row_of: str) -> Form:
+    """A part of the form, without numbers of rows."""
+    return replace(form.part(row_of), rows=1, identities=0, views=0)

@@ -17,6 +17,7 @@ from pipeline.build.assembly import assembly_digest, published_as
 from pipeline.build.comparing import compared_by, frozen_population, population_path
 from pipeline.build.config import BuildConfig
 from pipeline.build.device import torch_device
+from pipeline.build.embeddings import network_of, without_embeddings
 from pipeline.build.estimate import check_space
 from pipeline.build.evidence import Comparison, filed_people, population_of
 from pipeline.build.labels import usual_modes
@@ -36,6 +37,7 @@ from pipeline.identity.judgements import Judgements
 from pipeline.registration.template import prepare_template
 from pipeline.store import ModelTag, check_model
 from pipeline.store.locks import lock
+from pipeline.views.embedding import load_embedder
 
 log = logging.getLogger("facefold")
 
@@ -108,6 +110,8 @@ def plan_build(
         torch_device(config.device)
     model = load_model(config.model, config.embedding)
     note_model(model)
+    if network := network_of(config):
+        load_embedder(network)
     check_model(config.store_folder, ModelTag.of(model))
     judgements = judgements_of(config)
     if recalibrate:
@@ -165,7 +169,7 @@ def unchanged(planned: Planned) -> dict[str, Any] | None:
         return None
     outcomes, kept = planned.plan.known, planned.plan.kept_so_far
     views = known_views(config, kept, planned.retry)
-    if without_views(kept, views):
+    if without_views(kept, views) or without_embeddings(views, config.work):
         return None
     judged = judge_build(planned, outcomes, views)
     if judged.version is None:

@@ -114,7 +114,7 @@ def pose_model(
         identity = torch.eye(3, dtype=pose.dtype, device=pose.device)
         features = (rotations[:, 1:] - identity).flatten(1)
         rest = rest + _blend(features, tensors.pose_basis, "pose corrective")
-    world, joints = _joint_transforms(rotations, rest_joints, tensors.parents)
+    world, joints = joint_transforms(rotations, rest_joints, tensors.parents)
     # v' = sum_j w_j (R_j (v - rest_j) + joint_j), Loper 2015 eq. 7
     offsets = joints - (world @ rest_joints[..., None])[..., 0]
     blended = (tensors.weights @ world.flatten(2)).view(*rest.shape[:-1], 3, 3)
@@ -122,7 +122,7 @@ def pose_model(
     return Posed(vertices + translation_mm[:, None], joints + translation_mm[:, None])
 
 
-def _joint_transforms(
+def joint_transforms(
     rotations: Tensor, rest_joints: Tensor, parents: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
     """Along the tree: (B,J,3,3) local rotations, (B,J,3) rest joints -> world rotations, joints."""

@@ -285,18 +285,24 @@ class FaceDataset(Dataset[Sample]):
         self, row_of: str, names: Sequence[str], places: Array, into: Mapping[str, Array]
     ) -> dict[str, Array]:
         """Arrays (*places.shape, *field.shape), in those of `into` where it has them."""
-        rows, shapes = places.ravel(), {name: self.store.fields[name].shape for name in names}
+        if places.ndim == 1:
+            return self._read_rows(row_of, names, places, into)
+        shapes = {name: self.store.fields[name].shape for name in names}
         out = {name: into[name].reshape(-1, *shapes[name]) for name in names if name in into}
-        if row_of == SCAN:
-            taken = self.store.read_fields(names, rows, out)
-        else:
-            read = self.store.read_views if row_of == VIEW else self.store.read_identities
-            taken = {name: read(name, rows, out.get(name)) for name in names}
+        taken = self._read_rows(row_of, names, places.ravel(), out)
         # what was lent must be what the batch refers to, not another array of its memory
         return {
             name: into[name] if name in into else values.reshape(*places.shape, *shapes[name])
             for name, values in taken.items()
         }
+
+    def _read_rows(
+        self, row_of: str, names: Sequence[str], rows: Array, out: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        if row_of == SCAN:
+            return self.store.read_fields(names, rows, out)
+        read = self.store.read_views if row_of == VIEW else self.store.read_identities
+        return {name: read(name, rows, out.get(name)) for name in names}
 
     def _read_points(self, scans: Array, into: Mapping[str, Array]) -> dict[str, Array]:
         taken = self.store.read_points(self._holds.points_fields, scans.ravel(), self.points)

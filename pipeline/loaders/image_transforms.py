@@ -57,12 +57,9 @@ class RandomBackground:
         places = _places(draw, images)
         flat = result.numpy().reshape(-1, *images.shape[-3:])
         for image, seen, place, noise, bits in zip(flat, shown, places, noisy, colour, strict=True):
-            behind = (
-                self._noise(draw, place, image.shape)
-                if noise
-                else np.broadcast_to(bits[None].view(np.uint8)[:3], image.shape)
-            )
-            np.copyto(image, behind, where=~seen[..., None])
+            behind = ~seen
+            one_colour = bits[None].view(np.uint8)[:3]
+            image[behind] = self._noise(draw, place, image.shape)[behind] if noise else one_colour
         return batch | {"images": result}
 
     def _shown(self, batch: Sample) -> Array:
@@ -74,7 +71,7 @@ class RandomBackground:
             return found.numpy() > 0
         if found.dtype != torch.bool:
             raise FacefoldError("parts are packed in bits; leave unpack_parts=True")
-        return np.asarray(found.any(-3).numpy())
+        return np.asarray(np.bitwise_or.reduce(found.numpy(), axis=-3))
 
     def _drawn(self, draw: Draw, images: Tensor, which: int) -> Array:
         return draws((self.seed, draw.epoch, which), _places(draw, images))
@@ -135,17 +132,20 @@ class ColourChange:
 
 
 def _recoloured(image: Array, numbers: Array) -> Array:
-    """(H,W,3) uint8 by the seven numbers of `ColourChange`."""
-    saturation, contrast, brightness, *channels, gamma = numbers.astype(np.float32)
-    colours = image.astype(np.float32)
-    grey = (colours[..., 0] * GREY[0] + colours[..., 1] * GREY[1] + colours[..., 2] * GREY[2])[
-        ..., None
-    ]
-    colours = grey + saturation * (colours - grey)
-    colours = grey.mean() + contrast * (colours - grey.mean())
-    colours *= brightness * np.array(channels, np.float32)
-    levels = np.rint(255 * (np.arange(256) / 255) ** float(gamma)).astype(np.uint8)
-    changed: Array = levels[np.rint(colours.clip(0, 255)).astype(np.uint8)]
+    """(H,W,3) uint8 by the seven numbers of `ColourChange`, channel by channel."""
+    saturation, contrast, brightness, *channels, gamma = map(float, numbers)
+    planes = image.transpose(2, 0, 1).astype(np.float32, order="C")
+    grey = GREY[0] * planes[0] + GREY[1] * planes[1] + GREY[2] * planes[2]
+    mean = float(grey.mean())
+    levels = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
+    changed = np.empty_like(image)
+    for i, channel in enumerate(channels):
+        factor = brightness * channel
+        plane = np.float32(factor * contrast * saturation) * planes[i]
+        plane += np.float32(factor * contrast * (1 - saturation)) * grey
+        plane += np.float32(factor * (1 - contrast) * mean)
+        np.rint(plane, out=plane).clip(0, 255, out=plane)
+        changed[..., i] = levels.take(plane.astype(np.uint8))
     return changed
 
 

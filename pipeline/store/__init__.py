@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.store.attached_files import attach as attach
+    from pipeline.store.attaching import with_fields as with_fields
     from pipeline.store.checks.verification import verify as verify
     from pipeline.store.exporting import export as export
     from pipeline.store.head import current_version as current_version
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from pipeline.store.writer import write_shard as write_shard
 
 _HOME = {
+    "attach": "attached_files",
+    "with_fields": "attaching",
     "current_version": "head",
     "export": "exporting",
     "inspect_store": "inspection",

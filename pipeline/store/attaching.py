@@ -51,7 +51,7 @@ def with_fields(
     All else is linked, not copied. Raises StoreError for a URL, for values that are not the
     field's, and where another version is published meanwhile.
     """
-    source = open_store(_folder(store))
+    source = open_store(folder_of(store))
     wanted = {name: _declared(source, name, field) for name, (field, _) in fields.items()}
     values = {name: np.asarray(array) for name, (_, array) in fields.items()}
     others = tuple(one for one in source.form.attached if one.name not in wanted)
@@ -71,7 +71,7 @@ def with_fields(
         )
 
 
-def _folder(store: Path | str) -> Path:
+def folder_of(store: Path | str) -> Path:
     """The version that HEAD names. Raises StoreError for a URL."""
     if is_url(store):
         raise StoreError(

@@ -85,6 +85,13 @@ class Store:
         """name, digest, is_stand_in and n_vertices of the face model of all rows."""
         return asdict(self.form.model)
 
+    @property
+    def coefficient_model(self) -> dict[str, Any]:
+        """The same of the model whose `shape`, `expression`, `pose`, `translation_mm` and
+        `offset_mm` they are: `model`, unless another was fitted since (`facefold refit`)."""
+        others = (field.model for field in self.form.attached if field.model)
+        return asdict(next(others, self.form.model))
+
     @cached_property
     def topology(self) -> Topology | None:
         """The template's triangles and regions; None in stores of schema 1 and 2."""
@@ -294,6 +301,14 @@ class Store:
         if name in self.fields and self.fields[name].row_of != VIEW:
             raise StoreError(f"{self.path}: {name} has no row a view; use read")
         return self._field(name).take(self._index(rows, self.form.views), out)
+
+    def read_rows(self, name: str, rows: slice | Sequence[int] | Array) -> Array:
+        """A copy of rows (n, *field.shape) of a field, by the numbers of what it has rows of:
+        scans, people or views. Raises as `read`."""
+        if name not in self.fields or self.fields[name].row_of == SCAN:
+            return self.read(name, rows)
+        of_people = self.fields[name].row_of == IDENTITY
+        return (self.read_identities if of_people else self.read_views)(name, rows)
 
     @cached_property
     def scan_row_of_view(self) -> Array:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 5
 """Raised when an older reader would misread a store; a reader refuses a higher one."""
-READABLE_FROM = "0.4.0"
+READABLE_FROM = "0.5.0"
 """The first facefold that reads this schema."""
 
 N_VERTICES = 5023

@@ -105,9 +105,7 @@ def rows_of(source: Store, form: Form, rows: Array) -> Mapping[str, Values]:
     derived = [*MIDDLES, *(at(group) for group in form.per_scan)]
     grouped = [name for name, field in form.fields.items() if field.group]
     single = [name for name in form.fields if name not in (*grouped, *derived)]
-    if form.row_of == IDENTITY:
-        return {name: source.read_identities(name, rows) for name in single}
-    if form.row_of == VIEW:
-        return {name: source.read_views(name, rows) for name in single}
+    if form.row_of != SCAN:
+        return {name: source.read_rows(name, rows) for name in single}
     several = {name: [source.read_ragged(name, int(row)) for row in rows] for name in grouped}
     return source.read_fields(single, rows) | several

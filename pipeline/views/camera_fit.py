@@ -40,8 +40,8 @@ MIDDLE_GAIN, MIDDLE_SD = 0.8, 0.02
 deviation stays below that share of the longer side."""
 MOST_POINTS = 4000
 """That are fitted; of more, evenly spread ones. Residuals are of all."""
-CAUCHY = 2.385
-"""Standard deviations at which a point's weight has halved: 95 % efficient for normal errors."""
+CAUCHY = 4.0
+"""Standard deviations at which a point's weight has halved: 98 % efficient for normal errors."""
 RAYLEIGH_MEDIAN = 1.1774
 """Median length of a plane normal error of standard deviation 1."""
 FLAT = 1e-3
@@ -144,10 +144,11 @@ def refuse_degenerate(points: Array, pixels: Array, focal_px: float | None) -> N
 
 def best_of_starts(pairs: Pairs, middle: Array, free: Free) -> State:
     """The best of the solutions reached from several starts."""
+    distances = STARTS_MM if free.focal_px is None else STARTS_MM[:1]  # else the scale says it
     starts = [
         replace(pose, log_inverse=-math.log(distance))
         for pose in orthographic_poses(pairs, middle)
-        for distance in STARTS_MM
+        for distance in distances
     ]
     coarse = pairs if len(pairs.points) < 300 else Pairs(*(a[:: len(a) // 100] for a in pairs))
     ends = [refined(coarse, start, free, FIRST_STEPS) for start in starts]

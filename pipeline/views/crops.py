@@ -55,7 +55,7 @@ FILTER_PX = 3
 
 
 def five_points(landmarks_px: Array) -> Array:
-    """(68,2) -> (5,2) float64: right and left eye, tip of the nose, right and left mouth corner;
+    """(68,D) -> (5,D) float64: right and left eye, tip of the nose, right and left mouth corner;
     the sides are the subject's. Raises FacefoldError if one of them is not finite."""
     points = np.asarray(landmarks_px, np.float64)
     eyes = [points[list(corners)].mean(axis=0) for corners in EYE_CORNERS]
@@ -133,6 +133,19 @@ def align_112(picture: Array, landmarks_px: Array) -> Array:
     """(H,W,3) or (H,W) uint8 and its landmarks (68,2) -> its aligned crop of 112, as `crop_224`."""
     transform = arcface_transform(five_points(landmarks_px))
     return resampled(picture, transform, ALIGNED_PX, ALIGNED_PX)
+
+
+def shrunk(picture: Array, landmarks_px: Array, camera: Camera) -> tuple[Array, Camera]:
+    """A picture and its camera with pixels put together by whole numbers, as long as the face has
+    twice as many as its crop of 224: what is then done to the whole picture costs little."""
+    scale = deep3d_transform(five_points(landmarks_px))[0, 0]
+    n = int(1 / (2 * scale))
+    if n < 2:
+        return picture, camera
+    small = np.asarray(Image.fromarray(picture).reduce(n))
+    half = (1 / n - 1) / 2  # pixels count from the middle of the first
+    to_small = np.array([[1 / n, 0, half], [0, 1 / n, half], [0, 0, 1]])
+    return small, camera.moved(to_small, *small.shape[:2])
 
 
 def resampled(picture: Array, picture_to_new: Array, height: int, width: int) -> Array:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,13 +21,14 @@ from pipeline.types import Array, PhotoFile, Refusal
 from pipeline.views.calibrations import read_calibration, straightened
 from pipeline.views.camera import Camera
 from pipeline.views.camera_fit import FittedCamera
-from pipeline.views.crops import align_112, crop_224, crop_camera
+from pipeline.views.crops import align_112, aligned_camera, crop_224, crop_camera
+from pipeline.views.drift import refuse_drift
 from pipeline.views.photo_cameras import camera_of_grid, camera_of_landmarks, is_behind
 from pipeline.views.photos import read_photo, upright
 from pipeline.views.rendering import Surface, render
 from pipeline.views.sampling import camera_of, sample_recipe
 from pipeline.views.scene import RegisteredScan, Scene, completed, scene_of
-from pipeline.views.view import IMAGE_PX, PHOTO, RENDER, SHADED, View
+from pipeline.views.view import PHOTO, RENDER, SHADED, View
 
 INSIDE_SHARE = 0.75
 """Of the face's own pixels in a crop must lie within the photo."""
@@ -89,7 +90,8 @@ def make_views(
 def render_view(scene: Scene, name: str, section: Views, seed: int) -> View:
     """The scan as its file has it, before a camera that is drawn from the seed.
 
-    Without a focal length of its own the crop is rendered at once, else a picture that is cropped.
+    Without a focal length of its own both crops are rendered at once, else a picture that is
+    cropped.
     Raises FacefoldError for points without triangles and a texture that cannot be read.
     """
     if not isinstance(surface := scene.surface, Surface):
@@ -103,11 +105,12 @@ def render_view(scene: Scene, name: str, section: Views, seed: int) -> View:
     marks = camera.project(scene.scan.landmarks_mm)
     lit = recipe.lights, recipe.background
     if recipe.focal_px is None:
+        aligned = render(surface, aligned_camera(marks, camera), *lit)
         camera = crop_camera(marks, camera)
-        image = picture = render(surface, camera, *lit)
-        marks = camera.project(scene.scan.landmarks_mm)
+        image = render(surface, camera, *lit)
     else:
         picture = render(surface, camera, *lit)
+        aligned = align_112(picture, marks)
         image, camera = crop_224(picture, marks, camera)
     coloured = surface.texture is not None or surface.colours is not None
     facts = {
@@ -117,7 +120,7 @@ def render_view(scene: Scene, name: str, section: Views, seed: int) -> View:
         "camera_residual_px": None,
         **recipe.columns,
     }
-    return completed(scene, name, image, align_112(picture, marks), camera, facts)
+    return completed(scene, name, image, aligned, camera, facts)
 
 
 class Taken(NamedTuple):
@@ -136,14 +139,21 @@ def photo_view(scene: Scene, name: str, photo: PhotoFile) -> View:
     little of the face.
     """
     taken = TAKEN[photo.camera](scene, photo)
-    turned = taken.camera.canonical_to_camera @ scene.head_to_canonical
-    if is_behind(replace(taken.camera, canonical_to_camera=turned)):
+    # a scan whose axes are unknown may lie on its side: up is the head's
+    head_to_canonical = scene.head_to_canonical
+    pose = taken.camera.canonical_to_camera @ head_to_canonical
+    of_head = replace(taken.camera, canonical_to_camera=pose)
+    if is_behind(of_head):
         fault, remedy = "the camera stands behind the head", "leave the photo out"
         raise FacefoldError(f"{photo.path.name}: {fault}; {remedy}", Code.OUT_OF_PICTURE)
-    picture, camera = upright(taken.picture, taken.camera)
+    picture, of_head = upright(taken.picture, of_head)
+    pose = of_head.canonical_to_camera @ np.linalg.inv(head_to_canonical)
+    camera = replace(of_head, canonical_to_camera=pose)
     marks = camera.project(scene.scan.landmarks_mm)
     image, crop = crop_224(picture, marks, camera)
     refuse_cut(scene, camera, crop)
+    if photo.camera == "grid":
+        refuse_drift(image, crop, scene.mesh, scene.scan.landmarks_mm)
     residual = taken.residual_px
     facts = {
         "kind": PHOTO,
@@ -177,7 +187,10 @@ def by_grid(scene: Scene, photo: PhotoFile) -> Taken:
     """A photo that is aligned with the range image."""
     raw = scene.scan.raw
     if raw.pixels is None or raw.grid is None:
-        fault, remedy = "the scan is no range image", "name landmarks or a calibration as its camera"
+        fault, remedy = (
+            "the scan is no range image",
+            "name landmarks or a calibration as its camera",
+        )
         raise FormatError(photo.path, fault, remedy, Code.CAMERA_OPEN)
     picture = read_photo(photo.path, ignore_orientation=True)
     motion = scene.scan.source_to_canonical

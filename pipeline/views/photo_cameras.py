@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from pipeline.errors import FacefoldError
+from pipeline.geometry.rigid import umeyama
 from pipeline.landmarks.schemes import CONTOUR_68, OUTER_EYES_68, SCHEMES, named_scheme, to_68
 from pipeline.refusals import Code
 from pipeline.types import Array
 from pipeline.views.camera import Camera
 from pipeline.views.camera_fit import FittedCamera, fit_camera
+from pipeline.views.crops import DEEP3D_POINTS, five_points
 
 ASPECT = 0.01
 """So far may a photo's aspect ratio be from its range image's."""
@@ -25,6 +28,7 @@ CLEAR_SHARE, OTHER_RATIO = 0.04, 1.5
 """Farther off, another reading of the landmarks is preferred if it fits so much better."""
 BEHIND = -0.1
 """Cosine between where the face looks and where the camera stands; below it is behind the face."""
+AHEAD = np.array([0.0, 0.0, 1.0])
 MIRRORED = SCHEMES["ibug68"].mirror
 
 
@@ -56,9 +60,24 @@ def camera_of_grid(
     return fitted
 
 
-def is_behind(camera: Camera) -> bool:
-    """Whether the camera looks at the back of the head: no landmark of a face would be seen."""
-    return bool(-camera.canonical_to_camera[2, 2] < BEHIND)
+def facing(landmarks_mm: Array) -> Array:
+    """(68,3) -> (3,) unit direction in which the face looks, as Deep3D's mean face does along z:
+    from its five points laid on the face's."""
+    mean_face, face = (
+        torch.as_tensor(five, dtype=torch.float64)
+        for five in (DEEP3D_POINTS * 100, five_points(landmarks_mm))
+    )
+    return np.asarray(umeyama(mean_face, face)[0][:, 2])
+
+
+def cosine_of_view(camera: Camera, direction: Array = AHEAD) -> float:
+    """Cosine between a face's direction (3,) and that in which its camera stands: 1 from ahead."""
+    return float(-camera.canonical_to_camera[2, :3] @ direction)
+
+
+def is_behind(camera: Camera, direction: Array = AHEAD) -> bool:
+    """Whether the camera looks at the back of a head that faces `direction`."""
+    return cosine_of_view(camera, direction) < BEHIND
 
 
 class LandmarkFit(NamedTuple):
@@ -66,10 +85,11 @@ class LandmarkFit(NamedTuple):
 
     fitted: FittedCamera
     share: float
+    is_behind: bool
 
     @property
     def is_good(self) -> bool:
-        return self.share <= LANDMARK_SHARE and not is_behind(self.fitted.camera)
+        return self.share <= LANDMARK_SHARE and not self.is_behind
 
 
 def camera_of_landmarks(
@@ -95,7 +115,7 @@ def camera_of_landmarks(
     better = best_reading(landmarks_mm, pixels, scheme, height, width)
     if found.is_good and (better is None or better.share > found.share / OTHER_RATIO):
         return found.fitted
-    where = "from behind the face" if is_behind(found.fitted.camera) else "at the nearest"
+    where = "from behind the face" if found.is_behind else "at the nearest"
     cause = "they are of another face, or in an order that is not known"
     if better is not None:
         cause = f"{better.said}; so they fit to {better.share:.1%}"
@@ -127,7 +147,8 @@ def landmark_fit(
     eyes = landmarks_mm[list(OUTER_EYES_68)]
     px_of_mm = camera.matrix_px[0, 0] / camera.in_camera(eyes)[:, 2].mean()
     eyes_px = px_of_mm * float(np.linalg.norm(eyes[0] - eyes[1]))
-    return LandmarkFit(fitted, float(np.nanquantile(fitted.residual_px, MOST)) / eyes_px)
+    share = float(np.nanquantile(fitted.residual_px, MOST)) / eyes_px
+    return LandmarkFit(fitted, share, is_behind(camera, facing(landmarks_mm)))
 
 
 class Reading(NamedTuple):

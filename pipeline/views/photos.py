@@ -40,13 +40,21 @@ def read_photo(path: Path | str, *, ignore_orientation: bool = False) -> Array:
     return decoded_photo(path, read_bytes(path), ignore_orientation=ignore_orientation)
 
 
-def decoded_photo(path: Path, data: bytes, *, ignore_orientation: bool = False) -> Array:
-    """As `read_photo`, of content that lies within the file `path`, or is all of it."""
+def decoded_photo(
+    path: Path, data: bytes, *, ignore_orientation: bool = False, side_px: int | None = None
+) -> Array:
+    """As `read_photo`, of content that lies within the file `path`, or is all of it.
+
+    A JPEG of more than twice `side_px` is decoded at a half, a quarter or an eighth of its size,
+    in as much of its time and memory, but never at less than `side_px`.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             refuse_size(path, image.width, image.height)
             if not ignore_orientation:
                 refuse_orientation(path, image)
+            if side_px is not None:
+                image.draft(image.mode, (side_px, side_px))
             return rgb(path, image)
     except UnidentifiedImageError as error:
         fault = f"starts with {data[:8]!r}, expected a JPEG, PNG, BMP or PPM image"

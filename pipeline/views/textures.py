@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline.formats.content import read_bytes
 from pipeline.types import Array, RawScan
-from pipeline.views.photos import decoded_photo, read_photo
+from pipeline.views.photos import decoded_photo
 
 INSIDE = Path("the image inside the scan's file")
-SMALLEST_PX = 4
-"""Of a texture's sizes that are kept."""
+LARGEST_PX, SMALLEST_PX = 4096, 4
+"""Sides of a texture's sizes that are kept: a view shows no finer one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +53,9 @@ class Texture:
 
 
 def texture_of_image(image: Array) -> Texture:
-    """(H,W,3) uint8 RGB -> the texture."""
-    sizes = [image]
+    """(H,W,3) uint8 RGB -> the texture; larger images are halved until they are small enough."""
+    times = 1 << max(0, (max(image.shape[:2]) - 1).bit_length() - LARGEST_PX.bit_length() + 1)
+    sizes = [image if times == 1 else np.asarray(Image.fromarray(image).reduce(times))]
     while min(sizes[-1].shape[:2]) >= 2 * SMALLEST_PX:
         sizes.append(np.asarray(Image.fromarray(sizes[-1]).reduce(2)))
     return Texture(tuple(sizes))
@@ -69,12 +71,12 @@ def texture_of(raw: RawScan) -> Texture | None:
     """
     if raw.uv is None:
         return None
-    if raw.texture_bytes is not None:
-        image = decoded_photo(INSIDE, raw.texture_bytes, ignore_orientation=True)
-    elif raw.texture_path is not None:
-        image = read_photo(raw.texture_path, ignore_orientation=True)
-    else:
-        return None
+    path, data = INSIDE, raw.texture_bytes
+    if data is None:
+        if raw.texture_path is None:
+            return None
+        path, data = raw.texture_path, read_bytes(raw.texture_path)
+    image = decoded_photo(path, data, ignore_orientation=True, side_px=LARGEST_PX)
     return texture_of_image(image)
 
 

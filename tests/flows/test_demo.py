@@ -68,8 +68,25 @@ def test_the_console_says_that_the_model_is_a_stand_in(demo: Demo) -> None:
 
 
 def test_pictures_are_drawn(demo: Demo) -> None:
-    assert len(demo.summary["pictures"]) == len(demo.summary["sources"])
+    assert len(demo.summary["pictures"]) == len(demo.summary["sources"]) + 1
+    assert Path(demo.summary["pictures"][-1]).name == "views.png"
     assert all(Path(picture).stat().st_size > 10_000 for picture in demo.summary["pictures"])
+
+
+def test_there_are_views_of_every_kind(demo: Demo) -> None:
+    store = open_store(demo.summary["store"])
+    views = store.views.to_pandas()
+    assert {*views["kind"]} == {"photo", "render", "shaded"}
+    assert {*views["camera"]} == {"grid", "landmarks", "sampled"}
+    rows = np.arange(len(views))
+    landmarks = store.read("registered_landmarks_mm", store.scan_row_of_view)
+    matrices, poses = (
+        store.read_views(name, rows) for name in ("camera_matrix_px", "canonical_to_camera")
+    )
+    in_camera = np.einsum("nij,nkj->nki", poses[:, :3, :3], landmarks) + poses[:, None, :3, 3]
+    x, y, z = np.moveaxis(np.einsum("nij,nkj->nki", matrices, in_camera), 2, 0)
+    projected = np.stack([x / z, y / z], axis=2)
+    assert np.abs(projected - store.read_views("landmarks_px", rows)).max() < 0.5
 
 
 def test_inspect_and_verify(demo: Demo) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scan_writers
+import trimesh
 
 from pipeline.errors import FormatError
 from pipeline.formats.obj import read_obj
@@ -304,3 +305,11 @@ def test_several_libraries(tmp_path: Path) -> None:
     scan = read_obj(path)
     assert scan.texture_path == tmp_path / "skin.png"
     assert scan.left_out == {"triangles_of_other_images": 1}
+
+
+def test_texture_coordinates_of_a_real_file(shared_data: Path) -> None:
+    """trimesh splits vertices at seams, and so has the same for each corner."""
+    path = shared_data / "scans/james/james.obj"
+    scan, split = read_obj(path), trimesh.load(path, process=False)
+    assert scan.uv is not None and scan.left_out == {}
+    np.testing.assert_allclose(scan.uv, split.visual.uv[split.faces], atol=1e-6)

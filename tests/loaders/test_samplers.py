@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from random_store import make_store
-from view_store import SCAN_OF, VIEWS, make_view_store
+from view_store import SCAN_OF, SCANS, VIEWS, make_view_store
 
 from pipeline.errors import FacefoldError
 from pipeline.loaders import FaceDataset, Mixed, balanced, identities, mixed, pairs, sequences
@@ -98,19 +98,21 @@ def test_sequences_of_scans_and_of_views(tmp_path: Path) -> None:
     order = sequences(scans, 2)
     rows = order.at(0, np.arange(order.size(0))).reshape(-1, 2)
     people, frames = scans.column("identity")[rows], scans.column("frame")[rows]
-    assert len(rows) == 11 and order.left_out == 1
+    assert len(rows) == SCANS // 2 - 1 and order.left_out == 1
     assert (people[:, 0] == people[:, 1]).all() and (np.diff(frames, axis=1) == 1).all()
     order = sequences(scans, 4, "session", step=2)
     found = scans.column("frame")[order.at(0, np.arange(order.size(0)))].reshape(-1, 4)
-    places = np.searchsorted([i for i in range(24) if i != 5], found)
-    assert (np.diff(places, axis=1) == 2).all() and len(found) == 4 and order.left_out == 0
+    places = np.searchsorted([i for i in range(SCANS) if i != 5], found)
+    assert (np.diff(places, axis=1) == 2).all() and len(found) == 8 and order.left_out == 0
     views = FaceDataset(tmp_path, None, ("views.row",), unit="view")
     order = sequences(views, 3, ("session", "view"))
     for rows in order.at(1, np.arange(order.size(1))).reshape(-1, 3):
         (name,) = {VIEWS[k]["view"] for k in rows}
         every = sorted(i for i, view in zip(SCAN_OF, VIEWS, strict=True) if view["view"] == name)
         assert np.diff(np.searchsorted(every, SCAN_OF[rows])).tolist() == [1, 1]
-    assert sequences(views, 2).left_out == 12  # of 4i + 1 the photo, of 4i + 3 its third view
+    assert (
+        sequences(views, 2).left_out == SCANS // 2
+    )  # of 4i + 1 the photo, of 4i + 3 its third view
     with pytest.raises(FacefoldError, match="have the frame of another one of their sequence"):
         sequences(views, 2, ("identity", "session"))
     with pytest.raises(FacefoldError, match="n: got 0, expected an integer ≥ 1"):

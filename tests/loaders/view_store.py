@@ -21,27 +21,27 @@ from pipeline.store import create_staging, publish, write_shard
 from pipeline.store.schema import IDENTITY, SCAN, VIEW
 from pipeline.types import Array
 
-SCANS = 24
+SCANS = 40
 KINDS = ("photo", "render", "shaded")
 MANIFEST = [row | {"frame": i, "session": "1"} for i, row in enumerate(random_manifest(SCANS))]
 """Two scans a person; scan i has i % 4 views, so that people have one or five."""
 _EVERY = [(i, j) for i in range(SCANS) for j in range(i % 4)]
 _ORDER = np.random.default_rng(5).permutation(len(_EVERY))
 SCAN_OF: Array = np.array([_EVERY[k][0] for k in _ORDER])
-"""(36,) the row of each view's scan."""
+"""(60,) the row of each view's scan."""
 VIEWS = [
     {
         "scan_id": MANIFEST[i]["scan_id"],
         "view": f"{KINDS[j]}0",
         "kind": KINDS[j],
-        "yaw_deg": float(10 * i - 7 * j),
+        "yaw_deg": float((7 * i + 11 * j) % 80 - 40),
         "distance_mm": 500.0 + k,
         "result_key": f"view {k}",
     }
     for k, (i, j) in enumerate(_EVERY[k] for k in _ORDER)
 ]
 PERSON_OF: Array = SCANS // 2 - 1 - SCAN_OF // 2
-"""(36,) the row of each view's person: the people are stored last first."""
+"""(60,) the row of each view's person: the people are stored last first."""
 ROWS, PEOPLE, SHOWN = random_rows(SCANS), random_people(SCANS // 2), random_views(len(VIEWS))
 
 

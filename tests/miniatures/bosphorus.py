@@ -32,7 +32,7 @@ def build(writing: Writing) -> None:
             expression_class={"E_HAPPY": "smile", "LFAU_26": "open_mouth"}.get(code, ""),
             landmarks=f"{stem}.lm3" if i != 3 else None,
             images=(f"{stem}.png",),
-            photos={f"{stem}.png": camera},
+            photos={f"{stem}.png": camera if i != 3 else None},
             missing=(f"{stem}.lm2",) if i == 3 else (),
         )
         writing.companion(f"{stem}.png", photos.picture(photos.photo(seen, camera)))

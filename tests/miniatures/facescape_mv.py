@@ -25,7 +25,7 @@ def build(writing: Writing) -> None:
         turn = Rotation.from_euler("xyz", [120.0 * i + 70.0, 40.0 * i, 25.0], degrees=True)
         shift = np.array([0.5, -0.2, 3.0])
         at = f"{subject}/{stem}"
-        cameras = {k: photos.camera_at(seen, 30.0 * k - 15.0) for k in range(2)}
+        cameras = {k: photos.camera_at(seen, 30.0 * k - 15.0) for k in range(3)}
         writing.scan(
             f"{at}.ply",
             seen,
@@ -35,7 +35,8 @@ def build(writing: Writing) -> None:
             neutral=name == "neutral",
             vertices_file=turn.apply(seen.truth_mm) / factor + shift,
             expression_class="" if name == "neutral" else name,
-            photos={f"{at}/{k}.jpg": camera for k, camera in cameras.items()},
+            # the makers call the last one's camera wrong
+            photos={f"{at}/{k}.jpg": camera if k < 2 else None for k, camera in cameras.items()},
         )
         back = turn.as_matrix().T
         moved = np.column_stack([back, -factor * back @ shift]).tolist()
@@ -47,7 +48,7 @@ def build(writing: Writing) -> None:
             k: photos.FileFrame(camera, turn.as_matrix(), factor, shift)
             for k, camera in cameras.items()
         }
-        writing.companion(f"{at}/params.json", photos.params_json(frames))
+        writing.companion(f"{at}/params.json", photos.params_json(frames, invalid=[2]))
         writing.subjects[subject] = {}
     writing.quarantine("122/3_mouth_stretch.ply", "holds nothing at 122/3/0")
     writing.companion("122/4_anger/0.jpg", files.photo)

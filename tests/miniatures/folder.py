@@ -35,8 +35,8 @@ class ExpectedScan:
     frame: int | None
     images: tuple[str, ...] | None
     """None: any."""
-    photos: Mapping[str, Camera]
-    """Path of each photo -> the true camera, in the frame of `head`."""
+    photos: Mapping[str, Camera | None]
+    """Path of each photo -> the true camera, in the frame of `head`; None if nothing says it."""
     missing: tuple[str, ...]
     """Files that the scan's views need and that are not there."""
 
@@ -100,7 +100,7 @@ class Writing:
         expression_class: str = "",
         frame: int | None = None,
         images: tuple[str, ...] | None = None,
-        photos: Mapping[str, Camera] | None = None,
+        photos: Mapping[str, Camera | None] | None = None,
         missing: tuple[str, ...] = (),
     ) -> None:
         """A scan file that `write` writes; `vertices_file` where it is not `to_file` of the truth.

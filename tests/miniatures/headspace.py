@@ -46,7 +46,7 @@ def build(writing: Writing) -> None:
             expression=word,
             neutral=word == "neutral",
             landmarks=landmarks,
-            photos=cameras,
+            photos={p: None if i == 2 and "2C" in p else c for p, c in cameras.items()},
             missing=tuple(MISSING.get(i, "").format(shots).split()),
         )
         for path, camera in cameras.items():

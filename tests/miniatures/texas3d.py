@@ -14,7 +14,7 @@ SCANS = {
     "Clean_0002_002_20050913091515": ("002", "smile", 57),
 }
 STEP_MM = 0.32
-ROWS, COLUMNS = 360, 300
+ROWS, COLUMNS = 520, 420
 FAR_MM = 1e6
 CAMERA = Camera(
     np.array(

@@ -155,6 +155,10 @@ def test_what_the_guide_says(version: Path) -> None:
     first, count = faces.points_at[12].values
     points = faces.points_mm[first : first + count]
     np.testing.assert_array_equal(points, store.read_ragged("points_mm", 12))
+    images = faces.images.isel(view=(faces.scan_row == 12).values)
+    theirs = np.flatnonzero(store.scan_row_of_view == 12)
+    np.testing.assert_array_equal(images, store.read_views("images", theirs))
+    assert images.shape == (2, 224, 224, 3)
     if not store.form.int16:
         by_scan = faces.identity_neutral_mm.isel(identity=faces.identity_row.load())
         wanted = store.read("identity_neutral_mm", slice(None))

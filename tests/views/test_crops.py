@@ -25,6 +25,7 @@ from pipeline.views.crops import (
     deep3d_transform,
     five_points,
     resampled,
+    shrunk,
 )
 from pipeline.views.view import ALIGNED_PX, IMAGE_PX
 
@@ -142,6 +143,22 @@ def test_a_frontal_face_fills_the_crop_as_deep3d_has_it() -> None:
     eye, other, nose, *_ = five_points(crop.project(stand_in_landmarks()))
     assert 50 < other[0] - eye[0] < 75  # 62 in Deep3D's mean face
     assert nose == pytest.approx([112, 115], abs=8)
+
+
+def test_a_picture_that_is_shrunk_first_gives_the_same_crop() -> None:
+    landmarks = stand_in_landmarks()
+    camera = looking_at(900, 8400, 2003, 2402, yaw_deg=20)
+    seen = camera.project(landmarks)
+    picture = blobs(seen[[36, 45, 30, 57]], 2003, 2402, 20)
+    small, small_camera = shrunk(picture, seen, camera)
+    assert small.shape == (501, 601) == (small_camera.height, small_camera.width)
+    small_seen = small_camera.project(landmarks)
+    image, cropped = crop_224(small, small_seen, small_camera)
+    whole, whole_camera = crop_224(picture, seen, camera)
+    np.testing.assert_allclose(cropped.project(landmarks), whole_camera.project(landmarks))
+    assert np.abs(image.astype(int) - whole).max() < 6
+    again, same = shrunk(small, small_seen, small_camera)
+    assert again is small and same is small_camera
 
 
 def test_a_similarity_is_found_again_and_never_a_reflection() -> None:

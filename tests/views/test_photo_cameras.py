@@ -22,6 +22,7 @@ from pipeline.views.photo_cameras import (
     LANDMARK_SHARE,
     camera_of_grid,
     camera_of_landmarks,
+    facing,
     is_behind,
 )
 
@@ -145,3 +146,13 @@ def test_the_limit_is_a_share_of_the_outer_eyes_in_any_view() -> None:
 def test_a_camera_behind_the_head() -> None:
     assert not is_behind(looking_at(900, 1500, SIZE, SIZE, 85))
     assert is_behind(looking_at(900, 1500, SIZE, SIZE, 130))
+
+
+def test_a_head_that_is_turned_in_its_scan_is_seen_from_where_it_looks() -> None:
+    turn = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])  # to the left by 90°
+    landmarks = stand_in_landmarks() @ turn.T
+    assert facing(landmarks) == pytest.approx([1, 0, 0], abs=0.3)
+    true = looking_at(900, 1500, SIZE, SIZE, -110, target_mm=(0, -30, 0))
+    assert is_behind(true) and not is_behind(true, facing(landmarks))
+    found = camera_of_landmarks(landmarks, true.project(landmarks), "ibug68", SIZE, SIZE)
+    assert angle_deg(found.camera, true) < 0.01

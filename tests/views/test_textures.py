@@ -133,6 +133,23 @@ def test_no_texture_without_coordinates_or_an_image(tmp_path: Path) -> None:
     assert texture_of(bare) is None and texture_of(scan()) is None
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+@pytest.mark.parametrize(("width", "kept"), [(4096, 4096), (4097, 2049), (8192, 4096)])
+def test_images_finer_than_any_view_are_halved(
+    tmp_path: Path, form: str, width: int, kept: int
+) -> None:
+    """Dark on the left of a column, bright on its right: it stays where it is."""
+    pixels = np.full((64, width, 3), 20, np.uint8)
+    pixels[:, 3000:] = 220
+    path = tmp_path / "skin.img"
+    path.write_bytes(encoded(pixels, form))
+    texture = texture_of(scan(texture_path=path))
+    assert texture is not None and texture.shape[1] == kept
+    beside = np.array([[2984, 0], [3016, 0]]) / [width, 1] + [0, 0.5]
+    found = texture.sample(beside, np.ones(2))
+    np.testing.assert_allclose(found, [[20] * 3, [220] * 3], atol=3)
+
+
 def test_images_of_too_many_pixels_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "skin.png"
     Image.new("1", (1 << 13, (1 << 13) + 1)).save(path)

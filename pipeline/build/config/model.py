@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +17,7 @@ from pydantic import (
     PrivateAttr,
     StrictBool,
     StrictInt,
+    field_validator,
 )
 
 from pipeline.build.device import Device
@@ -78,6 +79,29 @@ class SourceEntry(Strict):
         "who may read what is made from it. Needed where the source may not be passed on and "
         "`store` is a URL.",
     )
+
+
+Channels = Number | tuple[Number, Number, Number]
+
+
+class EmbeddingInput(Strict):
+    """What a network takes: (pixels − mean) / scale, of 0 … 255. The default is ArcFace's."""
+
+    size_px: Literal[112] = Field(default=112, description="Width and height of its picture.")
+    channels: Literal["rgb", "bgr"] = Field(default="rgb", description="The order of its colours.")
+    mean: Channels = Field(
+        default=127.5, description="One for all colours, or one each in that order."
+    )
+    scale: Channels = Field(
+        default=127.5, description="One for all colours, or one each; none is 0."
+    )
+
+    @field_validator("scale")
+    @classmethod
+    def _no_zero(cls, value: Channels) -> Channels:
+        if 0 in (value if isinstance(value, tuple) else (value,)):
+            raise ValueError("numbers other than 0")
+        return value
 
 
 class BuildConfig(Strict):
@@ -155,6 +179,14 @@ class BuildConfig(Strict):
     views: StrictBool = Field(
         True, description="Make the photos and renders that registries ask for (`views:`)."
     )
+    embedding_model: LocalPath | None = Field(
+        None,
+        description="ONNX file of a face recognition network of your own, which sees the aligned "
+        "pictures; without one the store has no `embeddings`.",
+    )
+    embedding_input: EmbeddingInput = Field(
+        EmbeddingInput(), description="What that network takes."
+    )
     rows_per_shard: StrictInt = Field(
         4096, ge=16, le=1 << 20, multiple_of=16, description="Rows of one shard of the store."
     )
@@ -186,12 +218,13 @@ class BuildConfig(Strict):
         identities: int = 0,
         views: int = 0,
         attached: tuple[Attached, ...] = (),
+        embeddings: bool = False,
     ) -> Form:
         """How a version of so many scans, people with a label and views lays out its arrays."""
         points = POINTS if self.points_per_scan else ()
         return Form(
             *(rows, model, self.rows_per_shard),
-            extras=points,
+            extras=(*points, *(["embeddings"] if embeddings else [])),
             per_scan={"point": self.points_per_scan} if points else {},
             identities=identities,
             views=views,

@@ -59,7 +59,7 @@ def sites_of(template: Template, modes: int, at: Tensor, share: Tensor | None = 
     tensors = template.tensors
     basis = torch.cat([tensors.shape_basis, tensors.expression_basis]).permute(1, 2, 0)
     columns = residual_basis(template, modes).columns
-    turned = subtree_weights(template)
+    turned = subtree_weights(template)[:, moving_joints(template)]
     return Sites(at, share, of(basis).float(), of(turned), of(columns).float())
 
 
@@ -69,14 +69,14 @@ def moving_joints(template: Template) -> list[int]:
 
 
 def subtree_weights(template: Template) -> Tensor:
-    """(V,joints): the share of each vertex that turns with a joint or its descendants."""
+    """(V,max(J,1)): the share of each vertex that turns with a joint or its descendants."""
     tensors = template.tensors
     if not tensors.parents:
         return torch.ones_like(template.areas)[:, None]
     share = tensors.weights.clone()
     for joint in range(len(tensors.parents) - 1, 0, -1):
         share[:, tensors.parents[joint]] += share[:, joint]
-    return share[:, moving_joints(template)]
+    return share
 
 
 def spread_evenly(indices: Tensor, count: int) -> Tensor:
