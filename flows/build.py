@@ -315,8 +315,9 @@ def say_attached(assembly: Assembly) -> None:
             )
     for name in assembly.carried.left_out:
         note(
-            f"{name}: rows are new or changed, and no value was stated for such: what was attached "
-            "is not in this version; attach it again"
+            f"{name}: what was attached, or refitted, is not in this version: some rows are new or "
+            "changed and no value was stated for such, or there are none any more; attach, or "
+            "refit, it again"
         )
 
 

@@ -9,11 +9,13 @@ import typer
 
 from flows.terminal.boundary import local, say, show, tell
 from flows.terminal.options import (
+    Embedding,
     Folder,
     Int16,
     Json,
     Layout,
     LocalStore,
+    Model,
     Profile,
     RowOf,
     Store,
@@ -131,6 +133,31 @@ def attach(
     )
 
 
+def refit(
+    store: LocalStore, model: Model = None, embedding: Embedding = None, as_json: Json = False
+) -> None:
+    """Make a store's coefficients those of another FLAME version, or model of the same topology.
+
+    They are fitted to the stored vertices, which stay: nothing is registered again. A new version
+    is published, which has all other files in common with the one before.
+    """
+    from flows.terminal.watching import watch
+    from pipeline.build.refit_store import refit_store
+    from pipeline.flame.assets import load_model
+
+    loaded = load_model(model, embedding)
+    with watch(quiet=as_json) as seen:
+        made = refit_store(store, loaded, seen)
+    if as_json:
+        show({"store": str(made.version), "model": loaded.name, **made._asdict()})
+        return
+    tell(
+        f"{store}: coefficients of {loaded.name} for {made.scans:,} scans and {made.people:,} "
+        f"people; they leave {made.residual_mm:.2f} mm of valid vertices (median over scans of the "
+        f"rms), those before {made.before_mm:.2f} mm"
+    )
+
+
 def prune(
     store: LocalStore,
     keep: Annotated[
@@ -183,4 +210,4 @@ def verify(store: Store, as_json: Json = False) -> None:
         raise typer.Exit(3)
 
 
-COMMANDS = (inspect, subset, attach, export, prune, push, pull, verify)
+COMMANDS = (inspect, subset, attach, refit, export, prune, push, pull, verify)

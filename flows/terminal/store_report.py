@@ -115,6 +115,8 @@ def heading(found: Found) -> Iterator[str]:
     if found["labelled_identities"]:
         yield f"{count(found['labelled_identities'])} people have one label for all their scans"
     yield from views(found["views"])
+    if attached := [name for name, told in found["fields"].items() if told["attached"]]:
+        yield f"attached: {', '.join(attached)}"
     for name in ("quarantined", "excluded"):
         if found[name]:
             listed = ", ".join(f"{source} {count(n)}" for source, n in found[name].items())

@@ -39,7 +39,8 @@ class Carried:
     records: Mapping[str, Any] = field(default_factory=dict)
     """Field -> where its values come from, as the version's provenance says it."""
     left_out: tuple[str, ...] = ()
-    """Fields that are not carried: rows are new or changed, and no value was stated for these."""
+    """Fields that are not carried: rows are new or changed, and no value was stated for these, or
+    there are no such rows any more."""
 
     def rows(self, row_of: str, keys: Mapping[str, str]) -> AttachedRows | None:
         """Of rows by name, in order, with the keys of their results; None if there is nothing."""
@@ -81,7 +82,9 @@ def carried_fields(store: Path, keys: Mapping[str, Mapping[str, str]]) -> Carrie
 
     there = [one for one in attached if keys.get(one.row_of)]
     fields = tuple(one for one in there if one.missing is not None or complete(one.row_of))
-    left_out = tuple(one.name for one in there if one not in fields)
+    if any(one.model and one not in fields for one in there):  # coefficients are of one model
+        fields = tuple(one for one in fields if not one.model)
+    left_out = tuple(one.name for one in attached if one not in fields)
     held = {one.name for one in fields}
     records = {name: of for name, of in said.get(ATTACHED, {}).items() if name in held}
     return Carried(version, fields, records, left_out)

@@ -18,6 +18,8 @@ class Reader(Protocol):
       int64, name them, and F is 0 for points. Nothing is scaled, turned, merged or cleaned:
       that is for `normalise`, which knows the registry. What a reader must leave out, such as
       rows beyond an announced end, is counted in the scan it returns.
+    - Colours and texture coordinates come with the surface where the format has them. Damaged ones
+      are left out and counted, and refuse nothing.
     - The name of the file decides nothing but where its companions lie. The first bytes are
       looked at first, and sizes that a header announces are checked before memory is taken.
     - What the file does not say of itself, such as the step of a range image, is a keyword-only

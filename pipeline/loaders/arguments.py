@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from pipeline.errors import FacefoldError
@@ -43,7 +44,7 @@ def order_for(n: int, order: Any, seed: int) -> Order:
 def seed_of(order: Order) -> int:
     """An order's own seed; 0 if it has none that is one."""
     seed = getattr(order, "seed", 0)
-    return seed if isinstance(seed, int) and seed >= 0 else 0
+    return int(seed) if isinstance(seed, (int, np.integer)) and seed >= 0 else 0
 
 
 def in_a_group() -> bool:

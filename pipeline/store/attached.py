@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pipeline.errors import StoreError
-from pipeline.store.documents import shown, text, whole
+from pipeline.store.documents import is_sha256, shown, text, whole
 from pipeline.store.schema import (
     EXTRA_FIELDS,
     FIELDS_OF,
@@ -24,6 +24,7 @@ from pipeline.store.schema import (
     TABLES,
     VIEW,
     Field,
+    ModelTag,
 )
 
 KEPT, NAN = "kept", "nan"
@@ -32,7 +33,7 @@ MANY = {SCAN: "scans", IDENTITY: "people", VIEW: "views"}
 Missing: TypeAlias = "int | float | str | None"
 DTYPES = tuple(np.dtype(code).str for code in "bBhHiIqQefd")
 """Numbers, little-endian."""
-MOST_BYTES, MOST_AXES, MOST_FIELDS = 1 << 28, 8, 1000
+MOST_BYTES, MOST_AXES, MOST_FIELDS, MOST_VERTICES = 1 << 28, 8, 1000, 1 << 24
 """Of a row, of its dimensions, and attached fields of a store."""
 _NAME = re.compile("[a-z][a-z0-9_]{0,59}")
 _STANDARD = {field.name: field for fields in FIELDS_OF.values() for field in fields}
@@ -51,6 +52,9 @@ class Attached(Field):
     """What a later build puts in the rows of scans, people and views that are new or changed: a
     number, NAN, or KEPT, what the build itself makes of them. None: such a build leaves the field
     out, or has its own values for all."""
+    model: ModelTag | None = None
+    """Whose coefficients they are, if the model of the store is another: a build carries all such
+    fields, or none."""
 
     def declared(self) -> dict[str, Any]:
         """As the attributes of a version's group say it."""
@@ -177,6 +181,7 @@ def _attached_of(said: Any) -> Attached:
         optional=said["optional"],
         row_of=str(said["row_of"]),
         missing=missing,
+        model=None if said.get("model") is None else model_in(said["model"], f"{owner}: "),
         **told,
     )
     whole(f"{owner}: bytes of a row", field.row_bytes, 1, MOST_BYTES)
@@ -185,3 +190,17 @@ def _attached_of(said: Any) -> Attached:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def model_in(found: Any, owner: str = "") -> ModelTag:
+    """What the attributes of a group say of a model. Raises StoreError for what no version says."""
+    owner = f"{owner}model"
+    if not isinstance(found, dict):
+        raise StoreError(f"{owner}: got {shown(found)}, expected a JSON object")
+    digest, is_stand_in = found.get("digest"), found.get("is_stand_in")
+    if not is_sha256(digest):
+        raise StoreError(f"{owner}: digest: got {shown(digest)}, expected a SHA-256")
+    if not isinstance(is_stand_in, bool):
+        raise StoreError(f"{owner}: is_stand_in: got {shown(is_stand_in)}, expected true or false")
+    n_vertices = whole(f"{owner}: n_vertices", found.get("n_vertices"), 1, MOST_VERTICES)
+    return ModelTag(text(f"{owner}: name", found.get("name")), str(digest), is_stand_in, n_vertices)

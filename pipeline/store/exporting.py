@@ -96,16 +96,17 @@ def export(
 ) -> int:
     """Writes the rows for which `where` holds (`query.py`) in a layout; returns how many.
 
-    `model` gives the triangles: it must be the one that the store was made with. Raises StoreError
-    for an unknown layout, another model, a question that is not understood, two scans, or people,
-    that would share a file, and a folder that cannot be written or leads out of `out`.
+    `model` gives the triangles: it must be the one whose coefficients the store has. Raises
+    StoreError for an unknown layout, another model, a question that is not understood, two scans,
+    or people, that would share a file, and a folder that cannot be written or leads out of `out`.
     """
     if layout not in LAYOUTS:
         raise StoreError(f"layout {layout!r}, expected one of {', '.join(LAYOUTS)}")
     source, layout_of = open_store(store), LAYOUTS[layout]
-    if source.model["digest"] != model.digest:
+    own = source.coefficient_model
+    if own["digest"] != model.digest:
         raise StoreError(
-            f"{source.path}: made with the model {source.model['name']!r}, got {model.name!r}; "
+            f"{source.path}: coefficients made with the model {own['name']!r}, got {model.name!r}; "
             "name that model's file"
         )
     rows = matching_rows(source, where)

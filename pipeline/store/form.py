@@ -12,8 +12,8 @@ from typing import Any
 from pipeline import __version__
 from pipeline.errors import StoreError
 from pipeline.store.arrays.int16 import IN_STEPS, MIDDLES, STEPS
-from pipeline.store.attached import Attached, attached_in, check_attached
-from pipeline.store.documents import content_of, is_sha256, parsed, shown, text, whole
+from pipeline.store.attached import Attached, attached_in, check_attached, model_in
+from pipeline.store.documents import content_of, parsed, shown, text, whole
 from pipeline.store.paths import GROUP
 from pipeline.store.schema import (
     EXTRA_FIELDS,
@@ -45,7 +45,7 @@ PROFILES: Mapping[str, Profile] = {
     TRAINING: Profile({"": ROWS_PER_CHUNK, "point": 4096, VIEW: 16}, compressed=False),
     ARCHIVE: Profile({"": 64, "point": 65536, VIEW: 16}, compressed=True),
 }
-MOST, MOST_VERTICES = 1 << 40, 1 << 24
+MOST = 1 << 40
 """Rows of a version, of a shard, and of a scan: larger numbers are no numbers of rows."""
 
 
@@ -243,7 +243,7 @@ class Form:
             raise StoreError(f"int16: got {shown(int16)}, expected true or false")
         return cls(
             rows=attributes.get("rows"),  # type: ignore[arg-type] # refused there
-            model=_model_of(attributes.get("model")),
+            model=model_in(attributes.get("model")),
             rows_per_shard=attributes.get("rows_per_shard"),  # type: ignore[arg-type]
             profile=text("profile", profile),
             extras=tuple(extras),  # schema 1 had none
@@ -257,18 +257,6 @@ class Form:
 
 
 GROUPS = frozenset({field.group for field in EXTRA_FIELDS.values()} - {""})
-
-
-def _model_of(found: Any) -> ModelTag:
-    if not isinstance(found, dict):
-        raise StoreError(f"model: got {shown(found)}, expected a JSON object")
-    digest, is_stand_in = found.get("digest"), found.get("is_stand_in")
-    if not is_sha256(digest):
-        raise StoreError(f"model: digest: got {shown(digest)}, expected a SHA-256")
-    if not isinstance(is_stand_in, bool):
-        raise StoreError(f"model: is_stand_in: got {shown(is_stand_in)}, expected true or false")
-    n_vertices = whole("model: n_vertices", found.get("n_vertices"), 1, MOST_VERTICES)
-    return ModelTag(text("model: name", found.get("name")), str(digest), is_stand_in, n_vertices)
 
 
 def at(group: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -200,7 +201,7 @@ def _label(steps: Sequence[int], step: int) -> str:
 def _fields(form: Form, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     """Each array: the shape of one row, which is a scan's, a person's, a view's, or one of a scan's
     points."""
-    attached = {field.name for field in form.attached}
+    attached = {field.name: field for field in form.attached}
     return {
         name: {
             "row_of": field.group or field.row_of,
@@ -209,6 +210,7 @@ def _fields(form: Form, sizes: Mapping[str, int]) -> dict[str, dict[str, Any]]:
             "unit": field.unit,
             "bytes": sizes[name],
             "attached": name in attached,
+            "model": asdict(tag) if name in attached and (tag := attached[name].model) else None,
         }
         for name, field in form.all_fields.items()
     }

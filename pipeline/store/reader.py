@@ -85,6 +85,13 @@ class Store:
         """name, digest, is_stand_in and n_vertices of the face model of all rows."""
         return asdict(self.form.model)
 
+    @property
+    def coefficient_model(self) -> dict[str, Any]:
+        """The same of the model whose `shape`, `expression`, `pose`, `translation_mm` and
+        `offset_mm` they are: `model`, unless another was fitted since (`facefold refit`)."""
+        others = (field.model for field in self.form.attached if field.model)
+        return asdict(next(others, self.form.model))
+
     @cached_property
     def topology(self) -> Topology | None:
         """The template's triangles and regions; None in stores of schema 1 and 2."""

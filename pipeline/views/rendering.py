@@ -58,7 +58,7 @@ def surface_of(raw: RawScan, source_to_canonical: Array, *, colours: bool = True
     cannot be read.
     """
     if not len(raw.faces):
-        fault, remedy = "points without triangles", "views need a surface"
+        fault, remedy = "points without triangles", "export a mesh, or set views.renders to 0"
         raise FormatError("scan", fault, remedy, Code.NO_SURFACE)
     motion = np.asarray(source_to_canonical, np.float64)
     vertices = raw.vertices @ motion[:3, :3].T + motion[:3, 3]

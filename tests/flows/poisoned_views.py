@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.build import views
+from pipeline.views.making import make_views as made
 
 ENDS: Mapping[str, Callable[[], Any]] = {
     "hang": lambda: time.sleep(1000),
@@ -20,7 +21,6 @@ ENDS: Mapping[str, Callable[[], Any]] = {
     "raise": lambda: [][0],
 }
 runpy.run_path(os.environ["SLEEPING"])  # Dask copies this file elsewhere
-made = views.make_views
 
 
 def make_views(scan: Any, *arguments: Any) -> Any:

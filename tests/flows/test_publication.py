@@ -362,6 +362,20 @@ def test_without_a_value_for_new_rows_a_field_is_left_out(folder: Path) -> None:
     assert "attached" not in json.loads((store.path / "provenance.json").read_text())
 
 
+def test_without_views_what_was_attached_to_them_is_left_out(attached: BuildConfig) -> None:
+    plan, before = make_plan(attached, MODEL), open_store(attached.store_folder).path
+    computed(attached, plan)
+    outcomes = outcomes_of(attached, plan)
+    facts = attached, plan, outcomes, quarantine_rows(attached, plan, outcomes), MODEL
+    assembly = assemble(*facts, assembly_digest(*facts))
+    assert assembly.carried.left_out == ("depth",)
+    store = open_store(published(attached, assembly))
+    assert verify(store.path) == [] and store.form.views == 0
+    assert [field.name for field in store.form.attached] == ["warmth", "shape", "group"]
+    assert before != store.path
+    assert all(same_files(before, store.path, "vertices_mm").values())
+
+
 def test_what_is_attached_during_a_build_is_not_lost(folder: Path) -> None:
     config = config_of(folder)
     built(config)

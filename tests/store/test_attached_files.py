@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from random_store import make_store, people_of, random_manifest, random_rows, views_of
+from torch.utils.data import DataLoader
 
 from pipeline.errors import StoreError
+from pipeline.loaders import FaceDataset
 from pipeline.store import attach, current_version, open_store, verify
 from pipeline.store.attached import KEPT, NAN
 from pipeline.types import Array
@@ -300,6 +302,36 @@ def test_files_that_are_none(store: Path, tmp_path: Path) -> None:
     for fault, column in holes.items():
         with pytest.raises(StoreError, match=fault):
             attach(store, "warmth", parquet(tmp_path, scan_id=IDS, warmth=column), **NEW)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"])
+def test_datasets_have_them_as_they_have_others(store: Path, tmp_path: Path, dtype: str) -> None:
+    new = np.arange(N * 3).reshape(N, 3).astype(f"<{dtype}")
+    attach(store, "group", npz(tmp_path, ids=IDS, values=new), missing=0, **NEW)
+    dataset = FaceDataset(store, split="val", fields=("group", "identity_shape"))
+    for i, row in enumerate(dataset.rows.tolist()):
+        got = dataset[i]["group"]
+        assert got.tolist() == new[row].tolist() and np.dtype(dtype) == got.numpy().dtype
+    batch = next(iter(DataLoader(dataset, batch_size=4)))
+    assert batch["group"].tolist() == new[dataset.rows[:4]].tolist()
+
+
+def test_several_at_once(store: Path, tmp_path: Path) -> None:
+    """Whoever is told that a field was added finds it there, whoever came between."""
+    np.savez(tmp_path / "own.npz", ids=IDS, values=values(N))
+    command = [sys.executable, "-m", "flows.terminal.command", "attach", str(store)]
+    options = ["--from", str(tmp_path / "own.npz"), "--unit", "1", "--meaning", "mine"]
+    names = [f"mine_{i}" for i in range(4)]
+    ran = [
+        subprocess.Popen([*command, "--field", name, *options], stderr=subprocess.PIPE, text=True)
+        for name in names
+    ]
+    told = {name: one.communicate()[1] for name, one in zip(names, ran, strict=True)}
+    added = {name for name, one in zip(names, ran, strict=True) if one.returncode == 0}
+    assert added and verify(store) == []
+    assert {field.name for field in open_store(store).form.attached} == added
+    for name in set(names) - added:
+        assert "another version was published while this one was made from" in told[name]
 
 
 def test_the_command(store: Path, tmp_path: Path) -> None:

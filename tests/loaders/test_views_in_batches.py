@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from view_store import (
 
 from pipeline.errors import FacefoldError, StoreError
 from pipeline.loaders import FaceDataset, FaceLoader, InOrder, Shuffled, identities
-from pipeline.store import fields, push
+from pipeline.store import fields, open_store, push
 from pipeline.store.attached import Attached, own_dims
 from pipeline.store.schema import IDENTITY, SCAN, VIEW
 from pipeline.types import Array
@@ -229,7 +230,7 @@ def test_repeated_views(shown: Path) -> None:
 @pytest.mark.parametrize("unit", ["scan", "identity"])
 def test_drawn_views(shown: Path, unit: Any, threads: int) -> None:
     """Different ones of the sample's own, others each epoch, in buffers that are used again."""
-    dataset = FaceDataset(shown, None, ("images", "parts", *BESIDE), unit=unit, views=2)
+    dataset = FaceDataset(shown, None, ("images", "parts", "views.row"), unit=unit, views=2)
     owner = SCAN_OF if unit == "scan" else PERSON_OF
     loader = FaceLoader(dataset, 3, Shuffled(len(dataset), 4), threads=threads, drop_last=False)
     epochs = []
@@ -245,6 +246,13 @@ def test_drawn_views(shown: Path, unit: Any, threads: int) -> None:
 
 def drawn_rows(loader: FaceLoader) -> list[Any]:
     return [batch["views.row"].tolist() for batch in loader]
+
+
+@dataclass(frozen=True, repr=False)
+class Seeded(InOrder):
+    """Shows the same samples whatever its seed is."""
+
+    seed: int = 0
 
 
 def test_ranks_and_restarts_draw_the_same_views(shown: Path) -> None:
@@ -265,8 +273,9 @@ def test_ranks_and_restarts_draw_the_same_views(shown: Path) -> None:
         assert drawn_rows(again) == [step[3 * rank :][:3] for step in expected[1][1:]]
     other = FaceLoader(dataset, 6, Shuffled(len(dataset), 10))
     assert drawn_rows(other) != expected[0]
-    same_order = FaceLoader(dataset, 6, InOrder(len(dataset)))
-    assert drawn_rows(same_order) != drawn_rows(same_order)  # other views each epoch
+    in_order = [FaceLoader(dataset, 6, Seeded(len(dataset), seed)) for seed in (0, 0, 1)]
+    zero, again, one = map(drawn_rows, in_order)
+    assert zero == again != one and zero != drawn_rows(in_order[0])  # others each epoch
 
 
 def test_states_of_other_views(shown: Path) -> None:
@@ -287,6 +296,10 @@ def test_states_of_other_views(shown: Path) -> None:
     loader.load_state_dict(state(views=2))
     with pytest.raises(FacefoldError, match=r"selection: it is of .* 2 of 50 views, "):
         loader.load_state_dict(state(views=2, **kinds))
+    without = ({"views.row": [k for k in range(len(VIEWS)) if k != out]} for out in of_scan(3)[:2])
+    one, other = (state(views=2, where=where) for where in without)
+    assert one["rows"].split(", ")[:3] == other["rows"].split(", ")[:3]
+    assert one["rows"] != other["rows"]
 
 
 def test_people_times_images(shown: Path) -> None:
@@ -413,3 +426,12 @@ def test_samples_that_cannot_be(shown: Path, tmp_path: Path) -> None:
         FaceDataset(tmp_path, unit="identity")
     with pytest.raises(StoreError, match=r"no field images; .*it has no views: say in the regist"):
         FaceDataset(tmp_path, fields="images")
+
+
+def test_addresses_for_millions_of_views(shown: Path) -> None:
+    """Shards are mapped behind each other with gaps, which must leave room for four million views
+    of every field among the 2^47 addresses of a process, in shards of 1024."""
+    store = open_store(shown)
+    gaps = {name: store._field(name).rows_per_slot for name in NAMES}  # type: ignore[attr-defined]
+    total = sum(4000 * rows * store.fields[name].row_bytes for name, rows in gaps.items())
+    assert total < 2**44
