@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -130,6 +130,7 @@ LIBRARIES: Mapping[str, str] = MappingProxyType(
         "PIL": "pillow",
         "DracoPy": "DracoPy",
         "embreex": "embreex",
+        "onnxruntime": "onnxruntime",
     }
 )
 """Packages that compute or decode what results are made of -> their distributions. Where a stage
@@ -257,5 +258,8 @@ def _compared(root: Path, scheme: str) -> dict[str, Any]:
 
 @cache
 def _release(library: str) -> str:
-    """Major and minor version of a package of LIBRARIES."""
-    return ".".join(version(LIBRARIES[library]).split(".")[:2])
+    """Major and minor version of a package of LIBRARIES; "" if it is an extra that is not there."""
+    try:
+        return ".".join(version(LIBRARIES[library]).split(".")[:2])
+    except PackageNotFoundError:
+        return ""
