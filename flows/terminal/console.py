@@ -166,7 +166,7 @@ def views_report(views: Mapping[str, Any]) -> None:
     if made := views.get("kinds"):
         plain(f"views: {', '.join(f'{n:,} {kind}' for kind, n in made.items())}")
     for kind, n in views.get("refused", {}).items():
-        plain(f"{n:,} views refused at {kind}, {meaning_of(kind)}")
+        plain(f"refused views: {n:,} at {kind}, {meaning_of(kind)}")
 
 
 def people_report(people: Mapping[str, Any]) -> None:
