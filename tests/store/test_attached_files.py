@@ -36,6 +36,14 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "a.zarr"
 
 
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `store`, for tests that publish nothing."""
+    place = tmp_path_factory.mktemp("untouched") / "a.zarr"
+    make_store(place, people=True, views=True)
+    return place
+
+
 def values(*shape: int) -> Array:
     return np.random.default_rng(7).normal(size=shape).astype("<f4")
 
@@ -268,16 +276,17 @@ BAD: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_refused(store: Path, tmp_path: Path, case: str) -> None:
+def test_what_is_refused(untouched: Path, tmp_path: Path, case: str) -> None:
     name, arrays, options, fault = BAD[case]
-    before = current_version(store)
+    before = current_version(untouched)
     with pytest.raises(StoreError) as caught:
-        attach(store, name, npz(tmp_path, **arrays), **options)
+        attach(untouched, name, npz(tmp_path, **arrays), **options)
     assert fault in str(caught.value)
-    assert current_version(store) == before
+    assert current_version(untouched) == before
 
 
-def test_files_that_are_none(store: Path, tmp_path: Path) -> None:
+def test_files_that_are_none(untouched: Path, tmp_path: Path) -> None:
+    store = untouched
     bad = {
         "own.csv": (b"ids,values", "expected a file that ends with .npz or .parquet"),
         "own.npz": (b"PK but no archive", "own.npz: unreadable"),
