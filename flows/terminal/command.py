@@ -21,6 +21,9 @@ from flows.terminal.options import (
     Folder,
     Json,
     Landmarks,
+    MapFile,
+    MeshFile,
+    MeshUnit,
     Model,
     OuterEyes,
     Overrides,
@@ -187,6 +190,48 @@ def register(
     show(reports) if as_json else registration_table(reports)
     if any(report["status"] == "failed" for report in reports):
         raise typer.Exit(3)
+
+
+@app.command()
+def map_topology(
+    mesh: MeshFile,
+    out: MapFile,
+    unit: MeshUnit,
+    landmarks: Landmarks = None,
+    scheme: Scheme = None,
+    axes: FileAxes = None,
+    model: Model = None,
+    embedding: Embedding = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Map the model's topology to another mesh's, such as the Basel face's, and back: an .npz.
+
+    The model is registered to the mesh; each vertex of one gets its place on the other's triangles.
+    """
+    from pipeline.build.map_topology import map_topology as write_map
+    from pipeline.flame.assets import load_model
+
+    report = write_map(
+        mesh,
+        out,
+        load_model(model, embedding),
+        unit=unit,
+        landmarks=landmarks,
+        scheme=scheme,
+        axes=axes,
+        device=device,
+    )
+    if as_json:
+        show(report)
+        return
+    tell(f"{out}: {report['model']['name']} and {mesh} mapped to each other")
+    for way in ("model_to_mesh", "mesh_to_model"):
+        found = report[way]
+        tell(
+            f"{way.replace('_', ' ')}: {found['valid']:,} of {found['vertices']:,} vertices have a "
+            f"place, {found['median_mm']:.2f} mm away (median; p95 {found['p95_mm']:.2f} mm)"
+        )
 
 
 @app.command()

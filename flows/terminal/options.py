@@ -94,6 +94,23 @@ Screenshot = Annotated[
     Path | None, typer.Option(parser=local, help="Save the picture as this PNG and end.")
 ]
 
+# of a mesh of another topology
+MeshFile = Annotated[
+    Path,
+    typer.Argument(
+        parser=local,
+        help="A mesh (.obj, .ply …), Deep3D's BFM_model_front.mat or 3DDFA-V3's face_model.npy.",
+    ),
+]
+MapFile = Annotated[Path, typer.Option("--out", parser=local, help="The .npz to write.")]
+MeshUnitName = Literal["mm", "cm", "dm", "m", "inch", "um"]
+MeshUnit = Annotated[
+    MeshUnitName,
+    typer.Option(
+        "--unit", help="Unit of the mesh, never fitted: dm for both Basel files, um for the BFM."
+    ),
+]
+
 # of a store; names of profiles and layouts are compared with the store's own by a test: what
 # declares them takes long to import
 Store = Annotated[str, typer.Argument(help="The folder of a dataset, of one version, or a URL.")]

@@ -27,7 +27,7 @@ from pipeline.build.result_files import (
 from pipeline.build.stages import Recipe, Work
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
-from pipeline.normalise.scan import read_raw
+from pipeline.formats import read_scan
 from pipeline.registry import SourceRegistry
 from pipeline.store.rows import view_fields
 from pipeline.types import PhotoFile, Refusal, ScanRecord
@@ -76,7 +76,7 @@ def views_of(work: Work, recipe: Recipe, model: FlameModel) -> Result:
     try:
         scan = RegisteredScan(
             record.scan_id,
-            read_raw(record, registry),
+            read_scan(record.path, record.format, **registry.reader),
             *(stored[n] for n in ("source_to_canonical", "vertices_mm", "registered_landmarks_mm")),
         )
         views, refused = make_views(scan, record.photos, registry.views, model, recipe.seed)

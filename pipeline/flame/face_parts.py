@@ -28,11 +28,14 @@ from pipeline.types import Array
 __all__ = ["NO_PART", "PARTS", "FaceParts", "face_parts"]
 
 LEFT_EYE, RIGHT_EYE, LEFT_BROW, RIGHT_BROW, UPPER_LIP, LOWER_LIP, NOSE, SKIN = range(8)
-UPPER_68, LOWER_68 = (49, 50, 51, 52, 53, 61, 62, 63), (55, 56, 57, 58, 59, 65, 66, 67)
-"""iBUG points of the lips without the corners."""
+UPPER_68, LOWER_68 = (49, 50, 51, 52, 53), (55, 56, 57, 58, 59)
+"""iBUG points of the lips' outer borders without the corners."""
+EITHER, SURE = -2, 0.1
+"""EITHER is of the corners of a mouth, and of lips that a template does not part: along the surface
+both are equally far, within SURE."""
 LIP_REACH, LIP_INSIDE, NOSTRIL, SOCKET = 0.2, 0.08, 0.25, 0.4
-"""How far lips reach from their landmarks, and lips and nostrils past what shows at rest; along the
-surface, in units of the distance of the outer eye corners."""
+"""How far lips reach from their landmarks, and lips, nostrils and sockets past what shows at rest;
+along the surface, as SURE in units of the distance of the outer eye corners."""
 HOLE = 0.005
 """Area in square units of the distance of the outer eye corners."""
 OUTWARD = -0.3
@@ -49,10 +52,11 @@ DRAWN: Mapping[int, str] = MappingProxyType(
         RIGHT_BROW: "right_brow",
         LEFT_EYE: "left_eye",
         RIGHT_EYE: "right_eye",
-        UPPER_LIP: "lips",
+        UPPER_LIP: "upper_lip",
+        LOWER_LIP: "lower_lip",
     }
 )
-"""Labels of the drawing and their outlines, later ones over earlier ones; both lips have one."""
+"""Labels of the drawing and their outlines, later ones over earlier ones."""
 EMPTY = Drawing(np.zeros(2), np.full((1, 1), NO_PART, np.int8))
 
 
@@ -63,7 +67,9 @@ class FaceParts:
     faces: Array  # (F,3) int64, the template's triangles
     triangle_part: Array  # (F,) int8, index into PARTS or NO_PART, of most of each triangle
     outer: Array  # (F,) bool: divided by the drawing rather than whole
-    lip: Array  # (F,) int8, UPPER_LIP or LOWER_LIP where the drawing says lips, else NO_PART
+    lip: Array
+    """(F,) int8: UPPER_LIP or LOWER_LIP, whichever of them the drawing says; EITHER if it decides;
+    NO_PART if it may say none, inside the mouth."""
     flat_mm: Array  # (V,2) the vertices unrolled
     drawing: Drawing
 
@@ -81,8 +87,9 @@ class FaceParts:
         own = triangles[divided]
         corners = self.flat_mm[self.faces[own]]
         label = self.drawing.at(np.einsum("nk,nkd->nd", barycentric[divided], corners))
-        lips = label == UPPER_LIP
-        label[lips] = self.lip[own[lips]]
+        lip = self.lip[own]
+        sure = ((label == UPPER_LIP) | (label == LOWER_LIP)) & (lip != EITHER)
+        label[sure] = lip[sure]
         found[divided] = label
         return found
 
@@ -94,8 +101,8 @@ def face_parts(model: FlameModel) -> FaceParts:
     stand-in and other topologies are treated alike.
     """
     marks = _landmarks(model)
+    nothing = np.full(len(model.faces), NO_PART, np.int8)
     if marks is None or model.landmarks is None:
-        nothing = np.full(len(model.faces), NO_PART, np.int8)
         flat = np.zeros((len(model.template_mm), 2))
         return FaceParts(model.faces, nothing, nothing != NO_PART, nothing, flat, EMPTY)
     unit, cylinder = float(np.linalg.norm(marks[45] - marks[36])), unrolled(marks)
@@ -106,7 +113,7 @@ def face_parts(model: FlameModel) -> FaceParts:
     lip = _lips(surface, model.landmarks)
     without = () if _has_eyes(surface, flat, lines) else (LEFT_EYE, RIGHT_EYE)
     drawing = drawn({label: lines[name] for label, name in DRAWN.items() if label not in without})
-    parts = FaceParts(model.faces, lip, surface.outer, lip, flat, drawing)
+    parts = FaceParts(model.faces, nothing, surface.outer, lip, flat, drawing)
     part = _most(parts)
     lids = drawn({LEFT_EYE: lines["left_lids"], RIGHT_EYE: lines["right_lids"]})
     ahead = np.flatnonzero(surface.eyeball & surface.facing)
@@ -179,7 +186,8 @@ def _has_eyes(surface: _Surface, flat: Array, lines: Mapping[str, Array]) -> boo
 
 
 def _lips(surface: _Surface, landmarks: LandmarkEmbedding) -> Array:
-    """(F,) int8: the lip whose landmarks are nearer along the surface, NO_PART far from both."""
+    """(F,) int8: the lip whose landmarks are nearer along the surface, EITHER if they are about as
+    near, NO_PART far from both."""
     apart = []
     for points in (UPPER_68, LOWER_68):
         rows = np.isin(landmarks.indices_68, points)
@@ -187,7 +195,8 @@ def _lips(surface: _Surface, landmarks: LandmarkEmbedding) -> Array:
         away = dijkstra(surface.ways, directed=False, indices=start, min_only=True)
         apart.append(away[surface.faces].mean(axis=1))
     upper, lower = apart
-    side = np.where(upper <= lower, UPPER_LIP, LOWER_LIP)
+    sure = SURE * surface.unit
+    side = np.select([upper < lower - sure, lower < upper - sure], [UPPER_LIP, LOWER_LIP], EITHER)
     near = np.minimum(upper, lower) < LIP_REACH * surface.unit
     return np.asarray(np.where(near, side, NO_PART), np.int8)
 

@@ -80,11 +80,13 @@ def outlines(flat: Array, unit: float, ear: Array | None = None) -> dict[str, Ar
     eye = marks[42:48]
     off = eye - eye.mean(axis=0)
     lids = eye + WIDE * unit * off / np.ptp(eye[:, 1]) * [0.5, 2.0]
+    line = smooth_open(np.stack([marks[48], *(marks[61:64] + marks[67:64:-1]) / 2, marks[54]]))
     found = {
         "left_eye": smooth_closed(eye - [0.0, RIM] * off, (0, 3)),
         "left_lids": smooth_closed(lids, (0, 3)),
         "left_brow": _brow(marks[22:27], unit),
-        "lips": smooth_closed(marks[48:60], (0, 6)),
+        "upper_lip": np.concatenate([smooth_open(marks[48:55]), line[::-1]]),
+        "lower_lip": np.concatenate([smooth_open(marks[[*range(54, 60), 48]]), line]),
         "nose": _nose(marks, unit),
         "face": _face(marks, ear),
     }

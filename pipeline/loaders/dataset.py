@@ -90,23 +90,10 @@ class FaceDataset(Dataset[Sample]):
         self.unit, self.fewer = unit, fewer
         self.views = check_unit(self.store, unit, views, fewer)
         self.points, self.units = whole("points", points), units
-        self.unpack_validity = bool(unpack_validity)
-        self.n_vertices: int = self.store.model["n_vertices"]
-        packed = ("validity", "visibility") * (not unpack_validity) + ("parts",) * (
-            not unpack_parts
-        )
+        self.unpack_validity, self.unpack_parts = bool(unpack_validity), bool(unpack_parts)
         columns = Columns(self.store, unit)
-        self._holds = Asked(columns, self.fields, self.views, self.points, units, packed)
+        self._holds = Asked(columns, self.fields, self.views, self.points, units, self._packed)
         self.split, self.where = split, where if isinstance(where, str) else as_lists(where)
-        self._asked = self.store, split, self.fields, self.where, unpack_validity
-        self._options: dict[str, Any] = {
-            "units": units,
-            "points": points,
-            "unit": unit,
-            "views": views,
-            "fewer": fewer,
-            "unpack_parts": unpack_parts,
-        }
         self.selection = select(columns, self.views, fewer, split, self.where)
         self.rows = self.selection.rows
         names = [name for name in self.fields if name in self.store.fields]
@@ -116,7 +103,20 @@ class FaceDataset(Dataset[Sample]):
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         # the question, not the rows that answer it
-        return partial(FaceDataset, **self._options), self._asked
+        asked = self.store, self.split, self.fields, self.where, self.unpack_validity
+        names = ("units", "points", "unit", "views", "fewer", "unpack_parts")
+        return partial(FaceDataset, **{name: getattr(self, name) for name in names}), asked
+
+    @property
+    def _packed(self) -> tuple[str, ...]:
+        """Fields of bits that stay so."""
+        masks = () if self.unpack_validity else ("validity", "visibility")
+        return masks if self.unpack_parts else (*masks, "parts")
+
+    @property
+    def n_vertices(self) -> int:
+        """Of the template."""
+        return self.store.form.model.n_vertices
 
     @property
     def left_out(self) -> int:

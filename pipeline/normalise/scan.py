@@ -253,7 +253,7 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
     registry = registry.under(record.rule)
     with in_stage("read"):
         own = matrix_of(record.transform, record.path) if record.transform else None
-    raw = read_raw(record, registry)
+        raw = read_scan(record.path, record.format, **registry.reader)
     if record.landmark_path is not None and registry.landmarks is not None:
         scheme = registry.landmarks.scheme
         with in_stage("landmarks"):
@@ -272,15 +272,6 @@ def read_record(record: ScanRecord, registry: SourceRegistry) -> Scan:
             scale=record.scale,
             own=own,
         )
-
-
-def read_raw(record: ScanRecord, registry: SourceRegistry) -> RawScan:
-    """A catalogued scan as its file holds it; `registry` is that under the scan's rule.
-
-    Raises a FacefoldError whose `stage` is `read`.
-    """
-    with in_stage("read"):
-        return read_scan(record.path, record.format, **registry.reader)
 
 
 @contextmanager

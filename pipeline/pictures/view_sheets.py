@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.flame.model import PARTS
 from pipeline.pictures.sheets import GREEN, INK, LINE, MARGIN, RED, save_sheet, write
@@ -90,10 +90,10 @@ def dotted(view: ShownView) -> Array:
 
 
 def _legend(draw: ImageDraw.ImageDraw) -> None:
-    left = MARGIN
+    left, font = MARGIN, ImageFont.load_default_imagefont()
     for name, colour in zip(PARTS, COLOURS.tolist(), strict=True):
         draw.rectangle((left, MARGIN, left + 10, MARGIN + 10), fill=tuple(colour))
         text = name.replace("_", " ")
         write(draw, (left + 14, MARGIN), text, INK)
-        left += 14 + int(draw.textlength(text)) + 14
+        left += 14 + int(draw.textlength(text, font)) + 14
     write(draw, (left, MARGIN), LEGEND, INK)

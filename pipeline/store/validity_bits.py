@@ -1,4 +1,4 @@
-"""Validity as the store packs it: one bit a vertex."""
+"""Validity and visibility as the store packs them: one bit a vertex, and parts: one a pixel."""
 
 from __future__ import annotations
 

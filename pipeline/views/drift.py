@@ -82,7 +82,7 @@ def drift(image: Array, camera: Camera, caster: Caster, landmarks_mm: Array) -> 
     """
     brightness = np.log(image @ np.array(LUMA) + DARKEST)
     # a crop is black beyond the photo, whose edge is no detail of the face
-    detail = band(brightness, image.any(axis=2))
+    detail = band(brightness, np.asarray(image.any(axis=2)))
     basis, row, column = model(camera, caster, camera.project(landmarks_mm))
     if not basis.shape[1]:
         return Drift(0.0, 0.0, 0.0, 0.0)

@@ -21,7 +21,7 @@ from pipeline.types import Array, PhotoFile, Refusal
 from pipeline.views.calibrations import read_calibration, straightened
 from pipeline.views.camera import Camera
 from pipeline.views.camera_fit import FittedCamera
-from pipeline.views.crops import align_112, aligned_camera, crop_224, crop_camera
+from pipeline.views.crops import align_112, aligned_camera, crop_224, crop_camera, shrunk
 from pipeline.views.drift import refuse_drift
 from pipeline.views.photo_cameras import camera_of_grid, camera_of_landmarks, is_behind
 from pipeline.views.photos import read_photo, upright
@@ -221,6 +221,7 @@ def by_calibration(scene: Scene, photo: PhotoFile) -> Taken:
     )
     picture = read_photo(photo.path, ignore_orientation=True)
     camera = found.camera(scene.scan.source_to_canonical, *picture.shape[:2])
+    picture, camera = shrunk(picture, camera.project(scene.scan.landmarks_mm), camera)
     return Taken(straightened(picture, camera.matrix_px, found.lens), camera, None)
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +52,7 @@ def decoded_photo(
     in as much of its time and memory, but never at less than `side_px`.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with quiet(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             refuse_size(path, image.width, image.height)
             if not ignore_orientation:
                 refuse_orientation(path, image)
@@ -64,6 +67,15 @@ def decoded_photo(
         raise FormatError(path, fault, "make it smaller", Code.UNSUPPORTED) from error
     except (OSError, SyntaxError, ValueError, IndexError) as error:
         raise FormatError(path, f"not a whole image: {error}", COPY_AGAIN) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without warnings: of damaged EXIF data, beside which pixels are whole, and of sizes that are
+    refused anyway."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def refuse_size(path: Path, width: int, height: int) -> None:

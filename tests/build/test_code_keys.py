@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -42,7 +43,9 @@ from pipeline.build.ledger import Keys
 from pipeline.build.plan import make_plan
 from pipeline.build.stages import Recipe, Work, judge, read, registered
 from pipeline.build.syntax import Use
+from pipeline.build.views import views_of
 from pipeline.flame.model import FlameModel
+from pipeline.flame.regions import complete_regions
 from pipeline.flame.stand_in import stand_in
 from pipeline.formats import READERS as KNOWN_READERS
 from pipeline.landmarks import LANDMARK_READERS as KNOWN_LANDMARK_READERS
@@ -67,7 +70,7 @@ SOURCES: Mapping[str, Source] = {
 }
 MARKED = {name for name, (_, landmarks) in SOURCES.items() if landmarks}
 EVERY = {*SOURCES}
-LATER = {"register", "judge", "assemble"}
+LATER = {"register", "judge", "views", "embed", "assemble"}
 
 
 def digests(root: Path = ROOT) -> dict[str, str]:
@@ -148,7 +151,7 @@ def replaced(old: str, new: str) -> Callable[[str], str]:
         ("landmarks/readers.py", "NEAR_PIXELS = 5.0", "NEAR_PIXELS = 6.0", MARKED),
         ("normalise/size.py", "(0.6, 1.5)", "(0.5, 1.5)", EVERY),
         ("build/result_files.py", "astype(np.uint32)", "astype(np.uint64)", EVERY),
-        ("store/validity_bits.py", 'order="little"', 'order="big"', {"register"}),
+        ("store/validity_bits.py", 'order="little"', 'order="big"', {"register", "views"}),
         ("store/schema.py", "N_VERTICES = 5023", "N_VERTICES = 5024", {"register", "assemble"}),
         ("store/rows.py", '"status": registration', '"state": registration', {"judge"}),
         ("store/tables.py", "def table(", "def table_(", {"assemble"}),
@@ -289,7 +292,7 @@ def test_every_data_file_changed_alone(package: Package) -> None:
     for file in sorted(files):
         scheme = Path(file).stem
         if file == "landmarks/average_face.csv":
-            assert package.changed_by(file, replaced("1", "2")) == MARKED
+            assert package.changed_by(file, replaced("1", "2")) == MARKED | {"views"}
             continue
         alike = {name for name, own in schemes.items() if points[own] == points[scheme]}
         expected = MARKED if scheme == "ibug68" else alike
@@ -317,9 +320,13 @@ def test_minor_versions_of_the_libraries_that_a_stage_computes_with_count(
 
     major, minor, *_ = code_keys.version("torch").split(".")
     assert with_versions(torch=f"{major}.{minor}.99+cpu") == set()
-    assert with_versions(torch=f"{major}.{int(minor) + 1}.0") == EVERY | {"register", "judge"}
+    assert with_versions(torch=f"{major}.{int(minor) + 1}.0") == EVERY | {
+        "register",
+        "judge",
+        "views",
+    }
     assert with_versions(DracoPy="99.0") == {"glb"}
-    assert with_versions(pillow="99.0") == {"png"}
+    assert with_versions(pillow="99.0") == {"png", "views"}
     assert with_versions(numpy="99.0.1") == EVERY | LATER
     assert with_versions(pydantic="99.0", zarr="99.0") == set()
 
@@ -414,7 +421,7 @@ def test_what_runs_in_a_stage_counts(
     marks[model.landmarks.indices_68] = model.landmarks.positions(model.template_mm, model.faces)
     np.savetxt(tmp_path / "p1_neutral.txt", marks)
     told = {"file": "{stem}.txt", "format": "txt", "scheme": "ibug68"} if landmarks else "none"
-    write_registry(tmp_path, "lab", landmarks=told)
+    write_registry(tmp_path, "lab", landmarks=told, views={"renders": 1})
     record = ScanRecord(
         source="lab",
         scan_id="lab:p1_neutral",
@@ -432,9 +439,9 @@ def test_what_runs_in_a_stage_counts(
     options = RegistrationOptions(model_iterations=4, residual_iterations=2, fine_iterations=2)
     registry = load_registry(tmp_path / "lab.yaml")
     recipe = Recipe(registry, options, Gates(), tmp_path / "work", device="cpu")
-    work = Work(record, Keys("aa", "bb", "cc"))
+    work = Work(record, Keys("aa", "bb", "cc"), "dd")
     template = prepare_template(model, "cpu", options.modes)
-    stages: dict[str, set[Use]] = {"read": set(), "register": set(), "judge": set()}
+    stages: dict[str, set[Use]] = {n: set() for n in ("read", "register", "judge", "views")}
     with noted(stages["read"]):
         scan = read(work, recipe)
     assert isinstance(scan, Scan)
@@ -443,10 +450,16 @@ def test_what_runs_in_a_stage_counts(
     assert registration.status != "failed", registration.reason
     with noted(stages["judge"]):
         judge(work, scan, registration, recipe, template)
-    assert [len(ran) > 20 for ran in stages.values()] == [True] * 3
+    whole = complete_regions(model)
+    with noted(stages["views"]):
+        seen = views_of(work, replace(recipe, root=tmp_path), whole)
+    assert [row["view"] for row in seen.summary["rows"]] == ["render0"], seen
+    assert [len(ran) > 20 for ran in stages.values()] == [True] * 4
     assert uncounted(stages["read"], "obj, txt" if landmarks else "obj") == set()
     assert uncounted(stages["register"], "register") == set()
     assert uncounted(stages["judge"], "judge") == set()
+    # the key of the registration covers the source's reader
+    assert uncounted(stages["views"], "views") & uncounted(stages["views"], "obj") == set()
 
 
 def test_what_runs_in_assembling_counts(tmp_path: Path, model: FlameModel) -> None:

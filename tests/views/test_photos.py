@@ -142,6 +142,29 @@ def test_a_cut_photo_is_refused(tmp_path: Path, form: str) -> None:
         assert refused.value.code in (Code.DAMAGED, Code.NOT_THIS_FORMAT)
 
 
+@pytest.mark.filterwarnings("error")
+def test_spoilt_photos_are_read_or_refused_and_nothing_else(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    whole = [encoded(noise, form, exif=exif) for form in ("JPEG", "PNG")]
+    whole += [encoded(noise, form) for form in ("BMP", "PPM")]
+    n_refused = 0
+    for number in range(800):
+        data = bytearray(whole[number % 4])
+        at = rng.integers(0, min(len(data), 40 if number % 3 else len(data)), 1 + number % 5)
+        for place in at:
+            data[place] = rng.integers(256)
+        try:
+            found = read_photo(written(tmp_path, bytes(data)))
+        except FormatError:
+            n_refused += 1
+        else:
+            assert found.dtype == np.uint8 and found.ndim == 3 and found.shape[2] == 3
+    assert 100 < n_refused < 800
+
+
 def test_a_missing_photo_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError) as refused:
         read_photo(tmp_path / "none.jpg")

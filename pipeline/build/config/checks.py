@@ -55,9 +55,11 @@ def _profile_faults(config: BuildConfig) -> Iterator[str]:
 
 def _model_faults(config: BuildConfig) -> Iterator[str]:
     model = model_path(config.model)
-    files = {"model" if config.model else MODEL_VARIABLE: model, "embedding": config.embedding}
-    if config.embedding_model is not None:
-        files["embedding_model"] = config.embedding_model
+    files = {
+        "model" if config.model else MODEL_VARIABLE: model,
+        "embedding": config.embedding,
+        "embedding_model": config.embedding_model,
+    }
     for field, file in files.items():
         if file is None or file == STAND_IN:
             continue

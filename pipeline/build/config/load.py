@@ -80,6 +80,7 @@ def _absolute(config: BuildConfig, base: Path) -> BuildConfig:
             if config.profile.endswith((".yaml", ".yml"))
             else config.profile,
             "embedding": config.embedding and base / config.embedding,
+            "embedding_model": config.embedding_model and base / config.embedding_model,
             "sources": tuple(
                 entry.model_copy(
                     update={
