@@ -119,6 +119,8 @@ def declaration(
             raise StoreError(f"field {name}: unit: got {unit!r}, expected {known.unit!r}")
         facts = {**vars(known), "meaning": meaning or known.meaning}
         stated = KEPT if missing is None else _stated(name, missing)
+        if isinstance(known, Attached) and known.model and stated == KEPT:
+            stated = None  # a build's own values are of another model: in all rows or in none
         return Attached(**facts | {"stage": "attach", "missing": stated})
     if before is None and (unit is None or meaning is None):
         raise StoreError(f"field {name}: is new; say its unit and meaning (--unit, --meaning)")

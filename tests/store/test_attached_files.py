@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 
 from pipeline.errors import StoreError
 from pipeline.loaders import FaceDataset
-from pipeline.store import attach, current_version, open_store, verify
-from pipeline.store.attached import KEPT, NAN
+from pipeline.store import attach, current_version, fields, open_store, verify, with_fields
+from pipeline.store.attached import KEPT, NAN, Attached
+from pipeline.store.schema import Field, ModelTag
 from pipeline.types import Array
 
 N, VIEWS = 40, 34
@@ -34,6 +35,14 @@ ORDER = np.random.default_rng(0).permutation(N)
 def store(tmp_path: Path) -> Path:
     make_store(tmp_path / "a.zarr", people=True, views=True)
     return tmp_path / "a.zarr"
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `store`, for tests that publish nothing."""
+    place = tmp_path_factory.mktemp("untouched") / "a.zarr"
+    make_store(place, people=True, views=True)
+    return place
 
 
 def values(*shape: int) -> Array:
@@ -141,6 +150,21 @@ def test_later_builds_have_something_to_put_into_new_rows(store: Path, tmp_path:
     with pytest.raises(StoreError, match="holds whole numbers, none of which says that nothing"):
         attach(store, "group", whole, **NEW)
     assert attach(store, "group", whole, missing="-1", **NEW).field.missing == -1
+
+
+def test_coefficients_of_another_model_are_in_all_rows_or_in_none(
+    store: Path, tmp_path: Path
+) -> None:
+    """A later build has none such to put into new rows."""
+    other = ModelTag("other", "b" * 64, False, 64)
+    said = {key: getattr(fields(64)["shape"], key) for key in Field.__dataclass_fields__}
+    with_fields(store, {"shape": (Attached(**said, model=other), values(N, 300))})
+    file = npz(tmp_path, ids=IDS[:1], values=values(1, 300) + 1)
+    done = attach(store, "shape", file, missing="kept")
+    assert (done.field.model, done.field.missing, done.given) == (other, None, 1)
+    got = open_store(store).read("shape", slice(None))
+    np.testing.assert_array_equal(got[1:], values(N, 300)[1:])
+    np.testing.assert_array_equal(got[0], values(1, 300)[0] + 1)
 
 
 def test_embeddings_of_ones_own(store: Path, tmp_path: Path) -> None:
@@ -268,16 +292,17 @@ BAD: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_refused(store: Path, tmp_path: Path, case: str) -> None:
+def test_what_is_refused(untouched: Path, tmp_path: Path, case: str) -> None:
     name, arrays, options, fault = BAD[case]
-    before = current_version(store)
+    before = current_version(untouched)
     with pytest.raises(StoreError) as caught:
-        attach(store, name, npz(tmp_path, **arrays), **options)
+        attach(untouched, name, npz(tmp_path, **arrays), **options)
     assert fault in str(caught.value)
-    assert current_version(store) == before
+    assert current_version(untouched) == before
 
 
-def test_files_that_are_none(store: Path, tmp_path: Path) -> None:
+def test_files_that_are_none(untouched: Path, tmp_path: Path) -> None:
+    store = untouched
     bad = {
         "own.csv": (b"ids,values", "expected a file that ends with .npz or .parquet"),
         "own.npz": (b"PK but no archive", "own.npz: unreadable"),

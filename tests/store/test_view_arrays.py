@@ -39,12 +39,13 @@ from pipeline.store import (
     push,
     subset,
     verify,
+    with_fields,
     write_shard,
 )
 from pipeline.store.documents import sealed
 from pipeline.store.listing import file_entry
 from pipeline.store.remote.objects import Place
-from pipeline.store.schema import VIEW, VIEW_FIELDS
+from pipeline.store.schema import VIEW, VIEW_FIELDS, Field
 from pipeline.types import Array, ShardReceipt
 
 N, VIEWS = 40, 34
@@ -373,3 +374,8 @@ def test_older_schemas_have_no_tables_of_views(tmp_path: Path, schema: int) -> N
         np.testing.assert_array_equal(store.read(name, slice(None)), values)
     new = open_store(subset(tmp_path / "old", "True", tmp_path / "new"))
     assert new.form.schema == 5 and verify(tmp_path / "new") == []
+    field = Field("warmth", "<f4", (), (), "1", "of the skin", "attach")
+    warm = with_fields(tmp_path / "old", {"warmth": (field, np.arange(N, dtype="<f4"))})
+    assert verify(tmp_path / "old") == [] and open_store(warm).form.schema == 5
+    assert open_store(warm).read("warmth", [7, 3]).tolist() == [7, 3]
+    assert (warm / "shape/c/0/0").samefile(store.path / "shape/c/0/0")
