@@ -22,7 +22,7 @@ from pipeline.views.raycasting import Caster, Hits
 
 BEFORE_MM = 3.0
 """What lies farther in front of the registered mesh hides it; nearer, it is the same surface, with
-noise and the error of the registration (docs/explanation/views.md has the figures)."""
+noise and the error of the registration (docs/explanation/face_parts.md has the figures)."""
 BEHIND_MM = 6.0
 """A scan whose surface is farther behind has a hole in front of it."""
 OWN_MM, LANDMARK_MM = 0.1, 1.0
