@@ -149,7 +149,8 @@ def refit(
     with watch(quiet=as_json) as seen:
         made = refit_store(store, loaded, seen)
     if as_json:
-        show({"store": str(made.version), "model": loaded.name, **made._asdict()})
+        told = made._asdict()
+        show({"store": str(told.pop("version")), "model": loaded.name, **told})
         return
     tell(
         f"{store}: coefficients of {loaded.name} for {made.scans:,} scans and {made.people:,} "

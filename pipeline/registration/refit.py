@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import RegistrationError
-from pipeline.flame.lbs import joint_transforms, pose_vertices
+from pipeline.flame.lbs import ModelTensors, joint_transforms, pose_vertices, to_tensors
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.rigid import (
     cross_matrix,
@@ -45,14 +45,19 @@ from pipeline.registration.outcome import padded
 from pipeline.registration.template import Template, prepare_template
 from pipeline.types import N_EXPRESSION, N_POSE, N_SHAPE, Array
 
-VERTICES, OTHERS = 1500, 240
+VERTICES, OTHERS = 1200, 240
 """Vertices that are compared, of those that a scanner sees and of the others (eyeballs, inside of
-the mouth): neighbours err together, more of them say little more."""
+the mouth). Each stands for its neighbours."""
 PATCHES = 96
+NECK = 1
+"""The joint next to the root."""
+APART_MM = 1000.0
+"""More than the size of a head."""
 LEAST_SEEN = 0.9
 """Share of a patch's vertices that must be valid, of what is usual in the head's others."""
-ITERATIONS, FROZEN = 4, 2
-"""How many, and after how many the columns of the rotations stay as they are."""
+STIFFNESS, FROZEN = (100.0, 10.0, 1.0, 1.0), 2
+"""Times the prior's precision of bent joints in each iteration, for at first turns that are not yet
+small pass for shape; after how many iterations the columns of the rotations stay as they are."""
 EYE_PRIOR_RAD = 0.3
 """Standard deviation of the rotation of an eye; those of neck and jaw are the fit's."""
 USUAL_ERROR_MM = 0.5
@@ -61,7 +66,7 @@ HUBER = 4.0
 """Times its expected error a vertex is off before it counts for less."""
 FEWEST = 100
 """Valid vertices that a head must have."""
-BATCH = 32
+BATCH = 64
 """Heads that are solved together: what they share is read once, their own stays in the cache."""
 
 
@@ -136,13 +141,18 @@ class Columns(NamedTuple):
     components: Tensor  # (n,3N) of identity and expression
     correctives: Tensor  # (9(J-1),3N), or (0,3N)
     weights: Tensor  # (J,N)
-    share: Tensor  # (J,N) that turns with a joint or its descendants
+    share: Tensor
+    """(J,N) that turns with a joint or its descendants; of the neck less 1: a face alone does not
+    tell a turn of the neck from one of the whole head, so that the neck's turns what is below."""
+    turned: tuple[tuple[Tensor, Tensor], ...]
+    """Of each joint the (M,) vertices that turn with it, and (3,n,M) how components move them."""
     joints: Tensor  # (J,3) mm
     joints_moved: Tensor  # (n,3J) by the components
     parents: tuple[int, ...]
     patch: Tensor  # (N,) 0 … PATCHES - 1
     in_patch: Tensor  # (PATCHES,) vertices of each
     gram: Tensor  # (PATCHES,n²): BᵀB of a patch's vertices
+    at_rest: tuple[Tensor, Tensor]  # (PATCHES,nq), (PATCHES,q²): BᵀA and AᵀA of these, at rest
     prior: Tensor  # (n+3J+3,) precision of components, rotations, position
 
 
@@ -157,7 +167,11 @@ def columns_of(template: Template) -> Columns:
     weights, regressor = tensors.weights, tensors.joint_regressor
     if not tensors.parents:  # it turns about its origin
         weights, regressor = basis.new_ones(count, 1), basis.new_zeros(1, count)
-    patch = _patches(tensors.template[at])
+    # lids and eyeballs, lips and mouth: what a scanner sees shares no patch with what it does not
+    hidden = torch.isin(at, others)[:, None] * torch.tensor([APART_MM, 0.0, 0.0])
+    patch, share = _patches(tensors.template[at] + hidden), subtree_weights(template)[at].mT.clone()
+    share[NECK : NECK + 1] -= 1
+    share[share.abs() < 1e-6] = 0
 
     def planes(values: Tensor) -> Tensor:
         return values[:, at].mT.flatten(1).float().contiguous()
@@ -166,21 +180,35 @@ def columns_of(template: Template) -> Columns:
         columns = basis[:, vertices].flatten(1)
         return (columns @ columns.mT).flatten()
 
-    return Columns(
+    along = basis[:, at].permute(2, 0, 1).float()
+    columns = Columns(
         at,
         planes(tensors.template[None])[0],
         planes(basis),
         planes(tensors.pose_basis),
         weights[at].mT.float().contiguous(),
-        subtree_weights(template)[at].mT.float().contiguous(),
+        share.float().contiguous(),
+        tuple((own, along[..., own].contiguous()) for own in map(_places, share != 0)),
         (regressor @ tensors.template).float(),
         torch.einsum("jv,pvd->pjd", regressor, basis).flatten(1).float(),
         tensors.parents or (-1,),
         patch,
         torch.bincount(patch, minlength=PATCHES).clamp_min(1),
         torch.stack([gram(at[patch == k]) for k in range(PATCHES)]).float(),
-        _prior(template).float(),
+        (basis, basis),
+        # few vertices stand for all: their sum is so much smaller
+        _prior(template).float() * len(at) / count,
     )
+    arms = (columns.rest.unflatten(0, (3, -1)) - columns.joints[..., None]) * columns.share[:, None]
+    each = torch.nn.functional.one_hot(patch, PATCHES).mT.float()
+    blocks = [pose_blocks(columns, arms[None], one[None]) for one in each]
+    cross, own = (torch.cat(some).flatten(1) for some in zip(*blocks, strict=True))
+    return columns._replace(at_rest=(cross, own))
+
+
+def _places(flags: Tensor) -> Tensor:
+    """(N,) bool -> (M,) where it holds."""
+    return torch.nonzero(flags)[:, 0]
 
 
 def _patches(places: Tensor) -> Tensor:
@@ -218,12 +246,18 @@ def _fitted(template: Template, vertices: Array, valid: Array, error: Array) -> 
     target = ((near - shift[:, None]) @ rotation).mT
     pose = gauss_newton(columns, target.float(), weight.float())
     found = _placed(columns, len(template.tensors.shape_basis), pose, rotation, shift)
-    offset = given - pose_vertices(template.tensors, *(x.double() for x in found))
+    offset = given - pose_vertices(_single(template), *found)
     square = torch.where(seen, offset.square().sum(-1), 0.0)
     residual = (square.sum(1) / seen.sum(1)).sqrt()
     lengths = N_SHAPE, N_EXPRESSION, N_POSE, 3
     stored = [padded(values, n) for values, n in zip(found, lengths, strict=True)]
     return tuple(x.float().numpy() for x in (*stored, offset, residual))
+
+
+@lru_cache(maxsize=4)
+def _single(template: Template) -> ModelTensors:
+    """The model in single precision, as what is stored."""
+    return to_tensors(template.model)
 
 
 class Pose(NamedTuple):
@@ -233,37 +267,68 @@ class Pose(NamedTuple):
     rotations: Tensor  # (B,J,3,3) of each joint against its parent
     translation: Tensor  # (B,3) mm
 
+    def unknowns(self) -> Tensor:
+        """(B,n+3J+3) θ, rotations as axis-angle."""
+        angles = rotation_to_axis_angle(self.rotations).flatten(1)
+        return torch.cat([self.components, angles, self.translation], 1)
+
 
 def gauss_newton(columns: Columns, target: Tensor, weight: Tensor) -> Pose:
     """Eq. 1, from rest; target (B,3,N) mm, near the model at rest; weight (B,N) 1/mm², 0 if not
-    valid, when the target may be anything finite."""
+    valid, when the target may be anything finite. Of all iterations each head's best counts: a
+    step that goes too far is not taken."""
     b, n, j = len(target), len(columns.components), len(columns.parents)
     patches = Patches(columns, weight)
     smooth = patches.weight[:, columns.patch]
     left = System(columns.prior, (patches.weight @ columns.gram).view(b, n, n))
     pose = Pose(target.new_zeros(b, n), torch.eye(3).expand(b, j, 3, 3), target.new_zeros(b, 3))
-    for iteration in range(ITERATIONS):
+    best, least = pose, target.new_full((b,), torch.inf)
+    for iteration, stiffness in enumerate((*STIFFNESS, None)):
         posed = posed_at_rest(columns, pose)
-        gap = patches.filled(target - posed.vertices)
+        gap, unknowns = patches.filled(target - posed.vertices), pose.unknowns()
+        cost = (columns.prior * unknowns.square()).sum(1) + _robust_sum(smooth, gap)
+        best, least = _better(cost < least, pose, best), torch.minimum(cost, least)
+        if stiffness is None:
+            break
         if iteration < FROZEN:
             arms = posed.arms
-            left.see(*pose_blocks(columns, arms, smooth))
+            left.see(*(pose_blocks(columns, arms, smooth) if iteration else patches.at_rest()))
         pull = gradient(columns, posed.blend, arms, smooth * _huber(smooth, gap), gap)
-        angles = rotation_to_axis_angle(pose.rotations).flatten(1)
-        unknowns = torch.cat([pose.components, angles, pose.translation], 1)
-        step = left.solve(pull - columns.prior * unknowns)
-        turn = rotation_matrices(step[:, n:-3].reshape(b, j, 3))
-        pose = Pose(
-            pose.components + step[:, :n], pose.rotations @ turn, pose.translation + step[:, -3:]
-        )
-    return pose
+        prior = torch.cat([columns.prior[:n], stiffness * columns.prior[n:]])
+        pose = _moved(columns, pose, left.solve(pull - prior * unknowns, stiffness))
+    return best
+
+
+def _better(where: Tensor, one: Pose, other: Pose) -> Pose:
+    """(B,) bool: the first of two, else the second."""
+    pairs = zip(one, other, strict=True)
+    return Pose(*(torch.where(where.view(-1, *[1] * (x.ndim - 1)), x, y) for x, y in pairs))
+
+
+def _robust_sum(weight: Tensor, gap: Tensor) -> Tensor:
+    """(B,N), (B,3,N) -> (B,): squares that become lengths beyond HUBER times what is expected."""
+    square = weight * gap.square().sum(1) / HUBER**2
+    return (2 * HUBER**2 * ((1 + square).sqrt() - 1)).sum(1)
+
+
+def _moved(columns: Columns, pose: Pose, step: Tensor) -> Pose:
+    """The pose after a step (B,n+3J+3); rotations are multiplied."""
+    n, j = len(columns.components), len(columns.parents)
+    turns, shift = step[:, n:-3].unflatten(1, (j, 3)).clone(), step[:, -3:]
+    if j > NECK:  # to turn what is below the neck is to turn the neck, and all the other way
+        neck = turns[:, NECK]
+        turns[:, 0] -= neck
+        arm = (columns.joints[0] - columns.joints[NECK]).expand_as(neck)
+        shift = shift - torch.linalg.cross(neck, arm)
+    rotations = pose.rotations @ rotation_matrices(turns)
+    return Pose(pose.components + step[:, :n], rotations, pose.translation + shift)
 
 
 class Patches:
     """Which patches of the template B heads show, and how much each counts."""
 
     def __init__(self, columns: Columns, weight: Tensor) -> None:
-        self.patch, self.seen = columns.patch, weight > 0
+        self.columns, self.patch, self.seen = columns, columns.patch, weight > 0
         count = self._sums(self.seen.float())
         self.share = 1 / count.clamp_min(1)
         """(B,PATCHES) of a vertex that is valid in the mean of those that are."""
@@ -272,6 +337,12 @@ class Patches:
         enough = shown >= LEAST_SEEN * usual
         self.weight = self._sums(weight) * self.share * enough
         """(B,PATCHES) 1/mm² of each vertex."""
+
+    def at_rest(self) -> tuple[Tensor, Tensor]:
+        """`pose_blocks` of the model at rest."""
+        cross, own = (self.weight @ blocks for blocks in self.columns.at_rest)
+        q = 3 * len(self.columns.parents) + 3
+        return cross.unflatten(1, (-1, q)), own.unflatten(1, (q, q))
 
     def filled(self, gap: Tensor) -> Tensor:
         """(B,3,N) -> with the mean of its patch at vertices that are not valid."""
@@ -335,12 +406,18 @@ def _axial(moments: Tensor) -> Tensor:
 def pose_blocks(columns: Columns, arms: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """BᵀWA (B,n,q) and AᵀWA (B,q,q), q = 3J + 3; weight (B,N)."""
     b, j = arms.shape[:2]
-    heavy = (arms * weight[:, None, None]).flatten(1, 2)
-    components = columns.components.unflatten(1, (3, -1))
-    moments = [heavy.flatten(0, 1) @ along.mT for along in components.unbind(1)]
-    turning = _axial(torch.stack(moments, -1).unflatten(0, (b, j, 3)).movedim(3, 2))
-    moving = torch.stack([weight @ along.mT for along in components.unbind(1)], -1)
-    cross = torch.cat([turning.movedim(1, 2).flatten(2), moving], 2)
+    heavy = arms * weight[:, None, None]
+    turning = [
+        _axial(
+            (heavy[:, joint][..., own].flatten(0, 1) @ along.mT)
+            .unflatten(1, (b, 3))
+            .permute(1, 3, 2, 0)
+        )
+        for joint, (own, along) in enumerate(columns.turned)
+    ]
+    moving = (weight @ columns.components.unflatten(1, (3, -1)).permute(1, 2, 0)).permute(1, 2, 0)
+    cross = torch.cat([*turning, moving], 2)
+    heavy = heavy.flatten(1, 2)
     # (a × u) · (b × v) = (a · b) (u · v) − (a · v) (u · b), a and b axes
     pairs = (heavy @ arms.flatten(1, 2).mT).view(b, j, 3, j, 3)
     eye = torch.eye(3)
@@ -356,24 +433,24 @@ class System:
 
     def __init__(self, prior: Tensor, gram: Tensor) -> None:
         n = gram.shape[1]
-        self.free = torch.diag(prior[n:])
+        self.prior = prior[n:].double()
         self.factor = torch.linalg.cholesky(gram + torch.diag(prior[:n]))
         self.half, self.schur = gram[:, :, :0], gram[:, :0, :0]
 
     def see(self, cross: Tensor, own: Tensor) -> None:
         """BᵀWA (B,n,q) and AᵀWA (B,q,q) of a pose."""
         self.half = torch.linalg.solve_triangular(self.factor, cross, upper=False)
-        schur = (own + self.free - self.half.mT @ self.half).double()
         # what nothing determines, such as the eyes of a model without eyes, stays
         damped = 1e-6 * own.diagonal(dim1=1, dim2=2) + 1e-9
-        self.schur = schur + torch.diag_embed(damped)
+        self.schur = (own - self.half.mT @ self.half + torch.diag_embed(damped)).double()
 
-    def solve(self, pull: Tensor) -> Tensor:
+    def solve(self, pull: Tensor, stiffness: float) -> Tensor:
         """The step (B,n+q) for the right side (B,n+q)."""
         n = self.factor.shape[1]
         alone = torch.linalg.solve_triangular(self.factor, pull[:, :n, None], upper=False)
         right = pull[:, n:, None] - self.half.mT @ alone
-        moved = torch.linalg.solve(self.schur, right.double()).float()
+        schur = self.schur + torch.diag(stiffness * self.prior)
+        moved = torch.linalg.solve(schur, right.double()).float()
         left = alone - self.half @ moved
         components = torch.linalg.solve_triangular(self.factor.mT, left, upper=True)
         return torch.cat([components, moved], 1)[..., 0]

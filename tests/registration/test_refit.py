@@ -135,6 +135,21 @@ def test_heads_do_not_depend_on_each_other(model: FlameModel) -> None:
     assert np.abs(posed(model, together)[:1] - posed(model, alone)).max() < 1e-3
 
 
+def test_a_face_alone_bends_no_neck(model: FlameModel) -> None:
+    """As registered scans: no eyeball and no back of the head is valid."""
+    made = heads(model, 6, seed=6)
+    valid = np.zeros(made.vertices_mm.shape[:2], bool)
+    valid[:, model.regions["face"]] = True
+    valid[:, model.regions["eyeballs"]] = False
+
+    found = refit(made.vertices_mm, valid, model)
+
+    error = lengths(posed(model, found) - made.vertices_mm)
+    assert np.median(error[valid]) < 0.3
+    assert np.abs(found.pose[:, 3:6]).max() < 0.3
+    assert not found.pose[:, 9:].any(), "nothing is seen of the eyes"
+
+
 def test_what_is_far_off_counts_for_little(model: FlameModel) -> None:
     made, draw = heads(model, 4, seed=4), np.random.default_rng(1)
     given = made.vertices_mm.copy()
@@ -158,7 +173,7 @@ def test_vertices_that_are_expected_to_err_count_less(model: FlameModel) -> None
     untold = refit(given, everywhere(made), model)
 
     errors = [lengths(posed(model, x) - made.vertices_mm)[:, upper].mean() for x in (told, untold)]
-    assert errors[0] < 0.5 * errors[1]
+    assert errors[0] < 0.7 * errors[1]
 
 
 def test_a_bare_template_has_a_pose_alone() -> None:
