@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,15 @@ from pipeline.units import UNITS
 SCALED_UNITS = {"dm": ("m", 0.1), "um": ("mm", 0.001)}
 """Units that meshes of face models have besides, and how they are said in those of scans."""
 IBUG_68 = "ibug68"
-OPTIONS = RegistrationOptions(landmark_noise_mm=8.0)
+LANDMARK_NOISE_MM = 8.0
 """A mesh's landmarks are vertices that somebody chose by a definition of their own: they show where
-the face is, its surface shows the rest."""
+the face is, its surface shows the rest. A model without components needs them more."""
+
+
+def options_for(model: FlameModel) -> RegistrationOptions:
+    usual = RegistrationOptions()
+    has_basis = model.shape_basis_mm.shape[2] + model.expression_basis_mm.shape[2] > 0
+    return replace(usual, landmark_noise_mm=LANDMARK_NOISE_MM) if has_basis else usual
 
 
 def map_topology(
@@ -60,7 +67,7 @@ def map_topology(
         scheme=scheme,
         scale=scale,
     )
-    [registered] = register([scan], model, OPTIONS, torch_device(device))
+    [registered] = register([scan], model, options_for(model), torch_device(device))
     if registered.status == "failed":
         raise RegistrationError(
             f"{path}: {registered.reason}; give --landmarks, or check --unit and --axes"
