@@ -25,6 +25,7 @@ from pipeline.build.result_files import (
     views_path,
 )
 from pipeline.build.stages import Recipe, Work
+from pipeline.catalogue.files import ImageFile
 from pipeline.errors import FacefoldError
 from pipeline.flame.model import FlameModel
 from pipeline.formats import read_scan
@@ -43,9 +44,13 @@ def asked_for(record: ScanRecord, registry: SourceRegistry) -> list[str]:
     return names_of(record.photos, registry.views)
 
 
-def views_keys(registry: SourceRegistry, seed: int) -> Callable[[str, ScanRecord], str]:
+def views_keys(
+    registry: SourceRegistry, images: Mapping[Path, ImageFile], seed: int
+) -> Callable[[str, ScanRecord], str]:
     """What says for a scan of the registry, under its rule, which digest its views depend on
     besides the key of its registration, the first argument; "": none are asked for.
+
+    `images` are those of the source's catalogue, textures among them, which renders show.
     """
     section = registry.views.model_dump(mode="json", exclude={"photos"})
     code = stage_code("views")
@@ -56,7 +61,9 @@ def views_keys(registry: SourceRegistry, seed: int) -> Callable[[str, ScanRecord
     def key(register: str, record: ScanRecord) -> str:
         if not asked_for(record, registry):
             return ""
-        return digest_of(register, shared, [_facts(photo) for photo in record.photos])
+        painted = record.image_paths if registry.views.renders and registry.views.colours else ()
+        textures = [images[path].sha256 for path in painted if path in images]
+        return digest_of(register, shared, [_facts(photo) for photo in record.photos], textures)
 
     return key
 

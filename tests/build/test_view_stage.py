@@ -85,6 +85,25 @@ def test_a_changed_camera_renders_again_and_registers_nothing(
     assert keys(again) == keys(before)
 
 
+def test_a_changed_texture_renders_again(tmp_path: Path, model: FlameModel) -> None:
+    def works(**views: Any) -> tuple[Work, ...]:
+        section = {"renders": 1, **views}
+        write_source(
+            tmp_path, "lab", *FILES, landmarks="none", images=["{stem}.png"], views=section
+        )
+        return make_plan(build_of(tmp_path, "lab"), model).works
+
+    (tmp_path / "lab").mkdir()
+    texture = tmp_path / "lab" / "p1_neutral.png"
+    texture.write_text("a texture")
+    before, grey = works(), works(colours=False)
+    texture.write_text("another one")
+    after, grey_after = works(), works(colours=False)
+    assert [a.keys for a in after] == [b.keys for b in before]
+    assert [a.views == b.views for a, b in zip(after, before, strict=True)] == [False, True, True]
+    assert [a.views for a in grey_after] == [b.views for b in grey]  # its texture is not shown
+
+
 def test_another_registration_is_seen_anew_and_another_gate_is_not(
     tmp_path: Path, model: FlameModel
 ) -> None:
