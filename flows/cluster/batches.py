@@ -171,7 +171,7 @@ def recipe_of(source: Source, plan: Plan, config: BuildConfig) -> Recipe:
         plan.gates,
         config.work,
         config.keep_scans,
-        seed=config.seed,
+        seed=config.views_seed,
         root=source.catalogue.root,
         calibrations=known,
     )

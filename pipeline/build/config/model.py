@@ -179,6 +179,9 @@ class BuildConfig(Strict):
     views: StrictBool = Field(
         True, description="Make the photos and renders that registries ask for (`views:`)."
     )
+    views_seed: StrictInt = Field(
+        0, description="Seed of all that is drawn for renders; another one makes them again."
+    )
     embedding_model: LocalPath | None = Field(
         None,
         description="ONNX file of a face recognition network of your own, which sees the aligned "
