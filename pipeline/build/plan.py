@@ -327,12 +327,8 @@ def _works(source: Source, config: BuildConfig, model: FlameModel) -> Iterator[W
     scheme_under = cache(source.scheme_under)
     judging = digest_of(config.quality.model_dump(), stage_code("judge"))
     rules = (None, *range(len(registry.rules))) if config.views else ()
-<<<<<<< HEAD
-    images = source.catalogue.images
-    viewing = {rule: views_keys(registry.under(rule), images, config.seed) for rule in rules}
-=======
-    viewing = {rule: views_keys(registry.under(rule), config.views_seed) for rule in rules}
->>>>>>> refs/heads/stage
+    images, seed = source.catalogue.images, config.views_seed
+    viewing = {rule: views_keys(registry.under(rule), images, seed) for rule in rules}
     reading: dict[tuple[str, int | None], str] = {}
     for scan in source.catalogue.records:
         kind = scan.expression, scan.rule
