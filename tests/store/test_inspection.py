@@ -79,6 +79,7 @@ def test_bytes_are_those_on_disk(store: Path) -> None:
         "unit": "mm",
         "bytes": seen["bytes"]["vertices_mm"],
         "attached": False,
+        "model": None,
     }
     listed = sum(n for path, n in sizes.items() if path.name not in ("files.json", "run.json"))
     assert seen["bytes"]["all"] == listed

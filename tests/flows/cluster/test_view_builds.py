@@ -4,6 +4,7 @@ is, which is where the scans are."""
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,8 +117,12 @@ def test_views_are_made_once_and_a_changed_camera_renders_again(folder: Folder) 
         off = camera.project(view["registered_landmarks_mm"]) - view["landmarks_px"]
         assert np.abs(off).max() < 0.5, name
 
+    shutil.rmtree(folder.path / ".facefold" / "views")
     again = folder.build().json
     assert again["views"] == first["views"] and again["store"] == first["store"]
+    for name, view in folder.views().items():
+        for field, value in view.items():
+            assert np.array_equal(value, before[name][field]), f"{name}: {field}"
 
     folder.registry(yaw_deg=[30, 40])
     turned = folder.build().json
