@@ -151,7 +151,8 @@ def photo_view(scene: Scene, name: str, photo: PhotoFile) -> View:
     camera = replace(of_head, canonical_to_camera=pose)
     marks = camera.project(scene.scan.landmarks_mm)
     image, crop = crop_224(picture, marks, camera)
-    refuse_cut(scene, camera, crop)
+    inside = within(camera, crop)
+    refuse_cut(scene, crop, inside)
     if photo.camera == "grid":
         refuse_drift(image, crop, scene.mesh, scene.scan.landmarks_mm)
     residual = taken.residual_px
@@ -164,20 +165,25 @@ def photo_view(scene: Scene, name: str, photo: PhotoFile) -> View:
         "background": None,
         "camera_residual_px": residual and residual * crop.matrix_px[0, 0] / camera.matrix_px[0, 0],
     }
-    return completed(scene, name, image, align_112(picture, marks), crop, facts)
+    return completed(scene, name, image, align_112(picture, marks), crop, facts, inside)
 
 
-def refuse_cut(scene: Scene, photo: Camera, crop: Camera) -> None:
-    """Raises FacefoldError if less than INSIDE_SHARE of the face that a crop shows is within the
-    photo: the rest is black."""
+def within(photo: Camera, crop: Camera) -> Array:
+    """(height,width) bool: the pixels of a crop that the photo has; the others are black."""
+    to_photo = photo.matrix_px @ np.linalg.inv(crop.matrix_px)
+    at = crop.pixels() @ to_photo[:2, :2].T + to_photo[:2, 2]
+    inside = np.all((at > -0.5) & (at < [photo.width - 0.5, photo.height - 0.5]), axis=1)
+    return np.asarray(inside.reshape(crop.height, crop.width))
+
+
+def refuse_cut(scene: Scene, crop: Camera, inside: Array) -> None:
+    """Raises FacefoldError if less than INSIDE_SHARE of the face that a crop shows is `inside` the
+    photo."""
     hits = scene.mesh.seen(crop)
     face = scene.parts.at(hits.triangle, hits.barycentric) >= 0
     if not face.any():
         return
-    to_photo = photo.matrix_px @ np.linalg.inv(crop.matrix_px)
-    at = crop.pixels()[face] @ to_photo[:2, :2].T + to_photo[:2, 2]
-    inside = ((at > -0.5) & (at < [photo.width - 0.5, photo.height - 0.5])).all(axis=1)
-    if (share := float(inside.mean())) < INSIDE_SHARE:
+    if (share := float(inside.ravel()[face].mean())) < INSIDE_SHARE:
         fault = f"{share:.0%} of the face is in the photo, expected {INSIDE_SHARE:.0%}"
         remedy = "check that the camera or the landmarks are those of this photo"
         raise FacefoldError(f"{fault}; {remedy}", Code.OUT_OF_PICTURE, {"inside": share})

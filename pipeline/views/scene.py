@@ -114,9 +114,16 @@ def _rigid(before: Array, after: Array) -> Array:
 
 
 def completed(
-    scene: Scene, name: str, image: Array, aligned: Array, camera: Camera, facts: dict[str, Any]
+    scene: Scene,
+    name: str,
+    image: Array,
+    aligned: Array,
+    camera: Camera,
+    facts: dict[str, Any],
+    inside: Array | None = None,
 ) -> View:
-    """A view of pictures (224,224,3) and (112,112,3), the first by `camera`.
+    """A view of pictures (224,224,3) and (112,112,3), the first by `camera`; where it is not
+    `inside` (224,224) of its photo, nothing is seen.
 
     Raises FacefoldError if the face is hidden for the most part.
     """
@@ -124,6 +131,8 @@ def completed(
     before = None if caster is None else caster.seen(camera)
     seen = shown(camera, scene.mesh, before, holes_hide=not is_photo)
     refuse_hidden(seen, scene.parts)
+    if inside is not None:
+        seen = seen._replace(hidden=seen.hidden | ~inside)
     marks = scene.scan.landmarks_mm.astype(np.float64)
     return View(
         name,

@@ -218,6 +218,23 @@ def test_a_camera_behind_the_head_and_one_that_cuts_the_face(tmp_path: Path) -> 
     assert 0 < refused[0].refusal.figures["inside"] < 0.75
 
 
+def test_nothing_is_seen_where_a_photo_ends(tmp_path: Path) -> None:
+    edge = looking_at(700, 900, 400, 400, target_mm=(115.0, -30.0, 60.0))
+    [view], refused = views_of(head(), calibrated(tmp_path, edge))
+    assert refused == []
+    black = ~view.image.any(axis=2)
+    first = int(np.flatnonzero(~black.any(axis=0)).min())
+    assert first > 30  # columns that the photo does not have
+    assert (view.shading[:, : first - 2] > 0).sum() > 300  # the head is there
+    assert not view.parts[:, :, : first - 2].any()
+    assert view.parts[:, :, first + 2 :].any()
+    beyond = view.landmarks_px[:, 0] < first - 2
+    assert beyond.any() and not view.landmark_seen[beyond].any()
+    whole = looking_at(700, 900, 400, 400, target_mm=(0.0, -30.0, 60.0))
+    [whole_view], _ = views_of(head(), calibrated(tmp_path, whole))
+    assert view.vertex_seen.sum() < whole_view.vertex_seen.sum()
+
+
 def test_photos_that_cannot_be_read(tmp_path: Path) -> None:
     photo = marked_photo(tmp_path)
     whole = photo.path.read_bytes()
