@@ -244,7 +244,7 @@ def view(
     beside: Beside = True,
     screenshot: Screenshot = None,
 ) -> None:
-    """Show scans in a window, with the meshes registered to them; needs facefold[view].
+    """Show scans in a window, with the meshes registered to them; needs open3d.
 
     A mesh beside its scan is painted by its distance to it: pale is 0, deep red 2 mm.
     """
