@@ -124,6 +124,10 @@ def _brow(marks: Array, unit: float) -> Array:
     """A stroke of BROW_THICKNESS along (5,2) points, round at both ends."""
     thickness = unit * np.array(BROW_THICKNESS)
     along = np.gradient(marks, axis=0)
+    # landmarks of a coarse template may share a vertex
+    along[~along.any(axis=1)] = (
+        marks[-1] - marks[0] if (marks[-1] != marks[0]).any() else [1.0, 0.0]
+    )
     along /= np.linalg.norm(along, axis=1, keepdims=True)
     up = np.stack([-along[:, 1], along[:, 0]], axis=1)
     middle = marks + (BROW_ABOVE - 0.5) * thickness[:, None] * up

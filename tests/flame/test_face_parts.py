@@ -20,6 +20,7 @@ from pipeline.flame.regions import complete_regions
 from pipeline.geometry.mesh import edge_uses, joined
 from pipeline.landmarks.check import average_face
 from pipeline.types import Array
+from tests.simulated import coarse_head
 
 CORNERS = np.eye(3)
 SEEN = {
@@ -288,6 +289,19 @@ def test_a_template_without_landmarks_has_no_parts() -> None:
     assert (parts.at(np.array([5, -1]), CORNERS[:2]) == NO_PART).all()
     assert bare.triangle_part is None
     assert not any(name.startswith("part_") for name in bare.regions)
+
+
+@pytest.mark.filterwarnings("error")
+def test_landmarks_of_a_coarse_template_may_share_a_vertex() -> None:
+    points, faces, nearest = coarse_head()
+    assert len({*nearest[22:27].tolist()}) < 5  # two of a brow's
+    corner = {vertex: i for i, vertex in reversed([*enumerate(faces.ravel().tolist())])}
+    model = bare_model("coarse", points, faces, np.array([corner[v] for v in nearest.tolist()]))
+    found = model.regions.keys()
+    assert {"part_nose", "part_skin", "part_upper_lip", "part_lower_lip"} <= found
+    at_one_place = nearest.copy()
+    at_one_place[17:22] = nearest[19]
+    bare_model("brow", points, faces, np.array([corner[v] for v in at_one_place.tolist()]))
 
 
 def test_the_contour_is_taken_from_the_average_face_if_it_is_missing(shared_data: Path) -> None:
