@@ -93,10 +93,12 @@ def _connected(address: str) -> Client:
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     if address.startswith("tls://"):
         shake_hands(address)
+    before = dask.config.get("scheduler", None)
     try:
         return Client(address, timeout=ANSWER_S)
     # RuntimeError: Dask's configuration requires encryption
     except (OSError, ValueError, RuntimeError) as error:
+        dask.config.set(scheduler=before)  # a client that fails leaves itself there
         raise FacefoldError(
             f"--dask {address}: no scheduler answers ({error}); start one with `dask scheduler` "
             "and name the address that it prints, tls://… if it has certificates"

@@ -328,6 +328,7 @@ def test_what_a_cluster_lacks_is_told(
         patience.setattr(flows.cluster.connection, "ANSWER_S", 1.0)
         patience.setattr(flows.cluster.batches, "NOBODY_S", 0.0)
         run(r"--dask tcp://127\.0\.0\.1:9: no scheduler answers", address="tcp://127.0.0.1:9")
+        assert not dask.config.get("scheduler", None)  # Dask's own computations go on without one
         run("no worker for 0 s; start some")
     with machines.worker(1, "--nthreads", "2", "--no-nanny", sleep_s=None):
         run("has 2 threads, expected 1")

@@ -114,10 +114,11 @@ def test_other_users_of_the_machine_are_refused(running: Running) -> None:
     assert len(dask) == 1 + 2 * WORKERS  # scheduler, nannies, workers
     for port in dask:
         with pytest.raises((CommClosedError, OSError)):
-            Client(f"tcp://127.0.0.1:{port}", timeout=1)
+            Client(f"tcp://127.0.0.1:{port}", timeout=1, set_as_default=False)
     # neither does the certificate of another cluster help
     with pytest.raises(OSError):
-        Client(f"tls://127.0.0.1:{dask[0]}", timeout=1, security=Security.temporary())
+        foreign = Security.temporary()
+        Client(f"tls://127.0.0.1:{dask[0]}", timeout=1, security=foreign, set_as_default=False)
 
 
 def test_no_page_says_anything(running: Running) -> None:
