@@ -14,7 +14,7 @@ from pipeline.registration.gauss_newton.sites import spread_evenly, subtree_weig
 from pipeline.registration.gauss_newton.unknowns import JOINT_PRIOR_RAD, expression_precision
 from pipeline.registration.template import Template
 
-VERTICES, OTHERS = 1200, 240
+VERTICES, OTHERS = 1000, 200
 """Vertices that are compared, of those that a scanner sees and of the others (eyeballs, inside of
 the mouth). Each stands for its neighbours."""
 PATCHES = 96
