@@ -37,7 +37,7 @@ def render_views(
         source = plan.by_id[work.record.source]
         return refused_views(work, source.registry, refusal, source.catalogue.root)
 
-    names = {work.views: len(asked(plan, work)) for work in works}
+    names = {w.views: len(asked_for(w.record, plan.by_id[w.record.source].registry)) for w in works}
     seen.phase("rendering views", sum(names.values()), "views")
     given = plan, works, config, model, client, seen
     for _, finished in recorded_batches(*given, submit, refused):
@@ -58,12 +58,6 @@ def embed_scans(
     seen.phase("embedding views", len(scans))
     shared = {"network": network_of(config)}
     made_of_all(make_embeddings, scans, shared, config.work, client, seen)
-
-
-def asked(plan: Plan, work: Work) -> list[str]:
-    """The names of the views that are wanted of a scan."""
-    registry = plan.by_id[work.record.source].registry
-    return asked_for(work.record, registry.under(work.record.rule))
 
 
 def submit(client: Client, batch: Batch, there: Workers) -> Future[Any]:

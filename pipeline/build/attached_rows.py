@@ -22,12 +22,9 @@ from pipeline.store.form import form_of
 from pipeline.store.head import current_version
 from pipeline.store.paths import PROVENANCE, table_file
 from pipeline.store.reader import Store, open_store
-from pipeline.store.schema import IDENTITY, SCAN, TABLE_OF, VIEW
+from pipeline.store.schema import NAME_OF, TABLE_OF
 from pipeline.store.table_reading import read_table
 from pipeline.types import Array
-
-NAMES = {SCAN: "scan_id", IDENTITY: "identity", VIEW: "view_id"}
-"""What rows are of -> the column of their table that names each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +89,7 @@ def carried_fields(store: Path, keys: Mapping[str, Mapping[str, str]]) -> Carrie
 
 def _rows_before(version: Path, row_of: str, keys: Mapping[str, str]) -> Array:
     """(n,) int64: of each name with its key the row of the version with both; -1: there is none."""
-    table = read_table(version / table_file(TABLE_OF[row_of]), [NAMES[row_of], "result_key"])
+    table = read_table(version / table_file(TABLE_OF[row_of]), [NAME_OF[row_of], "result_key"])
     names, results = (column.combine_chunks().cast(pa.string()) for column in table.columns)
     old = pc.binary_join_element_wise(names, results, "\n")
     new = pa.array([f"{name}\n{key}" for name, key in keys.items()], pa.string())

@@ -3,7 +3,6 @@ nothing again."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import lru_cache
@@ -24,6 +23,7 @@ from pipeline.build.result_files import (
     views_path,
 )
 from pipeline.errors import FacefoldError
+from pipeline.store.checksums import file_digest
 from pipeline.types import Array
 from pipeline.views.embedding import EMBEDDING, Embedder, EmbeddingNetwork, load_embedder
 
@@ -61,8 +61,7 @@ def embedded(config: BuildConfig, views: Mapping[str, ScanViews]) -> dict[str, S
 
 @lru_cache(maxsize=4)
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path)
 
 
 def without_embeddings(views: Mapping[str, ScanViews], work: Path) -> list[Unembedded]:

@@ -24,6 +24,7 @@ from pipeline.build.leak_guards import people_of
 from pipeline.build.ledger import STAGES
 from pipeline.build.plan import Plan, known_views
 from pipeline.build.quarantine import quarantine_rows
+from pipeline.build.result_files import ScanViews
 from pipeline.build.row_placement import row_order, written_rows
 from pipeline.build.stages import Work
 from pipeline.build.views import asked_for, without_views
@@ -154,9 +155,10 @@ def estimate(
         _of_source(source, works, plan, config, row_bytes, history or {})
         for source, works in todo.items()
     ]
-    unseen = without_views(plan.kept_so_far, known_views(config, plan.kept_so_far))
+    views = known_views(config, plan.kept_so_far)
+    unseen = without_views(plan.kept_so_far, views)
     sources = [_with_views(source, unseen, plan, history or {}) for source in sources]
-    rows, written, store_bytes = _version(plan, config, model)
+    rows, written, store_bytes = _version(plan, config, model, views)
     staged = sum(source.seconds for source in sources) / config.workers
     start = START_SECONDS if plan.todo or rows else 0.0
     seconds = start + staged + store_bytes / WRITE_BYTES
@@ -314,7 +316,7 @@ def _with_views(
     if not (own := [work.record for work in unseen if work.record.source == scans.source]):
         return scans
     registry = plan.by_id[scans.source].registry
-    views = sum(len(asked_for(record, registry.under(record.rule))) for record in own)
+    views = sum(len(asked_for(record, registry)) for record in own)
     each = _mean_read_seconds(own) + VIEW_SECONDS * views / len(own)
     return replace(
         scans,
@@ -343,12 +345,13 @@ def vertices(record: ScanRecord) -> int:
     return kept_bytes(record) // VERTEX_BYTES
 
 
-def _version(plan: Plan, config: BuildConfig, model: FlameModel) -> tuple[int, int, int]:
+def _version(
+    plan: Plan, config: BuildConfig, model: FlameModel, views: Mapping[str, ScanViews]
+) -> tuple[int, int, int]:
     """Of the version that will be published its rows, those that are written, and the bytes of
-    these: none where it is there already."""
+    these: none where it is there already. `views` are those that are made."""
     if not (kept := plan.kept_so_far):
         return 0, 0, 0
-    views = known_views(config, kept)
     if not plan.todo and not without_views(kept, views):
         quarantine = quarantine_rows(config, plan, plan.known)
         facts = plan, plan.known, quarantine, model, compared_by(config), views
@@ -377,6 +380,5 @@ def _views(plan: Plan, works: Sequence[Work]) -> int:
     asked = {work.record.scan_id: work.record for work in works if work.views}
     registries = plan.by_id
     return sum(
-        len(asked_for(record, registries[record.source].registry.under(record.rule)))
-        for record in asked.values()
+        len(asked_for(record, registries[record.source].registry)) for record in asked.values()
     )

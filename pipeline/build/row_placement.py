@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.build.attached_rows import NAMES, Carried
+from pipeline.build.attached_rows import Carried
 from pipeline.build.config import BuildConfig
 from pipeline.build.stages import Work
 from pipeline.errors import StoreError
 from pipeline.store.form import Form, form_in, group_attributes
 from pipeline.store.head import current_version
 from pipeline.store.paths import table_file
-from pipeline.store.schema import IDENTITY, SCAN, TABLE_OF, VIEW, ModelTag
+from pipeline.store.schema import IDENTITY, NAME_OF, SCAN, TABLE_OF, VIEW, ModelTag
 from pipeline.store.table_reading import read_table
 from pipeline.types import Array
 
@@ -200,7 +200,7 @@ def _published(store: Path, form: Form, row_of: str) -> _Published | None:
         version = current_version(store)
         attributes = group_attributes(version)
         found = form_in(attributes, version)
-        rows = read_table(version / table_file(TABLE_OF[row_of]), [NAMES[row_of], "result_key"])
+        rows = read_table(version / table_file(TABLE_OF[row_of]), [NAME_OF[row_of], "result_key"])
     except StoreError:
         return None
     wanted = form.attributes()

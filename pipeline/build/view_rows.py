@@ -16,7 +16,7 @@ from pipeline.build.result_files import (
 )
 from pipeline.build.stages import Work
 from pipeline.errors import StoreError
-from pipeline.store.schema import EXTRA_FIELDS, VIEW_FIELDS
+from pipeline.store.schema import EXTRA_FIELDS, VIEW_FIELDS, view_id
 from pipeline.types import Array
 
 Row = dict[str, Any]
@@ -62,7 +62,7 @@ def seen_views(works: Iterable[Work], views: Mapping[str, ScanViews]) -> SeenVie
         if (found := views.get(scan_id)) is None:
             continue
         for number, row in enumerate(found.rows):
-            named = {"scan_id": scan_id, "view_id": f"{scan_id}#{row['view']}"}
+            named = {"scan_id": scan_id, "view_id": view_id(scan_id, row["view"])}
             seen.rows.append({**row, **named, "result_key": f"{found.result_key}#{row['view']}"})
             seen.lie.append(ViewRow(found.key, found.embedding_key, number))
         seen.refused.extend(found.refused)

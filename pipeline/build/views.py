@@ -31,6 +31,7 @@ from pipeline.flame.model import FlameModel
 from pipeline.formats import read_scan
 from pipeline.registry import SourceRegistry
 from pipeline.store.rows import view_fields
+from pipeline.store.schema import view_id
 from pipeline.types import PhotoFile, Refusal, ScanRecord
 from pipeline.views.making import Refused, make_views, names_of
 from pipeline.views.scene import RegisteredScan
@@ -40,8 +41,8 @@ Row = dict[str, Any]
 
 
 def asked_for(record: ScanRecord, registry: SourceRegistry) -> list[str]:
-    """The names of the views that a registry, under the scan's rule, wants of it."""
-    return names_of(record.photos, registry.views)
+    """The names of the views that the scan's registry wants of it."""
+    return names_of(record.photos, registry.under(record.rule).views)
 
 
 def views_keys(
@@ -59,7 +60,7 @@ def views_keys(
     shared = digest_of("views", section, seed, code, readers)
 
     def key(register: str, record: ScanRecord) -> str:
-        if not asked_for(record, registry):
+        if not names_of(record.photos, registry.views):
             return ""
         painted = record.image_paths if registry.views.renders and registry.views.colours else ()
         textures = [images[path].sha256 for path in painted if path in images]
@@ -107,9 +108,8 @@ def views_of(work: Work, recipe: Recipe, model: FlameModel) -> Result:
 def refused_views(work: Work, registry: SourceRegistry, refusal: Refusal, root: Path) -> Result:
     """None of a scan's views could be made, for one reason."""
     shown = _Shown(registry, work.record, root)
-    own = registry.under(work.record.rule)
     photos = {f"photo{i}": photo.path for i, photo in enumerate(work.record.photos)}
-    lost = [Refused(n, photos.get(n), refusal) for n in asked_for(work.record, own)]
+    lost = [Refused(n, photos.get(n), refusal) for n in asked_for(work.record, registry)]
     summary = {"rows": [], "refused": [shown.refused(one) for one in lost]}
     return Result(work.views, work.record.scan_id, registry.shown(refusal), summary)
 
@@ -127,7 +127,7 @@ class _Shown:
         facts = dict(view.facts)
         photo = facts.pop("image_path", None)
         return {
-            "view_id": f"{self.record.scan_id}#{view.name}",
+            "view_id": view_id(self.record.scan_id, view.name),
             "view": view.name,
             "image_file": None if photo is None else self.path(photo),
             **facts,

@@ -17,6 +17,7 @@ from pipeline.store.schema import (
     FIELDS_OF,
     IDENTITY,
     IDENTITY_ROW,
+    NAME_OF,
     PLACES,
     SCAN,
     SCAN_ROW,
@@ -37,7 +38,7 @@ MOST_BYTES, MOST_AXES, MOST_FIELDS, MOST_VERTICES = 1 << 28, 8, 1000, 1 << 24
 """Of a row, of its dimensions, and attached fields of a store."""
 _NAME = re.compile("[a-z][a-z0-9_]{0,59}")
 _STANDARD = {field.name: field for fields in FIELDS_OF.values() for field in fields}
-_OF_COORDINATES = {"faces", "region", "region_mask", "scan_id", "identity", "view_id"}
+_OF_COORDINATES = {"faces", "region", "region_mask", *NAME_OF.values()}
 _OF_TABLES = {c.name for c in (*PLACES, IDENTITY_ROW, SCAN_ROW)} | {
     column.name for table in TABLE_OF.values() for column in TABLES[table]
 }

@@ -24,9 +24,9 @@ from pipeline.store.attached import (
 )
 from pipeline.store.attaching import folder_of, with_fields
 from pipeline.store.documents import shown, text
-from pipeline.store.given_values import ID_COLUMNS, Given, given_values
+from pipeline.store.given_values import Given, given_values
 from pipeline.store.reader import Store, open_store
-from pipeline.store.schema import SCAN, VIEW
+from pipeline.store.schema import NAME_OF, SCAN, VIEW
 from pipeline.types import Array
 
 FEW = 5
@@ -171,7 +171,7 @@ def _ids(source: Store, row_of: str) -> pa.Array:
     if row_of == SCAN:
         return source.columns("scan_id")["scan_id"].combine_chunks()
     table = source.views if row_of == VIEW else source.table("identities")
-    return table[ID_COLUMNS[row_of]].combine_chunks()
+    return table[NAME_OF[row_of]].combine_chunks()
 
 
 def _rows_of(source: Store, row_of: str, ids: pa.Array, owner: Path) -> Array:

@@ -146,10 +146,9 @@ def _said(source: Store, names: tuple[str, ...], record: dict[str, Any]) -> dict
 
 def tables_of(source: Store) -> dict[str, Any]:
     """A version's tables as `publish` takes them."""
-    tables = {
-        name: source.table(name).select(own_columns(source.table(name).column_names))
-        for name in ("manifest", "quarantine", "excluded", "identities", "views", "refused_views")
-    }
+    names = ("manifest", "quarantine", "excluded", "identities", "views", "refused_views")
+    read = {name: source.table(name) for name in names}
+    tables = {name: table.select(own_columns(table.column_names)) for name, table in read.items()}
     return {
         name: table if name == "manifest" else table.to_pylist() for name, table in tables.items()
     }

@@ -19,7 +19,7 @@ from pipeline.store.arrays.shards import fill_value, zarr_array
 from pipeline.store.documents import as_json
 from pipeline.store.form import Form, at
 from pipeline.store.paths import GROUP
-from pipeline.store.schema import IDENTITY, IDENTITY_ROW, SCAN, SCAN_ROW, VIEW
+from pipeline.store.schema import IDENTITY, IDENTITY_ROW, NAME_OF, SCAN, SCAN_ROW, VIEW
 from pipeline.store.topology import (
     ATTRIBUTE,
     FACES,
@@ -33,8 +33,6 @@ from pipeline.types import Array
 if TYPE_CHECKING:
     import zarr
 
-SCAN_ID = "scan_id"
-COORDINATE = {SCAN: SCAN_ID, IDENTITY: "identity", VIEW: "view_id"}
 CONVENTIONS = "CF-1.12"
 FRAME = {
     "units": {"length": "mm", "angle": "rad"},
@@ -142,7 +140,7 @@ def _field_attributes(form: Form, name: str, held: Held) -> dict[str, Any]:
             "rows_of_scans": held.used[field.group],
         }
     else:
-        attributes["coordinates"] = COORDINATE[field.row_of]
+        attributes["coordinates"] = NAME_OF[field.row_of]
     for group in form.per_scan:
         if name == at(group):
             attributes["sample_dimension"] = group
@@ -153,16 +151,16 @@ def _add_names(group: zarr.Group, held: Held) -> None:
     """Which scan, which person, and which view, row i of the arrays is of."""
     meaning = "source: and the path within the source, of row i of each array"
     names = np.array(held.scan_ids, np.dtypes.StringDType())
-    _add(group, SCAN_ID, names, (SCAN,), meaning)
+    _add(group, NAME_OF[SCAN], names, (SCAN,), meaning)
     if held.identity_row is not None:
         people = np.array(held.people, np.dtypes.StringDType())
         meaning = "the person of row i of each array of the dimension identity"
-        _add(group, COORDINATE[IDENTITY], people, (IDENTITY,), meaning)
+        _add(group, NAME_OF[IDENTITY], people, (IDENTITY,), meaning)
         _add(group, IDENTITY_ROW.name, held.identity_row, (SCAN,), IDENTITY_ROW.meaning)
     if held.scan_row is not None:
         views = np.array(held.view_ids, np.dtypes.StringDType())
         meaning = "scan_id, # and name of row i of each array of the dimension view"
-        _add(group, COORDINATE[VIEW], views, (VIEW,), meaning)
+        _add(group, NAME_OF[VIEW], views, (VIEW,), meaning)
         _add(group, SCAN_ROW.name, held.scan_row, (VIEW,), SCAN_ROW.meaning)
 
 

@@ -15,11 +15,9 @@ import pyarrow.parquet as pq
 from pipeline.errors import StoreError
 from pipeline.store.checksums import file_digest
 from pipeline.store.documents import fault_of, shown
-from pipeline.store.schema import IDENTITY, SCAN, VIEW
+from pipeline.store.schema import NAME_OF
 from pipeline.types import Array
 
-ID_COLUMNS = {SCAN: "scan_id", VIEW: "view_id", IDENTITY: "identity"}
-"""What rows are of -> the column of their table that names them."""
 ANY_ID = ("ids", "id")
 """What a file may call it as well."""
 PARQUET = (".parquet", ".pq")
@@ -52,7 +50,7 @@ def given_values(path: Path | str, name: str) -> Given:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, pa.ArrowException) as error:
         raise StoreError(f"{path}: unreadable ({fault_of(error)})") from error
     ids, values, called = arrays
-    row_of = next((of for of, column in ID_COLUMNS.items() if column == called), None)
+    row_of = next((of for of, column in NAME_OF.items() if column == called), None)
     return Given(_texts(path, ids), _numbers(path, values, len(ids)), row_of, digest)
 
 
@@ -91,11 +89,11 @@ def _flat(path: Path, name: str, column: pa.Array) -> Array:
 
 def _names(path: Path, held: Sequence[str], name: str) -> tuple[str, str]:
     """The names of the ids and of the values among those `held`."""
-    ids = [one for one in (*ID_COLUMNS.values(), *ANY_ID) if one in held and one != name]
+    ids = [one for one in (*NAME_OF.values(), *ANY_ID) if one in held and one != name]
     if len(ids) != 1:
         raise StoreError(
             f"{path}: holds {', '.join(map(shown, held)) or 'nothing'}; expected ids under one of "
-            f"the names {', '.join((*ID_COLUMNS.values(), ANY_ID[0]))}"
+            f"the names {', '.join((*NAME_OF.values(), ANY_ID[0]))}"
         )
     others = [one for one in held if one != ids[0]]
     found = next((one for one in (name, "values") if one in others), None)

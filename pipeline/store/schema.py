@@ -35,6 +35,13 @@ ROWS_PER_SHARD = 4096
 SCAN, IDENTITY, VIEW = "scan", "identity", "view"
 TABLE_OF = {SCAN: "manifest", IDENTITY: "identities", VIEW: "views"}
 """What a row of an array is of -> the table whose row i says of which one row i is."""
+NAME_OF = {SCAN: "scan_id", IDENTITY: "identity", VIEW: "view_id"}
+"""And the column there that names it; an array too, of the rows' coordinates."""
+
+
+def view_id(scan_id: str, view: str) -> str:
+    """The name of a view of a scan."""
+    return f"{scan_id}#{view}"
 
 
 @dataclass(frozen=True)

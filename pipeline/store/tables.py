@@ -22,6 +22,7 @@ from pipeline.store.schema import (
     PLACES,
     SCAN_ROW,
     TABLES,
+    view_id,
 )
 from pipeline.types import ShardReceipt
 
@@ -125,7 +126,7 @@ def view_table(
         number = scan_rows.is_null().index(True).as_py()
         raise StoreError(f"views: {scans[number].as_py()!r}, of row {number}, is no scan of these")
     told = manifest.select(OF_SCAN).take(scan_rows).to_pylist()
-    named = ({"view_id": f"{r['scan_id']}#{r['view']}"} for r in records)
+    named = ({"view_id": view_id(r["scan_id"], r["view"])} for r in records)
     views = table("views", [a | b | c for a, b, c in zip(records, told, named, strict=True)])
     if len(views["view_id"].unique()) < total:
         twice = Counter(views["view_id"].to_pylist()).most_common(1)[0][0]

@@ -10,7 +10,8 @@ from pipeline.synthetic.paint import photograph
 from pipeline.synthetic.people import Pose
 from pipeline.synthetic.scanner import Capture, scan_head
 from pipeline.types import Array
-from pipeline.views.camera import Camera
+from pipeline.views.camera import Camera, pinhole_matrix
+from pipeline.views.sampling import head_rotation, looking_at
 
 SHARED_PEOPLE = 3
 """The first people are those of `synth_studio`, under other names."""
@@ -91,13 +92,8 @@ def write_photo(
 
 def camera_in_front(nose_mm: Array, rng: np.random.Generator) -> Camera:
     """Looks at a place near the nose, upright, from up to 30° beside and 10° above or below."""
-    yaw, pitch = np.radians(rng.uniform([-30.0, -10.0], [30.0, 10.0]))
-    away = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
-    right = np.array([np.cos(yaw), 0.0, -np.sin(yaw)])
-    pose = np.eye(4)
-    pose[:3, :3] = right, -np.cross(away, right), -away
+    yaw_deg, pitch_deg = rng.uniform([-30.0, -10.0], [30.0, 10.0])
     target = nose_mm + rng.uniform(-15.0, 15.0, 3)
-    pose[:3, 3] = -pose[:3, :3] @ (target + rng.uniform(550.0, 1100.0) * away)
-    focal, (height, width) = rng.uniform(900.0, 1400.0), PHOTO_PX
-    matrix = [[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]]
-    return Camera(np.array(matrix), pose, height, width)
+    turned = head_rotation(-yaw_deg, -pitch_deg, 0.0)
+    pose = looking_at(target, turned, rng.uniform(550.0, 1100.0))
+    return Camera(pinhole_matrix(rng.uniform(900.0, 1400.0), *PHOTO_PX), pose, *PHOTO_PX)

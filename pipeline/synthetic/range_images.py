@@ -15,7 +15,7 @@ from pipeline.synthetic.objects import vase
 from pipeline.synthetic.paint import photograph
 from pipeline.synthetic.people import Pose
 from pipeline.types import Array
-from pipeline.views.camera import Camera
+from pipeline.views.camera import Camera, pinhole_matrix
 
 FIRST_PERSON = 200
 EXTRA = 2
@@ -76,9 +76,9 @@ def write_scan(cast: Cast, delivery: Delivery, i: int, truth: bool = True) -> st
 
 def photo_camera() -> Camera:
     """The camera's colour picture, of PHOTO_SCALE times as many pixels as the grid has."""
-    height, width, focal = PHOTO_SCALE * np.array([ROWS, COLUMNS, FOCAL])
-    matrix = np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0, 0, 1.0]])
-    return Camera(matrix, np.diag([1.0, -1.0, -1.0, 1.0]), int(height), int(width))
+    size = PHOTO_SCALE * ROWS, PHOTO_SCALE * COLUMNS
+    matrix = pinhole_matrix(PHOTO_SCALE * FOCAL, *size)
+    return Camera(matrix, np.diag([1.0, -1.0, -1.0, 1.0]), *size)
 
 
 def range_image(vertices_mm: Array, faces: Array) -> RangeImage:

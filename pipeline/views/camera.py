@@ -13,6 +13,12 @@ import numpy as np
 from pipeline.types import Array, Frozen
 
 
+def pinhole_matrix(focal_px: float, height: int, width: int) -> Array:
+    """(3,3) K of a picture whose principal point is its middle."""
+    column, row = (width - 1) / 2, (height - 1) / 2
+    return np.array([[focal_px, 0.0, column], [0.0, focal_px, row], [0.0, 0.0, 1.0]])
+
+
 @dataclass(frozen=True, eq=False)
 class Camera(Frozen):
     """A picture's camera. A point x of the canonical frame, in millimetres, is seen at the pixel

@@ -307,26 +307,24 @@ def principal_point(pairs: Pairs, state: State, free: Free, longer_px: int) -> S
     fitted_free = free._replace(middle=True)
     fitted = refined(pairs, state, fitted_free)
     before, after = spread_px(pairs, state), spread_px(pairs, fitted)
-    sd = standard_deviations(pairs, fitted, fitted_free)[-2:].max()
+    sd = np.sqrt(np.diag(covariance(pairs, fitted, fitted_free))[-2:]).max()
     is_better = after < MIDDLE_GAIN * before and before > 1e-4
     return fitted if is_better and sd < MIDDLE_SD * longer_px else state
 
 
-def standard_deviations(pairs: Pairs, state: State, free: Free) -> Array:
+def covariance(pairs: Pairs, state: State, free: Free) -> Array:
     """Of the unknowns, from the curvature of the cost."""
     sd = max(LEAST_SD_PX, spread_px(pairs, state))
     hessian, _ = normal_equations(pairs, state, free, sd)
-    return np.sqrt(np.diag(np.linalg.pinv(hessian, hermitian=True)))
+    return np.asarray(np.linalg.pinv(hessian, hermitian=True))
 
 
 def focal_sd(pairs: Pairs, state: State, free: Free) -> float:
     """Standard deviation of log f = log s − log k; 0 if f was known."""
     if free.focal_px is not None:
         return 0.0
-    sd = max(LEAST_SD_PX, spread_px(pairs, state))
-    hessian, _ = normal_equations(pairs, state, free, sd)
-    covariance = np.linalg.pinv(hessian, hermitian=True)
-    return math.sqrt(covariance[5, 5] + covariance[6, 6] - 2 * covariance[5, 6])
+    among = covariance(pairs, state, free)
+    return math.sqrt(among[5, 5] + among[6, 6] - 2 * among[5, 6])
 
 
 def camera_of(state: State, origin: Array, height: int, width: int) -> Camera:

@@ -106,8 +106,7 @@ def model(camera: Camera, caster: Caster, landmarks_px: Array) -> tuple[Array, A
     shape = camera.height, camera.width
     hits = caster.seen(camera)
     normals = np.zeros((len(hits), 3))
-    corners = caster.vertices_mm[caster.faces[hits.triangle[hits.hit]]]
-    normals[hits.hit] = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals[hits.hit] = caster.facets(hits.triangle[hits.hit])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     normals = normals @ camera.canonical_to_camera[:3, :3].T
     shown = (hits.hit & (normals[:, 2] < -FACING)).reshape(shape)

@@ -97,10 +97,9 @@ def render_view(scene: Scene, name: str, section: Views, seed: int) -> View:
     if not isinstance(surface := scene.surface, Surface):
         raise surface
     recipe = sample_recipe(section, seed)
-    head_to_canonical = scene.head_to_canonical
-    target = np.linalg.inv(head_to_canonical) @ [*scene.face_mm, 1.0]
-    camera = camera_of(recipe, target[:3])
-    pose = camera.canonical_to_camera @ np.linalg.inv(head_to_canonical)
+    canonical_to_head = np.linalg.inv(scene.head_to_canonical)
+    camera = camera_of(recipe, (canonical_to_head @ [*scene.face_mm, 1.0])[:3])
+    pose = camera.canonical_to_camera @ canonical_to_head
     camera = replace(camera, canonical_to_camera=pose)
     marks = camera.project(scene.scan.landmarks_mm)
     lit = recipe.lights, recipe.background
@@ -112,9 +111,8 @@ def render_view(scene: Scene, name: str, section: Views, seed: int) -> View:
         picture = render(surface, camera, *lit)
         aligned = align_112(picture, marks)
         image, camera = crop_224(picture, marks, camera)
-    coloured = surface.texture is not None or surface.colours is not None
     facts = {
-        "kind": RENDER if coloured else SHADED,
+        "kind": RENDER if surface.painted else SHADED,
         "camera": "sampled",
         "seed": seed,
         "camera_residual_px": None,

@@ -76,14 +76,13 @@ def _nearest_around(camera: Camera, distance_mm: Array) -> Array:
 
 def part_masks(shown: Shown, parts: FaceParts) -> Array:
     """(8,height,width) bool: the pixels that show each of PARTS, none of them two."""
-    hits, faces, vertices = shown.hits, shown.mesh.faces, shown.mesh.vertices_mm
+    hits, mesh = shown.hits, shown.mesh
     label = parts.at(hits.triangle, hits.barycentric)
     # from inside, as through an open mouth, a surface is of no part
     seen = np.flatnonzero(hits.hit)
-    corners = vertices[faces[hits.triangle[seen]]]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    away = corners[:, 0] - shown.camera.centre_mm
-    label[seen[np.einsum("nd,nd->n", normals, away) >= 0]] = -1
+    triangles = hits.triangle[seen]
+    away = mesh.vertices_mm[mesh.faces[triangles, 0]] - shown.camera.centre_mm
+    label[seen[np.einsum("nd,nd->n", mesh.facets(triangles), away) >= 0]] = -1
     label = np.where(shown.hidden, -1, label.reshape(shown.hidden.shape))
     return np.asarray(label == np.arange(len(PARTS))[:, None, None])
 

@@ -61,6 +61,11 @@ class Caster(Frozen):
     scene: Any
     """Embree's, of the vertices about `middle_mm`."""
 
+    def facets(self, triangles: Array) -> Array:
+        """(N,) -> (N,3) float64: normals of triangles, as long as twice their area, mm²."""
+        corners = self.vertices_mm[self.faces[triangles]]
+        return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+
     def cast(self, origin_mm: Array, directions: Array, reach_mm: Array | None = None) -> Hits:
         """The first triangle that each ray meets, of either side.
 

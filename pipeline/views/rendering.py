@@ -122,8 +122,7 @@ def shaded_colours(
     """(N,3) float32 linear light from N hits, seen at pixels (N,2)."""
     caster = surface.caster
     directions = camera.rays(pixels)
-    corners = caster.vertices_mm[caster.faces[hits.triangle]]
-    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    flat = caster.facets(hits.triangle)
     area = np.linalg.norm(flat, axis=1)
     flat /= np.maximum(area, 1e-20)[:, None]
     # whichever side is seen: scans have triangles that face inwards
@@ -142,17 +141,15 @@ def shaded_colours(
             seen[lit, i] = ~caster.blocked((places + LIFT_MM * flat)[lit], rays)
     covered_mm = hits.distance_mm / camera.matrix_px[0, 0]
     slant = np.abs(np.einsum("nd,nd->n", flat, directions))
-    own = own_colours(surface, hits, corners, area, covered_mm / np.sqrt(np.maximum(slant, 0.1)))
+    own = own_colours(surface, hits, area, covered_mm / np.sqrt(np.maximum(slant, 0.1)))
     return own * lights.returned((normals @ rotation.T).astype(np.float32), seen)
 
 
-def own_colours(
-    surface: Surface, hits: Hits, corners: Array, doubled_area: Array, covered_mm: Array
-) -> Array:
+def own_colours(surface: Surface, hits: Hits, doubled_area: Array, covered_mm: Array) -> Array:
     """(N,3) float32 linear: what part of the light the surface returns at the hits.
 
-    corners (N,3,3) mm and doubled_area (N,) mm² of their triangles; covered_mm (N,) of the surface
-    that a pixel covers, as the side of a square.
+    doubled_area (N,) mm² of their triangles; covered_mm (N,) of the surface that a pixel covers, as
+    the side of a square.
     """
     found = np.tile(np.array(CLAY, np.float32), (len(hits), 1))
     if surface.colours is not None:
@@ -203,17 +200,16 @@ def grey_shading(normals: Array) -> Array:
     return np.asarray(GREY_ALBEDO * GREY_STRENGTH * facing.mean(axis=1))
 
 
-def shaded(caster: Caster, normals: Array, camera: Camera) -> Array:
+def shaded(caster: Caster, normals: Array, camera: Camera, hits: Hits | None = None) -> Array:
     """(height,width) uint8: a mesh in grey under lights that move with the camera; 0 where it shows
-    no mesh, from 1 on elsewhere. normals (V,3) unit, of its vertices."""
-    directions = camera.rays(camera.pixels())
-    hits = caster.cast(camera.centre_mm, directions)
+    no mesh, from 1 on elsewhere. normals (V,3) unit, of its vertices; `hits` are what the camera
+    sees of the mesh, if that is known."""
+    hits = caster.seen(camera) if hits is None else hits
+    directions = camera.rays(camera.pixels()[hits.hit])
     seen = hits.only(hits.hit)
     smooth = seen.values(caster.faces, normals)
     smooth /= np.maximum(np.linalg.norm(smooth, axis=1, keepdims=True), 1e-12)
-    corners = caster.vertices_mm[caster.faces[seen.triangle]]
-    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    away = np.sign(np.einsum("nd,nd->n", flat, directions[hits.hit]))[:, None]
+    away = np.sign(np.einsum("nd,nd->n", caster.facets(seen.triangle), directions))[:, None]
     turned = (-away * smooth) @ camera.canonical_to_camera[:3, :3].T * [1, -1, -1]
     picture = np.zeros(len(hits), np.uint8)
     picture[hits.hit] = np.clip(np.rint(255 * grey_shading(turned)), 1, 255)

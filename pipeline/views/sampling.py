@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from pipeline.registry.views import Views
 from pipeline.types import Array
 from pipeline.views.backgrounds import Background, draw_background
-from pipeline.views.camera import Camera
+from pipeline.views.camera import Camera, pinhole_matrix
 from pipeline.views.lights import Lights, draw_lights
 
 HEAD_MM = 320.0
@@ -82,12 +82,18 @@ def camera_of(recipe: Recipe, target_mm: Array, picture_px: int = 224) -> Camera
     if recipe.focal_px is not None:
         focal = recipe.focal_px
         size = math.ceil(HEAD_MM * focal / recipe.distance_mm)
+    turned = head_rotation(recipe.yaw_deg, recipe.pitch_deg, recipe.roll_deg)
+    pose = looking_at(target_mm, turned, recipe.distance_mm)
+    return Camera(pinhole_matrix(focal, size, size), pose, size, size)
+
+
+def looking_at(target_mm: Array, turned: Array, distance_mm: float) -> Array:
+    """(4,4) canonical frame to that of a camera in the middle of whose picture lies the point (3,),
+    and to which a head is `turned` (3,3) by `head_rotation`."""
     pose = np.eye(4)
-    pose[:3, :3] = FACING @ head_rotation(recipe.yaw_deg, recipe.pitch_deg, recipe.roll_deg)
-    pose[:3, 3] = [0.0, 0.0, recipe.distance_mm] - pose[:3, :3] @ np.asarray(target_mm, np.float64)
-    middle = (size - 1) / 2
-    matrix = np.array([[focal, 0.0, middle], [0.0, focal, middle], [0.0, 0.0, 1.0]])
-    return Camera(matrix, pose, size, size)
+    pose[:3, :3] = FACING @ turned
+    pose[:3, 3] = [0.0, 0.0, distance_mm] - pose[:3, :3] @ np.asarray(target_mm, np.float64)
+    return pose
 
 
 def head_rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> Array:

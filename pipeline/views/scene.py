@@ -138,7 +138,7 @@ def completed(
         name,
         image,
         aligned,
-        shaded(scene.mesh, scene.normals, camera),
+        shaded(scene.mesh, scene.normals, camera, seen.hits),
         camera.matrix_px,
         camera.canonical_to_camera,
         camera.project(marks).astype(np.float32),

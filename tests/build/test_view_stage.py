@@ -120,9 +120,7 @@ def test_views_of_a_rule_are_those_of_its_scans(tmp_path: Path, model: FlameMode
     write_source(tmp_path, "lab", *FILES, landmarks="none", rules=[rule])
     plan = make_plan(build_of(tmp_path, "lab"), model)
     registry = plan.sources[0].registry
-    asked = {
-        w.record.scan_id: asked_for(w.record, registry.under(w.record.rule)) for w in plan.works
-    }
+    asked = {w.record.scan_id: asked_for(w.record, registry) for w in plan.works}
     assert asked == {"lab:p1_neutral": [], "lab:p2_neutral": [], "lab:p2_smile": ["render0"]}
     assert [bool(work.views) for work in plan.works] == [False, False, True]
 
