@@ -1,0 +1,10 @@
+"""The benchmarks by name: to add one, write its file and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from pipeline.evaluation.benchmark import Benchmark
+
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({})
