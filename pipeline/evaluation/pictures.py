@@ -230,8 +230,8 @@ def _paint(axes: Axes, score: Score, view: View, limit: float) -> None:
     if score.faces is None or not len(score.faces):
         at = before_camera(surface, view)
         order = np.argsort(at[:, 2])
-        edge = {"edgecolors": PALE, "linewidths": 0.3}
-        axes.scatter(at[order, 0], at[order, 1], _dot(len(at)), colours[order], **edge)
+        x, y = at[order, :2].T
+        axes.scatter(x, y, _dot(len(at)), colours[order], linewidths=0.3, edgecolors=PALE)
         return
     painted = (255 * colours).astype(np.uint8)
     picture = render(surface, _outwards(surface, score.faces), view, PANEL_PX, painted, RELIEF)
