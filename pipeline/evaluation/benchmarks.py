@@ -6,5 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from pipeline.evaluation.benchmark import Benchmark
+from pipeline.evaluation.held_out import STORE
 
-BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({})
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
+    {
+        "store": STORE,
+    }
+)
