@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.terminal import sources_command, splits_command, store_commands, withdraw_command
+from flows.terminal import (
+    model_command,
+    sources_command,
+    splits_command,
+    store_commands,
+    withdraw_command,
+)
 from flows.terminal.boundary import ended, say, show, tell
 from flows.terminal.options import (
     Beside,
@@ -270,6 +276,7 @@ def view(
 
 for command in (
     *store_commands.COMMANDS,
+    model_command.model,
     splits_command.splits,
     withdraw_command.withdraw,
 ):
