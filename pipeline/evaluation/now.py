@@ -7,20 +7,17 @@ predicted surface, after seven landmarks and a fit to the surface have aligned i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.errors import FacefoldError
-from pipeline.evaluation import predictions
 from pipeline.evaluation.alignment import Similarity, procrustes
 from pipeline.evaluation.benchmark import (
     AS_PUBLISHED,
     STRICT,
-    VARIANTS,
     Benchmark,
     Case,
     Cases,
@@ -32,12 +29,13 @@ from pipeline.evaluation.benchmark import (
     Score,
     Variant,
 )
-from pipeline.evaluation.crops import SEVEN_68, face_ball, faces_within, upright
+from pipeline.evaluation.crops import face_ball, upright
 from pipeline.evaluation.distances import median_mean_std
+from pipeline.evaluation.means import rows_of
+from pipeline.evaluation.predictions import mean_head, prediction_file, stem_of
 from pipeline.evaluation.surface_fit import MovedSurface
-from pipeline.formats import read_scan
+from pipeline.evaluation.truths import Truth, extra_meshes, read_truth, read_with_seven, seven_mm
 from pipeline.formats.content import opened
-from pipeline.landmarks import read_landmarks
 from pipeline.types import Array
 
 NONMETRICAL, METRICAL = "nonmetrical", "metrical"
@@ -74,14 +72,12 @@ def cases(given: Given) -> Cases:
             image.subject,
             image.challenge,
             truths[image.subject],
-            predictions.prediction_file(
-                given.predictions / image.subject / image.challenge, image.stem
-            ),
+            prediction_file(given.predictions / image.subject / image.challenge, image.stem),
         )
         for image in asked
     ]
-    extra = _not_asked(given.predictions, asked)
-    return Cases(tuple(found), tuple(_said_of(extra, given, chosen)), tuple(extra))
+    extra = extra_meshes(given, found)
+    return Cases(tuple(found), tuple(_said_of(extra, given, chosen)), extra)
 
 
 def _list_of(root: Path, chosen: str) -> Path:
@@ -106,9 +102,9 @@ def _images(path: Path) -> list[Image]:
     for number, line in enumerate(map(str.strip, lines), 1):
         if not line:
             continue
-        parts = line.split("/")[-3:]
-        image = Image(*parts[:-1], Path(parts[-1]).stem) if len(parts) == 3 else None
-        if image is None or not all(image):
+        *_, subject, challenge, file = ("", "", *line.split("/"))
+        image = Image(subject, challenge, Path(file).stem)
+        if not all(image):
             raise FacefoldError(
                 f"{path}, line {number}: {line!r}, expected …/subject/challenge/image; get NoW's "
                 "list again"
@@ -138,15 +134,8 @@ def _truth_of(root: Path, subject: str) -> tuple[Path, Path]:
     return found[0], found[1]
 
 
-def _not_asked(folder: Path, asked: Iterable[Image]) -> list[Path]:
-    """Meshes of NoW's two formats below the predictions that are of no image of the list."""
-    wanted = set(asked)
-    meshes = sorted(path for form in ("obj", "ply") for path in folder.rglob(f"*.{form}"))
-    return [path for path in meshes if _image_of(path) not in wanted]
-
-
 def _image_of(path: Path) -> Image:
-    return Image(path.parent.parent.name, path.parent.name, path.stem)
+    return Image(path.parent.parent.name, path.parent.name, stem_of(path))
 
 
 def _said_of(extra: Sequence[Path], given: Given, chosen: str) -> Iterator[Finding]:
@@ -176,117 +165,61 @@ def _said_of(extra: Sequence[Path], given: Given, chosen: str) -> Iterator[Findi
         )
 
 
-class _Truth(NamedTuple):
-    """Of a person: the part of the scan that counts, in millimetres."""
-
-    vertices_mm: Array  # (N,3)
-    faces: Array  # (M,3)
-    seven_mm: Array  # (7,3)
-    upright: Array  # (3,3)
-
-
-def _truth(case: Case) -> _Truth:
-    return _truth_in(case.truth, tuple(path.stat().st_mtime_ns for path in case.truth))
-
-
-@lru_cache(maxsize=2)
-def _truth_in(files: tuple[Path, Path], changed: tuple[int, ...]) -> _Truth:
-    """The images of a person follow each other and share it."""
-    path, marks = files
-    found = read_landmarks(marks, "pp").points
-    if found is None or len(found) != 7 or not np.isfinite(found).all():
-        n = 0 if found is None else len(found)
-        raise FacefoldError(f"{marks}: {n} points, expected NoW's 7; get NoW's landmarks again")
-    seven = found.astype(np.float64)
-    scan = read_scan(path, "obj")
-    kept = face_ball(seven, BALL).holds(scan.vertices)
-    if kept.sum() < 3:
-        raise FacefoldError(
-            f"{path}: {kept.sum()} of {len(kept)} vertices are near the landmarks of {marks.name}, "
-            "expected a face in millimetres; get NoW's scans and landmarks again"
-        )
-    faces = faces_within(scan.faces, kept)
-    return _Truth(scan.vertices[kept], faces, seven, upright(seven))
-
-
-def read(case: Case, given: Given) -> Prediction:
-    """A mesh with its seven landmarks."""
-    return predictions.read_mesh(case, given)
-
-
-def mean_head(case: Case, given: Given) -> Prediction:
-    """The same of all images."""
-    return predictions.mean_head(given)
-
-
 def score(case: Case, prediction: Prediction, given: Given) -> list[Score]:
     """Both modes in both variants."""
-    truth = _truth(case)
+    path, landmarks = case.truth
+    scan = read_truth(path, landmarks, unit_mm=1.0)
+    part = scan.within(face_ball(scan.seven_mm, BALL))
+    if len(part.vertices_mm) < 3:
+        raise FacefoldError(
+            f"{path}: {len(part.vertices_mm)} of {len(scan.vertices_mm)} vertices are "
+            f"near the points of {landmarks.name}, expected a face in millimetres; get NoW's "
+            "scans and landmarks again"
+        )
     surface = MovedSurface(prediction.vertices * prediction.unit_mm, prediction.faces)
-    source = prediction.landmarks_68[list(SEVEN_68)] * prediction.unit_mm
-    return [
-        _score(truth, surface, mode, variant, fitted)
-        for (mode, variant), fitted in _fits(truth, surface, source).items()
-    ]
+    known: dict[tuple[str, bytes], tuple[Similarity, Array]] = {}
+    scores = []
+    for (mode, variant), start in starts(seven_mm(prediction), part.seven_mm).items():
+        same = mode, start.affine.tobytes()
+        if same not in known:
+            fitted = surface.fit(part.vertices_mm, start, scaled=mode == NONMETRICAL)
+            known[same] = fitted, surface.distances(part.vertices_mm, fitted)
+        scores.append(_score(mode, variant, part, *known[same]))
+    return scores
 
 
-def _fits(truth: _Truth, surface: MovedSurface, source: Array) -> dict[tuple[str, Variant], Similarity]:
-    """How the surface, in millimetres, is moved onto the scan, from its seven landmarks (7,3).
+def starts(predicted_mm: Array, target_mm: Array) -> dict[tuple[str, Variant], Similarity]:
+    """Mode and variant -> where its fit to the surface starts, from seven points (7,3) each.
 
     As published, reflections are allowed, and the metrical fit starts from the similarity with its
-    scale replaced: its translation belongs to the other scale, so that it starts shifted. Strictly,
-    it starts from the rigid fit of the landmarks.
+    scale replaced: the translation belongs to the other scale, so that the start is shifted.
+    Strictly, it starts from the rigid fit of the landmarks.
     """
-    target, points = truth.seven_mm, truth.vertices_mm
-    published = procrustes(source, target, reflection=None)
-    proper = procrustes(source, target)
-    rigid = procrustes(source, target, scaled=False)
-    fits = {
-        (NONMETRICAL, AS_PUBLISHED): surface.fit(points, published, True),
-        (METRICAL, AS_PUBLISHED): surface.fit(points, published._replace(scale=1.0), False),
-        (METRICAL, STRICT): surface.fit(points, rigid, False),
+    published = procrustes(predicted_mm, target_mm, reflection=None)
+    return {
+        (NONMETRICAL, AS_PUBLISHED): published,
+        (NONMETRICAL, STRICT): procrustes(predicted_mm, target_mm),
+        (METRICAL, AS_PUBLISHED): published._replace(scale=1.0),
+        (METRICAL, STRICT): procrustes(predicted_mm, target_mm, scaled=False),
     }
-    same = published.determinant == proper.determinant
-    fits[NONMETRICAL, STRICT] = (
-        fits[NONMETRICAL, AS_PUBLISHED] if same else surface.fit(points, proper, True)
-    )
-    return fits
 
 
-def _score(
-    truth: _Truth, surface: MovedSurface, mode: str, variant: Variant, fitted: Similarity
-) -> Score:
-    distances = surface.distances(truth.vertices_mm, fitted)
-    figures = {
-        **median_mean_std([distances]),
-        "scale": fitted.scale,
-        "determinant": fitted.determinant,
-    }
+def _score(mode: str, variant: Variant, part: Truth, fitted: Similarity, distances: Array) -> Score:
+    aligned = {"scale": fitted.scale, "determinant": fitted.determinant}
     return Score(
         mode,
         variant,
         distances.astype(np.float32),
-        figures=figures,
-        vertices_mm=truth.vertices_mm,
-        faces=truth.faces,
-        upright=truth.upright,
+        figures={**median_mean_std([distances]), **aligned},
+        vertices_mm=part.vertices_mm,
+        faces=part.faces,
+        upright=upright(part.seven_mm),
     )
 
 
 def rows(scored: Sequence[tuple[Case, Sequence[Score]]]) -> list[Row]:
-    """Of each challenge and of all: distances of all images together, not a mean of images."""
-    pooled: dict[tuple[str, Variant, str], list[Array]] = {}
-    for case, scores in scored:
-        for one in scores:
-            for group in ("", case.group):
-                pooled.setdefault((one.mode, one.variant, group), []).append(one.distances)
-    groups = ["", *sorted({case.group for case, _ in scored})]
-    order = [(m, v, g) for m in (NONMETRICAL, METRICAL) for v in VARIANTS for g in groups]
-    return [
-        Row(*key[:3], "", len(pooled[key]), median_mean_std(pooled[key]))
-        for key in order
-        if key in pooled
-    ]
+    """Of all and of each challenge: distances of all images together, not a mean of images."""
+    return rows_of(scored, lambda of: median_mean_std([score.distances for score in of]))
 
 
 NOW = Benchmark(
@@ -294,9 +227,9 @@ NOW = Benchmark(
     "Sanyal, Bolkart, Feng and Black, Learning to Regress 3D Face Shape and Expression from an "
     "Image without 3D Supervision, CVPR 2019",
     cases,
-    read,
+    read_with_seven,
     score,
     rows,
-    mean_head,
+    lambda case, given: mean_head(given),
     choices={"image_set": Choice("Which of NoW's two lists of images is scored.", tuple(LISTS))},
 )
