@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.types import Array
 from tests.evaluation.scenes import NAMES, Scene, write_obj
 from tests.miniatures import files
 
@@ -52,11 +53,6 @@ def predict(predictions: Path, id: str, scene: Scene, name: str, times: float = 
     write_obj(path, times * scene.predictions_m[name], scene.prediction_faces)
 
 
-def mark(predictions: Path, id: str, seven: np.ndarray | Sequence[Sequence[float]]) -> None:
+def mark(predictions: Path, id: str, seven: Array) -> None:
     """Landmarks beside a prediction."""
     np.save(predictions / f"{id}.npy", np.asarray(seven))
-
-
-def by_name(scores: Mapping[str, float], subject: str = SUBJECTS[0]) -> dict[str, float]:
-    """Figures by image -> by name of the prediction."""
-    return {name: scores[id] for name, id in images(NAMES, subject).items() if id in scores}
