@@ -6,5 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from pipeline.evaluation.benchmark import Benchmark
+from pipeline.evaluation.modular import MODULAR
 
-BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType({})
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
+    {
+        "modular": MODULAR,
+    }
+)
