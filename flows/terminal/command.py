@@ -11,6 +11,7 @@ import typer
 
 from flows.terminal import (
     evaluate_command,
+    model_command,
     sources_command,
     splits_command,
     store_commands,
@@ -277,6 +278,7 @@ def view(
 for command in (
     *store_commands.COMMANDS,
     evaluate_command.evaluate,
+    model_command.model,
     splits_command.splits,
     withdraw_command.withdraw,
 ):
