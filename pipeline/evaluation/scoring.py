@@ -194,7 +194,10 @@ def aligned_away(case: Case, scores: Sequence[Score], known: Iterable[str] = ())
             "and of the landmarks, when they are saved"
         )
         found.append(Finding(MIRRORED, said, case.id, {"determinant": -1.0}))
-    scales = [s.figures["scale"] for s in _strict_first(scores) if "scale" in s.figures]
+    # of a mirror image only what allows reflections shows the size
+    first, then = (AS_PUBLISHED, STRICT) if flipped else (STRICT, AS_PUBLISHED)
+    ordered = [s for variant in (first, then) for s in scores if s.variant == variant]
+    scales = [s.figures["scale"] for s in ordered if "scale" in s.figures]
     off = next((scale for scale in scales if abs(scale - 1) > SIZE_OFF), None)
     if off is not None and SCALED not in known:
         said = (
@@ -203,10 +206,6 @@ def aligned_away(case: Case, scores: Sequence[Score], known: Iterable[str] = ())
         )
         found.append(Finding(SCALED, said, case.id, {"scale": off}))
     return found
-
-
-def _strict_first(scores: Sequence[Score]) -> list[Score]:
-    return [s for variant in (STRICT, AS_PUBLISHED) for s in scores if s.variant == variant]
 
 
 def scored(works: Sequence[Work], folder: Path, lost: Mapping[str, str]) -> list[Scored]:
