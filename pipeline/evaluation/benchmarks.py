@@ -10,6 +10,7 @@ from pipeline.evaluation.facewarehouse import FACEWAREHOUSE
 from pipeline.evaluation.fg2018 import FG2018
 from pipeline.evaluation.held_out import STORE
 from pipeline.evaluation.micc import MICC
+from pipeline.evaluation.modular import MODULAR
 from pipeline.evaluation.now import NOW
 
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
@@ -18,6 +19,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
         "fg2018": FG2018,
         "micc": MICC,
         "facewarehouse": FACEWAREHOUSE,
+        "modular": MODULAR,
         "store": STORE,
     }
 )
