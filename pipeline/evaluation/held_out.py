@@ -216,15 +216,15 @@ def score(case: Case, prediction: Prediction, given: Given) -> list[Score]:
     face = _face(store)
     if PERSON in case.facts:
         head, mesh = _head_at_rest(store, case), prediction.meshes[MODEL_AT_REST]
-        apart = np.linalg.norm(mesh - head, axis=1)[face]
+        distances = np.linalg.norm(mesh - head, axis=1)[face]
         triangles = faces_within(given.model.faces, face)
-        return [_scored(MODEL_AT_REST, apart, head[face], {}, triangles)]
+        return [_scored(MODEL_AT_REST, distances, head[face], {}, triangles)]
     points, left_out = _face_points(store, case, face)
-    faces, shares = given.model.faces, {"left_out_share": left_out}
-    return [
-        _scored(mode, to_surface(points, mesh, faces).distance, points, shares)
-        for mode, mesh in prediction.meshes.items()
-    ]
+    meshes, faces = prediction.meshes, given.model.faces
+    different = {id(mesh): mesh for mesh in meshes.values()}  # the mean head is one for all modes
+    apart = {key: to_surface(points, mesh, faces).distance for key, mesh in different.items()}
+    shares = {"left_out_share": left_out}
+    return [_scored(mode, apart[id(mesh)], points, shares) for mode, mesh in meshes.items()]
 
 
 def _scored(
