@@ -87,7 +87,7 @@ def recorded_batches(
     # a name of its own, for workers that stay may have read those of another build
     shared = everything / uuid.uuid4().hex
     try:
-        there = _wait_for_workers(client)
+        there = wait_for_workers(client)
         waiting = _batches(plan, works, config, model, there, shared)
         with open_ledger(ledger_path(config)) as ledger:
             for batch, finished in _finished(plan, waiting, client, there, seen, submit, refused):
@@ -122,7 +122,7 @@ def _finished(
             running[future] = batch
             future.add_done_callback(ended.put)
         if time.monotonic() - looked > LOOK_EVERY_S:
-            there, looked = _wait_for_workers(client), time.monotonic()
+            there, looked = wait_for_workers(client), time.monotonic()
             seen.workers(there.n, there.memory_bytes, there.busiest_bytes)
         try:
             future = ended.get(timeout=LOOK_EVERY_S)
@@ -206,7 +206,7 @@ def _slots(config: BuildConfig, there: Workers) -> int:
     return len(there.gpus) if _with_gpu(config, there) else there.n
 
 
-def _wait_for_workers(client: Client) -> Workers:
+def wait_for_workers(client: Client) -> Workers:
     """Raises FacefoldError where the scheduler has gone or nobody works for it."""
     until, told = time.monotonic() + NOBODY_S, False
     while True:
@@ -219,13 +219,13 @@ def _wait_for_workers(client: Client) -> Workers:
         if time.monotonic() > until:
             raise FacefoldError(
                 f"{_address(client)}: no worker for {NOBODY_S:g} s; start some, such as "
-                f"`{worker_line(_address(client))}`, then build again"
+                f"`{worker_line(_address(client))}`, then run it again"
             )
         if not told:
             told = True
             warn(
                 f"waiting for workers: `{worker_line(_address(client))}` starts one; "
-                f"the build ends after {NOBODY_S:g} s without any"
+                f"this ends after {NOBODY_S:g} s without any"
             )
         time.sleep(0.5)
 
@@ -236,8 +236,8 @@ def _address(client: Client) -> str:
 
 def scheduler_gone(client: Client) -> FacefoldError:
     return FacefoldError(
-        f"{_address(client)}: the Dask scheduler has gone; what it had finished is in the "
-        "ledger: start it again, then build again"
+        f"{_address(client)}: the Dask scheduler has gone; what it had finished is kept: "
+        "start it, then run the same command again"
     )
 
 

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import dask
 import psutil
@@ -16,7 +17,7 @@ from distributed.utils import get_mp_context
 
 from flows.cluster.stopping import no_interrupts
 from flows.cluster.tls import shake_hands
-from pipeline.build.config import BuildConfig
+from pipeline.build.device import Device
 from pipeline.errors import FacefoldError
 
 WORKER_ENVIRONMENT = {
@@ -54,6 +55,23 @@ GPU = "GPU"
 """The Dask resource of workers that register on a GPU: `dask worker … --resources GPU=1`."""
 
 
+class Local(Protocol):
+    """What local processes depend on; the configuration of a build has it."""
+
+    @property
+    def work(self) -> Path:
+        """Folder of theirs."""
+
+    @property
+    def workers(self) -> int: ...
+
+    @property
+    def worker_memory_gb(self) -> float | None: ...
+
+    @property
+    def device(self) -> Device: ...
+
+
 @dataclass(frozen=True)
 class Workers:
     """Who is there now."""
@@ -70,7 +88,7 @@ class Workers:
 
 
 @contextmanager
-def workers(config: BuildConfig, address: str | None) -> Iterator[Client]:
+def workers(config: Local, address: str | None) -> Iterator[Client]:
     """A client of the cluster at `address`, or of local processes that end with the block.
 
     Raises FacefoldError where no scheduler answers.
@@ -118,7 +136,7 @@ def loopback() -> dict[str, Any]:
 
 
 def local_workers(
-    config: BuildConfig, gpus: int, listening: Mapping[str, Any]
+    config: Local, gpus: int, listening: Mapping[str, Any]
 ) -> dict[int, dict[str, Any]]:
     """Options of so many processes of one thread, and of one more for each GPU."""
     memory = config.worker_memory_gb and int(config.worker_memory_gb * 1e9)
@@ -136,7 +154,7 @@ def local_workers(
     return specs
 
 
-def _local(config: BuildConfig) -> SpecCluster:
+def _local(config: Local) -> SpecCluster:
     gpus = 0 if config.device == "cpu" else torch.cuda.device_count()
     listening = loopback()
     specs = local_workers(config, gpus, listening)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.terminal import sources_command, splits_command, store_commands, withdraw_command
+from flows.terminal import (
+    evaluate_command,
+    model_command,
+    sources_command,
+    splits_command,
+    store_commands,
+    withdraw_command,
+)
 from flows.terminal.boundary import ended, say, show, tell
 from flows.terminal.options import (
     Beside,
@@ -270,6 +277,8 @@ def view(
 
 for command in (
     *store_commands.COMMANDS,
+    evaluate_command.evaluate,
+    model_command.model,
     splits_command.splits,
     withdraw_command.withdraw,
 ):

@@ -178,6 +178,8 @@ class Benchmark:
     """Where the cumulative error curve ends, in `unit`."""
     unit: str = "mm"
     """Of distances."""
+    neutral: bool = True
+    """Whether predictions are asked for at rest; else an expression is no fault."""
 
 
 def no_points() -> Array:

@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from pipeline.evaluation.benchmark import Benchmark
+from pipeline.evaluation.facewarehouse import FACEWAREHOUSE
+from pipeline.evaluation.fg2018 import FG2018
 from pipeline.evaluation.held_out import STORE
+from pipeline.evaluation.micc import MICC
 
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
     {
+        "fg2018": FG2018,
+        "micc": MICC,
+        "facewarehouse": FACEWAREHOUSE,
         "store": STORE,
     }
 )

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ModelError
-from pipeline.flame.embedding import read_embedding
-from pipeline.flame.model import FlameModel
+from pipeline.flame.embedding import checked, read_embedding
+from pipeline.flame.model import FlameModel, LandmarkEmbedding
 from pipeline.flame.named import MODEL_VARIABLE, STAND_IN, model_path
 from pipeline.flame.regions import complete_regions, read_masks
 from pipeline.flame.safe_pickle import read_npz, read_pickle
@@ -30,6 +30,14 @@ _KEYS = (
     "weights",
     "kintree_table",
 )
+_OWN_KEYS = (
+    "landmark_indices_68",
+    "landmark_triangles",
+    "landmark_barycentric",
+    "region_names",
+    "region_masks",
+)
+"""What an `.npz` of ours says besides (`morphable.model_arrays`)."""
 _HELP = (
     "FLAME is free for research at https://flame.is.tue.mpg.de: register there, download, and name "
     "the model file (generic_model.pkl, flame2023.pkl, …) with --model, with `model:` in a build "
@@ -54,7 +62,8 @@ def load_model(
     environment's FACEFOLD_FLAME_MODEL, and the embedded stand-in where that is unset; STAND_IN
     takes the stand-in in any case.
     `embedding`: see `embedding.read_embedding`. `masks`: FLAME_masks.pkl. For a model of FLAME's
-    topology both are also taken from beside the model under the names FLAME gives them.
+    topology both are also taken from beside the model under the names FLAME gives them, unless the
+    model's own file holds them.
     Raises ModelError when a file is missing, unsafe, incomplete or of no plausible size, and
     FormatError for a damaged template mesh.
     """
@@ -67,8 +76,10 @@ def load_model(
         model = _read_model(path)
         if (len(model.template_mm), len(model.faces)) == _FLAME_TOPOLOGY:
             beside = [path.parent / name for name in _FLAME_FILES_BESIDE]
-            embedding = embedding or (beside[0] if beside[0].is_file() else None)
-            masks = masks or (beside[1] if beside[1].is_file() else None)
+            if model.landmarks is None and beside[0].is_file():
+                embedding = embedding or beside[0]
+            if not model.regions and beside[1].is_file():
+                masks = masks or beside[1]
     if embedding is not None:
         embedded = read_embedding(Path(embedding), model.faces, model.template_mm)
         model = replace(model, landmarks=embedded)
@@ -86,7 +97,7 @@ def _read_model(path: Path) -> FlameModel:
         with path.open("rb") as stream:
             found = read_pickle(stream, str(path), _KEYS)
     elif path.suffix == ".npz":
-        found = read_npz(path, _KEYS)
+        found = read_npz(path, _KEYS + _OWN_KEYS)
     elif path.suffix in (".obj", ".ply"):
         mesh = (read_obj if path.suffix == ".obj" else read_ply)(path)
         found = {"v_template": mesh.vertices, "f": mesh.faces}
@@ -120,18 +131,54 @@ def _from_arrays(path: Path, found: Mapping[str, Any]) -> FlameModel:
     correctives = np.zeros((n, 3, 0))
     if n_correctives and "posedirs" in found:
         correctives = _real(path, found, "posedirs", (n, 3, n_correctives)) * to_mm
+    faces = _faces(path, found["f"], n)
     return FlameModel(
         name=path.stem,
         is_stand_in=False,
         template_mm=template * to_mm,
-        faces=_faces(path, found["f"], n),
+        faces=faces,
         shape_basis_mm=np.ascontiguousarray(basis[:, :, :n_shape]),
         expression_basis_mm=np.ascontiguousarray(basis[:, :, n_shape:]),
         pose_basis_mm=correctives,
         joint_regressor=regressor,
         weights=weights,
         parents=parents,
+        landmarks=_landmarks(path, found, faces),
+        regions=_regions(path, found, n),
     )
+
+
+def _landmarks(path: Path, found: Mapping[str, Any], faces: Array) -> LandmarkEmbedding | None:
+    names = _OWN_KEYS[:3]
+    if not all(name in found for name in names):
+        return None
+    indices, triangles = (_whole(path, found, name) for name in names[:2])
+    if len(indices) and not -1 <= indices.min() <= indices.max() < 68:
+        raise ModelError(f"{path}: {names[0]} holds {indices.max()}, expected -1 … 67")
+    barycentric = _real(path, found, names[2], (None, 3))
+    return checked(path, indices, triangles, barycentric, faces)
+
+
+def _regions(path: Path, found: Mapping[str, Any], n: int) -> dict[str, Array]:
+    names, masks = (found.get(name) for name in _OWN_KEYS[3:])
+    if names is None or masks is None:
+        return {}
+    names, masks = np.atleast_1d(names), np.asarray(masks)
+    if masks.dtype != np.bool_ or masks.shape != (len(names), n):
+        raise ModelError(
+            f"{path}: region_masks has shape {masks.shape} of {masks.dtype}, expected "
+            f"({len(names)}, {n}) of bool"
+        )
+    return {str(name): np.flatnonzero(m) for name, m in zip(names, masks, strict=True)}
+
+
+def _whole(path: Path, found: Mapping[str, Any], key: str) -> Array:
+    array = np.asarray(found[key])
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise ModelError(
+            f"{path}: {key} has shape {array.shape} of {array.dtype}, expected (L,) of integers"
+        )
+    return array.astype(np.int64)
 
 
 def _joints(path: Path, found: Mapping[str, Any], n: int) -> tuple[Array, Array, Array]:

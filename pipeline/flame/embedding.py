@@ -68,18 +68,29 @@ def _from_dictionary(path: Path, found: dict[str, Any], faces: Array) -> Landmar
         )
     triangles = np.asarray(found[names[0]]).astype(np.int64).ravel()
     barycentric = np.asarray(found[names[1]], dtype=np.float64).reshape(-1, 3)
-    if len(triangles) != len(barycentric):
+    return checked(path, _indices_68(path, len(triangles)), triangles, barycentric, faces)
+
+
+def checked(
+    path: Path, indices_68: Array, triangles: Array, barycentric: Array, faces: Array
+) -> LandmarkEmbedding:
+    """What a file says of landmarks (L,), (L,), (L,3) on a template's triangles (F,3).
+
+    Raises ModelError where it does not fit the template.
+    """
+    if not len(indices_68) == len(triangles) == len(barycentric):
         raise ModelError(
             f"{path}: {len(triangles)} triangles but {len(barycentric)} barycentric coordinates"
         )
-    if triangles.min() < 0 or triangles.max() >= len(faces):
+    outside = (triangles < 0) | (triangles >= len(faces))
+    if outside.any():
         raise ModelError(
-            f"{path}: names triangle {triangles.max()}, the template has {len(faces)}; "
+            f"{path}: names triangle {triangles[outside][0]}, the template has {len(faces)}; "
             "this embedding belongs to another topology"
         )
-    if np.abs(barycentric.sum(1) - 1).max() > 1e-3:
+    if (np.abs(barycentric.sum(1) - 1) > 1e-3).any():
         raise ModelError(f"{path}: barycentric coordinates that do not sum to 1")
-    return LandmarkEmbedding(_indices_68(path, len(triangles)), triangles, barycentric)
+    return LandmarkEmbedding(indices_68, triangles, barycentric)
 
 
 def _from_vertices(path: Path, found: Array, template: Array, faces: Array) -> LandmarkEmbedding:

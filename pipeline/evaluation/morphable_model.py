@@ -1,0 +1,216 @@
+"""`facefold model`: a morphable model of a store's people, with what it was made of and is worth.
+
+The model is not weighted: what people differ by is many times what their heads are off by, so that
+weights by expected error change nothing that matters (ADR 16 has the figures).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline import __version__
+from pipeline.build.refit_store import same_topology
+from pipeline.errors import ModelError, StoreError
+from pipeline.evaluation.model_curves import curves, save_curves
+from pipeline.evaluation.model_people import Heads, People, people_of
+from pipeline.flame.assets import load_model
+from pipeline.flame.model import FlameModel, LandmarkEmbedding
+from pipeline.flame.morphable import (
+    Morphable,
+    check_counts,
+    embedding_of,
+    model_arrays,
+    morphable_of,
+)
+from pipeline.store.durable_files import write_file
+from pipeline.store.reader import Store, open_store
+from pipeline.types import N_SHAPE, Array
+
+Components = Callable[[Heads, int, int], Morphable]
+"""People's heads, number of components, seed -> the model."""
+EMBEDDED_BY = 5
+"""Scans that say where on the template its landmarks lie."""
+SAID = "facefold"
+"""Key of the file's own account, JSON in UTF-8."""
+
+
+class Asked(NamedTuple):
+    """What a user says of a model."""
+
+    store: str
+    """Folder or URL."""
+    out: Path
+    components: int | None = None
+    """As many as there are if None, at most N_SHAPE."""
+    split: str = "train"
+    where: str = ""
+    seed: int = 0
+    other: FlameModel | None = None
+    """Of the same topology: gives expressions, joints and, if the store knows none, landmarks."""
+
+
+def in_memory(heads: Heads, count: int, seed: int) -> Morphable:
+    """Exact, of all heads at once; nothing is drawn."""
+    return morphable_of(heads.read(), count)
+
+
+def make_model(asked: Asked, components: Components = in_memory) -> dict[str, Any]:
+    """Writes the model to `asked.out`, its account and curves beside it as .json and .png; returns
+    the account.
+
+    The model is that of the people of `asked.split` who may be trained on
+    (`model_people.people_of`). Raises StoreError for a store that does not hold what it takes,
+    ModelError for fewer than three people, more components than they have, or heads of no
+    plausible size.
+    """
+    if asked.out.suffix != ".npz":
+        raise ModelError(f"{asked.out}: a model is written as .npz; name such a file")
+    store = open_store(asked.store)
+    faces = store.faces.astype(np.int64)
+    if asked.other is not None:
+        same_topology(store, asked.other)
+    people = people_of(asked.store, store, asked.split, asked.where)
+    count = counted(asked, people)
+    made = components(people.heads, count, asked.seed)
+    landmarks, known_by = landmarks_of(store, faces, asked.other)
+    assert store.topology is not None
+    arrays = model_arrays(made, faces, store.topology.regions, landmarks, asked.other)
+    said = account(asked, store, people, made, known_by, arrays)
+    face = written(asked.out, arrays | extras(made, said)).regions["face"]
+    said = said | {"curves": curves(made, people, faces, face, asked.seed)}
+    write_file(asked.out.with_suffix(".json"), dumped(said))
+    save_curves(
+        asked.out.with_suffix(".png"), said["curves"], f"{asked.out.stem}: {len(made)} components"
+    )
+    return said
+
+
+def counted(asked: Asked, people: People) -> int:
+    """The number of components. Raises ModelError if the people cannot have so many."""
+    most = min(len(people.used) - 1, N_SHAPE)
+    count = most if asked.components is None else asked.components
+    try:
+        check_counts(len(people.used), count)
+    except ModelError as fault:
+        reasons = "; ".join(f"{len(who)} {why}" for why, who in people.left_out.items())
+        left_out = f" (left out: {reasons})" if reasons else ""
+        raise ModelError(f"{asked.store}: {fault}{left_out}") from fault
+    if count > N_SHAPE:
+        raise ModelError(f"--components {count}: expected 1 … {N_SHAPE}, which commands take")
+    return count
+
+
+def landmarks_of(
+    store: Store, faces: Array, other: FlameModel | None
+) -> tuple[LandmarkEmbedding | None, str]:
+    """Where on the template its landmarks lie, and who says so.
+
+    A store holds them on every registered mesh, from which their triangles follow.
+    """
+    name = "registered_landmarks_mm"
+    if name in store.fields:
+        rows = np.unique(np.linspace(0, store.n_rows - 1, EMBEDDED_BY).astype(np.int64))
+        held = store.read_fields((name, "vertices_mm"), rows)
+        found = embedding_of(held["vertices_mm"], held[name], faces)
+        if found is not None:
+            return found, "the store"
+    if other is not None and other.landmarks is not None:
+        return other.landmarks, f"the model {other.name}"
+    return None, "nobody: name an embedding where the model is used (--embedding)"
+
+
+def account(
+    asked: Asked,
+    store: Store,
+    people: People,
+    made: Morphable,
+    landmarks: str,
+    arrays: dict[str, Array],
+) -> dict[str, Any]:
+    """All that is needed to make the model again, and what may be done with it."""
+    licences = people.licences
+    return {
+        "facefold": __version__,
+        "store": asked.store,
+        "version": store.version,
+        "field": people.heads.field,
+        "registered_with": store.model,
+        "options": {
+            "components": asked.components,
+            "split": asked.split,
+            "where": asked.where,
+            "seed": asked.seed,
+            "from": None if asked.other is None else asked.other.name,
+        },
+        "from_digest": None if asked.other is None else asked.other.digest,
+        "people": len(people.used),
+        "components": len(made),
+        "share_of_variance": float(made.variances_mm2.sum() / made.total_mm2),
+        "rms_mm": float(np.sqrt(made.total_mm2 / len(made.mean_mm))),
+        "expected_error_mm": people.expected_error_mm,
+        "landmarks_from": landmarks,
+        "left_out": {reason: len(who) for reason, who in people.left_out.items()},
+        "licences": [dict(one) for one in licences],
+        "commercial": all(one["commercial"] for one in licences),
+        "redistribution": all(one["redistribution"] for one in licences),
+        "arrays_sha256": {name: digest(array) for name, array in sorted(arrays.items())},
+        "people_used": list(people.used),
+        "people_left_out": {reason: list(who) for reason, who in people.left_out.items()},
+    }
+
+
+def digest(array: Array) -> str:
+    """SHA-256 of an array's type, shape and bytes."""
+    sha = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
+
+
+def extras(made: Morphable, said: dict[str, Any]) -> dict[str, Array]:
+    """What the file holds besides FLAME's keys."""
+    return {
+        "mean_mm": made.mean_mm,
+        "variances_mm2": made.variances_mm2,
+        "total_variance_mm2": np.array(made.total_mm2),
+        SAID: np.frombuffer(dumped(said), np.uint8),
+    }
+
+
+def dumped(said: dict[str, Any]) -> bytes:
+    return (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def said_in(path: Path | str) -> dict[str, Any]:
+    """The account in a model's file. Raises ModelError for a file without one."""
+    with np.load(path, allow_pickle=False) as held:
+        if SAID not in held:
+            raise ModelError(f"{path}: holds no account; it was not made by `facefold model`")
+        found: dict[str, Any] = json.loads(held[SAID].tobytes())
+    return found
+
+
+def written(out: Path, arrays: dict[str, Array]) -> FlameModel:
+    """The model of the arrays, which become its file, whole or not at all.
+
+    Raises StoreError if it is none that `load_model` takes.
+    """
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
+    trial = out.with_name(f".{uuid.uuid4().hex}.npz")
+    try:
+        write_file(trial, packed.getbuffer())
+        model = load_model(trial)
+        trial.replace(out)
+    except ModelError as fault:
+        raise StoreError(f"the people's mean head is none that commands take: {fault}") from fault
+    finally:
+        trial.unlink(missing_ok=True)
+    return model
