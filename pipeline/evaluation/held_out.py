@@ -32,6 +32,7 @@ from pipeline.evaluation.benchmark import (
 )
 from pipeline.evaluation.crops import faces_within
 from pipeline.evaluation.distances import median_mean_std, to_surface
+from pipeline.evaluation.means import rows_of
 from pipeline.quality.surface import CLUTTER_MM
 from pipeline.registration.refit import FEWEST, refit
 from pipeline.store.paths import FILES
@@ -261,15 +262,7 @@ def _face_points(store: Store, case: Case, face: Array) -> tuple[Array, float]:
 
 def rows(scored: Sequence[tuple[Case, Sequence[Score]]]) -> list[Row]:
     """By mode: of all, and of each source; distances of all scans together."""
-    found = []
-    for mode in MODES:
-        own = [(c.group, s.distances) for c, scores in scored for s in scores if s.mode == mode]
-        sources = sorted({source for source, _ in own if source})
-        for group in ["", *sources] if own else []:
-            distances = [d for source, d in own if group in ("", source)]
-            figures = median_mean_std(distances)
-            found.append(Row(mode, STRICT, group, "", len(distances), figures))
-    return found
+    return rows_of(scored, lambda scores: median_mean_std([s.distances for s in scores]))
 
 
 STORE = Benchmark(
