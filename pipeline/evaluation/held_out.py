@@ -24,6 +24,7 @@ from pipeline.evaluation.benchmark import (
     Case,
     Cases,
     Choice,
+    Finding,
     Given,
     Prediction,
     Row,
@@ -37,6 +38,7 @@ from pipeline.quality.surface import CLUTTER_MM
 from pipeline.registration.refit import FEWEST, refit
 from pipeline.store.paths import FILES
 from pipeline.store.reader import Store, open_store
+from pipeline.store.schema import NON_METRIC
 from pipeline.store.validity_bits import unpack_validity
 from pipeline.types import Array
 
@@ -100,7 +102,22 @@ def cases(given: Given) -> Cases:
             Case(f"{one.person} at rest", one.person, "", (files,), files, facts={PERSON: float(i)})
             for i, one in sorted(people.items())
         ]
-    return Cases(tuple(found))
+    return Cases(tuple(found), _findings(split))
+
+
+def _findings(split: str) -> tuple[Finding, ...]:
+    said = []
+    if split.startswith("train"):
+        said.append(
+            f"the people of {split} are those that models of this store are made from, expected "
+            "others; score val or test to say how a model generalises"
+        )
+    if split.endswith(NON_METRIC):
+        said.append(
+            f"the scans of {split} have no true size, and no distance in millimetres either; score "
+            f"{split.removesuffix(NON_METRIC)}"
+        )
+    return tuple(Finding("another_set", text) for text in said)
 
 
 def _check(store: Store, given: Given) -> None:

@@ -137,6 +137,14 @@ def test_scans_and_people_of_the_split_are_asked_for(made: Made) -> None:
     assert [case.id for case in neutral] == ["s0:scan_0", "person:0000 at rest"]
 
 
+def test_people_that_models_are_made_from_are_named(made: Made) -> None:
+    found = STORE.cases(given_of(made, split="train"))
+    assert len(found.cases) == 8 + 4  # scans and people
+    assert [finding.kind for finding in found.findings] == ["another_set"]
+    assert "score val or test" in found.findings[0].said
+    assert not STORE.cases(given_of(made)).findings
+
+
 def test_distances_are_those_that_are_known(made: Made) -> None:
     found = scored(made, given_of(made, model_of(COMPONENTS)))
     assert list(found) == [REGISTRATION, COEFFICIENTS, MODEL]
