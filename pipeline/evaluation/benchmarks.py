@@ -10,10 +10,12 @@ from pipeline.evaluation.facewarehouse import FACEWAREHOUSE
 from pipeline.evaluation.fg2018 import FG2018
 from pipeline.evaluation.held_out import STORE
 from pipeline.evaluation.micc import MICC
+from pipeline.evaluation.realy import REALY
 
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
     {
         "fg2018": FG2018,
+        "realy": REALY,
         "micc": MICC,
         "facewarehouse": FACEWAREHOUSE,
         "store": STORE,
