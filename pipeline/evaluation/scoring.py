@@ -30,6 +30,7 @@ from pipeline.evaluation.benchmark import (
     Score,
     Scored,
 )
+from pipeline.evaluation.faults import faults_of
 from pipeline.evaluation.kept_scores import Kept, kept_path, load_kept, save_kept
 from pipeline.evaluation.predictions import landmark_file_of
 
@@ -173,6 +174,7 @@ def _kept(
         prediction = read(case, given)
         if judged:
             findings += prediction.findings
+            findings += faults_of(prediction, case, given, neutral=benchmark.neutral)
         scores = benchmark.score(case, prediction, given)
     except FacefoldError as error:
         fault = str(error)
