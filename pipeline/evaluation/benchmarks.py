@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from pipeline.evaluation.aflw2000 import AFLW2000
 from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.facewarehouse import FACEWAREHOUSE
 from pipeline.evaluation.fg2018 import FG2018
@@ -16,6 +17,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
         "fg2018": FG2018,
         "micc": MICC,
         "facewarehouse": FACEWAREHOUSE,
+        "aflw2000": AFLW2000,
         "store": STORE,
     }
 )

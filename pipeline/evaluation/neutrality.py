@@ -23,7 +23,7 @@ EXPECTED_ERROR_MM = 0.1
 digits are finer. With more, the prior takes a part of a strange identity for an expression."""
 MOVED_MM = 0.5
 """Root mean square that the face may move, and be neutral."""
-MOVED_PER_RESIDUAL = 8.0
+MOVED_PER_RESIDUAL = 16.0
 """And so much more a millimetre (root mean square) that the model does not explain."""
 INNER_LIPS_68 = ((61, 67), (62, 66), (63, 65))
 LIPS_OPEN = 0.06
