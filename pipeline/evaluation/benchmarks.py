@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from pipeline.evaluation.aflw2000 import AFLW2000
 from pipeline.evaluation.benchmark import Benchmark
 from pipeline.evaluation.facewarehouse import FACEWAREHOUSE
 from pipeline.evaluation.fg2018 import FG2018
@@ -21,6 +22,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
         "realy": REALY,
         "micc": MICC,
         "facewarehouse": FACEWAREHOUSE,
+        "aflw2000": AFLW2000,
         "modular": MODULAR,
         "store": STORE,
     }
