@@ -227,5 +227,5 @@ def test_the_code_of_a_benchmark_counts() -> None:
         raise NotImplementedError
 
     assert scoring_code(SPHERES) == scoring_code(replace(SPHERES, curve_limit=5.0))
-    elsewhere.__module__ = "pipeline.geometry.rigid"
+    elsewhere.__module__ = "pipeline.evaluation.nonrigid"
     assert scoring_code(replace(SPHERES, read=elsewhere)) != scoring_code(SPHERES)  # type: ignore[arg-type]
