@@ -72,8 +72,10 @@ def _cases(given: Given) -> Cases:
         )
     _refuse_without_triangles(folder, truths, _recipes(given) or ())
     predicted = _by_stem(given.predictions)
+    described = _topology_path(given)
+    beside = () if described is None else (described,)
     cases = [
-        Case(stem, stem, truth=(path, folder / (stem + MARKS)), prediction=predicted.get(stem))
+        Case(stem, stem, "", (path, folder / (stem + MARKS), *beside), predicted.get(stem))
         for stem, path in truths.items()
     ]
     extra = [path for stem, path in predicted.items() if stem not in truths]
@@ -109,10 +111,13 @@ def _recipes(given: Given) -> tuple[Recipe, ...] | None:
     return recipes_of(said) if said else None
 
 
-def _topology(given: Given) -> Topology:
+def _topology_path(given: Given) -> Path | None:
     named = given.choices.get("topology", "")
-    path = topology_file(named, given.predictions, given.root, given.root / "info")
-    return topology_of(path, given.model)
+    return topology_file(named, given.predictions, given.root, given.root / "info")
+
+
+def _topology(given: Given) -> Topology:
+    return topology_of(_topology_path(given), given.model)
 
 
 def _read(case: Case, given: Given) -> Prediction:
@@ -177,7 +182,7 @@ def _comparison(
     case: Case, prediction: Prediction, topology: Topology, given: Given
 ) -> tuple[Comparison, bool]:
     """In metres; and whether the truth is in the predictions' topology."""
-    path, marks_path = case.truth
+    path, marks_path, *_ = case.truth
     marks, scan = read_true_landmarks(marks_path), read_points(path)
     unit_mm = truth_unit_mm(marks_path, marks, given.choices.get("truth_unit", "auto"))
     to_m, truth_to_m = prediction.unit_mm / MM_PER_M, unit_mm / MM_PER_M
