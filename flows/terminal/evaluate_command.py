@@ -61,8 +61,9 @@ def evaluate(
         choices["split"] = from_store
     elif predictions is None:
         raise FacefoldError("--predictions: got none, expected the folder of the predictions")
-    if (other := predictions or root).exists() and not other.is_dir():
-        raise FacefoldError(f"--predictions {other}: got a file, expected a folder")
+    elif not predictions.is_dir():
+        got = "got a file" if predictions.exists() else "not there"
+        raise FacefoldError(f"--predictions {predictions}: {got}, expected a folder")
     from flows.evaluation import evaluate as score
     from pipeline.build.run import note_model
     from pipeline.evaluation.results import said_of, write_results

@@ -10,12 +10,16 @@ from pipeline.evaluation.facewarehouse import FACEWAREHOUSE
 from pipeline.evaluation.fg2018 import FG2018
 from pipeline.evaluation.held_out import STORE
 from pipeline.evaluation.micc import MICC
+from pipeline.evaluation.modular import MODULAR
+from pipeline.evaluation.now import NOW
 
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
     {
+        "now": NOW,
         "fg2018": FG2018,
         "micc": MICC,
         "facewarehouse": FACEWAREHOUSE,
+        "modular": MODULAR,
         "store": STORE,
     }
 )

@@ -51,6 +51,10 @@ SAME_MM = 3.0
 """A truth is in the predictions' topology if half of its landmarks lie so near the points that have
 their numbers; in another order they are centimetres away."""
 MM_PER_M = 1000.0
+WHERE = (
+    "--root is the folder of one data set, such as data/BFMsynth, --predictions that of one method,"
+    " such as data/BFMsynth/Rmeshes/BFM/p23470/3DDFAv2"
+)
 
 
 def _cases(given: Given) -> Cases:
@@ -58,8 +62,7 @@ def _cases(given: Given) -> Cases:
     truths = _by_stem(folder)
     if not truths:
         raise FacefoldError(
-            f"{folder}: no truths <id>.txt, expected them with <id>{MARKS} beside; --root is the "
-            "folder of one data set, such as data/BFMsynth"
+            f"{folder}: no truths <id>.txt, expected them with <id>{MARKS} beside; {WHERE}"
         )
     unmarked = [stem for stem in truths if not (folder / (stem + MARKS)).is_file()]
     if unmarked:
@@ -80,7 +83,9 @@ def _cases(given: Given) -> Cases:
 def _by_stem(folder: Path) -> dict[str, Path]:
     """The meshes or points of a folder by name, in order."""
     suffixes = tuple(f".{form}" for form in ("txt", *MESHES))
-    files = folder.iterdir() if folder.is_dir() else ()
+    if not folder.is_dir():
+        raise FacefoldError(f"{folder}: no such folder; {WHERE}")
+    files = folder.iterdir()
     stems = {stem_of(p) for p in files if p.name.lower().removesuffix(".gz").endswith(suffixes)}
     found = {stem: point_file(folder, stem) for stem in sorted(stems)}
     return {stem: path for stem, path in found.items() if path is not None}
@@ -198,7 +203,14 @@ def _rows(scored: Sequence[tuple[Case, Sequence[Score]]]) -> list[Row]:
             found = means.setdefault((score.mode, score.variant), [])
             found.append(float(score.distances.mean(dtype=np.float64)))
     return [
-        Row(mode, variant, "", "", len(of), {"mean_mm": np.mean(of), "std_mm": np.std(of)})
+        Row(
+            mode,
+            variant,
+            "",
+            "",
+            len(of),
+            {"mean_mm": float(np.mean(of)), "std_mm": float(np.std(of))},
+        )
         for (mode, variant), of in means.items()
     ]
 

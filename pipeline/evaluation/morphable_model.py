@@ -38,6 +38,8 @@ Components = Callable[[Heads, int, int], Morphable]
 """People's heads, number of components, seed -> the model."""
 EMBEDDED_BY = 5
 """Scans that say where on the template its landmarks lie."""
+SIZE_MM = 1e-3
+"""A vertex of the file that is off by more is not the one that was written."""
 SAID = "facefold"
 """Key of the file's own account, JSON in UTF-8."""
 
@@ -208,9 +210,21 @@ def written(out: Path, arrays: dict[str, Array]) -> FlameModel:
     try:
         write_file(trial, packed.getbuffer())
         model = load_model(trial)
+        _check_size(model, arrays["mean_mm"])
         trial.replace(out)
     except ModelError as fault:
         raise StoreError(f"the people's mean head is none that commands take: {fault}") from fault
     finally:
         trial.unlink(missing_ok=True)
     return model
+
+
+def _check_size(model: FlameModel, mean_mm: Array) -> None:
+    """Raises ModelError if what is read is not of the size that was written: files of models do not
+    say their unit."""
+    if np.abs(model.template_mm - mean_mm).max() > SIZE_MM:
+        extent = np.ptp(mean_mm, axis=0).max()
+        raise ModelError(
+            f"it measures {extent:.4g} mm along its longest side, expected a head of 150–600 mm; "
+            "does the store hold millimetres?"
+        )

@@ -21,7 +21,8 @@ from pipeline.types import Array
 FEWEST_PEOPLE = 3
 """Of fewer there is no spread beside a single difference."""
 NOTHING = 1e-10
-"""A share of the variance that is rounding: people who are alike have no component of their own."""
+"""A share of the variance, or mm², that is rounding: people who are alike have no component of
+their own."""
 EMBEDDED_MM = 0.05
 """Landmarks lie as near to a template's surface, where vertices may be stored in steps of 5 µm."""
 
@@ -48,7 +49,7 @@ class Morphable:
 
     def coefficients(self, heads_mm: Array) -> Array:
         """(n,V,3) or (n,3V) -> (n,K) mm along each component: the least squares fit."""
-        flat = np.asarray(heads_mm, np.float64).reshape(len(heads_mm), -1)
+        flat = np.asarray(heads_mm, np.float64).reshape(-1, self.mean_mm.size)
         found: Array = (flat - self.mean_mm.ravel()) @ self.components.T
         return found
 
@@ -89,7 +90,7 @@ def settled(
 
     Raises ModelError if all people have the same head.
     """
-    held = variances_mm2 > NOTHING * total_mm2
+    held = variances_mm2 > NOTHING * max(total_mm2, 1.0)
     if not held.any():
         raise ModelError(
             f"the heads of {people} people are the same, expected people who differ; is the field "
