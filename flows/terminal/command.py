@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.terminal import (
+    evaluate_command,
     model_command,
     sources_command,
     splits_command,
@@ -276,6 +277,7 @@ def view(
 
 for command in (
     *store_commands.COMMANDS,
+    evaluate_command.evaluate,
     model_command.model,
     splits_command.splits,
     withdraw_command.withdraw,

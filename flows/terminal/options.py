@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -133,3 +133,45 @@ Layout = Annotated[LayoutName, typer.Option(help="mica: FLAME parameters and OBJ
 
 # of a source
 Source = Annotated[str, typer.Argument(help="Id of a registry, or its YAML file.")]
+
+
+# of an evaluation; names of benchmarks are compared with the known ones by a test
+BenchmarkName = Literal[
+    "now", "fg2018", "realy", "micc", "facewarehouse", "aflw2000", "modular", "store"
+]
+BenchmarkArgument = Annotated[
+    str,
+    typer.Argument(metavar="BENCHMARK", help=f"One of {', '.join(get_args(BenchmarkName))}."),
+]
+BenchmarkRoot = Annotated[
+    Path,
+    typer.Option("--root", parser=local, help="The benchmark as it is delivered, or the store."),
+]
+Predictions = Annotated[
+    Path | None,
+    typer.Option(parser=local, help="Folder of the predictions; not needed with --from-store."),
+]
+PredictionUnit = Annotated[
+    UnitName, typer.Option("--unit", help="Unit of all predictions; auto decides by their size.")
+]
+PredictionLandmarks = Annotated[
+    str | None,
+    typer.Option(
+        "--landmarks",
+        help="Pattern of the predictions' landmark files, such as '{stem}_lmk.npy'; without it "
+        "those of a mesh's own stem are taken, or the model's for a mesh in its topology.",
+    ),
+]
+Choices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--choose", metavar="NAME=VALUE", help="What the benchmark lets one choose; repeatable."
+    ),
+]
+FromStore = Annotated[
+    str | None,
+    typer.Option(metavar="SPLIT", help="Score the scans of a store's split, with --root STORE."),
+]
+LocalWorkers = Annotated[
+    int, typer.Option("--workers", min=1, help="Local processes, if no cluster is named.")
+]

@@ -160,10 +160,15 @@ def read_code(format: str, landmarks: tuple[str, str] | None = None, root: Path 
 @cache
 def all_code(root: Path = ROOT) -> str:
     """SHA-256 over the code of all stages with all readers and schemes."""
-    uses = [use for entries in ENTRIES.values() for use in entries]
+    return code_of((use for entries in ENTRIES.values() for use in entries), root)
+
+
+def code_of(uses: Iterable[Use], root: Path = ROOT) -> str:
+    """SHA-256 over what `uses` depend on, with all readers and schemes."""
+    found = list(uses)
     for declared in (READERS, LANDMARK_READERS):
-        uses += [Use(declared.module, name) for name in _table(root, declared).values()]
-    return _digest(root, uses, _schemes(root))
+        found += [Use(declared.module, name) for name in _table(root, declared).values()]
+    return _digest(root, found, _schemes(root))
 
 
 def _digest(

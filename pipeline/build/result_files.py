@@ -238,6 +238,19 @@ def load_evidence(path: Path | str) -> PersonEvidence | None:
         return None
 
 
+def save_arrays(path: Path | str, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
+    """Any arrays, with facts that JSON can hold."""
+    _save(Path(path), arrays, facts)
+
+
+def load_arrays(path: Path | str) -> tuple[dict[str, Array], dict[str, Any]] | None:
+    """What `save_arrays` was given; None where it is missing or damaged."""
+    try:
+        return _load(Path(path))
+    except _DAMAGED:
+        return None
+
+
 def _save(
     path: Path, arrays: Mapping[str, Array | None], facts: Mapping[str, Any], lasting: bool = False
 ) -> None:

@@ -117,6 +117,9 @@ class Score:
     """(N,3) where the distances are, for heat maps."""
     faces: Array | None = None
     """(M,3) between them."""
+    upright: Array | None = None
+    """(3,3) turns `vertices_mm` so that the face looks along +z, the top of the head along +y
+    (`crops.upright`); None: they are so already."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +178,8 @@ class Benchmark:
     """Where the cumulative error curve ends, in `unit`."""
     unit: str = "mm"
     """Of distances."""
+    neutral: bool = True
+    """Whether predictions are asked for at rest; else an expression is no fault."""
 
 
 def no_points() -> Array:

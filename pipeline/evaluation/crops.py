@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.evaluation.alignment import procrustes
+from pipeline.landmarks.check import average_face
 from pipeline.types import Array
 
 SEVEN_68 = (36, 39, 42, 45, 33, 48, 54)
@@ -34,6 +36,12 @@ def face_ball(seven: Array, times: float) -> Ball:
     bridge, bottom = (seven[1] + seven[2]) / 2, seven[4]
     lengths = np.linalg.norm(seven[0] - seven[3]), np.linalg.norm(bridge - bottom)
     return Ball(bottom + 0.3 * (bridge - bottom), float(times * sum(lengths) / 2))
+
+
+def upright(seven: Array) -> Array:
+    """(3,3) rotation of a truth of any pose to the canonical frame: +x to the subject's left, +y
+    up, +z out of the face. Of its seven points (7,3), laid on the average face."""
+    return procrustes(seven, average_face()[0][list(SEVEN_68)]).rotation
 
 
 def faces_within(faces: Array, kept: Array) -> Array:

@@ -53,10 +53,12 @@ def render(
     view: View = FRONT,
     size: int = 512,
     colours: Array | None = None,
+    relief: float = 1.0,
 ) -> Array:
     """A shaded picture of a mesh: (V,3) mm, (F,3) -> (size,size,3) uint8, white background.
 
     `colours` (V,3) uint8 paints the vertices (a distance map, parts); default is a plain clay.
+    `relief` is how much light and shadow change a colour; 0 = not at all.
     """
     mesh = trimesh.Trimesh(before_camera(vertices_mm, view), faces, process=False)
     # two rays a pixel and axis, averaged, so that outlines are smooth
@@ -80,7 +82,7 @@ def render(
             if colours is None
             else np.einsum("nk,nkd->nd", weights, np.asarray(colours, np.float64)[faces[triangle]])
         )
-        picture[ray] = shade(normals)[:, None] * paint
+        picture[ray] = (1 - relief + relief * shade(normals))[:, None] * paint
     picture = picture.reshape(size, 2, size, 2, 3).mean(axis=(1, 3))
     pixels: Array = np.clip(picture, 0, 255).astype(np.uint8)
     return pixels

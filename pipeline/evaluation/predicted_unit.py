@@ -1,0 +1,72 @@
+"""The unit that predictions are in, decided once for all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from pipeline.errors import FacefoldError
+from pipeline.evaluation.benchmark import Benchmark, Case, Given, Prediction
+from pipeline.store.durable_files import write_file
+from pipeline.units import UNITS, UnitName
+
+MOST = 64
+"""Predictions that are looked at."""
+
+
+class Decided(NamedTuple):
+    """A unit, and why."""
+
+    unit: UnitName
+    evidence: str
+
+
+def decided_unit(
+    benchmark: Benchmark,
+    cases: Sequence[Case],
+    given: Given,
+    digests: Mapping[Path, str | OSError],
+    folder: Path,
+) -> Decided:
+    """The unit of all predictions: the declared one, or what the sizes of up to MOST of them say,
+    which the folder keeps. Raises FacefoldError if they fit none, or several."""
+    if given.unit != "auto":
+        return Decided(given.unit, "declared")
+    if benchmark.unit not in UNITS:
+        return Decided("mm", f"{benchmark.title} compares in {benchmark.unit}: no unit of length")
+    delivered = [case for case in cases if case.prediction is not None]
+    chosen = np.unique(np.linspace(0, len(delivered) - 1, min(MOST, len(delivered))).astype(int))
+    some = [delivered[i] for i in chosen]
+    names = [str(digests[path]) for case in some if (path := case.prediction) is not None]
+    key = hashlib.sha256(json.dumps([given.model.contents_hash, names]).encode()).hexdigest()
+    kept = folder / f"unit_{key[:16]}.json"
+    if kept.is_file():
+        return Decided(**json.loads(kept.read_bytes()))
+    found = _found(benchmark, some, given)
+    write_file(kept, json.dumps(found._asdict()).encode())
+    return found
+
+
+def _found(benchmark: Benchmark, cases: Sequence[Case], given: Given) -> Decided:
+    predictions = []
+    for case in cases:
+        try:
+            predictions.append(benchmark.read(case, replace(given, unit="mm")))
+        except FacefoldError:  # which its scoring reports
+            continue
+    if not predictions:
+        return Decided("mm", "no prediction can be read")
+    return _resolved(predictions)
+
+
+def _resolved(predictions: Sequence[Prediction]) -> Decided:
+    eyes = [np.linalg.norm(p.landmarks_68[36] - p.landmarks_68[45]) for p in predictions]
+    apart = float(np.nanmedian(eyes))
+    unit = min(UNITS, key=lambda name: abs(np.log(apart * UNITS[name] / 92)))
+    return Decided(cast(UnitName, unit), f"outer eye corners {apart * UNITS[unit]:.1f} mm apart")
