@@ -92,6 +92,22 @@ class SurfaceIndex:
         point = (barycentric[..., None] * corners[best]).sum(1)
         return point, candidates[best], barycentric
 
+    def within(self, points: Array, reach: Array) -> tuple[Tensor, Tensor]:
+        """(N,3), (N,) distances -> (P,) points and (P,) triangles: all pairs that are so near, and
+        some that are not, by point; on the CPU."""
+        queries = torch.as_tensor(np.asarray(points), dtype=torch.float64)
+        square = torch.as_tensor(np.asarray(reach), dtype=torch.float64).square()
+        rows, k, keys, n = torch.arange(len(queries)), NEAREST, list[Tensor](), len(self.faces)
+        while len(rows):
+            parts, rows = torch.split(rows, max(1, PAIRS // (CORNERS * k))), rows[:0]
+            for part in parts:
+                owner, triangle, more = self._corners.within(queries[part], square[part], k)
+                keys.append(torch.unique(part[owner] * n + triangle))
+                rows = torch.cat([rows, part[more]])
+            k = 8 * k
+        key = torch.cat(keys).sort().values
+        return key // n, key % n
+
     @cached_property
     def _nearest(self) -> tuple[Tensor, Nearest]:
         """The vertices to find, (U,) indices, and their search."""
@@ -186,10 +202,29 @@ class _Corners:
         # the search says U for each corner that it has not found
         self.used, self.most = torch.cat([used, used[:1]]), most
 
+    def within(self, queries: Tensor, square: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(M,3), (M,) squared distances -> (P,) queries and (P,) triangles that may be so near, and
+        (L,) the queries left out, for which more than k corners may be."""
+        found, place = self._first(queries, k)
+        ahead = found.square() - self.top
+        enough = ahead[:, -1] > square
+        owner, column = torch.nonzero((ahead <= square[:, None]) & enough[:, None], as_tuple=True)
+        corner = self.used[place[owner, column]]
+        pair, at = ranges(self.start[corner], self.count[corner])
+        apart = (ahead[owner, column] + self.most[corner])[pair]
+        owner, triangles = owner[pair], self.triangles[at]
+        kept = torch.nonzero(apart - self.reach[triangles] <= square[owner])[:, 0]
+        return owner[kept], triangles[kept], torch.nonzero(~enough)[:, 0]
+
+    def _first(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Of the first k corners of each query (M,k) the distance in four dimensions, the place."""
+        padded = torch.nn.functional.pad(queries, (0, 1))
+        found, place = (torch.from_numpy(part) for part in self.tree.query(padded.numpy(), k))
+        return found, place
+
     def look(self, best: _Best, rows: Tensor, k: int) -> Tensor:
         """At the triangles of the first k corners; returns the rows (M,) that need more of them."""
-        queries = torch.nn.functional.pad(best.queries[rows], (0, 1))
-        found, place = (torch.from_numpy(part) for part in self.tree.query(queries.numpy(), k))
+        found, place = self._first(best.queries[rows], k)
         corner, ahead = self.used[place], found.square() - self.top
         apart = ahead + self.most[corner]
         nearest = corner.gather(1, apart.argmin(1, keepdim=True))[:, 0]
