@@ -123,6 +123,25 @@ def starts_of(scene: Scene, name: str) -> dict[tuple[str, str], Similarity]:
     return dict(starts(1000 * scene.seven_m(name), scene.seven_mm))
 
 
+def test_what_users_get_wrong_is_named(tmp_path: Path) -> None:
+    scene, names = stand_in_scene(), ("near", "near_mirrored", "near_scaled_105", "truth", "mean")
+    root, predictions = tmp_path / "root", tmp_path / "predictions"
+    miniature.write(root, predictions, scene, names)
+    images = miniature.images(names)
+    miniature.predict(predictions, images["truth"], scene, "near", times=10)
+    miniature.predict(predictions, images["mean"], scene, "near", times=1000)
+    with (root / miniature.LISTS["validation"]).open("a") as stream:
+        stream.write(f"{miniature.SUBJECTS[0]}/selfie/lost.jpg\n")
+    found = evaluate("now", root, predictions, tmp_path / "out", "--workers", "1")
+    named = {name: kinds(found, image) for name, image in images.items()}
+    assert found["unit"]["unit"] == "m"
+    assert {name for name, of in named.items() if "mirrored" in of} == {"near_mirrored"}
+    assert "scaled" in named["near_scaled_105"] and "scaled" not in named["near"]
+    assert {name for name, of in named.items() if "unit" in of} == {"truth", "mean"}
+    assert found["status"] == 3
+    assert "missing" in kinds(found, f"{miniature.SUBJECTS[0]}/selfie/lost")
+
+
 @pytest.fixture(scope="module")
 def two_people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Root and predictions of two people of the stand-in."""
