@@ -155,6 +155,23 @@ def test_the_scale_stays_positive() -> None:
     assert fitted.scale > 0
 
 
+def test_starts_that_lead_to_one_place_share_a_fit() -> None:
+    scene = stand_in_scene()
+    points = np.repeat(face_points(scene, "truth", 1), 3, axis=0)
+    surface = MovedSurface(scene.predictions_m["near"], scene.prediction_faces)
+    good = Similarity(1000.0, np.eye(3), np.zeros(3))
+    near, mirrored = (
+        good._replace(translation=np.array([1.0, -2.0, 3.0])),
+        good._replace(rotation=MIRROR),
+    )
+    first, second, other = surface.fits(points, [good, near, mirrored], True)
+    assert first is second
+    assert other.determinant == -1
+    alone = surface.fit(points, near, True)
+    moved = [fit.apply(scene.predictions_m["near"]) for fit in (first, alone)]
+    np.testing.assert_allclose(*moved, atol=0.05)
+
+
 @pytest.mark.parametrize("times", [0.1, 1000.0])
 def test_what_has_another_size_comes_as_near_as_it_can(times: float) -> None:
     """A unit that is wrong is no error here: its figures say so."""
