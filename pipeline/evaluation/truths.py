@@ -110,7 +110,7 @@ def read_truth(scan: Path, landmarks: Path, unit_mm: float) -> Truth:
     Raises FormatError for files that cannot be read and FacefoldError if it lacks one of the seven
     points that all benchmarks begin with.
     """
-    stamps = tuple(path.stat().st_mtime_ns for path in (scan, landmarks))
+    stamps = tuple(p.stat().st_mtime_ns for p in (scan, landmarks) if p.exists())
     return _read_truth(scan, landmarks, unit_mm, stamps)
 
 
@@ -132,9 +132,15 @@ def _read_truth(scan: Path, landmarks: Path, unit_mm: float, stamps: tuple[int, 
 def read_with_seven(case: Case, given: Given) -> Prediction:
     """The mesh of a case with the seven landmarks that its alignment begins with.
 
-    Raises FacefoldError as `read_mesh` does, and if one of them is missing.
+    Raises FacefoldError as `read_mesh` does, if one of them is missing and for points without
+    triangles.
     """
     prediction = read_mesh(case, given)
+    if not len(prediction.faces):
+        raise FacefoldError(
+            f"{case.prediction}: {len(prediction.vertices)} points without triangles, expected a "
+            "surface; save a mesh"
+        )
     lost = int((~np.isfinite(seven_mm(prediction))).any(axis=1).sum())
     if lost:
         raise FacefoldError(
