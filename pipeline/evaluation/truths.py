@@ -30,8 +30,8 @@ from pipeline.registry import load_registry
 from pipeline.types import Array
 
 FITTED = 2000
-"""Vertices of a truth, or up to twice as many, that a prediction is laid on: all would move it by
-less than 0.01 mm."""
+"""Vertices of a truth, or up to twice as many, that a prediction is laid on: all of them would
+change a mean distance by less than 0.01 mm."""
 SEVEN = "outer and inner corners of the eyes, the bottom of the nose and the corners of the mouth"
 
 

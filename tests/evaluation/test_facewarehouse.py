@@ -68,6 +68,9 @@ def test_regions_are_balls_around_the_face(tmp_path: Path) -> None:
     for part, times in (("small", SMALL), ("large", LARGE)):
         held = face_ball(scene.seven_mm, times).holds(scene.vertices_mm).sum()
         assert len(scores["aligned", STRICT, part].distances) == pytest.approx(held, rel=0.03)
+    assert len(scores["aligned", STRICT, "large"].distances) > 1.3 * len(
+        scores["aligned", STRICT, "small"].distances
+    )
 
 
 def test_a_wrong_chin_is_wrong_in_the_large_region_alone(tmp_path: Path) -> None:
