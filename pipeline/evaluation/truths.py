@@ -72,7 +72,14 @@ class Truth:
         )
 
     def within(self, ball: Ball) -> Truth:
-        return self.part(ball.holds(self.vertices_mm))
+        """Raises FacefoldError if nothing is."""
+        held = ball.holds(self.vertices_mm)
+        if not held.any():
+            raise FacefoldError(
+                f"no vertex of the truth lies within {ball.radius:.0f} mm of the face that its "
+                "landmarks show; check that they are in its unit and frame"
+            )
+        return self.part(held)
 
     def part(self, kept: Array) -> Truth:
         """Of the (V,) bool vertices; a triangle stays if all of its do."""
