@@ -47,7 +47,7 @@ def evaluate(name: str, given: Given, out: Path, dask: str | None, local: int) -
     with only_evaluation(folder), watch() as seen, stopped_at_once(lambda: so_far(seen)):
         found = benchmark.cases(given)
         seen.phase("reading files")
-        digests = opened_digests(found.cases, folder / "digests.sqlite")
+        digests = opened_digests(found.cases, given, folder / "digests.sqlite")
         seen.phase("deciding the unit")
         decided = decided_unit(benchmark, found.cases, given, digests, folder)
         given = replace(given, unit=decided.unit)

@@ -135,7 +135,7 @@ def find_unit(declared: str, sizes: Sequence[Size]) -> UnitFinding:
 
 def _chosen(fitting: list[str], sizes: Sequence[Size]) -> UnitFinding:
     if len(fitting) != 1:
-        seen = ", ".join(f"{s.said(_figure(s.value) + ' units')}, {s.expected}" for s in sizes)
+        seen = ", ".join(f"{s.said(three_digits(s.value) + ' units')}, {s.expected}" for s in sizes)
         fault = f"{' and '.join(fitting)} stay plausible" if fitting else "no unit fits"
         remedy = "declare the unit" if fitting else UNITLESS
         figures = {f"{size.name}_units": size.value for size in sizes} | {"fitting": fitting}
@@ -149,7 +149,7 @@ def _found(how: str, unit: str, sizes: Sequence[Size]) -> UnitFinding:
 
 
 def _measured(size: Size, unit: str) -> str:
-    return size.said(_figure(size.value * UNITS[unit]) + size.sign)
+    return size.said(three_digits(size.value * UNITS[unit]) + size.sign)
 
 
 def _likely(fitting: list[str], size: Size, mm: float) -> str:
@@ -159,16 +159,16 @@ def _likely(fitting: list[str], size: Size, mm: float) -> str:
         usual = sum(OUTER_EYE_MM) / 2 if size.name == "outer_eye" else 1.0
         times = size.value * mm / usual
         likely = (
-            f"no unit makes that a face: it is {_figure(times)} times an average adult's; widen "
-            "`limits.outer_eye_mm` if its people are so"
+            f"no unit makes that a face: it is {three_digits(times)} times an average adult's; "
+            "widen `limits.outer_eye_mm` if its people are so"
         )
         if SMALL_MODEL < times < 1 / SMALL_MODEL:
-            likely += f"; a print or toy needs a `scale` of about {_figure(1 / times)}"
+            likely += f"; a print or toy needs a `scale` of about {three_digits(1 / times)}"
         return f"{likely}; else the landmarks or their scheme are likely wrong, or {UNITLESS}"
     return f"the file is likely in {' or '.join(fitting)}"
 
 
-def _figure(value: float) -> str:
+def three_digits(value: float) -> str:
     """Three significant digits, never an exponent."""
     if value == 0:
         return "0"

@@ -119,29 +119,27 @@ def tasks_of(works: Sequence[Work], workers: int) -> Iterator[list[Work]]:
 
 def _on_workers(works: Sequence[Work], common: Path, client: Client, seen: Tally) -> dict[str, str]:
     lost: dict[str, str] = {}
-    running: dict[Future[None], Sequence[Work]] = {}
-
-    def submit(some: Sequence[Work]) -> Future[None]:
-        future: Future[None] = client.submit(score_some, some, common, pure=False)
-        running[future] = some
-        return future
-
     there = wait_for_workers(client)
-    ended = as_completed([submit(some) for some in tasks_of(works, there.n)])
+    running: dict[Future[None], Sequence[Work]] = {
+        client.submit(score_some, some, common, pure=False): some
+        for some in tasks_of(works, there.n)
+    }
+    killed: list[Work] = []
     try:
-        for future in ended:
-            some = running.pop(future)
+        for future in as_completed(running):
+            some = running[future]
             try:
                 future.result()
                 seen.advance(len(some))
             except KilledWorker:
-                if len(some) > 1:
-                    for work in some:
-                        seen.retried(work.case.id, LOST)
-                        ended.add(submit([work]))
-                else:
-                    lost[some[0].case.id] = LOST
-                    seen.advance(1)
+                killed += some
+        for work in killed:  # nothing else is at work, so that nothing else can be at fault
+            seen.retried(work.case.id, LOST)
+            try:
+                client.submit(score_some, [work], common, pure=False).result()
+            except KilledWorker:
+                lost[work.case.id] = LOST
+            seen.advance(1)
     except (CommClosedError, CancelledError) as error:
         raise scheduler_gone(client) from error
     return lost

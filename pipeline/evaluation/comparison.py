@@ -53,8 +53,8 @@ class Partners(NamedTuple):
 
     warped: Array  # (N,3) where the points were as it was decided
     points: Array  # (N,3) the truth's
-    index: Array | None
-    """(N,) their numbers, if they are points of the truth that several may share."""
+    numbers: Array | None
+    """(N,) of the truth's points, if several may share one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,16 +99,17 @@ class Comparison:
 
     def partners(self, placed: Placed, recipe: Recipe) -> Partners:
         """By the recipe's deformation and correspondence."""
-        warped = placed.points
-        for n in range(1, len(recipe.warps) + 1):
-            warps, before = recipe.warps[:n], warped
-            warped = self._once(
-                (placed.start, warps), lambda w=warps[-1], b=before: self._warped(w, placed, b)
-            )
         key = (placed.start, recipe.warps, recipe.correspondence)
+        warped = self._warped(placed, recipe.warps)
         return self._once(key, lambda: self._matched(recipe, warped))
 
-    def _warped(self, by: str, placed: Placed, points: Array) -> Array:
+    def _warped(self, placed: Placed, warps: tuple[str, ...]) -> Array:
+        if not warps:
+            return placed.points
+        before = self._warped(placed, warps[:-1])
+        return self._once((placed.start, warps), lambda: self._warp(warps[-1], placed, before))
+
+    def _warp(self, by: str, placed: Placed, points: Array) -> Array:
         if by == "ELR":
             return elastic(points, placed.landmarks, self.truth_landmarks)
         faces = triangles_seen_from_front(points)
@@ -116,8 +117,8 @@ class Comparison:
 
     def _matched(self, recipe: Recipe, warped: Array) -> Partners:
         if recipe.correspondence == "chamfer":
-            index = self._tree.query(warped)[1]
-            return Partners(warped, self.truth[index], index)
+            nearest = self._tree.query(warped)[1]
+            return Partners(warped, self.truth[nearest], nearest)
         if recipe.correspondence == "identity":
             if self.corresponding is None:
                 raise FacefoldError(
@@ -138,12 +139,12 @@ class Comparison:
         that share one decides where it lies for all, and leave out a permutation."""
         published = variant == AS_PUBLISHED
         shift = correction(partners.warped, partners.points, self.weights, permuted=published)
-        if not published or partners.index is None:
+        if not published or partners.numbers is None:
             corrected: Array = partners.points - shift
             return corrected
         truth = self.truth.copy()
-        truth[partners.index] = partners.points - shift
-        return truth[partners.index]
+        truth[partners.numbers] = partners.points - shift
+        return truth[partners.numbers]
 
     @cached_property
     def _tree(self) -> cKDTree:

@@ -24,6 +24,7 @@ from pipeline.evaluation.benchmark import (
     Case,
     Cases,
     Choice,
+    Finding,
     Given,
     Prediction,
     Row,
@@ -32,10 +33,12 @@ from pipeline.evaluation.benchmark import (
 )
 from pipeline.evaluation.crops import faces_within
 from pipeline.evaluation.distances import median_mean_std, to_surface
+from pipeline.evaluation.means import rows_of
 from pipeline.quality.surface import CLUTTER_MM
 from pipeline.registration.refit import FEWEST, refit
 from pipeline.store.paths import FILES
 from pipeline.store.reader import Store, open_store
+from pipeline.store.schema import NON_METRIC
 from pipeline.store.validity_bits import unpack_validity
 from pipeline.types import Array
 
@@ -99,7 +102,22 @@ def cases(given: Given) -> Cases:
             Case(f"{one.person} at rest", one.person, "", (files,), files, facts={PERSON: float(i)})
             for i, one in sorted(people.items())
         ]
-    return Cases(tuple(found))
+    return Cases(tuple(found), _findings(split))
+
+
+def _findings(split: str) -> tuple[Finding, ...]:
+    said = []
+    if split.startswith("train"):
+        said.append(
+            f"the people of {split} are those that models of this store are made from, expected "
+            "others; score val or test to say how a model generalises"
+        )
+    if split.endswith(NON_METRIC):
+        said.append(
+            f"the scans of {split} have no true size, and no distance in millimetres either; score "
+            f"{split.removesuffix(NON_METRIC)}"
+        )
+    return tuple(Finding("another_set", text) for text in said)
 
 
 def _check(store: Store, given: Given) -> None:
@@ -216,15 +234,15 @@ def score(case: Case, prediction: Prediction, given: Given) -> list[Score]:
     face = _face(store)
     if PERSON in case.facts:
         head, mesh = _head_at_rest(store, case), prediction.meshes[MODEL_AT_REST]
-        apart = np.linalg.norm(mesh - head, axis=1)[face]
+        distances = np.linalg.norm(mesh - head, axis=1)[face]
         triangles = faces_within(given.model.faces, face)
-        return [_scored(MODEL_AT_REST, apart, head[face], {}, triangles)]
+        return [_scored(MODEL_AT_REST, distances, head[face], {}, triangles)]
     points, left_out = _face_points(store, case, face)
-    faces, shares = given.model.faces, {"left_out_share": left_out}
-    return [
-        _scored(mode, to_surface(points, mesh, faces).distance, points, shares)
-        for mode, mesh in prediction.meshes.items()
-    ]
+    meshes, faces = prediction.meshes, given.model.faces
+    different = {id(mesh): mesh for mesh in meshes.values()}  # the mean head is one for all modes
+    apart = {key: to_surface(points, mesh, faces).distance for key, mesh in different.items()}
+    shares = {"left_out_share": left_out}
+    return [_scored(mode, apart[id(mesh)], points, shares) for mode, mesh in meshes.items()]
 
 
 def _scored(
@@ -261,15 +279,7 @@ def _face_points(store: Store, case: Case, face: Array) -> tuple[Array, float]:
 
 def rows(scored: Sequence[tuple[Case, Sequence[Score]]]) -> list[Row]:
     """By mode: of all, and of each source; distances of all scans together."""
-    found = []
-    for mode in MODES:
-        own = [(c.group, s.distances) for c, scores in scored for s in scores if s.mode == mode]
-        sources = sorted({source for source, _ in own if source})
-        for group in ["", *sources] if own else []:
-            distances = [d for source, d in own if group in ("", source)]
-            figures = median_mean_std(distances)
-            found.append(Row(mode, STRICT, group, "", len(distances), figures))
-    return found
+    return rows_of(scored, lambda scores: median_mean_std([s.distances for s in scores]))
 
 
 STORE = Benchmark(

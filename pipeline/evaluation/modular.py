@@ -27,8 +27,9 @@ from pipeline.evaluation.benchmark import (
     Variant,
 )
 from pipeline.evaluation.comparison import Comparison
-from pipeline.evaluation.crops import faces_within
+from pipeline.evaluation.crops import faces_within, upright
 from pipeline.evaluation.point_sets import (
+    SEVEN,
     UNITS_MM,
     Topology,
     point_file,
@@ -51,6 +52,10 @@ SAME_MM = 3.0
 """A truth is in the predictions' topology if half of its landmarks lie so near the points that have
 their numbers; in another order they are centimetres away."""
 MM_PER_M = 1000.0
+WHERE = (
+    "--root is the folder of one data set, such as data/BFMsynth, --predictions that of one method,"
+    " such as data/BFMsynth/Rmeshes/BFM/p23470/3DDFAv2"
+)
 
 
 def _cases(given: Given) -> Cases:
@@ -58,8 +63,7 @@ def _cases(given: Given) -> Cases:
     truths = _by_stem(folder)
     if not truths:
         raise FacefoldError(
-            f"{folder}: no truths <id>.txt, expected them with <id>{MARKS} beside; --root is the "
-            "folder of one data set, such as data/BFMsynth"
+            f"{folder}: no truths <id>.txt, expected them with <id>{MARKS} beside; {WHERE}"
         )
     unmarked = [stem for stem in truths if not (folder / (stem + MARKS)).is_file()]
     if unmarked:
@@ -68,9 +72,10 @@ def _cases(given: Given) -> Cases:
             f"{unmarked[0]}; write iBUG's 51 points x y z to {unmarked[0]}{MARKS}"
         )
     _refuse_without_triangles(folder, truths, _recipes(given) or ())
-    predicted = _by_stem(given.predictions)
+    predicted, topology = _by_stem(given.predictions), _topology_file(given)
+    shared = () if topology is None else (topology,)
     cases = [
-        Case(stem, stem, truth=(path, folder / (stem + MARKS)), prediction=predicted.get(stem))
+        Case(stem, stem, "", (path, folder / (stem + MARKS), *shared), predicted.get(stem))
         for stem, path in truths.items()
     ]
     extra = [path for stem, path in predicted.items() if stem not in truths]
@@ -80,7 +85,9 @@ def _cases(given: Given) -> Cases:
 def _by_stem(folder: Path) -> dict[str, Path]:
     """The meshes or points of a folder by name, in order."""
     suffixes = tuple(f".{form}" for form in ("txt", *MESHES))
-    files = folder.iterdir() if folder.is_dir() else ()
+    if not folder.is_dir():
+        raise FacefoldError(f"{folder}: no such folder; {WHERE}")
+    files = folder.iterdir()
     stems = {stem_of(p) for p in files if p.name.lower().removesuffix(".gz").endswith(suffixes)}
     found = {stem: point_file(folder, stem) for stem in sorted(stems)}
     return {stem: path for stem, path in found.items() if path is not None}
@@ -104,10 +111,13 @@ def _recipes(given: Given) -> tuple[Recipe, ...] | None:
     return recipes_of(said) if said else None
 
 
-def _topology(given: Given) -> Topology:
+def _topology_file(given: Given) -> Path | None:
     named = given.choices.get("topology", "")
-    path = topology_file(named, given.predictions, given.root, given.root / "info")
-    return topology_of(path, given.model)
+    return topology_file(named, given.predictions, given.root, given.root / "info")
+
+
+def _topology(given: Given) -> Topology:
+    return topology_of(_topology_file(given), given.model)
 
 
 def _read(case: Case, given: Given) -> Prediction:
@@ -145,8 +155,12 @@ def _score(case: Case, prediction: Prediction, given: Given) -> list[Score]:
     comparison, known = _comparison(case, prediction, topology, given)
     recipes = _recipes(given) or recipes_of(",".join([*BY_ITSELF, *([KNOWN] if known else [])]))
     faces = faces_within(prediction.faces, topology.counted)
+    shown = {
+        "faces": faces if len(faces) else None,
+        "upright": upright(comparison.truth_landmarks[list(SEVEN)]),
+    }
     return [
-        _one(comparison, recipe, scaled, variant, faces)
+        _one(comparison, recipe, scaled, variant, shown)
         for recipe in recipes
         for scaled in (True, False)
         for variant in VARIANTS
@@ -154,7 +168,11 @@ def _score(case: Case, prediction: Prediction, given: Given) -> list[Score]:
 
 
 def _one(
-    comparison: Comparison, recipe: Recipe, scaled: bool, variant: Variant, faces: Array
+    comparison: Comparison,
+    recipe: Recipe,
+    scaled: bool,
+    variant: Variant,
+    shown: dict[str, Array | None],
 ) -> Score:
     placed, distances = comparison.distances(recipe, scaled, variant)
     distances_mm = (MM_PER_M * distances).astype(np.float32)
@@ -164,15 +182,14 @@ def _one(
         "determinant": placed.motion.determinant,
     }
     mode = recipe.name if scaled else f"{recipe.name} metric"
-    points_mm = MM_PER_M * placed.points
-    return Score(mode, variant, distances_mm, "", figures, points_mm, faces if len(faces) else None)
+    return Score(mode, variant, distances_mm, "", figures, MM_PER_M * placed.points, **shown)
 
 
 def _comparison(
     case: Case, prediction: Prediction, topology: Topology, given: Given
 ) -> tuple[Comparison, bool]:
     """In metres; and whether the truth is in the predictions' topology."""
-    path, marks_path = case.truth
+    path, marks_path = case.truth[:2]
     marks, scan = read_true_landmarks(marks_path), read_points(path)
     unit_mm = truth_unit_mm(marks_path, marks, given.choices.get("truth_unit", "auto"))
     to_m, truth_to_m = prediction.unit_mm / MM_PER_M, unit_mm / MM_PER_M
@@ -198,7 +215,14 @@ def _rows(scored: Sequence[tuple[Case, Sequence[Score]]]) -> list[Row]:
             found = means.setdefault((score.mode, score.variant), [])
             found.append(float(score.distances.mean(dtype=np.float64)))
     return [
-        Row(mode, variant, "", "", len(of), {"mean_mm": np.mean(of), "std_mm": np.std(of)})
+        Row(
+            mode,
+            variant,
+            "",
+            "",
+            len(of),
+            {"mean_mm": float(np.mean(of)), "std_mm": float(np.std(of))},
+        )
         for (mode, variant), of in means.items()
     ]
 

@@ -29,6 +29,7 @@ from pipeline.flame.morphable import (
     embedding_of,
     model_arrays,
     morphable_of,
+    placed_mutually,
 )
 from pipeline.store.durable_files import write_file
 from pipeline.store.reader import Store, open_store
@@ -38,6 +39,8 @@ Components = Callable[[Heads, int, int], Morphable]
 """People's heads, number of components, seed -> the model."""
 EMBEDDED_BY = 5
 """Scans that say where on the template its landmarks lie."""
+SIZE_MM = 1e-3
+"""A vertex of the file that is off by more is not the one that was written."""
 SAID = "facefold"
 """Key of the file's own account, JSON in UTF-8."""
 
@@ -59,7 +62,7 @@ class Asked(NamedTuple):
 
 def in_memory(heads: Heads, count: int, seed: int) -> Morphable:
     """Exact, of all heads at once; nothing is drawn."""
-    return morphable_of(heads.read(), count)
+    return morphable_of(placed_mutually(heads.read()), count)
 
 
 def make_model(asked: Asked, components: Components = in_memory) -> dict[str, Any]:
@@ -208,9 +211,21 @@ def written(out: Path, arrays: dict[str, Array]) -> FlameModel:
     try:
         write_file(trial, packed.getbuffer())
         model = load_model(trial)
+        _check_size(model, arrays["mean_mm"])
         trial.replace(out)
     except ModelError as fault:
         raise StoreError(f"the people's mean head is none that commands take: {fault}") from fault
     finally:
         trial.unlink(missing_ok=True)
     return model
+
+
+def _check_size(model: FlameModel, mean_mm: Array) -> None:
+    """Raises ModelError if what is read is not of the size that was written: files of models do not
+    say their unit."""
+    if np.abs(model.template_mm - mean_mm).max() > SIZE_MM:
+        extent = np.ptp(mean_mm, axis=0).max()
+        raise ModelError(
+            f"it measures {extent:.4g} mm along its longest side, expected a head of 150–600 mm; "
+            "does the store hold millimetres?"
+        )

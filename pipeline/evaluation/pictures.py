@@ -28,6 +28,8 @@ PANEL_PX, CAPTION_PX, GAP_PX, MARGIN_PX = 300, 26, 8, 22
 HEAT = "Spectral_r"
 RELIEF = 0.5
 """Of light and shadow: colours have to stay those of the scale."""
+DENSE = 2_000
+"""Points from which on dots have no outline."""
 VIEWS = (View(), View(yaw=40))
 """Front, and the subject's left cheek turned towards the camera."""
 
@@ -231,7 +233,8 @@ def _paint(axes: Axes, score: Score, view: View, limit: float) -> None:
         at = before_camera(surface, view)
         order = np.argsort(at[:, 2])
         x, y = at[order, :2].T
-        axes.scatter(x, y, _dot(len(at)), colours[order], linewidths=0.3, edgecolors=PALE)
+        edge = 0.3 if len(at) < DENSE else 0.0
+        axes.scatter(x, y, _dot(len(at)), colours[order], linewidths=edge, edgecolors=PALE)
         return
     painted = (255 * colours).astype(np.uint8)
     picture = render(surface, _outwards(surface, score.faces), view, PANEL_PX, painted, RELIEF)
@@ -240,8 +243,8 @@ def _paint(axes: Axes, score: Score, view: View, limit: float) -> None:
 
 
 def _dot(n: int) -> float:
-    """Area of a dot, points², so that n of them cover 40 % of a panel."""
-    return float(0.4 * (72 * PANEL_PX / INCH_PX) ** 2 / max(n, 1))
+    """Area of a dot, points², so that n of them would cover a panel."""
+    return float((72 * PANEL_PX / INCH_PX) ** 2 / max(n, 1))
 
 
 def _outwards(surface: Array, faces: Array) -> Array:

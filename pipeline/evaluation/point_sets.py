@@ -1,4 +1,4 @@
-"""Points in one topology, as M3DFB stores predictions and truths: text files, and what JSON says."""
+"""Points in one topology, as M3DFB stores predictions and truths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.evaluation.predictions import prediction_file
 from pipeline.flame.model import FlameModel
 from pipeline.formats import format_of, read_scan
 from pipeline.landmarks import read_landmarks
-from pipeline.landmarks.check import average_face
+from pipeline.landmarks.check import average_outer_eye_mm
 from pipeline.types import Array, RawScan
 from pipeline.units import EYE_SLACK, OUTER_EYE_MM
 
@@ -167,8 +167,7 @@ def _millimetres(eye_distance: float) -> float:
     unit = _unit_by_eyes(eye_distance)
     if unit is not None:
         return unit
-    right, left = average_face()[0][[CONTOUR + eye for eye in OUTER_EYES]]
-    return float(np.linalg.norm(right - left)) / eye_distance
+    return average_outer_eye_mm() / eye_distance
 
 
 def _unit_by_eyes(eye_distance: float) -> float | None:

@@ -19,11 +19,13 @@ import pyarrow.parquet as pq
 from pipeline import __version__
 from pipeline.evaluation.benchmark import Benchmark, Case, Finding, Given, Score, Scored
 from pipeline.evaluation.predicted_unit import Decided
-from pipeline.evaluation.scoring import Work, files_of
+from pipeline.evaluation.result_pictures import write_pictures
+from pipeline.evaluation.scoring import MISSING, NOT_SCORED, Work
 from pipeline.evaluation.tables import json_rows, lines_of, markdown, slot_of
 from pipeline.store.durable_files import write_file
 
 LIBRARIES = ("numpy", "scipy", "torch", "trimesh", "pyarrow", "matplotlib")
+EXTRA = "extra"
 SHOWN = 5
 """Predictions that a line of findings names."""
 
@@ -51,7 +53,7 @@ class Evaluation:
     def findings(self) -> list[Finding]:
         """Those of the whole first, then by kind."""
         own = [finding for one in self.scored for finding in one.findings]
-        return [*self.common, *sorted(own, key=lambda f: f.kind)]
+        return [*self.common, *_extra(self), *sorted(own, key=lambda f: f.kind)]
 
     @property
     def missing(self) -> list[Scored]:
@@ -63,6 +65,19 @@ class Evaluation:
         """Predictions whose scores were kept already."""
         pairs = zip(self.works, self.scored, strict=True)
         return sum(bool(one.scores) and work.key not in self.fresh for work, one in pairs)
+
+
+def _extra(made: Evaluation) -> list[Finding]:
+    """What is said of files that nobody asked for."""
+    if not made.extra:
+        return []
+    names = [_relative(path, made.given.predictions) for path in made.extra]
+    more = ", …" if len(names) > SHOWN else ""
+    said = (
+        f"{len(names)} files among the predictions ({', '.join(names[:SHOWN])}{more}) are of "
+        f"nothing that {made.benchmark.title} asks for, and count for nothing: correct their names"
+    )
+    return [Finding(EXTRA, said, figures={"files": float(len(names))})]
 
 
 def said_of(findings: Sequence[Finding], asked: int) -> list[str]:
@@ -123,7 +138,8 @@ def summary_of(made: Evaluation) -> dict[str, Any]:
 
 def reason_of(one: Scored) -> str:
     """Why a case has no score."""
-    return one.findings[-1].said if one.findings else "nothing is kept of it; run it again"
+    kinds = (MISSING, NOT_SCORED)
+    return next((f.said for f in one.findings if f.kind in kinds), "nothing is kept; run it again")
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -142,7 +158,7 @@ def _relative(path: Path, folder: Path) -> str:
 def _digests(made: Evaluation) -> dict[str, dict[str, str]]:
     """Of all files that were read, relative to the folders that the user named."""
     truth = {path for work in made.works for path in work.case.truth}
-    predicted = {path for work in made.works for path in files_of(work.case)} - truth
+    predicted = {path for work in made.works for path in work.files} - truth
     given = made.given
     return {
         "truth": _named(truth, given.root, made.digests),
@@ -163,7 +179,7 @@ def score_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for one in scored:
         own, mean = _by_slot(one.scores), _by_slot(one.mean_head)
-        there = {**own, **mean} if one.scores else slots
+        there = own | mean or slots
         rows += [_score_row(one, slot, own.get(slot), mean.get(slot)) for slot in there]
     return rows
 
@@ -213,6 +229,7 @@ def write_results(out: Path, made: Evaluation) -> dict[str, Any]:
     write_parquet(out / "findings.parquet", findings, ("kind", "case", "said", "figures"))
     write_file(out / "table.md", page(summary, len(made.scored)).encode())
     write_file(out / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
+    write_pictures(out, made.benchmark, made.scored)
     return summary
 
 

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -29,7 +30,9 @@ from pipeline.evaluation.benchmark import (
     Score,
     Scored,
 )
+from pipeline.evaluation.faults import faults_of
 from pipeline.evaluation.kept_scores import Kept, kept_path, load_kept, save_kept
+from pipeline.evaluation.predictions import landmark_file_of
 
 MISSING = "missing"
 NOT_SCORED = "not_scored"
@@ -46,7 +49,10 @@ class Work(NamedTuple):
     key: str
     """"" for a prediction that is missing or cannot be opened."""
     mean_key: str
-    """Of the mean head beside it, which all predictions of one truth share."""
+    """Of the mean head beside it, which all predictions of one truth share; "" for a truth that
+    cannot be opened."""
+    files: tuple[Path, ...] = ()
+    """What scoring reads."""
     fault: str = ""
     """Why it cannot be opened."""
 
@@ -56,16 +62,13 @@ def scoring_code(benchmark: Benchmark) -> str:
     functions = (benchmark.cases, benchmark.read, benchmark.score, benchmark.mean_head)
     modules = {getattr(function, "func", function).__module__ for function in functions}
     own = {module for module in modules if module.partition(".")[0] == OWN}
-    others = [
-        hashlib.sha256(Path(sys.modules[module].__file__ or "").read_bytes()).hexdigest()
-        for module in sorted(modules - own)
-    ]
+    others = [_sha256(Path(sys.modules[module].__file__ or "")) for module in sorted(modules - own)]
     return _digest([code_of(Use(module) for module in sorted({*own, __name__})), others])
 
 
-def opened_digests(cases: Iterable[Case], cache: Path) -> dict[Path, str | OSError]:
+def opened_digests(cases: Iterable[Case], given: Given, cache: Path) -> dict[Path, str | OSError]:
     """File -> its SHA-256, or why it cannot be read; `cache` knows those that did not change."""
-    paths = {path for case in cases for path in files_of(case)}
+    paths = {path for case in cases for path in files_of(case, given)}
     absolute = {path: str(path.absolute())[1:] for path in paths}
     found: Digests = file_digests(
         Path("/"), {name: _entry(path, name) for path, name in absolute.items()}, cache
@@ -73,10 +76,16 @@ def opened_digests(cases: Iterable[Case], cache: Path) -> dict[Path, str | OSErr
     return {path: _hex(found[name]) for path, name in absolute.items()}
 
 
-def files_of(case: Case) -> list[Path]:
-    """What scoring a case reads."""
-    given = (case.prediction, case.landmarks)
-    return [*case.truth, *(path for path in given if path is not None)]
+def files_of(case: Case, given: Given) -> tuple[Path, ...]:
+    """What scoring a case reads: the truth, then the prediction and its landmarks."""
+    if case.prediction is None:
+        return case.truth
+    landmarks = case.landmarks
+    if landmarks is None:
+        with suppress(FacefoldError):  # which reading the prediction raises again
+            landmarks = landmark_file_of(case.prediction, given)
+    own = dict.fromkeys(path for path in (case.prediction, landmarks) if path is not None)
+    return (*case.truth, *own)
 
 
 def _entry(path: Path, name: str) -> Entry | None:
@@ -95,29 +104,36 @@ def works_of(
     cases: Sequence[Case], given: Given, code: str, digests: Mapping[Path, str | OSError]
 ) -> list[Work]:
     """The cases with their keys; `given.unit` is decided already."""
-    common = [code, given.model.contents_hash, given.unit, sorted(given.choices.items())]
-    return [_work(case, common, digests) for case in cases]
+    choices = sorted(given.choices.items())
+    named = [_sha256(Path(value)) for _, value in choices if value and Path(value).is_file()]
+    common = [code, given.model.contents_hash, given.unit, choices, named]
+    return [_work(case, files_of(case, given), common, digests) for case in cases]
 
 
-def _work(case: Case, common: list[Any], digests: Mapping[Path, str | OSError]) -> Work:
-    known = {path: digests[path] for path in files_of(case)}
+def _work(
+    case: Case, files: tuple[Path, ...], common: list[Any], digests: Mapping[Path, str | OSError]
+) -> Work:
+    known = {path: digests[path] for path in files}
     truth = [str(known[path]) for path in case.truth]
     of_truth = [*common, case.person, case.group, sorted(case.facts.items()), truth]
     mean_key = _digest(["mean head", *of_truth])
     unopened = [(path, why) for path, why in known.items() if isinstance(why, OSError)]
     if unopened:
         path, why = unopened[0]
-        return Work(
-            case, "", mean_key, f"{path}: {why.strerror}; allow it to be read, or replace it"
-        )
+        fault = f"{path}: {why.strerror}; allow it to be read, or replace it"
+        return Work(case, "", "" if path in case.truth else mean_key, files, fault)
     if case.prediction is None:
-        return Work(case, "", mean_key)
-    predicted = [str(known[path]) for path in (case.prediction, case.landmarks) if path]
-    return Work(case, _digest([case.id, *of_truth, predicted]), mean_key)
+        return Work(case, "", mean_key, files)
+    predicted = [str(known[path]) for path in files[len(case.truth) :]]
+    return Work(case, _digest([case.id, *of_truth, predicted]), mean_key, files)
 
 
 def _digest(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def unscored(works: Iterable[Work], folder: Path) -> list[Work]:
@@ -161,6 +177,7 @@ def _kept(
         prediction = read(case, given)
         if judged:
             findings += prediction.findings
+            findings += faults_of(prediction, case, given, neutral=benchmark.neutral)
         scores = benchmark.score(case, prediction, given)
     except FacefoldError as error:
         fault = str(error)
@@ -182,7 +199,10 @@ def aligned_away(case: Case, scores: Sequence[Score], known: Iterable[str] = ())
             "and of the landmarks, when they are saved"
         )
         found.append(Finding(MIRRORED, said, case.id, {"determinant": -1.0}))
-    scales = [s.figures["scale"] for s in _strict_first(scores) if "scale" in s.figures]
+    # of a mirror image only what allows reflections shows the size
+    first, then = (AS_PUBLISHED, STRICT) if flipped else (STRICT, AS_PUBLISHED)
+    ordered = [s for variant in (first, then) for s in scores if s.variant == variant]
+    scales = [s.figures["scale"] for s in ordered if "scale" in s.figures]
     off = next((scale for scale in scales if abs(scale - 1) > SIZE_OFF), None)
     if off is not None and SCALED not in known:
         said = (
@@ -193,10 +213,6 @@ def aligned_away(case: Case, scores: Sequence[Score], known: Iterable[str] = ())
     return found
 
 
-def _strict_first(scores: Sequence[Score]) -> list[Score]:
-    return [s for variant in (STRICT, AS_PUBLISHED) for s in scores if s.variant == variant]
-
-
 def scored(works: Sequence[Work], folder: Path, lost: Mapping[str, str]) -> list[Scored]:
     """What became of all cases, from what is kept; `lost` says of cases why nothing is."""
     return [_scored(work, folder, lost.get(work.case.id, "")) for work in works]
@@ -204,8 +220,10 @@ def scored(works: Sequence[Work], folder: Path, lost: Mapping[str, str]) -> list
 
 def _scored(work: Work, folder: Path, lost: str) -> Scored:
     case = work.case
-    mean = load_kept(folder, work.mean_key) or Kept(fault=lost)
-    found = (load_kept(folder, work.key) if work.key else None) or Kept(fault=lost or work.fault)
+    mean, found = (
+        (load_kept(folder, key) if key else None) or Kept(fault=lost or work.fault)
+        for key in (work.mean_key, work.key)
+    )
     findings = list(found.findings)
     if case.prediction is None and not work.fault:
         findings = [Finding(MISSING, "no prediction", case.id)]

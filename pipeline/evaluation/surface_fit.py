@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -29,28 +28,41 @@ def fit_to_surface(
 ) -> Similarity:
     """The similarity that minimises Σ d², d from (N,3) points to the surface (V,3), (F,3) it moves.
 
-    `scaled` False keeps the scale of `start`; a `start` that is a reflection gives one. It is the
-    minimum into which `start` leads, to convergence: Levenberg–Marquardt with the exact Hessian of
-    the squared distance to the nearest face, edge or corner (the quadratic approximants of Pottmann
-    et al. 2004 at zero curvature). FacefoldError for fewer than 3 points, for coordinates that are
-    not finite and if it does not converge.
+    See `MovedSurface.fit`, which takes several points or starts for one surface.
     """
-    points, vertices = np.asarray(points, np.float64), np.asarray(vertices, np.float64)
-    _check(points, vertices, faces, start)
-    surface = _Surface(vertices, np.asarray(faces))
-    every = len(points) // COARSE
-    while every > 1:
-        start = _minimum(points[::every], surface, start, scaled, ENOUGH_COARSE)
-        every //= 4
-    return _minimum(points, surface, start, scaled, ENOUGH)
+    return MovedSurface(vertices, faces).fit(points, start, scaled)
 
 
-class _Surface:
-    """Of a prediction, in its own frame and unit, where it stays while the points move."""
+class MovedSurface:
+    """A surface (V,3), (F,3) that stays in its own frame and unit, where points are moved back."""
 
     def __init__(self, vertices: Array, faces: Array) -> None:
-        self.vertices, self.faces = vertices, faces
-        self.index = SurfaceIndex(vertices, faces)
+        self.vertices, self.faces = np.asarray(vertices, np.float64), np.asarray(faces)
+        self.index = SurfaceIndex(self.vertices, self.faces)
+
+    def distances(self, points: Array, moved: Similarity) -> Array:
+        """(N,) from (N,3) points to the surface moved so, in the points' unit."""
+        back = (points - moved.translation) @ moved.rotation / moved.scale
+        apart: Array = moved.scale * self.index.query(back).distance
+        return apart
+
+    def fit(self, points: Array, start: Similarity, scaled: bool) -> Similarity:
+        """The similarity that minimises Σ d², d from (N,3) points to the surface that it moves.
+
+        `scaled` False keeps the scale of `start`; a `start` that is a reflection gives one. It is
+        the minimum into which `start` leads, to convergence: Levenberg–Marquardt with the exact
+        Hessian of the squared distance to the nearest triangle, edge or corner (Pottmann et al.,
+        Geometry and convergence analysis of algorithms for registration of 3D shapes, IJCV 2006).
+        Raises FacefoldError for fewer than 3 points, for coordinates that are not finite and if it
+        does not converge.
+        """
+        points = np.asarray(points, np.float64)
+        _check(points, self, start)
+        every = len(points) // COARSE
+        while every > 1:
+            start = _minimum(points[::every], self, start, scaled, ENOUGH_COARSE)
+            every //= 4
+        return _minimum(points, self, start, scaled, ENOUGH)
 
     def curved(self, found: Closest) -> Array:
         """(N,3,3): half the Hessian of the squared distance to what the closest point lies on.
@@ -73,14 +85,6 @@ class _Surface:
         along /= np.linalg.norm(along, axis=1, keepdims=True)
         hessians[edge] -= along[:, :, None] * along[:, None, :]
         return hessians
-
-
-class _Step(NamedTuple):
-    """A turn about the points' middle, a shift and a growth, in the prediction's axes."""
-
-    turn: Array  # (3,) axis-angle
-    shift: Array  # (3,) mm
-    growth: float  # added to the scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +117,7 @@ class _Quadratic:
         return Similarity(self.at.scale + growth, rotation, rotation @ back)
 
 
-def _quadratic(points: Array, surface: _Surface, at: Similarity, scaled: bool) -> _Quadratic:
+def _quadratic(points: Array, surface: MovedSurface, at: Similarity, scaled: bool) -> _Quadratic:
     turned = (points - at.translation) @ at.rotation
     found = surface.index.query(turned / at.scale)
     apart = turned - at.scale * found.point
@@ -133,7 +137,7 @@ def _quadratic(points: Array, surface: _Surface, at: Similarity, scaled: bool) -
 
 
 def _minimum(
-    points: Array, surface: _Surface, start: Similarity, scaled: bool, enough: float
+    points: Array, surface: MovedSurface, start: Similarity, scaled: bool, enough: float
 ) -> Similarity:
     best, damping = _quadratic(points, surface, start, scaled), 1e-4
     for _ in range(STEPS):
@@ -147,15 +151,16 @@ def _minimum(
         else:
             damping = 10 * max(damping, 1e-9)
     raise FacefoldError(
-        f"the fit to the surface did not converge in {STEPS} steps: a mean distance of "
-        f"{np.sqrt(best.cost / len(points)):.3g} remains; check that prediction and truth show the "
-        "same and that their landmarks correspond"
+        f"the fit to the surface did not converge in {STEPS} steps: a root mean square "
+        f"distance of {np.sqrt(best.cost / len(points)):.3g} remains; check that both show the "
+        "same face and that their landmarks correspond"
     )
 
 
-def _check(points: Array, vertices: Array, faces: Array, start: Similarity) -> None:
+def _check(points: Array, surface: MovedSurface, start: Similarity) -> None:
     if len(points) < 3:
         raise FacefoldError(f"a fit to a surface has {len(points)} points, expected at least 3")
+    vertices, faces = surface.vertices, surface.faces
     used = vertices[faces].reshape(-1, 3) if len(faces) else vertices
     for what, values in (("points", points), ("corners of triangles", used)):
         bad = len(values) - int(np.isfinite(values).all(axis=1).sum())

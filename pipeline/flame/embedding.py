@@ -80,7 +80,8 @@ def checked(
     """
     if not len(indices_68) == len(triangles) == len(barycentric):
         raise ModelError(
-            f"{path}: {len(triangles)} triangles but {len(barycentric)} barycentric coordinates"
+            f"{path}: {len(triangles)} triangles but {len(barycentric)} barycentric coordinates "
+            f"of {len(indices_68)} landmarks, expected as many of each"
         )
     outside = (triangles < 0) | (triangles >= len(faces))
     if outside.any():
