@@ -343,6 +343,13 @@ def test_damaged_files(scene: Scene, tmp_path: Path, name: str, text: str, said:
         read(case_of(given, "near"), given)
 
 
+def test_a_scan_without_a_region(scene: Scene, tmp_path: Path) -> None:
+    given = written(tmp_path, scene, "near")
+    (given.root / "REALY_scan_region" / "1" / "mouth.obj").unlink()
+    with pytest.raises(FacefoldError, match=r"mouth\.obj: not there, expected"):
+        read(case_of(given, "near"), given)
+
+
 def test_a_chosen_table_that_is_not_there(scene: Scene, tmp_path: Path) -> None:
     written(tmp_path, scene, "near")
     with pytest.raises(FacefoldError, match="no such file"):
@@ -358,4 +365,6 @@ def test_what_a_score_is_of(
         assert found.faces is not None
         assert found.distances.shape == (len(found.vertices_mm),)
         assert found.faces.max() < len(found.vertices_mm)
-        assert 40 < np.ptp(found.vertices_mm, axis=0).max() < 250, "millimetres"
+        assert found.upright is not None
+        assert np.abs(found.upright @ found.upright.T - np.eye(3)).max() < 1e-9
+        assert 30 < np.ptp(found.vertices_mm, axis=0).max() < 250, "millimetres"
