@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import FacefoldError
+from pipeline.evaluation import nonrigid
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT
 from pipeline.evaluation.comparison import Comparison
 from pipeline.evaluation.recipes import RECIPES, recipes_of
@@ -67,6 +68,17 @@ def test_a_deformation_changes_partners_and_not_what_is_measured_from() -> None:
     again, farther = comparison.distances(deformed, True, STRICT)
     assert again is placed
     assert (farther >= nearest - 1e-12).all() and farther.mean() > 1.05 * nearest.mean()
+
+
+def test_a_deformation_that_would_go_on_for_ever_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = comparison_of("near_mirrored")
+    recipe = recipes_of("RLR+NICP+chamfer")[0]
+    placed = comparison.placed("RLR", True, STRICT)
+    monkeypatch.setattr(nonrigid, "MOST_STEPS", 2)
+    few = comparison.partners(placed, recipe).warped
+    monkeypatch.setattr(nonrigid, "MOST_STEPS", 4)
+    more = replace(comparison, made={}).partners(placed, recipe).warped
+    assert np.isfinite(few).all() and np.abs(few - more).max() > 1e-4
 
 
 def test_what_a_truth_lacks_is_said() -> None:
