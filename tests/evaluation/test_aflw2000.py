@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from pipeline.errors import FacefoldError
-from pipeline.evaluation.aflw2000 import AFLW2000
+from pipeline.evaluation.aflw2000 import AFLW2000, BINS
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Given, Row
 from pipeline.evaluation.faults import KINDS
 from pipeline.evaluation.image_points import errors_percent, read_points, weak_perspective
@@ -16,6 +16,8 @@ from pipeline.landmarks.check import average_face
 from pipeline.landmarks.schemes import SCHEMES
 from pipeline.types import Array
 from tests.evaluation import miniature_aflw2000 as miniature
+from tests.evaluation.commanding import evaluate, row
+from tests.evaluation.commanding import kinds as kinds_of
 from tests.evaluation.scenes import stand_in_scene
 
 
@@ -78,6 +80,43 @@ def test_errors_and_bins_are_the_authors(oracles: Path, tmp_path: Path, frame: s
         np.testing.assert_allclose(strict, 100 * of_image.mean(), rtol=1e-5)
 
 
+@pytest.mark.oracles
+@pytest.mark.parametrize(
+    ("frame", "given"), [("image", "fit_points_image"), ("crop", "fit_points_crop")]
+)
+def test_the_command_prints_the_authors_figures(
+    oracles: Path, tmp_path: Path, frame: str, given: str
+) -> None:
+    with np.load(oracles / "aflw_nme.npz") as found:
+        known = dict(found)
+    photos = replace(miniature.oracle_photos(oracles), predicted=known[given])
+    root, predictions = tmp_path / "aflw", tmp_path / "predicted"
+    miniature.write(root, predictions, photos)
+    options = ("--choose", f"frame={frame}", "--workers", "1")
+    result = evaluate("aflw2000", root, predictions, tmp_path / "out", *options)
+    assert result["status"] == 0
+    assert kinds_of(result) == {"another_set"}
+    for mode, bins in (("2d", known["bins_ori"]), ("reannotated", known["bins_re"])):
+        groups = [row(result, mode, STRICT, group=name) for _, name in BINS]
+        np.testing.assert_allclose([g["mean_percent"] for g in groups], bins[:3], rtol=1e-5)
+        whole = row(result, mode, AS_PUBLISHED)
+        figures = [whole["mean_percent"], whole["std_percent"]]
+        np.testing.assert_allclose(figures, bins[3:], rtol=1e-5)
+
+
+def test_the_command_names_what_is_wrong_and_what_is_missing(tmp_path: Path) -> None:
+    given = written(tmp_path, spoilt=lambda p: [[450], [0]] + p * [[-1], [1]])
+    (given.predictions / "image00003.npy").unlink()
+    (given.predictions / "image00004.npy").write_bytes(b"no array")
+    options = ("--workers", "1")
+    result = evaluate("aflw2000", given.root, given.predictions, tmp_path / "out", *options)
+    assert result["status"] == 3
+    assert {"mirrored", "missing", "not_scored"} <= kinds_of(result)
+    assert row(result, "2d", AS_PUBLISHED)["n"] == 4
+    assert row(result, "2d", STRICT)["n"] == 6
+    assert row(result, "2d", STRICT, of="mean head")["mean_percent"] < 10
+
+
 def test_the_truth_has_no_error_in_either_delivery(tmp_path: Path) -> None:
     photos = miniature.photos(stand_in_scene(), "truth")
     for folder, write in (("a", miniature.write), ("b", miniature.write_mats)):
@@ -97,9 +136,9 @@ def test_both_deliveries_have_the_same_bins_and_errors(tmp_path: Path) -> None:
         found.append({k: r for k, r in rows_of(given).items() if k[0] == "2d"})
     listed, mats = found
     assert list(listed) == list(mats)
-    for key, row in listed.items():
-        assert row.n == (2 if key[2] else 6)
-        assert row.figures == pytest.approx(mats[key].figures, rel=1e-4)
+    for key, own in listed.items():
+        assert own.n == (2 if key[2] else 6)
+        assert own.figures == pytest.approx(mats[key].figures, rel=1e-4)
     modes = {mode for mode, _, _ in rows_of(given_of(tmp_path / "a"))}
     assert modes == {"2d", "reannotated"}
 
