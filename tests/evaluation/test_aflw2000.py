@@ -4,15 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.aflw2000 import AFLW2000, BINS
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Given, Row
 from pipeline.evaluation.faults import KINDS
-from pipeline.evaluation.image_points import errors_percent, read_points, weak_perspective
+from pipeline.evaluation.image_points import errors_percent
 from pipeline.flame.stand_in import stand_in
-from pipeline.landmarks.check import average_face
 from pipeline.landmarks.schemes import SCHEMES
 from pipeline.types import Array
 from tests.evaluation import miniature_aflw2000 as miniature
@@ -226,18 +224,6 @@ def test_good_points_raise_no_alarm(tmp_path: Path, name: str) -> None:
     assert kinds(written(tmp_path / "rough", name, spoilt=rough)) == []
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_mean_head_lies_as_the_best_camera_sees_it(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    points = average_face()[0]
-    turn = Rotation.from_euler("xyz", [180, *rng.uniform(-80, 80, 2)], degrees=True)
-    image = 2.3 * turn.apply(points)[:, :2] + [200, 180]
-    np.testing.assert_allclose(weak_perspective(points, image), image, atol=1e-6)
-    noisy = image + rng.normal(0, 3, image.shape)
-    left = np.square(weak_perspective(points, noisy) - noisy).sum()
-    assert left <= np.square(image - noisy).sum()
-
-
 def test_the_mean_heads_row_is_of_its_shape(tmp_path: Path) -> None:
     given = written(tmp_path, "truth")
     mean = rows_of(given, mean=True)["2d", STRICT, ""].figures["mean_percent"]
@@ -257,46 +243,6 @@ def test_what_is_missing_or_unasked_is_listed(tmp_path: Path) -> None:
     assert [finding.kind for finding in findings] == ["another_set"]
     assert "6 images (2, 2, 2 in the bins of yaw), expected 2000" in findings[0].said
     assert rows_of(given)["2d", STRICT, ""].n == 5
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".txt"])
-def test_points_are_read_in_any_usual_shape(tmp_path: Path, suffix: str) -> None:
-    points = np.random.default_rng(0).uniform(0, 450, (68, 3))
-    path = tmp_path / f"a{suffix}"
-    shapes = [points, points[:, :2], points.T, points[:, :2].T]
-    if suffix == ".npy":
-        shapes += [points[None], points.T[None].astype(np.float32)]
-    for shape in shapes:
-        if suffix == ".npy":
-            np.save(path, shape)
-        else:
-            np.savetxt(path, shape)
-        np.testing.assert_allclose(read_points(path), points[:, :2], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (np.zeros((67, 2)), r"shape \(67, 2\), expected \(68, 2\)"),
-        (np.full((68, 2), np.nan), "68 of 68 points are not finite"),
-        (np.array(["a"] * 68), "save real numbers"),
-    ],
-)
-def test_bad_points_are_refused(tmp_path: Path, content: Array, said: str) -> None:
-    np.save(tmp_path / "a.npy", content)
-    with pytest.raises(FacefoldError, match=said):
-        read_points(tmp_path / "a.npy")
-
-
-def test_damaged_files_are_refused(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.zeros((68, 2)))
-    whole = (tmp_path / "a.npy").read_bytes()
-    (tmp_path / "a.npy").write_bytes(whole[:500])
-    with pytest.raises(FacefoldError, match="not a whole plain array"):
-        read_points(tmp_path / "a.npy")
-    (tmp_path / "a.txt").write_text("1 2\n3\n")
-    with pytest.raises(FacefoldError, match="rows of 1 to 2 values"):
-        read_points(tmp_path / "a.txt")
 
 
 def test_a_root_of_another_kind_is_refused(tmp_path: Path) -> None:
