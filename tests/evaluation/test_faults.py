@@ -241,8 +241,9 @@ def test_an_open_mouth_is_named_by_landmarks_alone(kept: list[int]) -> None:
 
 
 def test_several_faults_are_all_named() -> None:
-    wrong = mirrored(predicted(1000 * head(6, jaw=0.1)))
-    assert kinds(wrong) == ["unit", "mirrored", "not_neutral"]
+    findings = found(mirrored(predicted(1000 * head(6, jaw=0.05))))
+    assert [finding.kind for finding in findings] == ["unit", "mirrored", "not_neutral"]
+    assert findings[-1].figures["jaw_deg"] == pytest.approx(np.degrees(0.05), abs=0.3)
 
 
 def test_a_model_without_landmarks_judges_by_its_vertices() -> None:
