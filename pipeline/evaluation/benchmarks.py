@@ -13,11 +13,13 @@ from pipeline.evaluation.held_out import STORE
 from pipeline.evaluation.micc import MICC
 from pipeline.evaluation.modular import MODULAR
 from pipeline.evaluation.now import NOW
+from pipeline.evaluation.realy import REALY
 
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
     {
         "now": NOW,
         "fg2018": FG2018,
+        "realy": REALY,
         "micc": MICC,
         "facewarehouse": FACEWAREHOUSE,
         "aflw2000": AFLW2000,

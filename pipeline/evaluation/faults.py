@@ -59,6 +59,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "degenerate": "triangles without area",
         "image_points": "points of an image are in another frame than the image's",
         "missing": "no prediction is there",
+        "extra": "files among the predictions that nobody asked for",
         "not_scored": "the prediction cannot be read or scored",
         "no_truth": "the benchmark's own files lack what a prediction is compared with",
         "another_set": "the set is not the one that published figures are of",
