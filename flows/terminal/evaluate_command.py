@@ -110,7 +110,7 @@ def conclude(summary: Mapping[str, Any]) -> None:
         f"asked: {summary['asked']}, scored: {summary['scored']}, reused: {summary['reused']}, "
         f"missing or not scored: {len(summary['missing'])}; in {duration(summary['seconds'])}"
     )
-    tell(f"unit {unit['unit']}: {unit['evidence']}")
+    tell(f"unit {unit['unit'] or 'none'}: {unit['evidence']}")
     tell(summary["out"])
 
 
