@@ -21,7 +21,7 @@ from pipeline.build.device import Device
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.model_people import Heads
 from pipeline.evaluation.morphable_model import in_memory
-from pipeline.flame.morphable import Morphable, settled
+from pipeline.flame.morphable import Morphable, common_mean, placed, settled
 from pipeline.types import Array
 
 SMALL = 2000
@@ -66,7 +66,7 @@ def on_workers(heads: Heads, count: int, seed: int, client: Client) -> Morphable
     """
     wait_for_workers(client)
     try:
-        return _decomposed(_matrix(heads), count, seed)
+        return _decomposed(heads, count, seed)
     except (CommClosedError, CancelledError) as error:
         raise scheduler_gone(client) from error
     except KilledWorker as error:
@@ -75,24 +75,30 @@ def on_workers(heads: Heads, count: int, seed: int, client: Client) -> Morphable
         ) from error
 
 
-def _matrix(heads: Heads) -> Any:
-    """(n,3V) float64 mm by blocks of people."""
+def _matrix(heads: Heads, reference: Array | None) -> Any:
+    """(n,3V) float64 mm by blocks of people, placed onto the reference."""
     width = heads.some(slice(1)).read().size
     parts = [heads.some(slice(i, i + BLOCK)) for i in range(0, len(heads), BLOCK)]
     read = delayed(_flat)
-    blocks = [da.from_delayed(read(part), (len(part), width), np.float64) for part in parts]
+    blocks = [
+        da.from_delayed(read(part, reference), (len(part), width), np.float64) for part in parts
+    ]
     return da.concatenate(blocks)
 
 
-def _flat(heads: Heads) -> Array:
-    found: Array = heads.read().reshape(len(heads), -1)
-    return found
+def _flat(heads: Heads, reference: Array | None) -> Array:
+    found = heads.read() if reference is None else placed(heads.read(), reference)
+    return found.reshape(len(found), -1)
 
 
-def _decomposed(matrix: Any, count: int, seed: int) -> Morphable:
-    people = len(matrix)
-    mean = matrix.mean(0).compute()
-    left = matrix - mean
+def _decomposed(heads: Heads, count: int, seed: int) -> Morphable:
+    def mean_onto(reference: Array | None) -> Array:
+        mean: Array = _matrix(heads, reference).mean(0).compute()
+        return mean.reshape(-1, 3)
+
+    reference, people = common_mean(mean_onto), len(heads)
+    mean = mean_onto(reference)
+    left = _matrix(heads, reference) - mean.ravel()
     total = float(da.square(left).sum().compute()) / (people - 1)
     _, values, vectors = da.linalg.svd_compressed(
         left,

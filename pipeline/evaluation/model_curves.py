@@ -1,7 +1,8 @@
 """What a morphable model is worth: compactness, generalisation and specificity over the number of
 its components (Styner et al. 2003; Davies, Twining, Taylor 2008, ch. 9).
 
-Distances are in millimetres of heads as they stand, so that a model that has lost size shows it.
+Heads are placed rigidly onto the model's mean, and distances are in millimetres: a model that has
+lost size shows it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ import numpy as np
 
 from pipeline.evaluation.distances import to_surface
 from pipeline.evaluation.model_people import Heads, People
-from pipeline.flame.morphable import FEWEST_PEOPLE, Morphable, morphable_of, vertex_distances
+from pipeline.flame.morphable import (
+    FEWEST_PEOPLE,
+    Morphable,
+    morphable_of,
+    placed,
+    placed_mutually,
+    vertex_distances,
+)
 from pipeline.types import Array
 
 STEPS = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 250, 300)
@@ -97,7 +105,7 @@ def folded(
     for part in parts:
         rest = np.delete(heads, part, axis=0)
         if len(rest) >= FEWEST_PEOPLE:
-            yield morphable_of(rest, min(count, len(rest) - 1)), heads[part]
+            yield morphable_of(placed_mutually(rest), min(count, len(rest) - 1)), heads[part]
 
 
 def _generalisation(
@@ -105,7 +113,8 @@ def _generalisation(
 ) -> dict[str, Any]:
     counts, of_head, of_face, surface = steps(count), [], [], []
     left = MOST_SURFACES
-    for model, heads in tried:
+    for model, unseen in tried:
+        heads = placed(unseen, model.mean_mm)
         apart = vertex_distances(model, heads, counts)
         of_head.append(apart.mean(2))
         of_face.append(apart[:, :, face].mean(2))
@@ -146,7 +155,8 @@ def specificity(model: Morphable, heads: Heads, seed: int) -> dict[str, Any]:
     random, counts = np.random.default_rng((seed, 2)), steps(len(model))
     drawn = random.normal(size=(DRAWS, len(model))) * np.sqrt(model.variances_mm2)
     scores, beyond = np.empty((len(heads), len(model))), np.empty(len(heads))
-    for places, some in heads.blocks(AT_ONCE):
+    for places, unplaced in heads.blocks(AT_ONCE):
+        some = placed(unplaced, model.mean_mm)
         scores[places] = model.coefficients(some)
         whole = np.square(some - model.mean_mm).sum((1, 2))
         beyond[places] = whole - np.square(scores[places]).sum(1)
@@ -156,7 +166,7 @@ def specificity(model: Morphable, heads: Heads, seed: int) -> dict[str, Any]:
         nearest = np.argpartition(apart, min(NEAREST, len(heads)) - 1, axis=1)[:, :NEAREST]
         made = [model.heads_mm(one[None, :k])[0] for one in drawn]
         distances.append(
-            [_nearest(one, heads, who) for one, who in zip(made, nearest, strict=True)]
+            [_nearest(one, model, heads.some(who)) for one, who in zip(made, nearest, strict=True)]
         )
     found = np.array(distances)
     return {
@@ -168,9 +178,10 @@ def specificity(model: Morphable, heads: Heads, seed: int) -> dict[str, Any]:
     }
 
 
-def _nearest(head: Array, heads: Heads, who: Array) -> float:
+def _nearest(head: Array, model: Morphable, heads: Heads) -> float:
     """mm to the nearest of some people, mean over vertices."""
-    return float(np.linalg.norm(heads.some(who).read() - head, axis=2).mean(1).min())
+    people = placed(heads.read(), model.mean_mm)
+    return float(np.linalg.norm(people - head, axis=2).mean(1).min())
 
 
 def save_curves(path: Path | str, found: dict[str, Any], title: str) -> None:

@@ -29,6 +29,7 @@ from pipeline.flame.morphable import (
     embedding_of,
     model_arrays,
     morphable_of,
+    placed_mutually,
 )
 from pipeline.store.durable_files import write_file
 from pipeline.store.reader import Store, open_store
@@ -61,7 +62,7 @@ class Asked(NamedTuple):
 
 def in_memory(heads: Heads, count: int, seed: int) -> Morphable:
     """Exact, of all heads at once; nothing is drawn."""
-    return morphable_of(heads.read(), count)
+    return morphable_of(placed_mutually(heads.read()), count)
 
 
 def make_model(asked: Asked, components: Components = in_memory) -> dict[str, Any]:

@@ -1,21 +1,23 @@
 """Morphable models: mean, principal components and variances of people's heads, in millimetres.
 
-Heads are compared as they stand: anchored rigidly, never scaled, so that size is shape (Blanz,
-Vetter 1999, without their similarity alignment). Components are orthonormal; in files they are
-scaled to one standard deviation a unit, as FLAME's are.
+Heads are placed onto their mean rigidly (generalised Procrustes analysis, Gower 1975) and never
+scaled, so that size is shape. Components are orthonormal; in files they are scaled to one standard
+deviation a unit, as FLAME's are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
+import torch
 
 from pipeline.errors import ModelError
 from pipeline.flame.model import PART, FlameModel, LandmarkEmbedding
 from pipeline.geometry.closest import SurfaceIndex
+from pipeline.geometry.rigid import umeyama
 from pipeline.types import Array
 
 FEWEST_PEOPLE = 3
@@ -23,6 +25,8 @@ FEWEST_PEOPLE = 3
 NOTHING = 1e-10
 """A share of the variance, or mm², that is rounding: people who are alike have no component of
 their own."""
+STILL_MM, ROUNDS = 1e-4, 20
+"""Heads are placed onto their mean until it moves by less, at most so often."""
 EMBEDDED_MM = 0.05
 """Landmarks lie as near to a template's surface, where vertices may be stored in steps of 5 µm."""
 
@@ -60,8 +64,40 @@ class Morphable:
         return heads
 
 
+def placed(heads_mm: Array, reference_mm: Array) -> Array:
+    """(n,V,3) float64: heads moved and turned onto the reference (V,3), by all vertices alike."""
+    heads = torch.from_numpy(np.asarray(heads_mm, np.float64))
+    onto = torch.from_numpy(np.asarray(reference_mm, np.float64)).expand_as(heads)
+    rotation, shift = umeyama(heads, onto)
+    return np.asarray(heads @ rotation.mT + shift[:, None])
+
+
+def common_mean(mean_onto: Callable[[Array | None], Array]) -> Array:
+    """(V,3) the mean onto which all heads are placed, of which it is the mean.
+
+    `mean_onto` gives the mean of the heads placed onto a reference, of None as they are.
+    """
+    reference = mean_onto(None)
+    for _ in range(ROUNDS):
+        before, reference = reference, mean_onto(reference)
+        if np.abs(reference - before).max() < STILL_MM:
+            break
+    return reference
+
+
+def placed_mutually(heads_mm: Array) -> Array:
+    """(n,V,3) heads, each placed onto the mean of all."""
+
+    def mean_onto(reference: Array | None) -> Array:
+        heads = heads_mm if reference is None else placed(heads_mm, reference)
+        mean: Array = heads.mean(0)
+        return mean
+
+    return placed(heads_mm, common_mean(mean_onto))
+
+
 def morphable_of(heads_mm: Array, count: int) -> Morphable:
-    """The model of (n,V,3) heads: their first `count` principal components, exactly.
+    """The model of (n,V,3) heads as they stand: their first `count` principal components, exactly.
 
     From the eigenvectors of the smaller of the two matrices of products (Turk, Pentland 1991).
     Components that hold nothing but rounding are left out, so there may be fewer. Raises ModelError

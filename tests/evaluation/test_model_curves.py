@@ -19,7 +19,8 @@ from pipeline.evaluation.model_curves import (
     steps,
 )
 from pipeline.evaluation.model_people import People, people_of
-from pipeline.flame.morphable import Morphable, morphable_of
+from pipeline.evaluation.morphable_model import in_memory
+from pipeline.flame.morphable import Morphable, morphable_of, placed, placed_mutually
 from pipeline.flame.stand_in import stand_in
 from pipeline.store import open_store
 from pipeline.types import Array
@@ -38,7 +39,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> People:
 
 @pytest.fixture(scope="module")
 def model(people: People) -> Morphable:
-    return morphable_of(people.heads.read(), KNOWN)
+    return in_memory(people.heads, KNOWN, 0)
 
 
 def face() -> Array:
@@ -52,11 +53,13 @@ def test_steps_end_with_the_models_own() -> None:
 
 def test_compactness_is_the_variance_held(people: People, model: Morphable) -> None:
     found = compactness(model, [0, 2, KNOWN])
-    heads = people.heads.read()
+    heads = placed_mutually(people.heads.read())
     coefficients = model.coefficients(heads)
     whole = heads.reshape(len(heads), -1).var(0, ddof=1).sum()
-    assert found["share"] == pytest.approx([0, coefficients[:, :2].var(0, ddof=1).sum() / whole, 1])
-    assert found["rms_mm"][2] == pytest.approx(np.sqrt(whole / 5023)) and found["people"] == 24
+    held = coefficients[:, :2].var(0, ddof=1).sum() / whole
+    assert found["share"] == pytest.approx([0, held, 1], abs=1e-4)
+    assert found["rms_mm"][2] == pytest.approx(np.sqrt(whole / 5023), rel=1e-4)
+    assert found["people"] == 24
 
 
 def test_unseen_people_are_explained_by_what_people_differ_by(
@@ -65,13 +68,13 @@ def test_unseen_people_are_explained_by_what_people_differ_by(
     found = generalisation(model, people, stand_in().faces, face(), 0)
     assert found["of"] == "people of other splits" and found["people"] == 6
     assert found["components"] == [0, 1, 2, 3, 5, 6] and found["surface_people"] == 6
-    unseen = people.held_out_heads.read()
+    unseen = placed(people.held_out_heads.read(), model.mean_mm)
     apart = np.linalg.norm(unseen - model.mean_mm, axis=2)
     assert found["head_mm"][0] == pytest.approx(apart.mean())
     assert found["face_mm"][0] == pytest.approx(apart[:, face()].mean())
     assert found["face_surface_mm"][0] < found["face_mm"][0]
     for name in ("head_mm", "face_mm", "face_surface_mm"):
-        assert found[name][-1] < 1e-4 < found[name][-2]
+        assert 10 * found[name][-1] < 0.1 < found[name][-2]
 
 
 def test_without_other_splits_nobody_is_tried_on_a_model_that_has_seen_them(
@@ -84,19 +87,20 @@ def test_without_other_splits_nobody_is_tried_on_a_model_that_has_seen_them(
     for own, part in folds:
         rest = np.array([head for head in heads if not (head == part).all((1, 2)).any()])
         assert own.people == len(rest) == len(heads) - len(part)
-        assert own.mean_mm == pytest.approx(rest.mean(0), abs=1e-9)
-        assert own.variances_mm2 == pytest.approx(morphable_of(rest, 4).variances_mm2)
+        exact = morphable_of(placed_mutually(rest), 4)
+        assert own.mean_mm == pytest.approx(exact.mean_mm, abs=1e-9)
+        assert own.variances_mm2 == pytest.approx(exact.variances_mm2)
     alone = replace(people, held_out=(), held_out_heads=people.heads.some(slice(0)))
     found = generalisation(model, alone, stand_in().faces, face(), 0)
     assert found["people"] == 24 and found["of"].startswith("5 folds")
-    assert found["head_mm"][-1] < 1e-4 < found["head_mm"][-2]
+    assert 10 * found["head_mm"][-1] < found["head_mm"][-2]
 
 
 def test_draws_of_a_model_of_few_are_far_from_them_only_if_it_invents(
     people: People, model: Morphable
 ) -> None:
     found = specificity(model, people.heads, 0)
-    heads, random = people.heads.read(), np.random.default_rng((0, 2))
+    heads, random = placed_mutually(people.heads.read()), np.random.default_rng((0, 2))
     drawn = random.normal(size=(100, KNOWN)) * np.sqrt(model.variances_mm2)
     made = model.heads_mm(drawn)
     nearest = [np.linalg.norm(heads - one, axis=2).mean(1).min() for one in made]

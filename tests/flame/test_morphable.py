@@ -16,6 +16,8 @@ from pipeline.flame.morphable import (
     embedding_of,
     model_arrays,
     morphable_of,
+    placed,
+    placed_mutually,
     settled,
     vertex_distances,
 )
@@ -61,6 +63,28 @@ def test_size_is_shape() -> None:
     model = morphable_of(np.array([0.9, 1.0, 1.1])[:, None, None] * head, 2)
     assert len(model) == 1
     assert model.variances_mm2[0] == pytest.approx(0.01 * np.square(head).sum())
+
+
+def test_heads_are_placed_rigidly_and_keep_their_size() -> None:
+    """However heads stand, they make the same model but for where it stands itself."""
+    random, given = np.random.default_rng(6), posed_meshes()
+    axes = np.linalg.qr(random.normal(size=(3, 3, 3)))[0]
+    turns = axes * np.linalg.det(axes)[:, None, None]
+    moved = given @ turns + 100 * random.normal(size=(3, 1, 3))
+    ones, others = placed_mutually(given), placed_mutually(moved)
+    assert np.square(ones - ones.mean(0)).sum() < np.square(given - given.mean(0)).sum()
+    assert placed(others, ones.mean(0)) == pytest.approx(ones, abs=1e-2)
+    for before, after in ((given, ones), (moved, others)):
+        sizes = [np.linalg.norm(x - x.mean(1, keepdims=True), axis=(1, 2)) for x in (before, after)]
+        assert sizes[0] == pytest.approx(sizes[1])
+    mirrored = given * [-1, 1, 1]
+    assert np.abs(placed(mirrored, ones.mean(0)) - ones.mean(0)).max() > 1
+
+
+def test_the_mean_is_that_of_the_heads_placed_onto_it() -> None:
+    heads = placed_mutually(posed_meshes())
+    again = placed_mutually(heads)
+    assert heads.mean(0) == pytest.approx(again.mean(0), abs=1e-3)
 
 
 def test_components_of_rounding_are_left_out() -> None:

@@ -14,7 +14,8 @@ from flows.cluster import modelling
 from flows.cluster.modelling import components
 from pipeline.errors import FacefoldError, StoreError
 from pipeline.evaluation.model_people import Heads, people_of
-from pipeline.flame.morphable import Morphable, morphable_of
+from pipeline.evaluation.morphable_model import in_memory
+from pipeline.flame.morphable import Morphable
 from pipeline.flame.stand_in import stand_in
 from pipeline.store import open_store
 from tests.evaluation.people_store import heads_of, write_people
@@ -45,9 +46,9 @@ def by(workers: int, heads: Heads, count: int, seed: int = 0) -> Morphable:
 
 
 def test_workers_find_what_one_process_finds(heads: Heads) -> None:
-    found, exact = by(2, heads, 12), morphable_of(heads.read(), 12)
+    found, exact = by(2, heads, 12), in_memory(heads, 12, 0)
     assert found.people == exact.people == 56
-    assert found.mean_mm == pytest.approx(exact.mean_mm, abs=1e-9)
+    assert found.mean_mm == pytest.approx(exact.mean_mm, abs=1e-6)
     assert found.total_mm2 == pytest.approx(exact.total_mm2)
     assert found.variances_mm2 == pytest.approx(exact.variances_mm2, rel=1e-6)
     assert found.components == pytest.approx(exact.components, abs=1e-5)
@@ -63,13 +64,13 @@ def test_the_number_of_workers_changes_nothing(heads: Heads) -> None:
 def test_few_people_need_no_workers(heads: Heads) -> None:
     with patch.object(modelling, "workers", side_effect=AssertionError):
         found = components(heads, 5, 0, None, 2)
-    assert (found.components == morphable_of(heads.read(), 5).components).all()
+    assert (found.components == in_memory(heads, 5, 0).components).all()
 
 
 def test_many_people_get_processes_of_their_own(heads: Heads) -> None:
     with patch.object(modelling, "SMALL", 50):
         found = components(heads, 5, 0, None, 1)
-    exact = morphable_of(heads.read(), 5)
+    exact = in_memory(heads, 5, 0)
     assert found.variances_mm2 == pytest.approx(exact.variances_mm2, rel=1e-6)
     assert (found.components != exact.components).any()
 

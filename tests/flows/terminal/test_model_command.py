@@ -33,7 +33,7 @@ def run(*words: object) -> str:
 
 
 def test_it_says_whom_what_and_what_is_allowed(store: Path, tmp_path: Path) -> None:
-    lines = run(store, "--out", tmp_path / "own.npz").splitlines()
+    lines = run(store, "--out", tmp_path / "own.npz", "--components", 5).splitlines()
     assert lines[0].startswith(f"{tmp_path / 'own.npz'}: 5 components of 12 people hold 100.00 %")
     assert "left out: 2 people: held back for a benchmark" in lines
     assert "left out: 4 people: in the split val" in lines
