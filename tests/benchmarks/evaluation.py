@@ -3,11 +3,11 @@
     python tests/benchmarks/evaluation.py [--quick] [--json] [--only NAME …]
 
 The scan is the stand-in's, subdivided to 100,000 triangles, some of them degenerate; so are some of
-the predictions'. Benchmarks of point sets and of stores have scenes of their own size. Seconds are
-of one core's time, without what is read and made once for all predictions. Peers, on the same
-points in the same run: trimesh's closest points for distances (the ratio of a benchmark says what
-its whole score costs in these), and SciPy's least_squares on them for NoW's fit. Needs rtree
-(`pip install -e .[benchmark]`).
+the predictions'. REALY's regions, point sets, images and stores are of the sizes that they are
+delivered in. Seconds are of one core's time, without what is made once for all predictions. Peers,
+on the same points in the same run: trimesh's closest points for distances (the ratio of a benchmark
+says how many of these its whole score costs), and SciPy's least_squares on them for NoW's fit.
+Needs rtree (`pip install -e .[benchmark]`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from pipeline.evaluation.alignment import Similarity, procrustes
-from pipeline.evaluation.benchmark import Case, Given, Prediction
+from pipeline.evaluation.benchmark import Case, Given, Prediction, Score
 from pipeline.evaluation.benchmarks import BENCHMARKS
 from pipeline.evaluation.crops import face_ball
 from pipeline.evaluation.distances import to_surface
@@ -59,7 +59,10 @@ T = TypeVar("T")
 class Timed(NamedTuple):
     """Of a benchmark."""
 
-    predictions: int
+    scores: int
+    """Of a prediction: modes, variants and parts."""
+    points: int
+    """Of the first of them."""
     scored_s: float
     """Of the second prediction: read, and scored in all modes and variants."""
     mean_head_s: float
@@ -112,8 +115,12 @@ def prepared(name: str, folder: Path, scene: Scene) -> Given | None:
         miniature = importlib.import_module(f"tests.evaluation.miniature_{name}")
     except ModuleNotFoundError:
         return None
-    points = getattr(miniature, "stand_in_points", None)
-    miniature.write(root, predictions, points() if points else scene, PREDICTED)
+    own: dict[str, Callable[[], tuple[Any, ...]]] = {
+        "realy": lambda: (stand_in_scene(), PREDICTED),
+        "modular": lambda: (miniature.stand_in_points(), PREDICTED),
+        "aflw2000": lambda: (miniature.photos(scene),),
+    }
+    miniature.write(root, predictions, *own.get(name, lambda: (scene, PREDICTED))())
     return Given(root, predictions, scene.model, "m")
 
 
@@ -123,13 +130,14 @@ def timed(name: str, given: Given) -> Timed:
     cases = [case for case in benchmark.cases(given).cases if case.prediction is not None]
     own, mean = [], []
 
-    def score(case: Case, read: Callable[[Case, Given], Prediction]) -> None:
-        benchmark.score(case, read(case, given), given)
+    def score(case: Case, read: Callable[[Case, Given], Prediction]) -> list[Score]:
+        return benchmark.score(case, read(case, given), given)
 
     for case in cases[: len(PREDICTED)]:
-        own.append(seconds(partial(score, case, benchmark.read))[1])
+        scores, own_s = seconds(partial(score, case, benchmark.read))
+        own.append(own_s)
         mean.append(seconds(partial(score, case, benchmark.mean_head))[1])
-    return Timed(len(cases), own[-1], mean[-1], own[0])
+    return Timed(len(scores), len(scores[0].distances), own[-1], mean[-1], own[0])
 
 
 def crop(scene: Scene) -> tuple[Array, Array, Similarity]:
