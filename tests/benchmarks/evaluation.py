@@ -110,7 +110,9 @@ def prepared(name: str, folder: Path, scene: Scene) -> Given | None:
     """A miniature of the benchmark; None if there is none."""
     root, predictions = folder / name, folder / f"{name}_predictions"
     if name == "store":
-        return Given(write_store(root).store, root, scene.model, "mm", choices={"split": "val"})
+        return Given(
+            write_store(root, 16_384).store, root, scene.model, "mm", choices={"split": "val"}
+        )
     try:
         miniature = importlib.import_module(f"tests.evaluation.miniature_{name}")
     except ModuleNotFoundError:

@@ -170,7 +170,7 @@ def test_a_model_of_another_topology_is_an_error(made: Made) -> None:
 
 
 def test_a_store_that_keeps_no_points_is_an_error(tmp_path: Path) -> None:
-    bare = write_store(tmp_path, points=False)
+    bare = write_store(tmp_path, points=0)
     with pytest.raises(StoreError, match="build it again with points_per_scan"):
         STORE.cases(given_of(bare))
 
