@@ -64,8 +64,6 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "extra": "files among the predictions that nobody asked for",
         "not_scored": "the prediction cannot be read or scored",
         "no_truth": "the benchmark's own files lack what a prediction is compared with",
-        "keypoints": "keypoints that the benchmark uses are unknown and left out",
-        "components": "a truth is in several pieces, of which a warp loses some",
         "another_set": "the set is not the one that published figures are of",
     }
 )
