@@ -170,12 +170,6 @@ def score(case: Case, prediction: Prediction, given: Given) -> list[Score]:
     path, landmarks = case.truth
     scan = read_truth(path, landmarks, unit_mm=1.0)
     part = scan.within(face_ball(scan.seven_mm, BALL))
-    if len(part.vertices_mm) < 3:
-        raise FacefoldError(
-            f"{path}: {len(part.vertices_mm)} of {len(scan.vertices_mm)} vertices are "
-            f"near the points of {landmarks.name}, expected a face in millimetres; get NoW's "
-            "scans and landmarks again"
-        )
     surface = MovedSurface(prediction.vertices * prediction.unit_mm, prediction.faces)
     points, found = part.vertices_mm, list[Score]()
     for mode, begun in starts(seven_mm(prediction), part.seven_mm).items():

@@ -417,7 +417,7 @@ def test_a_truth_that_is_damaged(changed: tuple[Path, Path]) -> None:
     with pytest.raises(FacefoldError, match="2 of the seven points"):
         NOW.score(case, prediction, here)
     miniature.files.picked_points(scene.seven_mm / 1000)(marks)
-    with pytest.raises(FacefoldError, match="vertices are near the points of"):
+    with pytest.raises(FacefoldError, match="no vertex of the truth lies within"):
         NOW.score(case, prediction, here)
     scan.write_text(scan.read_text()[: scan.stat().st_size // 2])
     with pytest.raises(FacefoldError):
