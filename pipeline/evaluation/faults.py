@@ -58,12 +58,12 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "vertex_colours": "the vertices have colours, which some readers take for something else",
         "degenerate": "triangles without area",
         "image_points": "points of an image are in another frame than the image's",
+        "keypoints": "keypoints that the benchmark compares by have no place on the prediction",
+        "components": "a region of the truth is in several pieces, whose distances say little",
         "missing": "no prediction is there",
         "extra": "files among the predictions that nobody asked for",
         "not_scored": "the prediction cannot be read or scored",
         "no_truth": "the benchmark's own files lack what a prediction is compared with",
-        "keypoints": "keypoints that the benchmark uses are unknown and left out",
-        "components": "a truth is in several pieces, of which a warp loses some",
         "another_set": "the set is not the one that published figures are of",
     }
 )

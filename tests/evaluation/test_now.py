@@ -15,7 +15,15 @@ import pytest
 
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.alignment import Similarity
-from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, VARIANTS, Case, Given, Score
+from pipeline.evaluation.benchmark import (
+    AS_PUBLISHED,
+    STRICT,
+    VARIANTS,
+    Case,
+    Given,
+    Score,
+    Variant,
+)
 from pipeline.evaluation.now import METRICAL, NONMETRICAL, NOW, starts
 from pipeline.types import Array
 from tests.evaluation import miniature_now as miniature
@@ -112,15 +120,34 @@ def test_what_is_wrong_with_the_predictions_of_the_oracles(run: Run) -> None:
 def test_starts_where_the_authors_start(run: Run) -> None:
     """From the similarity of seven landmarks; metrically with its translation and another scale."""
     for i, name in enumerate(run.images):
-        starts = starts_of(run.scene, name)
+        begun = starts_of(run.scene, name)
         for mode in (NONMETRICAL, METRICAL):
-            affine = starts[mode, AS_PUBLISHED].affine
+            affine = begun[mode][AS_PUBLISHED].affine
             affine[:, :3] *= 1000  # from a prediction in millimetres to one in metres
             np.testing.assert_allclose(affine, run.metric[f"{mode}_initial_affine"][i], atol=1e-9)
 
 
-def starts_of(scene: Scene, name: str) -> dict[tuple[str, str], Similarity]:
-    return dict(starts(1000 * scene.seven_m(name), scene.seven_mm))
+def starts_of(scene: Scene, name: str) -> dict[str, dict[Variant, Similarity]]:
+    return starts(1000 * scene.seven_m(name), scene.seven_mm)
+
+
+def test_what_users_get_wrong_is_named(tmp_path: Path) -> None:
+    scene, names = stand_in_scene(), ("near", "near_mirrored", "near_scaled_105", "truth", "mean")
+    root, predictions = tmp_path / "root", tmp_path / "predictions"
+    miniature.write(root, predictions, scene, names)
+    images = miniature.images(names)
+    miniature.predict(predictions, images["truth"], scene, "near", times=10)
+    miniature.predict(predictions, images["mean"], scene, "near", times=1000)
+    with (root / miniature.LISTS["validation"]).open("a") as stream:
+        stream.write(f"{miniature.SUBJECTS[0]}/selfie/lost.jpg\n")
+    found = evaluate("now", root, predictions, tmp_path / "out", "--workers", "1")
+    named = {name: kinds(found, image) for name, image in images.items()}
+    assert found["unit"]["unit"] == "m"
+    assert {name for name, of in named.items() if "mirrored" in of} == {"near_mirrored"}
+    assert "scaled" in named["near_scaled_105"] and "scaled" not in named["near"]
+    assert {name for name, of in named.items() if "unit" in of} == {"truth", "mean"}
+    assert found["status"] == 3
+    assert "missing" in kinds(found, f"{miniature.SUBJECTS[0]}/selfie/lost")
 
 
 @pytest.fixture(scope="module")
@@ -238,13 +265,15 @@ def test_metrical_starts_at_the_rigid_fit_if_strict() -> None:
     found = starts_of(scene, "near_scaled_105")
     seven = 1000 * scene.seven_m("near_scaled_105")
 
-    def off(way: tuple[str, str]) -> float:
+    def off(mode: str, variant: Variant) -> float:
         """How far the middles of the landmarks lie apart where a fit starts."""
-        return float(np.linalg.norm((found[way].apply(seven) - scene.seven_mm).mean(0)))
+        start = found[mode][variant]
+        return float(np.linalg.norm((start.apply(seven) - scene.seven_mm).mean(0)))
 
-    assert off((METRICAL, STRICT)) == pytest.approx(0, abs=1e-9)
-    shift = abs(1 - found[NONMETRICAL, AS_PUBLISHED].scale) * np.linalg.norm(seven.mean(0))
-    assert off((METRICAL, AS_PUBLISHED)) == pytest.approx(shift, rel=1e-6)
+    assert off(METRICAL, STRICT) == pytest.approx(0, abs=1e-9)
+    scale = found[NONMETRICAL][AS_PUBLISHED].scale
+    shift = abs(1 - scale) * np.linalg.norm(seven.mean(0))
+    assert off(METRICAL, AS_PUBLISHED) == pytest.approx(shift, rel=1e-6)
     assert shift > 1
 
 
