@@ -10,10 +10,10 @@ from pipeline.geometry.closest import Closest, SurfaceIndex, closest_on_triangle
 from pipeline.geometry.nearest import least_of_each
 from pipeline.types import Array
 
-STEPS, FARTHEST = 4.0, 0.2
+STEPS, FARTHEST = 2.0, 0.1
 """As far as points may move until they are searched for anew: steps as long as the last one. While
 that is more than this share of the mean distance between neighbouring vertices, every time."""
-MANY, SMALLER = 4, 0.3
+MANY, SMALLER = 8, 0.3
 """With more triangles kept a point, they are searched for anew when this share of the margin will
 do."""
 ROUNDING = 1e-9
