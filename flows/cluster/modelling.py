@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +16,7 @@ from distributed.comm.core import CommClosedError
 
 from flows.cluster.batches import scheduler_gone, wait_for_workers
 from flows.cluster.connection import workers
-from pipeline.build.device import Device
+from flows.cluster.scoring import Processes
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.model_people import Heads
 from pipeline.evaluation.morphable_model import in_memory
@@ -29,17 +28,9 @@ SMALL = 2000
 BLOCK = 256
 """People of a task, however many workers there are: sums are then the same."""
 PASSES, OVERSAMPLES = 4, 20
-"""Of the randomised decomposition (Halko, Martinsson, Tropp 2011, algorithms 4.4 and 5.1)."""
-
-
-@dataclass(frozen=True)
-class Processes:
-    """Local ones; see `connection.Local`."""
-
-    work: Path
-    workers: int
-    worker_memory_gb: float | None = None
-    device: Device = "cpu"
+"""Of the randomised decomposition (Halko, Martinsson, Tropp 2011, algorithms 4.4 and 5.1): power
+iterations, and the least of dimensions beside those asked for. There are as many as those, for
+people's spectra are flat where components end."""
 
 
 def components(
@@ -105,7 +96,7 @@ def _decomposed(heads: Heads, count: int, seed: int) -> Morphable:
         count,
         iterator="QR",
         n_power_iter=PASSES,
-        n_oversamples=OVERSAMPLES,
+        n_oversamples=max(OVERSAMPLES, count),
         seed=np.random.default_rng(seed).integers(2**32),
         compute=True,
     )

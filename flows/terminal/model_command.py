@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.terminal.boundary import local, show, tell
-from flows.terminal.options import Embedding, Json, Scheduler, Store
+from flows.terminal.options import Embedding, Json, LocalWorkers, Scheduler, Store
 
 SUMMARY = (
     "store", "version", "people", "components", "share_of_variance", "rms_mm", "expected_error_mm",
@@ -45,10 +45,7 @@ def model(
     embedding: Embedding = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     dask: Scheduler = None,
-    workers: Annotated[
-        int,
-        typer.Option(min=1, help="Local processes, if people are many and no cluster is named."),
-    ] = 2,
+    workers: LocalWorkers = 2,
     as_json: Json = False,
 ) -> None:
     """Make a morphable model of a store's people: mean, components, variances, in true size.
