@@ -12,9 +12,9 @@ from flows.terminal.boundary import local, show, tell
 from flows.terminal.options import Embedding, Json, LocalWorkers, Scheduler, Store
 
 SUMMARY = (
-    "store", "version", "people", "components", "share_of_variance", "rms_mm", "expected_error_mm",
-    "landmarks_from", "left_out", "licences", "commercial", "redistribution", "registered_with",
-    "options", "curves",
+    "store", "version", "people", "components", "exact", "share_of_variance", "rms_mm",
+    "expected_error_mm", "landmarks_from", "left_out", "licences", "commercial", "redistribution",
+    "registered_with", "options", "curves",
 )  # fmt: skip
 """Of the account, what the command shows: names of people stay in the files."""
 
@@ -57,8 +57,8 @@ def model(
     from pipeline.evaluation.morphable_model import Asked, make_model
     from pipeline.flame.assets import load_model
 
-    given = None if other is None else load_model(other, embedding)
-    asked = Asked(store, out, components, split, where, seed, given)
+    given = None if other is None else load_model(other)
+    asked = Asked(store, out, components, split, where, seed, given, embedding)
     made = make_model(asked, partial(found, address=dask, processes=workers))
     if as_json:
         show({"out": str(out)} | {name: made[name] for name in SUMMARY})
