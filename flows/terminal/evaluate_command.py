@@ -24,6 +24,7 @@ from flows.terminal.options import (
     Scheduler,
 )
 from pipeline.errors import FacefoldError
+from pipeline.text import printable
 
 
 def evaluate(
@@ -43,11 +44,12 @@ def evaluate(
 ) -> None:
     """Score predictions as a benchmark's authors do, and strictly beside it.
 
-    facefold evaluate now --root NoW_Dataset --predictions mine --model flame2020.pkl --out scores
+    facefold evaluate now --root NoW --predictions mine --out scores
 
-    What is wrong with the predictions is said first, on stderr. OUT gets table.md, scores.parquet,
-    findings.parquet, result.json and pictures; what did not change is not scored again. Exit
-    status: 0 all scored, 3 some are missing or could not be scored, 2 wrong use.
+    What is wrong with the predictions is said first, on stderr. OUT gets
+    table.md, scores.parquet, findings.parquet, result.json and pictures;
+    what did not change is not scored again. Exit status: 0 all scored,
+    3 some are missing or could not be scored, 2 wrong use.
     """
     from pipeline.evaluation.benchmark import Given
     from pipeline.evaluation.benchmarks import BENCHMARKS
@@ -96,15 +98,24 @@ def chosen(texts: Sequence[str]) -> dict[str, str]:
 
 def conclude(summary: Mapping[str, Any]) -> None:
     """The table, and what it is of."""
-    from flows.terminal.console import duration, out, rows_table
-    from pipeline.evaluation.tables import cells_of, columns_of, title_of
+    from rich.console import JustifyMethod
+    from rich.table import Table
+    from rich.text import Text
+
+    from flows.terminal.console import duration, out
+    from pipeline.evaluation.tables import DIFFERENCE, cells_of, columns_of, is_figure, title_of
 
     rows = summary["table"]
     if rows:
+        table = Table(title=summary["title"], title_justify="left")
         columns = columns_of(rows)
-        titles = list(map(title_of, columns))
-        shown = [dict(zip(titles, cells_of(row, columns), strict=True)) for row in rows]
-        out.print(rows_table(summary["title"], shown))
+        for name in columns:
+            justify: JustifyMethod = "right" if is_figure(rows, name) else "left"
+            table.add_column(title_of(name), justify=justify, overflow="fold")
+        for row in rows:
+            cells = map(printable, cells_of(row, columns))
+            table.add_row(*map(Text, cells), end_section=row["of"] == DIFFERENCE)
+        out.print(table)
     unit = summary["unit"]
     tell(
         f"asked: {summary['asked']}, scored: {summary['scored']}, reused: {summary['reused']}, "

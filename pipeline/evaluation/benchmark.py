@@ -97,6 +97,8 @@ class Prediction:
     in_model_topology: bool = False
     findings: tuple[Finding, ...] = ()
     """What reading it showed."""
+    landmarks_85: Array | None = None
+    """(85,3) REALY's keypoints, NaN where it has none; of its predictions only."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,6 +42,7 @@ from pipeline.evaluation.truths import (
     read_with_seven,
     scored,
 )
+from pipeline.landmarks.check import check_order
 from pipeline.units import OUTER_EYE_MM
 
 SMALL, LARGE = 0.9, 1.4
@@ -146,7 +147,13 @@ def score(case: Case, prediction: Prediction, given: Given) -> list[Score]:
 
 
 def _in_mm(truth: Truth, path: Path) -> Truth:
-    """In the only unit in which its eyes are a person's. Raises UnitError if there is none."""
+    """In the only unit in which its eyes are a person's. Raises UnitError if there is none, and
+    FacefoldError for landmarks that are not a face's."""
+    if faults := check_order("ibug68", truth.points_68_mm):
+        raise FacefoldError(
+            f"{path}: {'; '.join(faults)}; check that the file of landmarks names vertices of this "
+            "topology, counted from 0, in the order of iBUG or FG2018"
+        )
     low, high = OUTER_EYE_MM
     apart = float(np.linalg.norm(truth.seven_mm[0] - truth.seven_mm[3]))
     for unit_mm in UNITS_MM:
@@ -154,7 +161,7 @@ def _in_mm(truth: Truth, path: Path) -> Truth:
             return truth.times(unit_mm)
     raise UnitError(
         f"{path}: outer eye corners {apart:.4g} units apart, expected {low:g}–{high:g} mm in mm, "
-        "cm, dm or m; check that the file of landmarks names vertices of this topology"
+        "cm, dm or m; deliver the mesh in one of these"
     )
 
 

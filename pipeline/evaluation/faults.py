@@ -26,7 +26,7 @@ from pipeline.evaluation.landmark_orders import (
     reference_68,
     residuals,
 )
-from pipeline.evaluation.neutrality import moved_by_coefficients, moved_by_lips
+from pipeline.evaluation.neutrality import Moved, moved_by_coefficients, moved_by_lips
 from pipeline.flame.model import FlameModel
 from pipeline.geometry.mesh import lengths, triangle_normals
 from pipeline.landmarks.check import CONTOUR
@@ -59,6 +59,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "degenerate": "triangles without area",
         "image_points": "points of an image are in another frame than the image's",
         "missing": "no prediction is there",
+        "extra": "files among the predictions that nobody asked for",
         "not_scored": "the prediction cannot be read or scored",
         "no_truth": "the benchmark's own files lack what a prediction is compared with",
         "another_set": "the set is not the one that published figures are of",
@@ -248,22 +249,23 @@ def _not_neutral(
     order: Order | None,
     known: Sequence[Finding],
 ) -> list[Finding]:
-    """Whether an expression or a pose was left in; by the coefficients if there are any. What is
-    known to be wrong is put right before."""
+    """Whether an expression or a pose was left in: by the coefficients if there are any, else, or
+    if those do not show it, by the lips. What is known to be wrong is put right before."""
     model = given.model
+    moved = list[Moved]()
     if prediction.in_model_topology and model.expression_basis_mm.shape[2]:
         to_mm = prediction.unit_mm
         axes = np.ones(3)
         for finding in known:
             to_mm /= finding.figures.get("times", 1.0)
             axes[0] *= -1.0 if finding.kind == "mirrored" else 1.0
-        moved = moved_by_coefficients(prediction.vertices * to_mm * axes, model)
-        remedy = "decode the shape with expression and pose coefficients of 0"
-    elif order is not None and not order.clear:
-        moved = moved_by_lips(prediction.landmarks_68, reference)
-        remedy = "predict, or save, the face at rest"
-    else:
+        moved.append(moved_by_coefficients(prediction.vertices * to_mm * axes, model))
+    if order is not None:
+        moved.append(
+            moved_by_lips(order.points if order.clear else prediction.landmarks_68, reference)
+        )
+    found = next((one for one in moved if one.said), None)
+    if found is None:
         return []
-    if not moved.said:
-        return []
-    return [Finding("not_neutral", f"{moved.said}; {remedy}", figures=moved.figures)]
+    remedy = "decode, or predict, the face with expression and pose of 0"
+    return [Finding("not_neutral", f"{found.said}; {remedy}", figures=found.figures)]

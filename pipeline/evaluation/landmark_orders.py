@@ -80,7 +80,9 @@ def best_order(points: Array, reference: Array) -> Order | None:
         return None
     if np.isfinite(points).all(axis=1).sum() <= ALL_ORDERS:
         return _best_of_all(points, reference, np.flatnonzero(known))
-    tried = [(said, other) for said, other in _likely(points) if np.isfinite(other[known]).all()]
+    tried = [
+        (said, other) for said, other in likely_orders(points) if np.isfinite(other[known]).all()
+    ]
     left = residuals(np.stack([other[known] for _, other in tried]), reference[known])[:, 0]
     best = int(left.argmin())
     return Order(float(left[0]), float(left[best]), *tried[best])
@@ -107,7 +109,7 @@ def _orders(n: int) -> Array:
     return np.array(list(permutations(range(n))))
 
 
-def _likely(points: Array) -> Iterator[tuple[str, Array]]:
+def likely_orders(points: Array) -> Iterator[tuple[str, Array]]:
     """Orders of many points, in words and as (68,3): first as they are."""
     yield "", points
     known = np.flatnonzero(np.isfinite(points).all(axis=1))

@@ -124,9 +124,9 @@ def score(case: Case, prediction: Prediction, given: Given) -> list[Score]:
 
     GANFit's error is the mean distance from scan to prediction and back, halved; as published it is
     in the prediction's millimetres, to which the scan is rescaled, and of the better of two scans.
-    Strictly it is in the scan's millimetres, without places that the scan does not show, and the
-    mean of both. Deep3D's is the RMSE of the distances from the scan without its forehead to the
-    planes of the closest triangles; strictly, to the surface.
+    Strictly it is in the scan's, back from what the scan shows of the prediction alone, and the
+    mean of both scans. Deep3D's is the RMSE of the distances from the scan without its forehead to
+    the planes of the closest triangles; strictly, to the surface.
     """
     protocol = _chosen(given, "protocol")
     scores = []

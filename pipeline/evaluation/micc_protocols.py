@@ -14,14 +14,10 @@ from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Prediction, Scor
 from pipeline.evaluation.crops import Ball, upright
 from pipeline.evaluation.distances import to_surface
 from pipeline.evaluation.truths import Truth, laid_on
-from pipeline.geometry.closest import Closest
-from pipeline.geometry.mesh import boundary_vertices
 from pipeline.types import Array
 
 NOSE_TIP_68, BROWS_68 = 30, range(17, 27)
 EYES_68, MOUTH_68 = (36, 39, 42, 45), (48, 54)
-ON_EDGE = 1e-9
-"""A barycentric coordinate below this lies on an edge."""
 APART_MM = 260.0
 """Between the scans of a person where they are shown together."""
 
@@ -34,8 +30,10 @@ class Compared(NamedTuple):
     part: Truth
     to_prediction_mm: Array  # (N,) from the part's vertices to the surface
     along_normal_mm: Array  # (N,) of these, what is perpendicular to the closest triangle
-    to_scan_mm: Array  # (M,) from the prediction's vertices within the crop to the whole scan
-    shown: Array  # (M,) bool, of these: the closest point is not on the scan's border
+    cropped_to_scan_mm: Array  # (M,) from the prediction's vertices within the crop
+    shown_to_scan_mm: Array
+    """(K,) from those whose triangle is the closest to a vertex of the part: no eyeballs, and
+    nothing beyond the scan."""
 
 
 def compared(
@@ -51,16 +49,10 @@ def compared(
     laid = fit.apply(prediction.unit_mm * prediction.vertices)
     found = to_surface(part.vertices_mm, laid, faces)
     along = _along_normal(part.vertices_mm - found.point, laid[faces[found.triangle]])
-    back = to_surface(laid[ball.holds(laid)], truth.vertices_mm, truth.faces)
-    shown = ~_on_border(back, truth.faces, len(truth.vertices_mm))
-    return Compared(fit, part, found.distance, along, back.distance, shown)
-
-
-def _on_border(found: Closest, faces: Array, n_vertices: int) -> Array:
-    """(M,) bool: the closest point lies on the border of the surface, or of a hole in it."""
-    border = boundary_vertices(faces, n_vertices)[faces[found.triangle]]
-    off = found.barycentric < ON_EDGE
-    return np.asarray((border | off).all(axis=1) & off.any(axis=1))
+    shown = np.zeros(len(laid), bool)
+    shown[faces[found.triangle]] = True
+    back = to_surface(laid, truth.vertices_mm, truth.faces).distance
+    return Compared(fit, part, found.distance, along, back[ball.holds(laid)], back[shown])
 
 
 def _above_brows(truth: Truth) -> Array:
@@ -88,7 +80,7 @@ def _ganfit(mode: str, variant: Variant, every: Sequence[Compared]) -> Score:
         return one.fit.scale if variant == AS_PUBLISHED else 1.0
 
     def error(one: Compared) -> float:
-        back = one.to_scan_mm if variant == AS_PUBLISHED else one.to_scan_mm[one.shown]
+        back = one.cropped_to_scan_mm if variant == AS_PUBLISHED else one.shown_to_scan_mm
         if not len(back):
             raise FacefoldError(
                 "no vertex of the prediction lies beside the scan's face once it is laid on it; "

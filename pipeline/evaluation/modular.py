@@ -27,8 +27,9 @@ from pipeline.evaluation.benchmark import (
     Variant,
 )
 from pipeline.evaluation.comparison import Comparison
-from pipeline.evaluation.crops import faces_within
+from pipeline.evaluation.crops import faces_within, upright
 from pipeline.evaluation.point_sets import (
+    SEVEN,
     UNITS_MM,
     Topology,
     point_file,
@@ -71,9 +72,10 @@ def _cases(given: Given) -> Cases:
             f"{unmarked[0]}; write iBUG's 51 points x y z to {unmarked[0]}{MARKS}"
         )
     _refuse_without_triangles(folder, truths, _recipes(given) or ())
-    predicted = _by_stem(given.predictions)
+    predicted, topology = _by_stem(given.predictions), _topology_file(given)
+    shared = () if topology is None else (topology,)
     cases = [
-        Case(stem, stem, truth=(path, folder / (stem + MARKS)), prediction=predicted.get(stem))
+        Case(stem, stem, "", (path, folder / (stem + MARKS), *shared), predicted.get(stem))
         for stem, path in truths.items()
     ]
     extra = [path for stem, path in predicted.items() if stem not in truths]
@@ -109,10 +111,13 @@ def _recipes(given: Given) -> tuple[Recipe, ...] | None:
     return recipes_of(said) if said else None
 
 
-def _topology(given: Given) -> Topology:
+def _topology_file(given: Given) -> Path | None:
     named = given.choices.get("topology", "")
-    path = topology_file(named, given.predictions, given.root, given.root / "info")
-    return topology_of(path, given.model)
+    return topology_file(named, given.predictions, given.root, given.root / "info")
+
+
+def _topology(given: Given) -> Topology:
+    return topology_of(_topology_file(given), given.model)
 
 
 def _read(case: Case, given: Given) -> Prediction:
@@ -150,8 +155,12 @@ def _score(case: Case, prediction: Prediction, given: Given) -> list[Score]:
     comparison, known = _comparison(case, prediction, topology, given)
     recipes = _recipes(given) or recipes_of(",".join([*BY_ITSELF, *([KNOWN] if known else [])]))
     faces = faces_within(prediction.faces, topology.counted)
+    shown = {
+        "faces": faces if len(faces) else None,
+        "upright": upright(comparison.truth_landmarks[list(SEVEN)]),
+    }
     return [
-        _one(comparison, recipe, scaled, variant, faces)
+        _one(comparison, recipe, scaled, variant, shown)
         for recipe in recipes
         for scaled in (True, False)
         for variant in VARIANTS
@@ -159,7 +168,11 @@ def _score(case: Case, prediction: Prediction, given: Given) -> list[Score]:
 
 
 def _one(
-    comparison: Comparison, recipe: Recipe, scaled: bool, variant: Variant, faces: Array
+    comparison: Comparison,
+    recipe: Recipe,
+    scaled: bool,
+    variant: Variant,
+    shown: dict[str, Array | None],
 ) -> Score:
     placed, distances = comparison.distances(recipe, scaled, variant)
     distances_mm = (MM_PER_M * distances).astype(np.float32)
@@ -169,15 +182,14 @@ def _one(
         "determinant": placed.motion.determinant,
     }
     mode = recipe.name if scaled else f"{recipe.name} metric"
-    points_mm = MM_PER_M * placed.points
-    return Score(mode, variant, distances_mm, "", figures, points_mm, faces if len(faces) else None)
+    return Score(mode, variant, distances_mm, "", figures, MM_PER_M * placed.points, **shown)
 
 
 def _comparison(
     case: Case, prediction: Prediction, topology: Topology, given: Given
 ) -> tuple[Comparison, bool]:
     """In metres; and whether the truth is in the predictions' topology."""
-    path, marks_path = case.truth
+    path, marks_path = case.truth[:2]
     marks, scan = read_true_landmarks(marks_path), read_points(path)
     unit_mm = truth_unit_mm(marks_path, marks, given.choices.get("truth_unit", "auto"))
     to_m, truth_to_m = prediction.unit_mm / MM_PER_M, unit_mm / MM_PER_M

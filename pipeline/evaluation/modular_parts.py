@@ -15,6 +15,7 @@ from scipy.sparse import diags_array
 from scipy.sparse.linalg import splu
 from scipy.spatial import Delaunay, cKDTree
 
+from pipeline.errors import RegistrationError
 from pipeline.evaluation.alignment import Similarity, procrustes
 from pipeline.types import Array
 
@@ -45,14 +46,18 @@ def landmark_fit(
 def icp(points: Array, truth: cKDTree) -> Similarity:
     """The motion by which (N,3) points come to lie on their nearest points of the truth.
 
-    Point to point (Besl & McKay 1992), with the end that open3d sets by default.
+    Point to point (Besl & McKay 1992), with the end that open3d sets by default. Ends as well once
+    the nearest points lie on a line, as those of a prediction that is much too small do.
     """
     motion = Similarity(1.0, np.eye(3), np.zeros(3))
     moved = points
     distance, nearest = truth.query(moved)
     for _ in range(ICP_STEPS):
         before = _rms(distance)
-        step = procrustes(moved, truth.data[nearest], scaled=False)
+        try:
+            step = procrustes(moved, truth.data[nearest], scaled=False)
+        except RegistrationError:
+            break
         moved, motion = step.apply(moved), then(motion, step)
         distance, nearest = truth.query(moved)
         if abs(_rms(distance) - before) < ICP_CHANGE:

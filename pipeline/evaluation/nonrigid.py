@@ -17,6 +17,9 @@ STIFFNESS_OF_KEYPOINTS, PARTS_OF_KEYPOINTS = 150.0, (2.0, 2.0, 3.0, 2.0)
 WEIGHT_OF_KEYPOINTS = 50.0
 MOST_SOLVES = 11
 """Of a stage with keypoints."""
+MOST_STEPS = 1000
+"""Of a stage without. Nearest targets that swap back and forth would keep the authors' loop going
+for ever; faces need some tens of steps."""
 
 
 class Keypoints(NamedTuple):
@@ -101,6 +104,8 @@ class _Moving:
     def follow_targets(self, epsilon: float) -> None:
         n_before = self.n_steps
         while np.linalg.norm(self.maps - self.before) > epsilon:
+            if self.n_steps - n_before == MOST_STEPS:
+                return
             rows = [self.nearest()]
             if self.keypoints is not None:
                 if self.n_steps - n_before == MOST_SOLVES:

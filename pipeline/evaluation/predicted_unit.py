@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -12,7 +13,8 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from pipeline.errors import FacefoldError
-from pipeline.evaluation.benchmark import Benchmark, Case, Given, Prediction
+from pipeline.evaluation.benchmark import Benchmark, Case, Given
+from pipeline.evaluation.faults import found_unit
 from pipeline.store.durable_files import write_file
 from pipeline.units import UNITS, UnitName
 
@@ -56,17 +58,10 @@ def decided_unit(
 def _found(benchmark: Benchmark, cases: Sequence[Case], given: Given) -> Decided:
     predictions = []
     for case in cases:
-        try:
+        with suppress(FacefoldError):  # which its scoring reports
             predictions.append(benchmark.read(case, replace(given, unit="mm")))
-        except FacefoldError:  # which its scoring reports
-            continue
     if not predictions:
-        return Decided("mm", "no prediction can be read")
-    return _resolved(predictions)
-
-
-def _resolved(predictions: Sequence[Prediction]) -> Decided:
-    eyes = [np.linalg.norm(p.landmarks_68[36] - p.landmarks_68[45]) for p in predictions]
-    apart = float(np.nanmedian(eyes))
-    unit = min(UNITS, key=lambda name: abs(np.log(apart * UNITS[name] / 92)))
-    return Decided(cast(UnitName, unit), f"outer eye corners {apart * UNITS[unit]:.1f} mm apart")
+        return Decided("mm", "taken for millimetres, since no prediction can be read")
+    found = found_unit(predictions, given.model)
+    unit = cast(UnitName, found.unit)
+    return Decided(unit, f"{found.evidence} (median of {len(predictions)} predictions)")

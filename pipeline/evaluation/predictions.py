@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,13 +36,13 @@ APART = 0.15
 marks set by hand are nearer, those of another unit or frame much farther."""
 
 
-def prediction_file(folder: Path | str, stem: str) -> Path | None:
-    """The mesh `<stem>.obj`, `.ply` or another of MESHES in a folder, packed with gzip or not; None
-    if there is none. Case counts only if there are several.
+def prediction_file(folder: Path | str, stem: str, formats: Sequence[str] = MESHES) -> Path | None:
+    """The file `<stem>.obj`, `.ply` or of another of the formats in a folder, packed with gzip or
+    not; None if there is none. Case counts only if there are several.
 
     Raises FacefoldError if two files are of the stem.
     """
-    return _only(Path(folder), stem, MESHES, "keep the one that is the prediction")
+    return _only(Path(folder), stem, formats, "keep the one that is the prediction")
 
 
 def landmark_file_of(path: Path | str, given: Given) -> Path | None:
@@ -64,7 +65,7 @@ def stem_of(path: Path | str) -> str:
     return Path(name[:-3] if packed else name).stem
 
 
-def _only(folder: Path, stem: str, formats: tuple[str, ...], remedy: str) -> Path | None:
+def _only(folder: Path, stem: str, formats: Sequence[str], remedy: str) -> Path | None:
     names = [f"{stem}.{form}{packed}" for form in formats for packed in ("", ".gz")]
     found = [folder / name for name in names if (folder / name).is_file()]
     if not found and folder.is_dir():

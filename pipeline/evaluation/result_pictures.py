@@ -14,7 +14,7 @@ from pipeline.types import Array
 
 CURVES, HEAT_MAPS = "cumulative_error.png", "heat_maps.png"
 METRIC = "metric"
-"""The mode whose heat maps are shown, if a benchmark has it."""
+"""How the name of the mode begins whose heat maps are shown, if a benchmark has one."""
 HEAT_SHARE = 0.5
 """Of the curve's limit: where the colours of heat maps end."""
 
@@ -52,8 +52,8 @@ def curves_of(scored: Sequence[Scored]) -> dict[Curve, Array]:
 def heat_maps_of(scored: Sequence[Scored]) -> list[HeatMap]:
     """Rows for the cases that `to_show` names, by their strict scores in one mode."""
     scores = [(one, _painted(one.scores)) for one in scored]
-    modes = dict.fromkeys(score.mode for _, own in scores for score in own)
-    mode = METRIC if METRIC in modes else next(iter(modes), "")
+    modes = list(dict.fromkeys(score.mode for _, own in scores for score in own))
+    mode = next((mode for mode in modes if mode.startswith(METRIC)), *modes[:1] or [""])
     of_mode = [(one, [s for s in own if s.mode == mode]) for one, own in scores]
     there = [(one, own) for one, own in of_mode if own]
     means = [float(np.mean([badness(score) for score in own])) for _, own in there]

@@ -179,7 +179,7 @@ def score_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for one in scored:
         own, mean = _by_slot(one.scores), _by_slot(one.mean_head)
-        there = {**own, **mean} if one.scores else slots
+        there = own | mean or slots
         rows += [_score_row(one, slot, own.get(slot), mean.get(slot)) for slot in there]
     return rows
 

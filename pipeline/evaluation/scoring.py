@@ -30,6 +30,7 @@ from pipeline.evaluation.benchmark import (
     Score,
     Scored,
 )
+from pipeline.evaluation.faults import faults_of
 from pipeline.evaluation.kept_scores import Kept, kept_path, load_kept, save_kept
 from pipeline.evaluation.predictions import landmark_file_of
 
@@ -61,10 +62,7 @@ def scoring_code(benchmark: Benchmark) -> str:
     functions = (benchmark.cases, benchmark.read, benchmark.score, benchmark.mean_head)
     modules = {getattr(function, "func", function).__module__ for function in functions}
     own = {module for module in modules if module.partition(".")[0] == OWN}
-    others = [
-        hashlib.sha256(Path(sys.modules[module].__file__ or "").read_bytes()).hexdigest()
-        for module in sorted(modules - own)
-    ]
+    others = [_sha256(Path(sys.modules[module].__file__ or "")) for module in sorted(modules - own)]
     return _digest([code_of(Use(module) for module in sorted({*own, __name__})), others])
 
 
@@ -106,7 +104,9 @@ def works_of(
     cases: Sequence[Case], given: Given, code: str, digests: Mapping[Path, str | OSError]
 ) -> list[Work]:
     """The cases with their keys; `given.unit` is decided already."""
-    common = [code, given.model.contents_hash, given.unit, sorted(given.choices.items())]
+    choices = sorted(given.choices.items())
+    named = [_sha256(Path(value)) for _, value in choices if value and Path(value).is_file()]
+    common = [code, given.model.contents_hash, given.unit, choices, named]
     return [_work(case, files_of(case, given), common, digests) for case in cases]
 
 
@@ -130,6 +130,10 @@ def _work(
 
 def _digest(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def unscored(works: Iterable[Work], folder: Path) -> list[Work]:
@@ -173,6 +177,7 @@ def _kept(
         prediction = read(case, given)
         if judged:
             findings += prediction.findings
+            findings += faults_of(prediction, case, given, neutral=benchmark.neutral)
         scores = benchmark.score(case, prediction, given)
     except FacefoldError as error:
         fault = str(error)

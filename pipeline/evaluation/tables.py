@@ -78,7 +78,7 @@ def beside(scored: Sequence[Scored]) -> list[tuple[Case, list[Score]]]:
 def _stand_ins(missing: Scored, worst: Mapping[Slot, Score]) -> list[Score]:
     """The worse of the mean head's score and the worst delivered one, in each strict slot."""
     own = {slot_of(score): score for score in missing.mean_head}
-    slots = [slot for slot in {**own, **worst} if slot[1] == STRICT]
+    slots = [slot for slot in own or worst if slot[1] == STRICT]
     return [
         max((found[slot] for found in (own, worst) if slot in found), key=badness) for slot in slots
     ]
@@ -134,7 +134,8 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:+.3f}" if row["of"] == DIFFERENCE else f"{value:.3f}"
+        signed = f"{value:+.3f}" if row["of"] == DIFFERENCE else f"{value:.3f}"
+        return signed.replace("-", "−")
     return str(value)
 
 
@@ -149,10 +150,11 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         return "No prediction could be scored.\n"
     columns = columns_of(rows)
     lines = [list(map(title_of, columns))]
-    lines.append(["---:" if _is_number(rows, name) else ":---" for name in columns])
+    lines.append(["---:" if is_figure(rows, name) else ":---" for name in columns])
     lines += [[cell.replace("|", "\\|") for cell in cells_of(row, columns)] for row in rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def _is_number(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+def is_figure(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Whether a column holds numbers, which are aligned to the right."""
     return any(isinstance(row.get(name), int | float) for row in rows)

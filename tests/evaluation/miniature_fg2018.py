@@ -12,19 +12,29 @@ SUBJECT = "F1001"
 QUALITIES = ("HQ", "LQ")
 
 
-def write(root: Path, predictions: Path, scene: Scene, names: Sequence[str] = NAMES) -> None:
+def write(
+    root: Path,
+    predictions: Path,
+    scene: Scene,
+    names: Sequence[str] = NAMES,
+    qualities: Sequence[str] = QUALITIES,
+) -> None:
     """The scene is subject F1001; its predictions are of the photos F1001_001 … in HQ, and in LQ
     of as many others. `names` beyond the scene's are photos that nothing is predicted of."""
     write_scan(root, "F1001_N", scene)
-    for quality, first in zip(QUALITIES, (1, 1 + len(names)), strict=True):
-        for number, name in enumerate(names, first):
+    for at, quality in enumerate(qualities):
+        for number, name in enumerate(names, 1 + at * len(names)):
             stem = f"{SUBJECT}_{number:03d}"
-            photo = root / "Subset_2D_FG2018" / quality / f"{stem}.jpg"
-            photo.parent.mkdir(parents=True, exist_ok=True)
-            files.photo(photo)
+            write_photo(root, quality, stem)
             if name in scene.predictions_m:
                 path = predictions / quality / f"{stem}.obj"
                 write_obj(path, scene.predictions_m[name], scene.prediction_faces)
+
+
+def write_photo(root: Path, quality: str, stem: str) -> None:
+    path = root / "Subset_2D_FG2018" / quality / f"{stem}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.photo(path)
 
 
 def write_scan(root: Path, stem: str, scene: Scene, landmarks: bool = True) -> None:

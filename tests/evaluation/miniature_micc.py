@@ -1,4 +1,4 @@
-"""MICC as Florence and GANFit deliver it: two frontal scans a subject, landmarks in another tree."""
+"""MICC as Florence and GANFit deliver it: two frontal scans a subject, landmarks elsewhere."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def write(
     scene: Scene,
     names: Sequence[str] = NAMES,
     setting: str = "cooperative",
+    views: Sequence[str] = tuple(VIEWS),
 ) -> None:
     """The scene is subjects 01, 02 …, one a name, whose prediction it is in one setting; what is no
     prediction of the scene is missing."""
     for number, name in enumerate(names, 1):
-        for view in VIEWS:
+        for view in views:
             write_scan(root, f"{number:02d}", view, scene)
         if name in scene.predictions_m:
             path = predictions / setting / f"subject_{number:02d}.obj"

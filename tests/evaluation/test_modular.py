@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Given, Predictio
 from pipeline.evaluation.modular import BY_ITSELF, MODULAR
 from pipeline.flame.stand_in import stand_in
 from pipeline.units import UnitName
+from tests.evaluation.commanding import evaluate, kinds, row
 from tests.evaluation.miniature_modular import (
     PointScene,
     oracle_points,
@@ -94,7 +96,8 @@ def test_a_wrong_unit_shows_in_scale(made: Path) -> None:
     small = scores_of(given_of(made, "cm", recipe="E1"), "near")
     scale = right["E1", STRICT].figures["scale"]
     assert np.isclose(small["E1", STRICT].figures["scale"], 100 * scale)
-    assert small["E1 metric", STRICT].figures["mean_mm"] < right["E1", STRICT].figures["mean_mm"]
+    near_mm = right["E1", STRICT].figures["mean_mm"]
+    assert small["E1 metric", STRICT].figures["mean_mm"] < 1.5 * near_mm
 
 
 def test_noise_and_pose_of_a_prediction(made: Path) -> None:
@@ -317,3 +320,48 @@ def test_toy_data_of_the_authors(oracles: Path) -> None:
                 if score.variant == AS_PUBLISHED and i < len(known):
                     error = score.figures["mean_mm"] / known[i] - 1
                     assert abs(error) < (ELASTIC if score.mode == "E12" else EXACT), case.id
+
+
+@pytest.mark.oracles
+def test_the_command_prints_the_authors_means(oracles: Path, tmp_path: Path) -> None:
+    names = ["truth", "near", "near_mirrored"]
+    root, predictions = tmp_path / "root", tmp_path / "predictions"
+    write(root, predictions, oracle_points(oracles), names)
+    found = evaluate("modular", root, predictions, tmp_path / "out", "--unit", "m")
+    with np.load(oracles / "m3dfb.npz") as known:
+        chosen = [known["names"].tolist().index(name) for name in names]
+        recipes, error_mm = known["recipes"].tolist(), 1000 * known["mean_error_m"][:, chosen]
+    for recipe, means in zip(recipes, error_mm, strict=True):
+        printed = row(found, recipe, AS_PUBLISHED)
+        assert printed["n"] == len(names)
+        assert printed["mean_mm"] == pytest.approx(means.mean(), abs=MEAN_MM), recipe
+        assert printed["std_mm"] == pytest.approx(means.std(), abs=MEAN_MM), recipe
+    assert "mirrored" in kinds(found, "near_mirrored") and not kinds(found, "truth")
+
+
+def test_the_command_names_what_is_wrong_in_predictions(tmp_path: Path) -> None:
+    scene = stand_in_points()
+    wrong = {
+        "truth": scene.predictions_m["truth"],
+        "near": scene.predictions_m["near"],
+        "larger": 1.05 * scene.predictions_m["truth"],
+        "near_mirrored": scene.predictions_m["near_mirrored"],
+        "in_mm": 1000 * scene.predictions_m["near"],
+    }
+    scene = replace(scene, predictions_m=wrong)
+    root, predictions = tmp_path / "root", tmp_path / "predictions"
+    write(root, predictions, scene, list(wrong))
+    write_subject(root, "absent", scene)
+    found = evaluate(
+        "modular", root, predictions, tmp_path / "out", "--choose", "recipe=E1,RLR_chamfer"
+    )
+    of = {name: kinds(found, name) for name in (*wrong, "absent")}
+    assert "scaled" in of["larger"]
+    assert "mirrored" in of["near_mirrored"]
+    assert "unit" in of["in_mm"]
+    assert of["absent"] == {"missing"}
+    assert not of["truth"] and not of["near"]
+    assert found["status"] == 3
+    strict, published = (row(found, "E1 metric", v) for v in (STRICT, AS_PUBLISHED))
+    assert (strict["n"], published["n"]) == (6, 5)
+    assert row(found, "E1 metric", STRICT, of="mean head")["mean_mm"] > 0.5

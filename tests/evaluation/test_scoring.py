@@ -95,6 +95,15 @@ def test_a_key_follows_all_that_a_score_depends_on(given: Given) -> None:
         before = works(given)
 
 
+def test_a_file_that_is_chosen_counts_by_its_content(given: Given) -> None:
+    chosen = given.root / "chosen.txt"
+    chosen.write_text("1")
+    named = replace(given, choices={"poles": str(chosen)})
+    before = works(named)[0]
+    chosen.write_text("2")
+    assert works(named)[0].key != before.key and works(named)[0].mean_key != before.mean_key
+
+
 def test_what_is_kept_comes_back_as_it_was(tmp_path: Path) -> None:
     surface = np.arange(12.0).reshape(4, 3)
     distances = np.array([0.1, np.nan, np.inf, 3], np.float32)
@@ -227,5 +236,5 @@ def test_the_code_of_a_benchmark_counts() -> None:
         raise NotImplementedError
 
     assert scoring_code(SPHERES) == scoring_code(replace(SPHERES, curve_limit=5.0))
-    elsewhere.__module__ = "pipeline.geometry.rigid"
+    elsewhere.__module__ = "pipeline.evaluation.nonrigid"
     assert scoring_code(replace(SPHERES, read=elsewhere)) != scoring_code(SPHERES)  # type: ignore[arg-type]

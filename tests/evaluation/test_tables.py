@@ -111,5 +111,5 @@ def test_markdown_and_json_survive_what_is_not_known() -> None:
     assert "a\\|b" in markdown([told]) and rows[0]["n"] == 1
     lines = markdown(rows).splitlines()
     assert lines[0].startswith("| mode | variant | group | of | n | median mm |")
-    assert "| metric | strict | all | difference | 1 | -2.000 |" in markdown(rows)
+    assert "| metric | strict | all | difference | 1 | −2.000 |" in markdown(rows)
     assert len({line.count(" | ") for line in lines}) == 1

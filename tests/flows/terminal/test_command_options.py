@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
-from flows.terminal.options import LayoutName, ProfileName
+from flows.terminal.options import BenchmarkName, LayoutName, ProfileName
+from pipeline.evaluation.benchmarks import BENCHMARKS
 from pipeline.store.exporting import LAYOUTS
 from pipeline.store.form import PROFILES
 
@@ -12,3 +13,4 @@ from pipeline.store.form import PROFILES
 def test_options_list_all_names() -> None:
     assert get_args(LayoutName) == (*LAYOUTS,)
     assert get_args(ProfileName) == (*PROFILES,)
+    assert {*BENCHMARKS} <= {*get_args(BenchmarkName)}
