@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 from dask.base import compute
@@ -17,7 +17,7 @@ from distributed.comm.core import CommClosedError
 
 from flows.cluster.batches import scheduler_gone, wait_for_workers
 from flows.cluster.connection import workers
-from pipeline.build.device import Device
+from flows.cluster.scoring import Processes
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.model_people import Heads
 from pipeline.evaluation.morphable_model import in_memory
@@ -29,17 +29,9 @@ SMALL = 2000
 BLOCK = 256
 """People of a task, however many workers there are: sums are then the same."""
 PASSES, OVERSAMPLES = 4, 20
-"""Of the randomised decomposition (Halko, Martinsson, Tropp 2011, algorithms 4.4 and 5.1)."""
-
-
-@dataclass(frozen=True)
-class Processes:
-    """Local ones; see `connection.Local`."""
-
-    work: Path
-    workers: int
-    worker_memory_gb: float | None = None
-    device: Device = "cpu"
+"""Of the randomised decomposition (Halko, Martinsson, Tropp 2011, algorithms 4.4 and 5.1): power
+iterations, and the least of dimensions beside those asked for. There are as many as those, for
+people's spectra are flat where components end."""
 
 
 def components(
@@ -66,7 +58,9 @@ def on_workers(heads: Heads, count: int, seed: int, client: Client) -> Morphable
     """
     wait_for_workers(client)
     try:
-        return _decomposed(heads, count, seed)
+        # of sums over all blocks no worker then holds many summands, each of 3V × components
+        with dask.config.set(split_every=2):
+            return _decomposed(heads, count, seed)
     except (CommClosedError, CancelledError) as error:
         raise scheduler_gone(client) from error
     except KilledWorker as error:
@@ -105,9 +99,10 @@ def _decomposed(heads: Heads, count: int, seed: int) -> Morphable:
         count,
         iterator="QR",
         n_power_iter=PASSES,
-        n_oversamples=OVERSAMPLES,
+        n_oversamples=max(OVERSAMPLES, count),
         seed=np.random.default_rng(seed).integers(2**32),
         compute=True,
     )
     singular, found = compute(values, vectors)
-    return settled(mean, found, singular**2 / (people - 1), total, people)
+    variances = singular**2 / (people - 1)
+    return settled(mean, found, variances, total, people, exact=False)

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from flows.terminal.boundary import local, show, tell
-from flows.terminal.options import Embedding, Json, Scheduler, Store
+from flows.terminal.options import Embedding, Json, LocalWorkers, Scheduler, Store
 
 SUMMARY = (
-    "store", "version", "people", "components", "share_of_variance", "rms_mm", "expected_error_mm",
-    "landmarks_from", "left_out", "licences", "commercial", "redistribution", "registered_with",
-    "options", "curves",
+    "store", "version", "people", "components", "exact", "share_of_variance", "rms_mm",
+    "expected_error_mm", "landmarks_from", "left_out", "licences", "commercial", "redistribution",
+    "registered_with", "options", "curves",
 )  # fmt: skip
 """Of the account, what the command shows: names of people stay in the files."""
 
@@ -45,10 +45,7 @@ def model(
     embedding: Embedding = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     dask: Scheduler = None,
-    workers: Annotated[
-        int,
-        typer.Option(min=1, help="Local processes, if people are many and no cluster is named."),
-    ] = 2,
+    workers: LocalWorkers = 2,
     as_json: Json = False,
 ) -> None:
     """Make a morphable model of a store's people: mean, components, variances, in true size.
@@ -60,8 +57,8 @@ def model(
     from pipeline.evaluation.morphable_model import Asked, make_model
     from pipeline.flame.assets import load_model
 
-    given = None if other is None else load_model(other, embedding)
-    asked = Asked(store, out, components, split, where, seed, given)
+    given = None if other is None else load_model(other)
+    asked = Asked(store, out, components, split, where, seed, given, embedding)
     made = make_model(asked, partial(found, address=dask, processes=workers))
     if as_json:
         show({"out": str(out)} | {name: made[name] for name in SUMMARY})

@@ -7,8 +7,8 @@ lost size shows it.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -184,7 +184,7 @@ def _nearest(head: Array, model: Morphable, heads: Heads) -> float:
     return float(np.linalg.norm(people - head, axis=2).mean(1).min())
 
 
-def save_curves(path: Path | str, found: dict[str, Any], title: str) -> None:
+def curves_png(found: dict[str, Any], title: str) -> bytes:
     """The three curves beside each other as a PNG, each with its number of people."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -201,7 +201,9 @@ def save_curves(path: Path | str, found: dict[str, Any], title: str) -> None:
         axes.set_xlabel("components")
         axes.grid(alpha=0.3)
     figure.suptitle(title)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, metadata={"Software": None})
+    return picture.getvalue()
 
 
 def _draw_compactness(axes: Any, found: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """`facefold model`: a morphable model of a store's people, with what it was made of and is worth.
 
-The model is not weighted: what people differ by is many times what their heads are off by, so that
-weights by expected error change nothing that matters (ADR 16 has the figures).
+It lies in this room for the loaders' way to choose people, and for what it is tried on. The model
+is not weighted: what people differ by is many times what their heads are off by, so that weights by
+expected error change nothing that matters (ADR 16 has the figures).
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import numpy as np
 from pipeline import __version__
 from pipeline.build.refit_store import same_topology
 from pipeline.errors import ModelError, StoreError
-from pipeline.evaluation.model_curves import curves, save_curves
+from pipeline.evaluation.model_curves import curves, curves_png
 from pipeline.evaluation.model_people import Heads, People, people_of
 from pipeline.flame.assets import load_model
+from pipeline.flame.embedding import read_embedding
 from pipeline.flame.model import FlameModel, LandmarkEmbedding
 from pipeline.flame.morphable import (
     Morphable,
@@ -58,6 +60,8 @@ class Asked(NamedTuple):
     seed: int = 0
     other: FlameModel | None = None
     """Of the same topology: gives expressions, joints and, if the store knows none, landmarks."""
+    embedding: Path | None = None
+    """Of the model's landmarks, in place of what the store knows."""
 
 
 def in_memory(heads: Heads, count: int, seed: int) -> Morphable:
@@ -83,16 +87,15 @@ def make_model(asked: Asked, components: Components = in_memory) -> dict[str, An
     people = people_of(asked.store, store, asked.split, asked.where)
     count = counted(asked, people)
     made = components(people.heads, count, asked.seed)
-    landmarks, known_by = landmarks_of(store, faces, asked.other)
+    landmarks, known_by = landmarks_of(asked, store, faces, made.mean_mm)
     assert store.topology is not None
     arrays = model_arrays(made, faces, store.topology.regions, landmarks, asked.other)
     said = account(asked, store, people, made, known_by, arrays)
     face = written(asked.out, arrays | extras(made, said)).regions["face"]
     said = said | {"curves": curves(made, people, faces, face, asked.seed)}
     write_file(asked.out.with_suffix(".json"), dumped(said))
-    save_curves(
-        asked.out.with_suffix(".png"), said["curves"], f"{asked.out.stem}: {len(made)} components"
-    )
+    title = f"{asked.out.stem}: {len(made)} components"
+    write_file(asked.out.with_suffix(".png"), curves_png(said["curves"], title))
     return said
 
 
@@ -112,22 +115,29 @@ def counted(asked: Asked, people: People) -> int:
 
 
 def landmarks_of(
-    store: Store, faces: Array, other: FlameModel | None
+    asked: Asked, store: Store, faces: Array, mean_mm: Array
 ) -> tuple[LandmarkEmbedding | None, str]:
-    """Where on the template its landmarks lie, and who says so.
+    """Where on the template its landmarks lie, and who says so."""
+    if asked.embedding is not None:
+        return read_embedding(asked.embedding, faces, mean_mm), str(asked.embedding)
+    try:
+        found, fault = embedding_in(store, faces), ""
+    except ModelError as error:
+        found, fault = None, f" (in the store, {error})"
+    if found is not None:
+        return found, "the store"
+    if asked.other is not None and asked.other.landmarks is not None:
+        return asked.other.landmarks, f"the model {asked.other.name}{fault}"
+    return None, f"nobody: name an embedding where the model is used (--embedding){fault}"
 
-    A store holds them on every registered mesh, from which their triangles follow.
-    """
+
+def embedding_in(store: Store, faces: Array) -> LandmarkEmbedding | None:
+    """What a store knows of it: landmarks lie on every registered mesh, which says in which
+    triangles. Raises ModelError if they do not lie there."""
     name = "registered_landmarks_mm"
-    if name in store.fields:
-        rows = np.unique(np.linspace(0, store.n_rows - 1, EMBEDDED_BY).astype(np.int64))
-        held = store.read_fields((name, "vertices_mm"), rows)
-        found = embedding_of(held["vertices_mm"], held[name], faces)
-        if found is not None:
-            return found, "the store"
-    if other is not None and other.landmarks is not None:
-        return other.landmarks, f"the model {other.name}"
-    return None, "nobody: name an embedding where the model is used (--embedding)"
+    rows = np.unique(np.linspace(0, store.n_rows - 1, EMBEDDED_BY).astype(np.int64))
+    held = store.read_fields((name, "vertices_mm"), rows)
+    return embedding_of(held["vertices_mm"], held[name], faces)
 
 
 def account(
@@ -152,10 +162,12 @@ def account(
             "where": asked.where,
             "seed": asked.seed,
             "from": None if asked.other is None else asked.other.name,
+            "embedding": None if asked.embedding is None else str(asked.embedding),
         },
         "from_digest": None if asked.other is None else asked.other.digest,
         "people": len(people.used),
         "components": len(made),
+        "exact": made.exact,
         "share_of_variance": float(made.variances_mm2.sum() / made.total_mm2),
         "rms_mm": float(np.sqrt(made.total_mm2 / len(made.mean_mm))),
         "expected_error_mm": people.expected_error_mm,

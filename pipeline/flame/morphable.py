@@ -41,6 +41,8 @@ class Morphable:
     total_mm2: float
     """The variance of all coordinates together, whatever the components hold."""
     people: int
+    exact: bool = True
+    """Or found by a randomised decomposition, which is near to it."""
 
     def __len__(self) -> int:
         return len(self.components)
@@ -119,7 +121,12 @@ def morphable_of(heads_mm: Array, count: int) -> Morphable:
 
 
 def settled(
-    mean: Array, components: Array, variances_mm2: Array, total_mm2: float, people: int
+    mean: Array,
+    components: Array,
+    variances_mm2: Array,
+    total_mm2: float,
+    people: int,
+    exact: bool = True,
 ) -> Morphable:
     """A model of components found somehow: of length 1, without those of rounding, and each turned
     so that its largest entry is positive, for an eigenvector's sign is arbitrary.
@@ -136,7 +143,8 @@ def settled(
     found /= np.linalg.norm(found, axis=1, keepdims=True)
     largest = np.take_along_axis(found, np.abs(found).argmax(1)[:, None], 1)
     mean_mm = np.asarray(mean, np.float64).reshape(-1, 3)
-    return Morphable(mean_mm, found * np.sign(largest), variances_mm2[held], total_mm2, people)
+    turned = found * np.sign(largest)
+    return Morphable(mean_mm, turned, variances_mm2[held], total_mm2, people, exact)
 
 
 def check_counts(people: int, count: int) -> None:

@@ -19,7 +19,7 @@ from pipeline.flame.morphable import placed_mutually
 from pipeline.flame.stand_in import stand_in
 from pipeline.formats.ply import read_ply
 from pipeline.geometry.closest import SurfaceIndex
-from pipeline.store import current_version
+from pipeline.store import attach, current_version, open_store
 from pipeline.synthetic.files import write_ply
 from pipeline.types import Array
 from tests.evaluation.people_store import heads_of, write_people
@@ -121,6 +121,26 @@ def test_a_store_without_landmarks_says_so(tmp_path: Path) -> None:
     said = make_model(Asked(str(tmp_path / "s"), tmp_path / "own.npz", other=stand_in()))
     assert said["landmarks_from"] == "the model stand-in"
     assert load_model(tmp_path / "own.npz").landmarks is not None
+    marks = stand_in().landmarks
+    assert marks is not None
+    corners = stand_in().faces[marks.triangles]
+    np.save(tmp_path / "l.npy", corners[np.arange(68), marks.barycentric.argmax(1)])
+    asked = Asked(str(tmp_path / "s"), tmp_path / "own.npz", embedding=tmp_path / "l.npy")
+    assert make_model(asked)["landmarks_from"] == str(tmp_path / "l.npy")
+    assert load_model(tmp_path / "own.npz").landmarks is not None
+
+
+def test_landmarks_that_lie_elsewhere_are_not_believed(tmp_path: Path) -> None:
+    model, store = stand_in(), tmp_path / "s"
+    assert model.landmarks is not None
+    write_people(store, model, heads_of(model, 6, 7))
+    marks = open_store(store).read("registered_landmarks_mm", slice(None)) + np.float32(2)
+    given = open_store(store).columns("scan_id")["scan_id"].to_pylist()
+    np.savez(tmp_path / "a.npz", scan_id=given, registered_landmarks_mm=marks)
+    attach(store, "registered_landmarks_mm", tmp_path / "a.npz")
+    said = make_model(Asked(str(store), tmp_path / "own.npz"))
+    assert "off the registered surface" in said["landmarks_from"]
+    assert load_model(tmp_path / "own.npz").landmarks is None
 
 
 def test_people_without_labels_make_a_model_of_their_scans(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_json_and_options(store: Path, tmp_path: Path) -> None:
     assert (found["people"], found["components"], found["commercial"]) == (4, 3, True)
     assert found["options"] == {
         "components": 3, "split": "val", "where": "", "seed": 5, "from": "stand-in",
+        "embedding": None,
     }  # fmt: skip
     assert found["curves"]["generalisation"]["people"] == 14
     assert "people_used" not in found
