@@ -21,9 +21,8 @@ from pipeline.build.tally import Tally
 from pipeline.errors import FacefoldError
 from pipeline.evaluation import benchmarks
 from pipeline.evaluation.benchmark import Given
-from pipeline.evaluation.predicted_unit import decided_unit
-from pipeline.evaluation.results import Evaluation
-from pipeline.evaluation.scoring import (
+from pipeline.evaluation.predictions.unit import decided_unit
+from pipeline.evaluation.scoring.cases import (
     opened_digests,
     scored,
     scoring_code,
@@ -31,6 +30,7 @@ from pipeline.evaluation.scoring import (
     with_choices,
     works_of,
 )
+from pipeline.evaluation.scoring.results import Evaluation
 from pipeline.store.locks import lock
 
 

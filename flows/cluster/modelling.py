@@ -19,8 +19,8 @@ from flows.cluster.batches import scheduler_gone, wait_for_workers
 from flows.cluster.connection import workers
 from flows.cluster.scoring import Processes
 from pipeline.errors import FacefoldError
-from pipeline.evaluation.model_people import Heads
-from pipeline.evaluation.morphable_model import in_memory
+from pipeline.evaluation.morphable.model import in_memory
+from pipeline.evaluation.morphable.people import Heads
 from pipeline.flame.morphable import Morphable, common_mean, placed, settled
 from pipeline.types import Array
 

@@ -21,7 +21,7 @@ from pipeline.build.tally import Tally
 from pipeline.errors import MachineError
 from pipeline.evaluation import benchmarks
 from pipeline.evaluation.benchmark import Given
-from pipeline.evaluation.scoring import Work, make_scores, scoring_code
+from pipeline.evaluation.scoring.cases import Work, make_scores, scoring_code
 
 MOST = 32
 """Predictions of a task."""

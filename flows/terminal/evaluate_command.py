@@ -71,7 +71,7 @@ def evaluate(
         raise FacefoldError(f"--predictions {predictions}: {got}, expected a folder")
     from flows.evaluation import evaluate as score
     from pipeline.build.run import note_model
-    from pipeline.evaluation.results import said_of, write_results
+    from pipeline.evaluation.scoring.results import said_of, write_results
     from pipeline.flame.assets import load_model
 
     loaded = load_model(model, embedding)
@@ -120,7 +120,13 @@ def table_of(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from pipeline.evaluation.tables import FIRST, PREDICTIONS, cells_of, columns_of, title_of
+    from pipeline.evaluation.scoring.tables import (
+        FIRST,
+        PREDICTIONS,
+        cells_of,
+        columns_of,
+        title_of,
+    )
 
     figures = [name for name in columns_of(rows) if name not in FIRST]
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))

@@ -54,7 +54,7 @@ def model(
     near it comes to people it has not seen.
     """
     from flows.cluster.modelling import components as found
-    from pipeline.evaluation.morphable_model import Asked, make_model
+    from pipeline.evaluation.morphable.model import Asked, make_model
     from pipeline.flame.assets import load_model
 
     given = None if other is None else load_model(other)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from pipeline.evaluation.aflw2000 import AFLW2000
 from pipeline.evaluation.benchmark import Benchmark
-from pipeline.evaluation.facewarehouse import FACEWAREHOUSE
-from pipeline.evaluation.fg2018 import FG2018
-from pipeline.evaluation.held_out import STORE
-from pipeline.evaluation.micc import MICC
-from pipeline.evaluation.modular import MODULAR
-from pipeline.evaluation.now import NOW
-from pipeline.evaluation.realy import REALY
+from pipeline.evaluation.protocols.aflw2000 import AFLW2000
+from pipeline.evaluation.protocols.facewarehouse import FACEWAREHOUSE
+from pipeline.evaluation.protocols.fg2018 import FG2018
+from pipeline.evaluation.protocols.held_out import STORE
+from pipeline.evaluation.protocols.micc import MICC
+from pipeline.evaluation.protocols.modular import MODULAR
+from pipeline.evaluation.protocols.now import NOW
+from pipeline.evaluation.protocols.realy import REALY
 
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
     {

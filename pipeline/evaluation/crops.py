@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.evaluation.alignment import procrustes
+from pipeline.evaluation.alignment.procrustes import procrustes
 from pipeline.landmarks.check import average_face
 from pipeline.types import Array
 

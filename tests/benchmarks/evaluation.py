@@ -34,13 +34,13 @@ import trimesh
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from pipeline.evaluation.alignment import Similarity, procrustes
+from pipeline.evaluation.alignment.procrustes import Similarity, procrustes
+from pipeline.evaluation.alignment.surface_fit import fit_to_surface
 from pipeline.evaluation.benchmark import Case, Given, Prediction, Score
 from pipeline.evaluation.benchmarks import BENCHMARKS
 from pipeline.evaluation.crops import face_ball
 from pipeline.evaluation.distances import to_surface
-from pipeline.evaluation.scoring import with_choices
-from pipeline.evaluation.surface_fit import fit_to_surface
+from pipeline.evaluation.scoring.cases import with_choices
 from pipeline.types import Array
 from tests.evaluation.known_store import write_store
 from tests.evaluation.scenes import Scene, stand_in_scene

@@ -29,7 +29,7 @@ from ict_cases import IctModel
 from open_models import add_shared_data, open_model
 from scipy.stats import chi2
 
-from pipeline.evaluation.alignment import procrustes
+from pipeline.evaluation.alignment.procrustes import procrustes
 from pipeline.evaluation.crops import faces_within
 from pipeline.evaluation.distances import to_surface
 from pipeline.flame.model import FlameModel

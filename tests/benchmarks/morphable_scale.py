@@ -26,8 +26,8 @@ import numpy as np
 from flows.cluster.connection import workers
 from flows.cluster.modelling import on_workers
 from flows.cluster.scoring import Processes
-from pipeline.evaluation.model_people import people_of
-from pipeline.evaluation.morphable_model import in_memory
+from pipeline.evaluation.morphable.model import in_memory
+from pipeline.evaluation.morphable.people import people_of
 from pipeline.flame.morphable import Morphable
 from pipeline.flame.stand_in import stand_in
 from pipeline.store import ModelTag, create_staging, open_store, publish, write_shard

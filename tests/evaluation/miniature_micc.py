@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from pipeline.evaluation.alignment import procrustes
+from pipeline.evaluation.alignment.procrustes import procrustes
 from pipeline.evaluation.crops import SEVEN_68
 from pipeline.landmarks.check import average_face
 from pipeline.types import Array

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from pipeline.evaluation.benchmark import Given, Score
 from pipeline.evaluation.crops import SEVEN_68, face_ball
-from pipeline.evaluation.modular import MODULAR
+from pipeline.evaluation.protocols.modular import MODULAR
 from pipeline.flame.stand_in import stand_in
 from pipeline.types import Array
 from pipeline.units import UnitName

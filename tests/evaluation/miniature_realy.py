@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.evaluation.alignment import procrustes
+from pipeline.evaluation.alignment.procrustes import procrustes
 from pipeline.evaluation.crops import SEVEN_68, faces_within
-from pipeline.evaluation.realy_truth import REGIONS
+from pipeline.evaluation.protocols.realy_truth import REGIONS
 from pipeline.geometry.closest import SurfaceIndex
 from pipeline.geometry.mesh import components
 from pipeline.types import Array

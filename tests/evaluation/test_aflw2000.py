@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import FacefoldError
-from pipeline.evaluation.aflw2000 import AFLW2000, BINS
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Given, Row
-from pipeline.evaluation.faults import KINDS
-from pipeline.evaluation.image_points import errors_percent
+from pipeline.evaluation.predictions.faults import KINDS
+from pipeline.evaluation.predictions.image_points import errors_percent
+from pipeline.evaluation.protocols.aflw2000 import AFLW2000, BINS
 from pipeline.flame.stand_in import stand_in
 from pipeline.landmarks.schemes import SCHEMES
 from pipeline.types import Array

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from pipeline.errors import FacefoldError
-from pipeline.evaluation.alignment import Similarity, procrustes
+from pipeline.evaluation.alignment.procrustes import Similarity, procrustes
 from pipeline.types import Array
 
 REFLECTION = {"best": None, "False": False, "True": True}

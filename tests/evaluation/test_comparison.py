@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import FacefoldError
-from pipeline.evaluation import nonrigid
+from pipeline.evaluation.alignment import nonrigid
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT
-from pipeline.evaluation.comparison import Comparison
-from pipeline.evaluation.recipes import RECIPES, recipes_of
+from pipeline.evaluation.recipes.comparison import Comparison
+from pipeline.evaluation.recipes.recipe import RECIPES, recipes_of
 from tests.evaluation.miniature_modular import stand_in_points
 
 

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Score
 from pipeline.evaluation.crops import upright
-from pipeline.evaluation.pictures import (
+from pipeline.evaluation.scoring.pictures import (
     HEAT,
     MODES,
     Curve,

@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import FacefoldError, FormatError, UnitError
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, VARIANTS, Given, Prediction, Score
 from pipeline.evaluation.crops import SEVEN_68, face_ball
-from pipeline.evaluation.facewarehouse import FACEWAREHOUSE, LARGE, SMALL
+from pipeline.evaluation.protocols.facewarehouse import FACEWAREHOUSE, LARGE, SMALL
 from pipeline.types import Array
 from tests.evaluation.commanding import evaluate, kinds, row
 from tests.evaluation.miniature_facewarehouse import UNIT_MM, write, write_landmarks

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import FacefoldError, FormatError
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, VARIANTS, Given, Score
-from pipeline.evaluation.fg2018 import FG2018
+from pipeline.evaluation.protocols.fg2018 import FG2018
 from pipeline.types import Array
 from tests.evaluation.commanding import evaluate, kinds, row
 from tests.evaluation.miniature_fg2018 import write, write_photo, write_scan

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import StoreError
 from pipeline.evaluation.benchmark import STRICT, Given, Score
-from pipeline.evaluation.held_out import (
+from pipeline.evaluation.protocols.held_out import (
     COEFFICIENTS,
     MODEL,
     MODEL_AT_REST,

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from pipeline.errors import FacefoldError
-from pipeline.evaluation.image_points import (
+from pipeline.evaluation.predictions.image_points import (
     errors_percent,
     off_as_a_whole,
     read_points,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from pipeline.evaluation.alignment import procrustes
+from pipeline.evaluation.alignment.procrustes import procrustes
 from pipeline.evaluation.benchmark import no_points
 from pipeline.evaluation.crops import SEVEN_68
-from pipeline.evaluation.landmark_orders import best_order, reference_68, residuals
+from pipeline.evaluation.predictions.landmark_orders import best_order, reference_68, residuals
 from pipeline.flame.stand_in import stand_in
 from pipeline.landmarks.check import average_face
 from pipeline.types import Array

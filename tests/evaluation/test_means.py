@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Case, Score
-from pipeline.evaluation.means import mean_std, rmse_mean_median, rows_of
+from pipeline.evaluation.protocols.means import mean_std, rmse_mean_median, rows_of
 
 
 def score(value: float, variant: str = AS_PUBLISHED, part: str = "") -> Score:

@@ -13,7 +13,7 @@ import trimesh
 from pipeline.errors import FacefoldError, FormatError
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Case, Given, Prediction, Score
 from pipeline.evaluation.crops import SEVEN_68
-from pipeline.evaluation.micc import MICC
+from pipeline.evaluation.protocols.micc import MICC
 from pipeline.landmarks.check import average_face
 from pipeline.types import Array
 from tests.evaluation.commanding import evaluate, kinds, row

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.evaluation.model_curves import (
+from pipeline.evaluation.morphable.curves import (
     compactness,
     curves,
     curves_png,
@@ -18,8 +18,8 @@ from pipeline.evaluation.model_curves import (
     specificity,
     steps,
 )
-from pipeline.evaluation.model_people import People, people_of
-from pipeline.evaluation.morphable_model import in_memory
+from pipeline.evaluation.morphable.model import in_memory
+from pipeline.evaluation.morphable.people import People, people_of
 from pipeline.flame.morphable import Morphable, morphable_of, placed, placed_mutually
 from pipeline.flame.stand_in import stand_in
 from pipeline.store import open_store

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import StoreError
-from pipeline.evaluation.model_people import (
+from pipeline.evaluation.morphable.people import (
     HELD_BACK,
     NO_SCAN,
     NOT_ASKED,

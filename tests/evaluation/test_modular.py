@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Given, Prediction
-from pipeline.evaluation.modular import BY_ITSELF, MODULAR
+from pipeline.evaluation.protocols.modular import BY_ITSELF, MODULAR
 from pipeline.flame.stand_in import stand_in
 from tests.evaluation.commanding import evaluate, kinds, row
 from tests.evaluation.miniature_modular import (

@@ -10,8 +10,8 @@ from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from pipeline.evaluation.alignment import Similarity
-from pipeline.evaluation.modular_parts import (
+from pipeline.evaluation.alignment.procrustes import Similarity
+from pipeline.evaluation.recipes.parts import (
     EVERY,
     correction,
     corrector_weights,

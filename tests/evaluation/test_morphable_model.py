@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from flows.terminal.command import app
 from pipeline.errors import ModelError, StoreError
-from pipeline.evaluation.morphable_model import Asked, make_model, said_in
+from pipeline.evaluation.morphable.model import Asked, make_model, said_in
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.flame.morphable import placed_mutually

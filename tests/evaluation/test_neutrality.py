@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.evaluation.neutrality import LIPS_OPEN, moved_by_coefficients, moved_by_lips
+from pipeline.evaluation.predictions.neutrality import (
+    LIPS_OPEN,
+    moved_by_coefficients,
+    moved_by_lips,
+)
 from pipeline.flame.lbs import pose_vertices, to_tensors
 from pipeline.flame.stand_in import stand_in
 from pipeline.landmarks.check import average_face

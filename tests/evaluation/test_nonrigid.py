@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.evaluation.nonrigid import Keypoints, warp
+from pipeline.evaluation.alignment.nonrigid import Keypoints, warp
 from pipeline.types import Array
 
 

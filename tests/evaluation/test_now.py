@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import FacefoldError
-from pipeline.evaluation.alignment import Similarity
+from pipeline.evaluation.alignment.procrustes import Similarity
 from pipeline.evaluation.benchmark import (
     AS_PUBLISHED,
     STRICT,
@@ -25,7 +25,7 @@ from pipeline.evaluation.benchmark import (
     Score,
     Variant,
 )
-from pipeline.evaluation.now import METRICAL, NONMETRICAL, NOW, starts
+from pipeline.evaluation.protocols.now import METRICAL, NONMETRICAL, NOW, starts
 from pipeline.types import Array
 from tests.evaluation import miniature_now as miniature
 from tests.evaluation.commanding import evaluate, kinds, row

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.benchmark import Given
-from pipeline.evaluation.modular import MODULAR
+from pipeline.evaluation.protocols.modular import MODULAR
 from pipeline.flame.stand_in import stand_in
 from tests.evaluation.miniature_modular import (
     given_of,

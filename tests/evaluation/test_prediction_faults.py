@@ -12,8 +12,8 @@ from pipeline import evaluation
 from pipeline.errors import FacefoldError, UnitError
 from pipeline.evaluation.benchmark import Case, Finding, Given, Prediction, no_points
 from pipeline.evaluation.crops import SEVEN_68
-from pipeline.evaluation.faults import KINDS, faults_of, found_unit, resolve_unit
-from pipeline.evaluation.scoring import MIRRORED, MISSING, NOT_SCORED, SCALED
+from pipeline.evaluation.predictions.faults import KINDS, faults_of, found_unit, resolve_unit
+from pipeline.evaluation.scoring.cases import MIRRORED, MISSING, NOT_SCORED, SCALED
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in

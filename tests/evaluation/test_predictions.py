@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.benchmark import Case, Given, Prediction
 from pipeline.evaluation.crops import SEVEN_68
-from pipeline.evaluation.predictions import (
+from pipeline.evaluation.predictions.meshes import (
     landmark_file_of,
     mean_head,
     prediction_file,

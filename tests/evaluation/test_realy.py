@@ -12,9 +12,18 @@ import pytest
 
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Case, Given, Score
-from pipeline.evaluation.realy import ALIGNED, METRIC, REALY, cases, mean_head, read, rows, score
-from pipeline.evaluation.realy_fit import Predicted, errors, regional, start
-from pipeline.evaluation.realy_truth import REGIONS, WARPED_BY, read_truth, single
+from pipeline.evaluation.protocols.realy import (
+    ALIGNED,
+    METRIC,
+    REALY,
+    cases,
+    mean_head,
+    read,
+    rows,
+    score,
+)
+from pipeline.evaluation.protocols.realy_regions import Predicted, errors, regional, start
+from pipeline.evaluation.protocols.realy_truth import REGIONS, WARPED_BY, read_truth, single
 from pipeline.geometry.closest import SurfaceIndex
 from pipeline.types import Array
 from tests.evaluation import miniature_realy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import FacefoldError
-from pipeline.evaluation.recipes import RECIPES, Recipe, recipes_of, spelled
+from pipeline.evaluation.recipes.recipe import RECIPES, Recipe, recipes_of, spelled
 
 
 def test_named_recipes_are_the_authors() -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.evaluation.benchmark import Finding
-from pipeline.evaluation.results import said_of, write_parquet
+from pipeline.evaluation.scoring.results import said_of, write_parquet
 from tests.evaluation import spheres
 from tests.evaluation.commanding import evaluate, row
 

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import FacefoldError, StoreError
-from pipeline.evaluation import scoring
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Case, Finding, Given, Score
-from pipeline.evaluation.kept_scores import Kept, kept_path, load_kept, save_kept
-from pipeline.evaluation.scoring import (
+from pipeline.evaluation.scoring import cases as scoring
+from pipeline.evaluation.scoring.cases import (
     Work,
     aligned_away,
     make_scores,
@@ -25,6 +24,7 @@ from pipeline.evaluation.scoring import (
     with_choices,
     works_of,
 )
+from pipeline.evaluation.scoring.kept_scores import Kept, kept_path, load_kept, save_kept
 from pipeline.flame.stand_in import stand_in
 from tests.evaluation import spheres
 from tests.evaluation.spheres import SPHERES
@@ -244,5 +244,5 @@ def test_the_code_of_a_benchmark_counts() -> None:
         raise NotImplementedError
 
     assert scoring_code(SPHERES) == scoring_code(replace(SPHERES, curve_limit=5.0))
-    elsewhere.__module__ = "pipeline.evaluation.nonrigid"
+    elsewhere.__module__ = "pipeline.evaluation.alignment.nonrigid"
     assert scoring_code(replace(SPHERES, read=elsewhere)) != scoring_code(SPHERES)  # type: ignore[arg-type]

@@ -8,10 +8,10 @@ from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from pipeline.errors import FacefoldError
-from pipeline.evaluation import surface_fit
-from pipeline.evaluation.alignment import Similarity
+from pipeline.evaluation.alignment import surface_fit
+from pipeline.evaluation.alignment.procrustes import Similarity
+from pipeline.evaluation.alignment.surface_fit import COARSE, MovedSurface, fit_to_surface
 from pipeline.evaluation.distances import to_surface
-from pipeline.evaluation.surface_fit import COARSE, MovedSurface, fit_to_surface
 from pipeline.types import Array
 from tests.evaluation.scenes import Scene, stand_in_scene
 

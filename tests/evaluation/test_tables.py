@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Case, Score, Scored, Variant
-from pipeline.evaluation.tables import (
+from pipeline.evaluation.scoring.tables import (
     DIFFERENCE,
     MEAN_HEAD,
     PREDICTIONS,

@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.benchmark import Prediction
 from pipeline.evaluation.crops import SEVEN_68, Ball
-from pipeline.evaluation.truths import delivered, laid_on, read_truth
+from pipeline.evaluation.protocols.truths import delivered, laid_on, read_truth
 from tests.evaluation.miniature_fg2018 import write_scan
 from tests.evaluation.miniature_micc import write_scan as write_florence
 from tests.evaluation.scenes import stand_in_scene

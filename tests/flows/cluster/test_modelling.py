@@ -13,8 +13,8 @@ from distributed import LocalCluster
 from flows.cluster import modelling
 from flows.cluster.modelling import components
 from pipeline.errors import FacefoldError, StoreError
-from pipeline.evaluation.model_people import Heads, people_of
-from pipeline.evaluation.morphable_model import in_memory
+from pipeline.evaluation.morphable.model import in_memory
+from pipeline.evaluation.morphable.people import Heads, people_of
 from pipeline.flame.morphable import Morphable
 from pipeline.flame.stand_in import stand_in
 from pipeline.store import open_store

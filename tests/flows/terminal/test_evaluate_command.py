@@ -20,7 +20,7 @@ from flows.cluster.scoring import tasks_of
 from flows.terminal.command import app
 from pipeline.errors import FacefoldError, StoreError
 from pipeline.evaluation.benchmark import Case
-from pipeline.evaluation.scoring import Work
+from pipeline.evaluation.scoring.cases import Work
 from tests.evaluation import spheres
 from tests.evaluation.commanding import evaluate, kinds, row
 from tests.evaluation.known_store import OFF_MM, write_store

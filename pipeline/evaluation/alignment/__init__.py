@@ -1,0 +1,1 @@
+"""How predictions are laid on truths."""

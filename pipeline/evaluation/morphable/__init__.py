@@ -1,0 +1,1 @@
+"""Morphable models of a store's people."""

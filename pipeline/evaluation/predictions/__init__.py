@@ -1,0 +1,1 @@
+"""What users deliver, and what they get wrong in it."""

@@ -1,0 +1,1 @@
+"""One benchmark a file: what it asks for, how it aligns, what it measures."""

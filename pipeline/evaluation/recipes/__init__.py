@@ -1,0 +1,1 @@
+"""The parts that a recipe of the modular benchmark puts together."""

@@ -1,0 +1,1 @@
+"""Cases scored, kept, tabled, shown and written down."""
