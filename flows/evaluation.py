@@ -50,7 +50,7 @@ def evaluate(name: str, given: Given, out: Path, dask: str | None, local: int) -
         digests = opened_digests(found.cases, given, folder / "digests.sqlite")
         seen.phase("deciding the unit")
         decided = decided_unit(benchmark, found.cases, given, digests, folder)
-        given = replace(given, unit=decided.unit)
+        given = replace(given, unit=decided.unit or "mm")
         code = scoring_code(benchmark)
         works = works_of(found.cases, given, code, digests)
         todo = unscored(works, folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -25,6 +25,9 @@ from flows.terminal.options import (
 )
 from pipeline.errors import FacefoldError
 from pipeline.text import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def evaluate(
@@ -98,28 +101,38 @@ def chosen(texts: Sequence[str]) -> dict[str, str]:
 
 def conclude(summary: Mapping[str, Any]) -> None:
     """The table, and what it is of."""
-    from rich.console import JustifyMethod
-    from rich.table import Table
-    from rich.text import Text
-
     from flows.terminal.console import duration, out
-    from pipeline.evaluation.tables import DIFFERENCE, cells_of, columns_of, is_figure, title_of
 
-    rows = summary["table"]
-    if rows:
-        table = Table(title=summary["title"], title_justify="left")
-        columns = columns_of(rows)
-        for name in columns:
-            justify: JustifyMethod = "right" if is_figure(rows, name) else "left"
-            table.add_column(title_of(name), justify=justify, overflow="fold")
-        for row in rows:
-            cells = map(printable, cells_of(row, columns))
-            table.add_row(*map(Text, cells), end_section=row["of"] == DIFFERENCE)
-        out.print(table)
+    if summary["table"]:
+        out.print(table_of(summary["title"], summary["table"]))
     unit = summary["unit"]
     tell(
         f"asked: {summary['asked']}, scored: {summary['scored']}, reused: {summary['reused']}, "
         f"missing or not scored: {len(summary['missing'])}; in {duration(summary['seconds'])}"
     )
-    tell(f"unit {unit['unit']}: {unit['evidence']}")
+    tell(f"unit {unit['unit'] or 'none'}: {unit['evidence']}")
     tell(summary["out"])
+
+
+def table_of(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A line a row, below the mode and variant that it is of; the mean head and the difference
+    below the predictions that they belong to."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipeline.evaluation.tables import FIRST, PREDICTIONS, cells_of, columns_of, title_of
+
+    figures = [name for name in columns_of(rows) if name not in FIRST]
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("", no_wrap=True)
+    for name in ("n", *figures):
+        table.add_column(title_of(name), justify="right", no_wrap=name == "n")
+    before = None
+    for row in rows:
+        if (now := ", ".join(cells_of(row, ("mode", "variant")))) != before:
+            before = now
+            table.add_row(Text(printable(now), style="bold"))
+        place = ", ".join(filter(None, (row["group"], row["part"]))) or "all"
+        label = f"  {place}" if row["of"] == PREDICTIONS else f"    {row['of']}"
+        table.add_row(*map(Text, (printable(label), *cells_of(row, ("n", *figures)))))
+    return table

@@ -58,6 +58,8 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "vertex_colours": "the vertices have colours, which some readers take for something else",
         "degenerate": "triangles without area",
         "image_points": "points of an image are in another frame than the image's",
+        "keypoints": "keypoints that the benchmark compares by have no place on the prediction",
+        "components": "a region of the truth is in several pieces, whose distances say little",
         "missing": "no prediction is there",
         "extra": "files among the predictions that nobody asked for",
         "not_scored": "the prediction cannot be read or scored",

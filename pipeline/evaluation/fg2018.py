@@ -105,10 +105,10 @@ def _likeness(scan: Delivered) -> tuple[bool, bool, bool, str]:
 
 def _images(root: Path) -> Iterator[_Image]:
     for quality in QUALITIES:
-        for path in sorted(root.glob(f"**/{quality}/*")):
-            if path.suffix.lower() in PHOTOS:
-                subject = SUBJECT.match(path.stem)
-                yield _Image(quality, path.stem, subject[0].upper() if subject else path.stem)
+        photos = (p for p in root.glob(f"**/{quality}/*") if p.suffix.lower() in PHOTOS)
+        for stem in sorted({path.stem for path in photos}):
+            subject = SUBJECT.match(stem)
+            yield _Image(quality, stem, subject[0].upper() if subject else stem)
 
 
 def _case(given: Given, image: _Image, scan: Delivered, twice: bool) -> Case:

@@ -295,4 +295,5 @@ STORE = Benchmark(
         "scans": Choice("which of its scans", (ALL, NEUTRAL)),
     },
     curve_limit=5.0,
+    neutral=False,
 )

@@ -58,7 +58,7 @@ def cases(given: Given) -> Cases:
     """
     scans: dict[str, list[Delivered]] = {}
     for scan in delivered("florence", given.root):
-        if scan.groups["view"] in FRONTAL:
+        if scan.groups.get("view", FRONTAL[0]) in FRONTAL:
             scans.setdefault(scan.groups["subject"], []).append(scan)
     marked = {
         subject: [scan for scan in own if scan.landmarks is not None]

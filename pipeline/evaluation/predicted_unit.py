@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.benchmark import Benchmark, Case, Given
 from pipeline.evaluation.faults import found_unit
+from pipeline.evaluation.scoring import files_of
 from pipeline.store.durable_files import write_file
 from pipeline.units import UNITS, UnitName
 
@@ -25,7 +26,8 @@ MOST = 64
 class Decided(NamedTuple):
     """A unit, and why."""
 
-    unit: UnitName
+    unit: UnitName | None
+    """None for what has no length, such as points of images."""
     evidence: str
 
 
@@ -41,11 +43,12 @@ def decided_unit(
     if given.unit != "auto":
         return Decided(given.unit, "declared")
     if benchmark.unit not in UNITS:
-        return Decided("mm", f"{benchmark.title} compares in {benchmark.unit}: no unit of length")
+        return Decided(None, f"{benchmark.title} compares in {benchmark.unit}, no length")
     delivered = [case for case in cases if case.prediction is not None]
     chosen = np.unique(np.linspace(0, len(delivered) - 1, min(MOST, len(delivered))).astype(int))
     some = [delivered[i] for i in chosen]
-    names = [str(digests[path]) for case in some if (path := case.prediction) is not None]
+    files = [path for case in some for path in files_of(case, given)[len(case.truth) :]]
+    names = [str(digests[path]) for path in files]
     key = hashlib.sha256(json.dumps([given.model.contents_hash, names]).encode()).hexdigest()
     kept = folder / f"unit_{key[:16]}.json"
     if kept.is_file():

@@ -205,7 +205,8 @@ def _no_landmarks(case: Case, scan: RawScan, given: Given, in_topology: bool) ->
         return f"{model.name} has no embedding of iBUG points; name one by --embedding, or {beside}"
     wanted = len(model.template_mm)
     if n == wanted:
-        return f"no landmarks, and the vertices are not in the order of {model.name}; {beside}"
+        order = f"the vertices are not in the order of {model.name}"
+        return f"no landmarks, and {order}; name the predictions' model by --model, or {beside}"
     eyes = wanted - len(model.regions.get("eyeballs", ()))
     likely = (
         "points without triangles"

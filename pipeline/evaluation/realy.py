@@ -27,6 +27,7 @@ from pipeline.evaluation.benchmark import (
     Score,
     Variant,
 )
+from pipeline.evaluation.crops import SEVEN_68, upright
 from pipeline.evaluation.realy_fit import Predicted, errors, regional, start
 from pipeline.evaluation.realy_keypoints import TABLE, TEMPLATE, chosen_table, mean_head, read
 from pipeline.evaluation.realy_truth import (
@@ -218,6 +219,7 @@ def _score(
         figures,
         truth.mm_per_unit * part.vertices,
         part.faces,
+        upright(truth.keypoints[list(SEVEN_68)]),
     )
 
 

@@ -26,12 +26,12 @@ LIGHTER = {"cheek": 4}
 class Predicted(NamedTuple):
     """A prediction in its own unit, which alignments leave as it is."""
 
-    index: SurfaceIndex
+    surface: SurfaceIndex
     keypoints: Array  # (85,3), NaN where there is none
 
     def closest(self, points: Array, fit: Similarity) -> Array:
         """(N,3) in the truth's frame -> the closest points of the surface moved by `fit`."""
-        return fit.apply(self.index.query(back(points, fit)).point)
+        return fit.apply(self.surface.query(back(points, fit)).point)
 
 
 def back(points: Array, fit: Similarity) -> Array:
@@ -74,7 +74,7 @@ def regional(
     ids = [i for i in REGIONS[region.name] if np.isfinite(predicted.keypoints[i]).all()]
     rate = int(len(region.points) / len(ids) / LIGHTER.get(region.name, 1))
     target = np.concatenate([region.points, np.tile(truth[ids], (rate, 1))])
-    followed, error = FollowedPoints(predicted.index), 0.0
+    followed, error = FollowedPoints(predicted.surface), 0.0
     for step in range(MOST_STEPS + 1):
         closest = followed.query(back(region.points, fit)).point
         source = np.concatenate([closest, np.tile(predicted.keypoints[ids], (rate, 1))])

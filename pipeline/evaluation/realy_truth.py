@@ -14,7 +14,6 @@ from pipeline.errors import FacefoldError
 from pipeline.evaluation.benchmark import Case
 from pipeline.evaluation.nonrigid import Keypoints
 from pipeline.formats import read_scan
-from pipeline.geometry.closest import SurfaceIndex
 from pipeline.geometry.mesh import components
 from pipeline.landmarks.rows import number_table, word_rows
 from pipeline.types import Array
@@ -68,8 +67,7 @@ class Truth(NamedTuple):
         ids = [i for i in WARPED_BY[region.name] if np.isfinite(predicted[i]).all()]
         if not ids:
             return None
-        cloud = SurfaceIndex(region.vertices, np.zeros((0, 3), np.int64))
-        distance = np.linalg.norm(self.keypoints[ids][:, None] - cloud.given, axis=2)
+        distance = np.linalg.norm(self.keypoints[ids][:, None] - region.vertices, axis=2)
         return Keypoints(distance.argmin(1), predicted[ids])
 
 
@@ -77,6 +75,12 @@ def read_truth(case: Case) -> Truth:
     """The truth of a case: the first five of its files. Raises FacefoldError for what cannot be
     read."""
     paths = case.truth[: 1 + len(REGIONS)]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise FacefoldError(
+            f"{', '.join(missing)}: not there, expected the keypoints and four regions of scan "
+            f"{case.person}; deliver REALY's files there"
+        )
     state = tuple((path, path.stat().st_mtime_ns) for path in paths)
     return _truth(state, case.facts["mm_per_unit"])
 

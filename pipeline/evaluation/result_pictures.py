@@ -15,6 +15,8 @@ from pipeline.types import Array
 CURVES, HEAT_MAPS = "cumulative_error.png", "heat_maps.png"
 METRIC = "metric"
 """How the name of the mode begins whose heat maps are shown, if a benchmark has one."""
+MOST_DRAWN = 5_000_000
+"""Distances of a curve: more are sorted for minutes and look the same."""
 HEAT_SHARE = 0.5
 """Of the curve's limit: where the colours of heat maps end."""
 
@@ -45,8 +47,14 @@ def curves_of(scored: Sequence[Scored]) -> dict[Curve, Array]:
         curve: parts[""] if "" in parts else [d for part in parts.values() for d in part]
         for curve, parts in found.items()
     }
-    pooled = {curve: np.concatenate(distances) for curve, distances in chosen.items()}
+    pooled = {curve: _thinned(distances) for curve, distances in chosen.items()}
     return {curve: distances for curve, distances in pooled.items() if len(distances)}
+
+
+def _thinned(distances: Sequence[Array]) -> Array:
+    """All of them, or one in so many that at most about MOST_DRAWN are left."""
+    step = 1 + sum(map(len, distances)) // MOST_DRAWN
+    return np.concatenate([some[::step] for some in distances])
 
 
 def heat_maps_of(scored: Sequence[Scored]) -> list[HeatMap]:

@@ -261,7 +261,7 @@ def page(summary: Mapping[str, Any], asked: int) -> str:
         summary["citation"],
         f"{asked} predictions asked for, {len(summary['missing'])} missing or not scored, "
         f"{len(summary['extra'])} files nobody asked for. "
-        f"Unit: {unit['unit']} ({unit['evidence']}). Model: {summary['model']['name']}.",
+        f"Unit: {unit['unit'] or 'none'} ({unit['evidence']}). Model: {summary['model']['name']}.",
         "\n".join(said),
         markdown(summary["table"]).rstrip("\n"),
         "`as published` is as the authors' code does; `strict` allows no reflection and no hidden "

@@ -200,9 +200,9 @@ def aligned_away(case: Case, scores: Sequence[Score], known: Iterable[str] = ())
         )
         found.append(Finding(MIRRORED, said, case.id, {"determinant": -1.0}))
     # of a mirror image only what allows reflections shows the size
-    first, then = (AS_PUBLISHED, STRICT) if flipped else (STRICT, AS_PUBLISHED)
-    ordered = [s for variant in (first, then) for s in scores if s.variant == variant]
-    scales = [s.figures["scale"] for s in ordered if "scale" in s.figures]
+    order = (AS_PUBLISHED, STRICT) if flipped else (STRICT, AS_PUBLISHED)
+    fitted = [[s for s in scores if s.variant == v and "scale" in s.figures] for v in order]
+    scales = [s.figures["scale"] for s in fitted[0] or fitted[1]]
     off = next((scale for scale in scales if abs(scale - 1) > SIZE_OFF), None)
     if off is not None and SCALED not in known:
         said = (
@@ -215,15 +215,19 @@ def aligned_away(case: Case, scores: Sequence[Score], known: Iterable[str] = ())
 
 def scored(works: Sequence[Work], folder: Path, lost: Mapping[str, str]) -> list[Scored]:
     """What became of all cases, from what is kept; `lost` says of cases why nothing is."""
-    return [_scored(work, folder, lost.get(work.case.id, "")) for work in works]
+    of_mean = cache(lambda key: load_kept(folder, key) if key else None)
+    return [
+        _scored(
+            work, load_kept(folder, work.key) if work.key else None, of_mean(work.mean_key), lost
+        )
+        for work in works
+    ]
 
 
-def _scored(work: Work, folder: Path, lost: str) -> Scored:
+def _scored(work: Work, found: Kept | None, mean: Kept | None, lost: Mapping[str, str]) -> Scored:
     case = work.case
-    mean, found = (
-        (load_kept(folder, key) if key else None) or Kept(fault=lost or work.fault)
-        for key in (work.mean_key, work.key)
-    )
+    nothing = Kept(fault=lost.get(case.id, "") or work.fault)
+    found, mean = found or nothing, mean or nothing
     findings = list(found.findings)
     if case.prediction is None and not work.fault:
         findings = [Finding(MISSING, "no prediction", case.id)]

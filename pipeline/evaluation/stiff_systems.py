@@ -13,11 +13,12 @@ from pipeline.geometry.mesh import edge_uses
 from pipeline.types import Array
 
 RIDGE = 1e-12
-"""Of the stiffness: where no row fixes the maps of a component they are 0, which is none's."""
-ACCURACY = 1e-7
+"""Of the squared stiffness: makes the maps 0 of a component that no row fixes."""
+ACCURACY = 1e-8
 """Of vertices moved by the maps, to the targets' distance from the origin."""
 MOST_ITERATIONS = 10
 """With the factor of another system; then a system gets its own."""
+TINY = float(np.finfo(np.float64).tiny)
 
 
 class Rows(NamedTuple):
@@ -62,30 +63,29 @@ class StiffSystems:
 
     def _solved(self, blocks: Array, right: Array, enough: float) -> Array:
         """In `order`, (V,4,4) and (V,4,3) -> (V,4,3), to `enough` in the energy that is left."""
-        for _ in range(2):
-            if self.factor is None:
-                self.factor = factored(self._matrix(blocks), "NATURAL")
-            found, reached = self._by_gradients(blocks, right, enough)
+        if self.factor is not None:
+            found, reached = self._by_gradients(self.factor, blocks, right, enough)
             if reached:
-                break
-            self.factor = None
-        return found
+                return found
+        self.factor = factored(self._matrix(blocks), "NATURAL")
+        return self._by_gradients(self.factor, blocks, right, enough)[0]
 
-    def _by_gradients(self, blocks: Array, right: Array, enough: float) -> tuple[Array, bool]:
+    def _by_gradients(
+        self, factor: SuperLU, blocks: Array, right: Array, enough: float
+    ) -> tuple[Array, bool]:
         """Conjugate gradients for three right sides at once, from no motion."""
-        assert self.factor is not None
         found = np.zeros_like(right)
         found[:, :3] = np.eye(3)
         left = right - self._times(blocks, found)
         way, before = np.zeros_like(right), np.ones(3)
         for _ in range(MOST_ITERATIONS):
-            step = self.factor.solve(left.reshape(-1, 3)).reshape(left.shape)
+            step = factor.solve(left.reshape(-1, 3)).reshape(left.shape)
             energy = dots(left, step)
             if energy.sum() <= enough:
                 return found, True
-            way = step + energy / before * way
+            way = step + energy / np.maximum(before, TINY) * way
             ahead = self._times(blocks, way)
-            length = energy / np.maximum(dots(way, ahead), np.finfo(float).tiny)
+            length = energy / np.maximum(dots(way, ahead), TINY)
             found, left, before = found + length * way, left - length * ahead, energy
         return found, False
 

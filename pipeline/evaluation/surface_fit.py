@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,14 @@ from pipeline.types import Array
 
 COARSE = 1500
 """Points with which a fit begins; then four times as many, and so on up to all of them."""
-STEPS = 200
-"""A fit to a face takes some ten; more than these are an error."""
+STEPS = 100
+"""A fit to a face takes some ten, and one to what is no face, or of another size, ends after these:
+it is far off wherever it ends."""
 ENOUGH, ENOUGH_COARSE = 1e-8, 1e-5
 """A step that would lower the sum of squares by a smaller share of it ends a fit to all points, to
 some of them. Figures of a face move by 1e-4 mm where they are a hundred times smaller."""
+TOGETHER = 1e-4
+"""Share of their extent, 0.02 mm of a face, within which points lie in one place."""
 ON_EDGE = 1e-9
 """A barycentric coordinate below this lies on an edge."""
 
@@ -53,16 +57,34 @@ class MovedSurface:
         the minimum into which `start` leads, to convergence: Levenberg–Marquardt with the exact
         Hessian of the squared distance to the nearest triangle, edge or corner (Pottmann et al.,
         Geometry and convergence analysis of algorithms for registration of 3D shapes, IJCV 2006).
-        Raises FacefoldError for fewer than 3 points, for coordinates that are not finite and if it
-        does not converge.
+        Raises FacefoldError for fewer than 3 points and for coordinates that are not finite.
+        """
+        return self.fits(points, [start], scaled)[0]
+
+    def fits(self, points: Array, starts: Sequence[Similarity], scaled: bool) -> list[Similarity]:
+        """`fit` of several starts.
+
+        Those from which the fit to a part of the points ends in one place share the rest of it.
         """
         points = np.asarray(points, np.float64)
-        _check(points, self, start)
-        every = len(points) // COARSE
+        every = max(1, len(points) // COARSE)
+        known: list[tuple[Array, Similarity]] = []
+        for start in starts:
+            _check(points, self, start)
+            part = points[::every]
+            fitted = _minimum(part, self, start, scaled, ENOUGH)
+            at = (part - fitted.translation) @ fitted.rotation / fitted.scale
+            same = [i for i, (other, _) in enumerate(known) if _apart(at, other) < TOGETHER]
+            known.append((at, known[same[0]][1] if same else self._refined(points, fitted, scaled)))
+        return [fitted for _, fitted in known]
+
+    def _refined(self, points: Array, fitted: Similarity, scaled: bool) -> Similarity:
+        """From the fit to every so many points to that of all."""
+        every = len(points) // COARSE // 4
         while every > 1:
-            start = _minimum(points[::every], self, start, scaled, ENOUGH_COARSE)
+            fitted = _minimum(points[::every], self, fitted, scaled, ENOUGH_COARSE)
             every //= 4
-        return _minimum(points, self, start, scaled, ENOUGH)
+        return _minimum(points, self, fitted, scaled, ENOUGH)
 
     def curved(self, found: Closest) -> Array:
         """(N,3,3): half the Hessian of the squared distance to what the closest point lies on.
@@ -136,6 +158,11 @@ def _quadratic(points: Array, surface: MovedSurface, at: Similarity, scaled: boo
     )
 
 
+def _apart(a: Array, b: Array) -> float:
+    """The largest distance between (N,3) points, as a share of their extent."""
+    return float(np.abs(a - b).max() / np.ptp(a, axis=0).max())
+
+
 def _minimum(
     points: Array, surface: MovedSurface, start: Similarity, scaled: bool, enough: float
 ) -> Similarity:
@@ -150,11 +177,7 @@ def _minimum(
             best, damping = trial, damping / 10
         else:
             damping = 10 * max(damping, 1e-9)
-    raise FacefoldError(
-        f"the fit to the surface did not converge in {STEPS} steps: a root mean square "
-        f"distance of {np.sqrt(best.cost / len(points)):.3g} remains; check that both show the "
-        "same face and that their landmarks correspond"
-    )
+    return best.at
 
 
 def _check(points: Array, surface: MovedSurface, start: Similarity) -> None:

@@ -30,8 +30,8 @@ from pipeline.registry import load_registry
 from pipeline.types import Array
 
 FITTED = 2000
-"""Vertices of a truth, or up to twice as many, that a prediction is laid on: all would move it by
-less than 0.01 mm."""
+"""Vertices of a truth, or up to twice as many, that a prediction is laid on: all of them would
+change a mean distance by less than 0.01 mm."""
 SEVEN = "outer and inner corners of the eyes, the bottom of the nose and the corners of the mouth"
 
 
@@ -72,7 +72,14 @@ class Truth:
         )
 
     def within(self, ball: Ball) -> Truth:
-        return self.part(ball.holds(self.vertices_mm))
+        """Raises FacefoldError if nothing is."""
+        held = ball.holds(self.vertices_mm)
+        if not held.any():
+            raise FacefoldError(
+                f"no vertex of the truth lies within {ball.radius:.0f} mm of the face that its "
+                "landmarks show; check that they are in its unit and frame"
+            )
+        return self.part(held)
 
     def part(self, kept: Array) -> Truth:
         """Of the (V,) bool vertices; a triangle stays if all of its do."""
@@ -110,7 +117,7 @@ def read_truth(scan: Path, landmarks: Path, unit_mm: float) -> Truth:
     Raises FormatError for files that cannot be read and FacefoldError if it lacks one of the seven
     points that all benchmarks begin with.
     """
-    stamps = tuple(path.stat().st_mtime_ns for path in (scan, landmarks))
+    stamps = tuple(p.stat().st_mtime_ns for p in (scan, landmarks) if p.exists())
     return _read_truth(scan, landmarks, unit_mm, stamps)
 
 
@@ -132,9 +139,15 @@ def _read_truth(scan: Path, landmarks: Path, unit_mm: float, stamps: tuple[int, 
 def read_with_seven(case: Case, given: Given) -> Prediction:
     """The mesh of a case with the seven landmarks that its alignment begins with.
 
-    Raises FacefoldError as `read_mesh` does, and if one of them is missing.
+    Raises FacefoldError as `read_mesh` does, if one of them is missing and for points without
+    triangles.
     """
     prediction = read_mesh(case, given)
+    if not len(prediction.faces):
+        raise FacefoldError(
+            f"{case.prediction}: {len(prediction.vertices)} points without triangles, expected a "
+            "surface; save a mesh"
+        )
     lost = int((~np.isfinite(seven_mm(prediction))).any(axis=1).sum())
     if lost:
         raise FacefoldError(

@@ -3,11 +3,11 @@
     python tests/benchmarks/evaluation.py [--quick] [--json] [--only NAME …]
 
 The scan is the stand-in's, subdivided to 100,000 triangles, some of them degenerate; so are some of
-the predictions'. Benchmarks of point sets and of stores have scenes of their own size. Seconds are
-of one core's time, without what is read and made once for all predictions. Peers, on the same
-points in the same run: trimesh's closest points for distances (the ratio of a benchmark says what
-its whole score costs in these), and SciPy's least_squares on them for NoW's fit. Needs rtree
-(`pip install -e .[benchmark]`).
+the predictions'. REALY's regions, point sets, images and stores are of the sizes that they are
+delivered in. Seconds are of one core's time, without what is made once for all predictions. Peers,
+on the same points in the same run: trimesh's closest points for distances (the ratio of a benchmark
+says how many of these its whole score costs), and SciPy's least_squares on them for NoW's fit.
+Needs rtree (`pip install -e .[benchmark]`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from pipeline.evaluation.alignment import Similarity, procrustes
-from pipeline.evaluation.benchmark import Case, Given, Prediction
+from pipeline.evaluation.benchmark import Case, Given, Prediction, Score
 from pipeline.evaluation.benchmarks import BENCHMARKS
 from pipeline.evaluation.crops import face_ball
 from pipeline.evaluation.distances import to_surface
@@ -59,9 +59,12 @@ T = TypeVar("T")
 class Timed(NamedTuple):
     """Of a benchmark."""
 
-    predictions: int
+    scores: int
+    """Of a prediction: modes, variants and parts."""
+    points: int
+    """Of the first of them."""
     scored_s: float
-    """Median of the predictions: read, and scored in all modes and variants."""
+    """Of the second prediction: read, and scored in all modes and variants."""
     mean_head_s: float
     first_s: float
     """Of the first one, which waits for what is made once."""
@@ -107,30 +110,36 @@ def prepared(name: str, folder: Path, scene: Scene) -> Given | None:
     """A miniature of the benchmark; None if there is none."""
     root, predictions = folder / name, folder / f"{name}_predictions"
     if name == "store":
-        return Given(write_store(root).store, root, scene.model, "mm", choices={"split": "val"})
+        return Given(
+            write_store(root, 16_384).store, root, scene.model, "mm", choices={"split": "val"}
+        )
     try:
         miniature = importlib.import_module(f"tests.evaluation.miniature_{name}")
     except ModuleNotFoundError:
         return None
-    points = getattr(miniature, "stand_in_points", None)
-    miniature.write(root, predictions, points() if points else scene, PREDICTED)
+    own: dict[str, Callable[[], tuple[Any, ...]]] = {
+        "realy": lambda: (stand_in_scene(), PREDICTED),
+        "modular": lambda: (miniature.stand_in_points(), PREDICTED),
+        "aflw2000": lambda: (miniature.photos(scene),),
+    }
+    miniature.write(root, predictions, *own.get(name, lambda: (scene, PREDICTED))())
     return Given(root, predictions, scene.model, "m")
 
 
-def timed(name: str, given: Given, times: int) -> Timed:
+def timed(name: str, given: Given) -> Timed:
     benchmark = BENCHMARKS[name]
     given = with_choices(benchmark, given)
     cases = [case for case in benchmark.cases(given).cases if case.prediction is not None]
     own, mean = [], []
 
-    def score(case: Case, read: Callable[[Case, Given], Prediction]) -> None:
-        benchmark.score(case, read(case, given), given)
+    def score(case: Case, read: Callable[[Case, Given], Prediction]) -> list[Score]:
+        return benchmark.score(case, read(case, given), given)
 
-    for case in cases[: len(PREDICTED)] * times:
-        own.append(seconds(partial(score, case, benchmark.read))[1])
+    for case in cases[: len(PREDICTED)]:
+        scores, own_s = seconds(partial(score, case, benchmark.read))
+        own.append(own_s)
         mean.append(seconds(partial(score, case, benchmark.mean_head))[1])
-    later = own[1:] or own
-    return Timed(len(cases), float(np.median(later)), float(np.median(mean)), own[0])
+    return Timed(len(scores), len(scores[0].distances), own[-1], mean[-1], own[0])
 
 
 def crop(scene: Scene) -> tuple[Array, Array, Similarity]:
@@ -189,7 +198,7 @@ def fit_beside_scipy(scene: Scene, count: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="20,000 triangles, each once")
+    parser.add_argument("--quick", action="store_true", help="20,000 triangles")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--only", nargs="*", choices=list(BENCHMARKS), default=list(BENCHMARKS))
     given = parser.parse_args()
@@ -208,7 +217,7 @@ def main() -> None:
             if said is None:
                 print(f"{name}: has no miniature", file=sys.stderr)
                 continue
-            row = timed(name, said, 1 if given.quick else 3)._asdict()
+            row = timed(name, said)._asdict()
             row["ratio"] = row["scored_s"] / distances["trimesh_s"]
             benchmarks[name] = row
             if not given.json:

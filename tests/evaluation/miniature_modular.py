@@ -10,8 +10,12 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
+from pipeline.evaluation.benchmark import Given, Score
 from pipeline.evaluation.crops import SEVEN_68, face_ball
+from pipeline.evaluation.modular import MODULAR
+from pipeline.flame.stand_in import stand_in
 from pipeline.types import Array
+from pipeline.units import UnitName
 from tests.evaluation.scenes import NAMES, embedded, stand_in_scene
 from tests.miniatures.heads import head
 
@@ -92,3 +96,13 @@ def write_points(path: Path, points: Array) -> None:
     """Rows x y z."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savetxt(path, points)
+
+
+def given_of(folder: Path, unit: UnitName = "m", **choices: str) -> Given:
+    return Given(folder / "root", folder / "predictions", stand_in(), unit, choices=choices)
+
+
+def scores_of(given: Given, name: str) -> dict[tuple[str, str], Score]:
+    case = next(case for case in MODULAR.cases(given).cases if case.id == name)
+    scores = MODULAR.score(case, MODULAR.read(case, given), given)
+    return {(score.mode, score.variant): score for score in scores}

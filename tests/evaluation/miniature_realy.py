@@ -18,7 +18,7 @@ from pipeline.types import Array
 from tests.evaluation.scenes import NAMES, Scene, oracle_scene, write_obj
 
 MM_PER_UNIT = 8.5
-REACH_MM = {"nose": 14.0, "mouth": 11.0, "forehead": 13.0, "cheek": 20.0}
+REACH_MM = {"nose": 9.0, "mouth": 6.0, "forehead": 6.0, "cheek": 6.0}
 """From its keypoints, what of the stand-in's scans is of a region."""
 BETWEEN = {70: (31, 39), 71: (35, 42), 76: (48, 4), 77: (54, 12)}
 """Keypoints beyond the 68 that lie between two of them here; other ones lie on the bridge."""

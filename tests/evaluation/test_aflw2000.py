@@ -4,18 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
 from pipeline.errors import FacefoldError
-from pipeline.evaluation.aflw2000 import AFLW2000
+from pipeline.evaluation.aflw2000 import AFLW2000, BINS
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Given, Row
 from pipeline.evaluation.faults import KINDS
-from pipeline.evaluation.image_points import errors_percent, read_points, weak_perspective
+from pipeline.evaluation.image_points import errors_percent
 from pipeline.flame.stand_in import stand_in
-from pipeline.landmarks.check import average_face
 from pipeline.landmarks.schemes import SCHEMES
 from pipeline.types import Array
 from tests.evaluation import miniature_aflw2000 as miniature
+from tests.evaluation.commanding import evaluate, row
+from tests.evaluation.commanding import kinds as kinds_of
 from tests.evaluation.scenes import stand_in_scene
 
 
@@ -78,6 +78,43 @@ def test_errors_and_bins_are_the_authors(oracles: Path, tmp_path: Path, frame: s
         np.testing.assert_allclose(strict, 100 * of_image.mean(), rtol=1e-5)
 
 
+@pytest.mark.oracles
+@pytest.mark.parametrize(
+    ("frame", "given"), [("image", "fit_points_image"), ("crop", "fit_points_crop")]
+)
+def test_the_command_prints_the_authors_figures(
+    oracles: Path, tmp_path: Path, frame: str, given: str
+) -> None:
+    with np.load(oracles / "aflw_nme.npz") as found:
+        known = dict(found)
+    photos = replace(miniature.oracle_photos(oracles), predicted=known[given])
+    root, predictions = tmp_path / "aflw", tmp_path / "predicted"
+    miniature.write(root, predictions, photos)
+    options = ("--choose", f"frame={frame}", "--workers", "1")
+    result = evaluate("aflw2000", root, predictions, tmp_path / "out", *options)
+    assert result["status"] == 0
+    assert kinds_of(result) == {"another_set"}
+    for mode, bins in (("2d", known["bins_ori"]), ("reannotated", known["bins_re"])):
+        groups = [row(result, mode, STRICT, group=name) for _, name in BINS]
+        np.testing.assert_allclose([g["mean_percent"] for g in groups], bins[:3], rtol=1e-5)
+        whole = row(result, mode, AS_PUBLISHED)
+        figures = [whole["mean_percent"], whole["std_percent"]]
+        np.testing.assert_allclose(figures, bins[3:], rtol=1e-5)
+
+
+def test_the_command_names_what_is_wrong_and_what_is_missing(tmp_path: Path) -> None:
+    given = written(tmp_path, spoilt=lambda p: [[450], [0]] + p * [[-1], [1]])
+    (given.predictions / "image00003.npy").unlink()
+    (given.predictions / "image00004.npy").write_bytes(b"no array")
+    options = ("--workers", "1")
+    result = evaluate("aflw2000", given.root, given.predictions, tmp_path / "out", *options)
+    assert result["status"] == 3
+    assert {"mirrored", "missing", "not_scored"} <= kinds_of(result)
+    assert row(result, "2d", AS_PUBLISHED)["n"] == 4
+    assert row(result, "2d", STRICT)["n"] == 6
+    assert row(result, "2d", STRICT, of="mean head")["mean_percent"] < 10
+
+
 def test_the_truth_has_no_error_in_either_delivery(tmp_path: Path) -> None:
     photos = miniature.photos(stand_in_scene(), "truth")
     for folder, write in (("a", miniature.write), ("b", miniature.write_mats)):
@@ -97,9 +134,9 @@ def test_both_deliveries_have_the_same_bins_and_errors(tmp_path: Path) -> None:
         found.append({k: r for k, r in rows_of(given).items() if k[0] == "2d"})
     listed, mats = found
     assert list(listed) == list(mats)
-    for key, row in listed.items():
-        assert row.n == (2 if key[2] else 6)
-        assert row.figures == pytest.approx(mats[key].figures, rel=1e-4)
+    for key, own in listed.items():
+        assert own.n == (2 if key[2] else 6)
+        assert own.figures == pytest.approx(mats[key].figures, rel=1e-4)
     modes = {mode for mode, _, _ in rows_of(given_of(tmp_path / "a"))}
     assert modes == {"2d", "reannotated"}
 
@@ -187,18 +224,6 @@ def test_good_points_raise_no_alarm(tmp_path: Path, name: str) -> None:
     assert kinds(written(tmp_path / "rough", name, spoilt=rough)) == []
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_mean_head_lies_as_the_best_camera_sees_it(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    points = average_face()[0]
-    turn = Rotation.from_euler("xyz", [180, *rng.uniform(-80, 80, 2)], degrees=True)
-    image = 2.3 * turn.apply(points)[:, :2] + [200, 180]
-    np.testing.assert_allclose(weak_perspective(points, image), image, atol=1e-6)
-    noisy = image + rng.normal(0, 3, image.shape)
-    left = np.square(weak_perspective(points, noisy) - noisy).sum()
-    assert left <= np.square(image - noisy).sum()
-
-
 def test_the_mean_heads_row_is_of_its_shape(tmp_path: Path) -> None:
     given = written(tmp_path, "truth")
     mean = rows_of(given, mean=True)["2d", STRICT, ""].figures["mean_percent"]
@@ -218,46 +243,6 @@ def test_what_is_missing_or_unasked_is_listed(tmp_path: Path) -> None:
     assert [finding.kind for finding in findings] == ["another_set"]
     assert "6 images (2, 2, 2 in the bins of yaw), expected 2000" in findings[0].said
     assert rows_of(given)["2d", STRICT, ""].n == 5
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".txt"])
-def test_points_are_read_in_any_usual_shape(tmp_path: Path, suffix: str) -> None:
-    points = np.random.default_rng(0).uniform(0, 450, (68, 3))
-    path = tmp_path / f"a{suffix}"
-    shapes = [points, points[:, :2], points.T, points[:, :2].T]
-    if suffix == ".npy":
-        shapes += [points[None], points.T[None].astype(np.float32)]
-    for shape in shapes:
-        if suffix == ".npy":
-            np.save(path, shape)
-        else:
-            np.savetxt(path, shape)
-        np.testing.assert_allclose(read_points(path), points[:, :2], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (np.zeros((67, 2)), r"shape \(67, 2\), expected \(68, 2\)"),
-        (np.full((68, 2), np.nan), "68 of 68 points are not finite"),
-        (np.array(["a"] * 68), "save real numbers"),
-    ],
-)
-def test_bad_points_are_refused(tmp_path: Path, content: Array, said: str) -> None:
-    np.save(tmp_path / "a.npy", content)
-    with pytest.raises(FacefoldError, match=said):
-        read_points(tmp_path / "a.npy")
-
-
-def test_damaged_files_are_refused(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.zeros((68, 2)))
-    whole = (tmp_path / "a.npy").read_bytes()
-    (tmp_path / "a.npy").write_bytes(whole[:500])
-    with pytest.raises(FacefoldError, match="not a whole plain array"):
-        read_points(tmp_path / "a.npy")
-    (tmp_path / "a.txt").write_text("1 2\n3\n")
-    with pytest.raises(FacefoldError, match="rows of 1 to 2 values"):
-        read_points(tmp_path / "a.txt")
 
 
 def test_a_root_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pipeline.types import Array
 from tests.evaluation.commanding import evaluate, kinds, row
 from tests.evaluation.miniature_fg2018 import write, write_photo, write_scan
 from tests.evaluation.scenes import Scene, oracle_scene, stand_in_scene, write_obj
+from tests.miniatures.files import ply
 
 PLANE_SEVEN = np.array(
     [[-45, 35, 0], [-15, 35, 5], [15, 35, 5], [45, 35, 0], [0, 0, 20], [-25, -30, 9], [25, -30, 9]],
@@ -219,6 +220,19 @@ def test_a_prediction_needs_all_seven_landmarks(tmp_path: Path) -> None:
     given = given_of(tmp_path, scene)
     (case,) = FG2018.cases(given).cases
     with pytest.raises(FacefoldError, match="1 of the seven landmarks"):
+        FG2018.read(case, given)
+
+
+def test_points_without_triangles_are_no_prediction(tmp_path: Path) -> None:
+    scene = stand_in_scene()
+    write(tmp_path / "root", tmp_path / "none", scene, ("near",), ("HQ",))
+    path = tmp_path / "predictions" / "HQ" / "F1001_001.ply"
+    path.parent.mkdir(parents=True)
+    ply(scene.vertices_mm, np.zeros((0, 3), np.int64))(path)
+    np.save(path.with_suffix(".npy"), scene.seven_mm)
+    given = given_of(tmp_path, scene)
+    (case,) = FG2018.cases(given).cases
+    with pytest.raises(FacefoldError, match="points without triangles"):
         FG2018.read(case, given)
 
 

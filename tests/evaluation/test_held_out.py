@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import StoreError
-from pipeline.evaluation.benchmark import Given, Score
+from pipeline.evaluation.benchmark import STRICT, Given, Score
 from pipeline.evaluation.held_out import (
     COEFFICIENTS,
     MODEL,
@@ -17,7 +17,9 @@ from pipeline.evaluation.held_out import (
     STORE,
 )
 from pipeline.flame.model import FlameModel
+from pipeline.flame.morphable import model_arrays, morphable_of
 from pipeline.flame.stand_in import stand_in
+from tests.evaluation.commanding import evaluate, row
 from tests.evaluation.known_store import (
     BEYOND_MM,
     CLUTTER,
@@ -168,6 +170,33 @@ def test_a_model_of_another_topology_is_an_error(made: Made) -> None:
 
 
 def test_a_store_that_keeps_no_points_is_an_error(tmp_path: Path) -> None:
-    bare = write_store(tmp_path, points=False)
+    bare = write_store(tmp_path, points=0)
     with pytest.raises(StoreError, match="build it again with points_per_scan"):
         STORE.cases(given_of(bare))
+
+
+def test_the_command_scores_a_store_and_a_model_made_of_its_people(
+    made: Made, tmp_path: Path
+) -> None:
+    split = ("--from-store", "val")
+    found = evaluate("store", made.store, made.store, tmp_path / "out", *split)
+    assert (found["status"], found["asked"], found["scored"]) == (0, 6, 6)
+    assert not found["findings"]
+    plain = row(found, REGISTRATION, STRICT)
+    assert plain["median_mm"] == pytest.approx(OFF_MM, abs=0.005)
+    assert row(found, REGISTRATION, STRICT, of="mean head")["mean_mm"] > plain["mean_mm"]
+    assert {"cumulative_error.png", "heat_maps.png"} <= {
+        p.name for p in (tmp_path / "out").iterdir()
+    }
+    again = evaluate("store", made.store, made.store, tmp_path / "out", *split)
+    assert (again["reused"], again["table"]) == (6, found["table"])
+    # of three people who are not of val
+    file, model = tmp_path / "model.npz", stand_in()
+    people = morphable_of(made.at_rest_mm[1:4], 2)
+    np.savez(file, **model_arrays(people, model.faces, model.regions, model.landmarks, model))
+    mine = evaluate(
+        "store", made.store, made.store, tmp_path / "mine", *split, "--model", str(file)
+    )
+    worse = row(mine, MODEL_AT_REST, STRICT)["mean_mm"]
+    assert row(found, MODEL_AT_REST, STRICT)["mean_mm"] < 0.01 < 0.1 < worse
+    assert row(mine, REGISTRATION, STRICT) == plain

@@ -104,3 +104,12 @@ def test_a_component_that_nothing_fixes_collapses_to_the_origin() -> None:
     held = warp(two, both, two, epsilon=1e3, keypoints=Keypoints(ids, two[ids]))
     assert np.abs(held[:49] - two[:49]).max() < 1e-6
     assert np.abs(held[49:]).max() < 1e-2
+
+
+def test_a_flat_surface_stays_flat() -> None:
+    vertices, faces = bowl()
+    flat = vertices * [1.0, 1.0, 0.0]
+    goal = flat + np.array([0.05, 0.0, 0.0])
+    found = warp(flat, faces, goal, keypoints=Keypoints(np.arange(0, 49, 5), goal[::5]))
+    assert np.isfinite(found).all()
+    assert np.abs(found[:, 2]).max() < 1e-6

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Case, Given, Score
 from pipeline.evaluation.realy import ALIGNED, METRIC, REALY, cases, mean_head, read, rows, score
-from pipeline.evaluation.realy_fit import Predicted, regional, start
+from pipeline.evaluation.realy_fit import Predicted, errors, regional, start
 from pipeline.evaluation.realy_truth import REGIONS, WARPED_BY, read_truth, single
 from pipeline.geometry.closest import SurfaceIndex
 from pipeline.types import Array
@@ -50,49 +51,32 @@ def means_of(scores: list[Score]) -> Means:
 
 
 @pytest.mark.oracles
-def test_the_authors_figures(oracles: Path, tmp_path: Path) -> None:
+def test_the_authors_alignments_and_figures(oracles: Path, tmp_path: Path) -> None:
     scene, delivery = miniature_realy.oracle(oracles, tmp_path)
     root, predictions = tmp_path / "root", tmp_path / "predictions"
     miniature_realy.write(root, predictions, scene, tuple(scene.predictions_m), delivery)
     given = given_of(tmp_path, scene)
-    with np.load(oracles / "realy.npz") as known:
-        for place, name in enumerate(known["names"]):
-            found = scores_of(given, name)
-            published = [s for s in found if (s.mode, s.variant) == (ALIGNED, AS_PUBLISHED)]
-            order = [str(region) for region in known["regions"]]
-            mm = [next(s.figures["mean_mm"] for s in published if s.part == p) for p in order]
-            assert mm == pytest.approx(known["error_mm"][place], abs=0.002), name
-            for s in published:
-                unit = 1000 / float(known["metrical_scale"])
-                assert s.figures["scale"] * unit == pytest.approx(
-                    known["global_scale"][place], abs=1e-4
-                )
-                assert s.figures["determinant"] == np.sign(known["global_determinant"][place])
-                assert s.distances.mean() == pytest.approx(s.figures["mean_mm"], rel=1e-5)
-
-
-@pytest.mark.oracles
-def test_the_authors_alignments(oracles: Path, tmp_path: Path) -> None:
-    scene, delivery = miniature_realy.oracle(oracles, tmp_path)
-    root, predictions = tmp_path / "root", tmp_path / "predictions"
-    miniature_realy.write(root, predictions, scene, tuple(scene.predictions_m), delivery)
-    given = given_of(tmp_path, scene)
-    with np.load(oracles / "realy.npz") as known:
-        for place, name in enumerate(known["names"]):
-            case = case_of(given, name)
-            prediction, truth = read(case, given), read_truth(case)
-            assert prediction.landmarks_85 is not None
-            marks = single(prediction.landmarks_85)
-            whole = start(marks, truth.keypoints, variant=AS_PUBLISHED, unit_scale=None)
-            assert np.abs(whole.affine - known["global_affine"][place]).max() < 1e-4
-            index = SurfaceIndex(single(prediction.vertices), prediction.faces)
-            for region in truth.regions:
-                fit = regional(
-                    Predicted(index, marks), whole, region, truth.keypoints, variant=AS_PUBLISHED
-                )
-                at = list(known["regions"]).index(region.name)
-                off = np.abs(fit.affine - known["regional_affine"][place, at]).max()
-                assert off < 1e-4, (name, region.name)
+    with np.load(oracles / "realy.npz") as found:
+        known = dict(found)
+    for place, name in enumerate(known["names"]):
+        case = case_of(given, name)
+        prediction, truth = read(case, given), read_truth(case)
+        assert prediction.landmarks_85 is not None
+        marks = single(prediction.landmarks_85)
+        whole = start(marks, truth.keypoints, variant=AS_PUBLISHED, unit_scale=None)
+        assert np.abs(whole.affine - known["global_affine"][place]).max() < 1e-4, name
+        assert whole.scale == pytest.approx(known["global_scale"][place], abs=1e-4)
+        assert whole.determinant == np.sign(known["global_determinant"][place])
+        index = SurfaceIndex(single(prediction.vertices), prediction.faces)
+        predicted = Predicted(index, marks)
+        for region in truth.regions:
+            fit = regional(predicted, whole, region, truth.keypoints, variant=AS_PUBLISHED)
+            at = list(known["regions"]).index(region.name)
+            off = np.abs(fit.affine - known["regional_affine"][place, at]).max()
+            assert off < 1e-4, (name, region.name)
+            (apart,) = errors(predicted, [fit], region, truth)
+            mm = truth.mm_per_unit * apart.mean()
+            assert mm == pytest.approx(known["error_mm"][place, at], abs=0.002), (name, region.name)
 
 
 @pytest.mark.oracles
@@ -110,11 +94,12 @@ def test_the_authors_keypoints(oracles: Path) -> None:
 def test_the_authors_figures_through_the_command(oracles: Path, tmp_path: Path) -> None:
     scene, delivery = miniature_realy.oracle(oracles, tmp_path)
     root, predictions = tmp_path / "root", tmp_path / "predictions"
-    names = tuple(scene.predictions_m)
+    names = ("near", "near_scaled_105", "near_mirrored")
     miniature_realy.write(root, predictions, scene, names, delivery)
     found = evaluate("realy", root, predictions, tmp_path / "out", *scene.model_options)
     with np.load(oracles / "realy.npz") as known:
-        expected = known["error_mm"].mean(0)
+        places = [list(known["names"]).index(name) for name in names]
+        expected = known["error_mm"][places].mean(0)
         regions = [str(region) for region in known["regions"]]
     for region, mm in zip(regions, expected, strict=True):
         line = row(found, ALIGNED, AS_PUBLISHED, part=region)
@@ -136,9 +121,22 @@ def made(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Given:
     return written(tmp_path_factory.mktemp("realy"), scene, *scene.predictions_m)
 
 
-def test_reflections_and_size_are_hidden_as_published_and_not_in_strict(made: Given) -> None:
+@pytest.fixture(scope="module")
+def of_made(made: Given) -> Callable[[str], list[Score]]:
+    """Scores of a prediction that no test changes."""
+    return cache(lambda name: scores_of(made, name))
+
+
+@pytest.fixture(scope="module")
+def near(of_made: Callable[[str], list[Score]]) -> Means:
+    return means_of(of_made("near"))
+
+
+def test_reflections_and_size_are_hidden_as_published_and_not_in_strict(
+    of_made: Callable[[str], list[Score]],
+) -> None:
     near, mirrored, large = (
-        means_of(scores_of(made, name)) for name in ("near", "near_mirrored", "near_scaled_105")
+        means_of(of_made(name)) for name in ("near", "near_mirrored", "near_scaled_105")
     )
     for part in REGIONS:
         slot = (ALIGNED, AS_PUBLISHED, part)
@@ -147,12 +145,14 @@ def test_reflections_and_size_are_hidden_as_published_and_not_in_strict(made: Gi
         slot = (ALIGNED, STRICT, part)
         assert large[slot] == pytest.approx(near[slot], abs=0.002)
     assert sum(mirrored[ALIGNED, STRICT, p] - near[ALIGNED, STRICT, p] for p in REGIONS) > 0.4
-    assert sum(large[METRIC, STRICT, p] - near[METRIC, STRICT, p] for p in REGIONS) > 0.4
+    assert sum(large[METRIC, STRICT, p] - near[METRIC, STRICT, p] for p in REGIONS) > 0.15
 
 
-def test_figures_say_what_alignment_hides(made: Given) -> None:
+def test_figures_say_what_alignment_hides(
+    of_made: Callable[[str], list[Score]],
+) -> None:
     for name, scale, sign in (("near_scaled_105", 1 / 1.05, 1.0), ("near_mirrored", 1.0, -1.0)):
-        for found in scores_of(made, name):
+        for found in of_made(name):
             published = found.variant == AS_PUBLISHED
             expected = 1.0 if found.mode == METRIC else scale
             if name == "near_mirrored" and not published and found.mode == ALIGNED:
@@ -162,18 +162,20 @@ def test_figures_say_what_alignment_hides(made: Given) -> None:
             assert found.figures["determinant"] == (sign if published else 1.0)
 
 
-def test_the_truth_scores_best_and_a_move_changes_nothing(made: Given) -> None:
-    means = {
-        name: means_of(scores_of(made, name)) for name in ("truth", "mean", "near_moved_noisy")
-    }
+def test_the_truth_scores_best_and_a_move_changes_nothing(
+    of_made: Callable[[str], list[Score]],
+) -> None:
+    means = {name: means_of(of_made(name)) for name in ("truth", "mean", "near_moved_noisy")}
     for part in REGIONS:
         slot = (METRIC, STRICT, part)
         assert means["truth"][slot] < 0.7 * means["mean"][slot], part
         assert abs(means["near_moved_noisy"][slot] - means["truth"][slot]) < 1.5, part
 
 
-def test_rows_are_means_of_predictions_and_all_that_of_regions(made: Given) -> None:
-    scored = [(case_of(made, name), scores_of(made, name)) for name in ("near", "mean")]
+def test_rows_are_means_of_predictions_and_all_that_of_regions(
+    made: Given, of_made: Callable[[str], list[Score]]
+) -> None:
+    scored = [(case_of(made, name), of_made(name)) for name in ("near", "mean")]
     table = {(r.mode, r.variant, r.group, r.part): r for r in rows(scored)}
     own = [means_of(scores) for _, scores in scored]
     assert len(table) == 2 * 2 * 5
@@ -187,10 +189,12 @@ def test_rows_are_means_of_predictions_and_all_that_of_regions(made: Given) -> N
         assert table[mode, STRICT, "", ""].figures["mean_mm"] == pytest.approx(np.mean(parts))
 
 
-def test_the_mean_head_scores_as_its_prediction(made: Given) -> None:
+def test_the_mean_head_scores_as_its_prediction(
+    made: Given, of_made: Callable[[str], list[Score]]
+) -> None:
     case = case_of(made, "mean")
     found = means_of(score(case, mean_head(case, made), made))
-    assert found == pytest.approx(means_of(scores_of(made, "mean")), abs=1e-4)
+    assert found == pytest.approx(means_of(of_made("mean")), abs=1e-4)
 
 
 def test_mirrored_scaled_and_misunited_predictions_are_named(scene: Scene, tmp_path: Path) -> None:
@@ -210,10 +214,9 @@ def test_mirrored_scaled_and_misunited_predictions_are_named(scene: Scene, tmp_p
 
 
 def test_without_a_table_the_models_landmarks_serve_and_that_is_said(
-    scene: Scene, tmp_path: Path
+    scene: Scene, tmp_path: Path, near: Means
 ) -> None:
     given = written(tmp_path, scene, "near")
-    whole = means_of(scores_of(given, "near"))
     (given.root / "data" / "FLAME.txt").unlink()
     case = case_of(given, "near")
     prediction = read(case, given)
@@ -221,8 +224,8 @@ def test_without_a_table_the_models_landmarks_serve_and_that_is_said(
     assert "70, 71, 76, 77" in said.said
     assert "not REALY's" in said.said
     found = means_of(score(case, prediction, given))
-    assert found == pytest.approx(whole, abs=0.3)
-    assert found != pytest.approx(whole, abs=1e-3)
+    assert found == pytest.approx(near, abs=0.3)
+    assert found != pytest.approx(near, abs=1e-3)
 
 
 def keypoints_on(scene: Scene, name: str) -> Array:
@@ -233,9 +236,10 @@ def keypoints_on(scene: Scene, name: str) -> Array:
     return np.asarray(np.einsum("lkd,lk->ld", corners, weights))
 
 
-def test_other_topologies_bring_keypoints_or_where_they_lie(scene: Scene, tmp_path: Path) -> None:
+def test_other_topologies_bring_keypoints_or_where_they_lie(
+    scene: Scene, tmp_path: Path, near: Means
+) -> None:
     given = written(tmp_path, scene, "near")
-    whole = means_of(scores_of(given, "near"))
     # without the back of the head, in another order
     order = np.random.default_rng(3).permutation(len(scene.prediction_faces))
     faces = scene.prediction_faces[order]
@@ -248,23 +252,22 @@ def test_other_topologies_bring_keypoints_or_where_they_lie(scene: Scene, tmp_pa
     with pytest.raises(FacefoldError, match="keypoints that regions need are unknown"):
         read(case_of(given, "near"), given)
     np.save(path.with_suffix(".npy"), keypoints_on(scene, "near"))
-    assert means_of(scores_of(given, "near")) == pytest.approx(whole, abs=0.01)
+    assert means_of(scores_of(given, "near")) == pytest.approx(near, abs=0.01)
     path.with_suffix(".npy").unlink()
     table = [[int(np.flatnonzero(order == t)[0]), *w] for t, *w in miniature_realy.table_of(scene)]
     own = tmp_path / "own.json"
     own.write_text(json.dumps(table), encoding="utf-8")
     chosen = given_of(tmp_path, scene, keypoints=str(own))
-    assert means_of(scores_of(chosen, "near")) == pytest.approx(whole, abs=0.01)
+    assert means_of(scores_of(chosen, "near")) == pytest.approx(near, abs=0.01)
     case = case_of(chosen, "near")
     assert own in case.truth, "what is scored depends on it"
     assert np.isfinite(mean_head(case, chosen).landmarks_85).all(), "by FLAME's table"
 
 
 def test_a_region_in_two_pieces_is_named_and_strict_takes_the_largest(
-    scene: Scene, tmp_path: Path
+    scene: Scene, tmp_path: Path, near: Means
 ) -> None:
     given = written(tmp_path, scene, "near")
-    whole = means_of(scores_of(given, "near"))
     delivery = miniature_realy.cut(scene)
     vertices, faces = delivery.regions["nose"]
     apart = vertices[:40] + np.array([0.0, 0.0, 0.5])
@@ -277,8 +280,8 @@ def test_a_region_in_two_pieces_is_named_and_strict_takes_the_largest(
     assert "nose is in 2 pieces, expected 1" in said.said
     found = means_of(score(case, prediction, given))
     for mode in (ALIGNED, METRIC):
-        assert found[mode, STRICT, "nose"] == pytest.approx(whole[mode, STRICT, "nose"], abs=0.05)
-        assert found[mode, AS_PUBLISHED, "nose"] > whole[mode, AS_PUBLISHED, "nose"] + 0.3
+        assert found[mode, STRICT, "nose"] == pytest.approx(near[mode, STRICT, "nose"], abs=0.05)
+        assert found[mode, AS_PUBLISHED, "nose"] > near[mode, AS_PUBLISHED, "nose"] + 0.3
 
 
 def test_cases_and_what_is_missing(scene: Scene, tmp_path: Path) -> None:
@@ -340,17 +343,28 @@ def test_damaged_files(scene: Scene, tmp_path: Path, name: str, text: str, said:
         read(case_of(given, "near"), given)
 
 
+def test_a_scan_without_a_region(scene: Scene, tmp_path: Path) -> None:
+    given = written(tmp_path, scene, "near")
+    (given.root / "REALY_scan_region" / "1" / "mouth.obj").unlink()
+    with pytest.raises(FacefoldError, match=r"mouth\.obj: not there, expected"):
+        read(case_of(given, "near"), given)
+
+
 def test_a_chosen_table_that_is_not_there(scene: Scene, tmp_path: Path) -> None:
     written(tmp_path, scene, "near")
     with pytest.raises(FacefoldError, match="no such file"):
         cases(given_of(tmp_path, scene, keypoints="nowhere.json"))
 
 
-def test_what_a_score_is_of(made: Given) -> None:
+def test_what_a_score_is_of(
+    of_made: Callable[[str], list[Score]],
+) -> None:
     assert REALY.choices.keys() == {"keypoints"}
-    for found in scores_of(made, "near"):
+    for found in of_made("near"):
         assert found.vertices_mm is not None
         assert found.faces is not None
         assert found.distances.shape == (len(found.vertices_mm),)
         assert found.faces.max() < len(found.vertices_mm)
-        assert 40 < np.ptp(found.vertices_mm, axis=0).max() < 250, "millimetres"
+        assert found.upright is not None
+        assert np.abs(found.upright @ found.upright.T - np.eye(3)).max() < 1e-9
+        assert 30 < np.ptp(found.vertices_mm, axis=0).max() < 250, "millimetres"

@@ -219,6 +219,14 @@ def test_a_reflection_is_named_once() -> None:
     assert aligned_away(CASE, flipped, {"mirrored"}) == []
 
 
+def test_the_size_of_a_mirror_image_is_what_its_reflection_shows() -> None:
+    published = named("aligned", AS_PUBLISHED, 1.0, -1.0)
+    badly_fitted = named("aligned", STRICT, 0.95)
+    assert [f.kind for f in aligned_away(CASE, [published, badly_fitted])] == ["mirrored"]
+    small = named("aligned", AS_PUBLISHED, 1.1, -1.0)
+    assert [f.kind for f in aligned_away(CASE, [small])] == ["mirrored", "scaled"]
+
+
 def test_choices_have_defaults_and_are_checked(given: Given) -> None:
     bare = replace(given, choices={})
     assert with_choices(SPHERES, bare).choices == {"poles": "with"}

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
 from pipeline.errors import FacefoldError
+from pipeline.evaluation import surface_fit
 from pipeline.evaluation.alignment import Similarity
 from pipeline.evaluation.distances import to_surface
-from pipeline.evaluation.surface_fit import COARSE, fit_to_surface
+from pipeline.evaluation.surface_fit import COARSE, MovedSurface, fit_to_surface
 from pipeline.types import Array
 from tests.evaluation.scenes import Scene, stand_in_scene
 
@@ -95,7 +93,7 @@ def test_starts_do_not_matter_near_the_minimum() -> None:
     assert max(costs) < min(costs) * (1 + 1e-4)
 
 
-def test_many_points_end_in_the_minimum_of_all() -> None:
+def test_many_points_end_in_the_minimum_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Coarse passes lead to it, and do not replace it."""
     scene = stand_in_scene()
     corners = scene.predictions_m["truth"][scene.prediction_faces] * 1000
@@ -108,30 +106,23 @@ def test_many_points_end_in_the_minimum_of_all() -> None:
     start = Similarity(1000.0, np.eye(3), np.array([3.0, 3.0, -3.0]))
     fitted = fit_to_surface(points, vertices, faces, start, True)
     best = cost(points, scene, "near", fitted)
-    again = fit_to_surface(points, vertices, faces, fitted, True)
-    assert cost(points, scene, "near", again) > best * (1 - 1e-5)
-    half = fit_to_surface(points[::8], vertices, faces, start, True)
-    assert cost(points, scene, "near", half) > best
+    monkeypatch.setattr(surface_fit, "COARSE", len(points))
+    direct = fit_to_surface(points, vertices, faces, start, True)
+    assert best < cost(points, scene, "near", direct) * (1 + 2e-6)
+    some = fit_to_surface(points[::8], vertices, faces, start, True)
+    assert cost(points, scene, "near", some) > best * (1 + 2e-5)
 
 
-@pytest.mark.oracles
-def test_is_no_worse_than_the_authors(oracles: Path) -> None:
-    with np.load(oracles / "now_metric.npz") as found:
-        metric = dict(found)
-    with np.load(oracles / "face_scene.npz") as found:
-        scene = dict(found)
-    with np.load(oracles / "now_crop.npz") as found:
-        points = scene["scan_vertices_mm"].astype(np.float64)[found["kept_vertices"]]
-    faces = scene["prediction_faces"].astype(np.int64)
-    for mode, i in itertools.product(("nonmetrical", "metrical"), range(len(metric["names"]))):
-        vertices = scene["prediction_vertices_m"][i].astype(np.float64)
-        linear = metric[f"{mode}_initial_affine"][i]
-        scale = np.cbrt(abs(np.linalg.det(linear[:, :3])))
-        start = Similarity(scale, linear[:, :3] / scale, linear[:, 3])
-        fitted = fit_to_surface(points, vertices, faces, start, mode == "nonmetrical")
-        distances = to_surface(points, fitted.apply(vertices), faces).distance
-        theirs = np.square(metric[f"{mode}_distances_mm"][i].astype(np.float64)).mean()
-        assert np.square(distances).mean() <= theirs * (1 + 1e-4)
+def test_distances_are_those_to_the_surface_that_is_moved() -> None:
+    scene = stand_in_scene()
+    vertices, faces = scene.predictions_m["near"], scene.prediction_faces
+    points = face_points(scene, "truth", 20)
+    moved = disturbed(Similarity(1000.0, MIRROR, np.array([5.0, 5.0, 5.0])), 0, True)
+    np.testing.assert_allclose(
+        MovedSurface(vertices, faces).distances(points, moved),
+        to_surface(points, moved.apply(vertices), faces).distance,
+        atol=1e-9,
+    )
 
 
 def test_degenerate_triangles_and_lost_vertices_do_no_harm() -> None:
@@ -156,14 +147,40 @@ def test_a_cloud_of_points_will_do() -> None:
 
 
 def test_the_scale_stays_positive() -> None:
-    """Points at one place pull a surface together, whose scale then nears 0."""
-    scene = stand_in_scene()
-    points = np.random.default_rng(0).normal(0, 1e-3, (50, 3))
-    start = Similarity(1000.0, np.eye(3), np.array([0.0, 0.0, -80.0]))
-    fitted = fit_to_surface(
-        points, scene.predictions_m["near"], scene.prediction_faces, start, True
-    )
+    """A cloud that is turned inside out would be fitted best by a negative one."""
+    cloud = np.random.default_rng(0).normal(0, 30, (40, 3))
+    start = Similarity(0.1, np.eye(3), np.zeros(3))
+    fitted = fit_to_surface(-cloud, cloud, np.zeros((0, 3), np.int64), start, True)
     assert fitted.scale > 0
+
+
+def test_starts_that_lead_to_one_place_share_a_fit() -> None:
+    scene = stand_in_scene()
+    points = np.repeat(face_points(scene, "truth", 1), 3, axis=0)
+    surface = MovedSurface(scene.predictions_m["near"], scene.prediction_faces)
+    good = Similarity(1000.0, np.eye(3), np.zeros(3))
+    near, mirrored = (
+        good._replace(translation=np.array([1.0, -2.0, 3.0])),
+        good._replace(rotation=MIRROR),
+    )
+    first, second, other = surface.fits(points, [good, near, mirrored], True)
+    assert first is second
+    assert other.determinant == -1
+    alone = surface.fit(points, near, True)
+    moved = [fit.apply(scene.predictions_m["near"]) for fit in (first, alone)]
+    np.testing.assert_allclose(*moved, atol=0.05)
+
+
+@pytest.mark.parametrize("times", [0.1, 1000.0])
+def test_what_has_another_size_comes_as_near_as_it_can(times: float) -> None:
+    """A unit that is wrong is no error here: its figures say so."""
+    scene = stand_in_scene()
+    points, vertices = face_points(scene, "truth", 12), times * scene.predictions_m["near"]
+    start = Similarity(1000.0, np.eye(3), np.zeros(3))
+    fitted = fit_to_surface(points, vertices, scene.prediction_faces, start, False)
+    surface = MovedSurface(vertices, scene.prediction_faces)
+    assert fitted.scale == 1000
+    assert surface.distances(points, fitted).mean() < surface.distances(points, start).mean()
 
 
 FINE = Similarity(1.0, np.eye(3), np.zeros(3))

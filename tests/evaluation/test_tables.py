@@ -78,7 +78,7 @@ def test_a_missing_prediction_counts_against(
     assert figures([GOOD, BAD, GONE], of=MEAN_HEAD, mode=mode, variant=variant)["n"] == n
 
 
-def test_leaving_bad_predictions_out_never_helps() -> None:
+def test_leaving_one_out_gains_no_more_than_the_mean_head_is_better() -> None:
     all_there = figures([GOOD, BAD], of=PREDICTIONS, mode="aligned", variant=STRICT)
     hidden = [GOOD, one("b", (), MEAN)]
     without = figures(hidden, of=PREDICTIONS, mode="metric", variant=STRICT)

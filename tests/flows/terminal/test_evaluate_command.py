@@ -18,11 +18,12 @@ from typer.testing import CliRunner
 
 from flows.cluster.scoring import tasks_of
 from flows.terminal.command import app
-from pipeline.errors import FacefoldError
+from pipeline.errors import FacefoldError, StoreError
 from pipeline.evaluation.benchmark import Case
 from pipeline.evaluation.scoring import Work
 from tests.evaluation import spheres
 from tests.evaluation.commanding import evaluate, kinds, row
+from tests.evaluation.known_store import OFF_MM, write_store
 
 ROOT = Path(__file__).parents[3]
 KNOWN = ROOT / "tests" / "evaluation" / "known_spheres.py"
@@ -154,6 +155,20 @@ def test_wrong_use_has_a_remedy(small: Site, tmp_path: Path) -> None:
         CliRunner().invoke(app, words, catch_exceptions=False)
     with pytest.raises(FacefoldError, match="split=test: Spheres lets one choose poles"):
         CliRunner().invoke(app, [*words, "--from-store", "test"], catch_exceptions=False)
+
+
+def test_a_store_is_scored_without_predictions(tmp_path: Path) -> None:
+    known = write_store(tmp_path)
+    words = ["evaluate", "store", "--root", known.store, "--from-store", "val", "--json"]
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, [*map(str, [*words, "--out", out])], catch_exceptions=False)
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["choices"]["split"]) == (0, "val")
+    assert found["asked"] == found["scored"] > 0
+    assert row(found, "registration", "strict")["median_mm"] == pytest.approx(OFF_MM, abs=1e-3)
+    with pytest.raises(StoreError, match="--from-store"):
+        words[5] = "nowhere"
+        CliRunner().invoke(app, [*map(str, [*words, "--out", out])], catch_exceptions=False)
 
 
 def test_help_names_the_benchmarks_and_an_example() -> None:

@@ -1,28 +1,27 @@
+import ast
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy.spatial.transform import Rotation
 
+from pipeline import evaluation
 from pipeline.errors import FacefoldError, UnitError
 from pipeline.evaluation.benchmark import Case, Finding, Given, Prediction, no_points
 from pipeline.evaluation.crops import SEVEN_68
 from pipeline.evaluation.faults import KINDS, faults_of, found_unit, resolve_unit
+from pipeline.evaluation.scoring import MIRRORED, MISSING, NOT_SCORED, SCALED
 from pipeline.flame.assets import load_model
-from pipeline.flame.lbs import ModelTensors, pose_vertices, to_tensors
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
 from pipeline.landmarks.schemes import SCHEMES
 from pipeline.types import Array
+from tests.evaluation.predicted_heads import SEED, foreign, head, mirrored, predicted
 from tests.evaluation.scenes import oracle_scene
 
-SEED = 20_000
-"""Thresholds were set on other heads: see docs/explanation/benchmarks.md."""
 CASE = Case("it", "someone")
 SEVEN, FIFTY_ONE, ALL = list(SEVEN_68), list(range(17, 68)), list(range(68))
 MIRROR = SCHEMES["ibug68"].mirror
@@ -30,51 +29,6 @@ MIRROR = SCHEMES["ibug68"].mirror
 
 def given_of(model: FlameModel) -> Given:
     return Given(Path(), Path(), model, "mm")
-
-
-@lru_cache(maxsize=2)
-def tensors_of(model: FlameModel) -> ModelTensors:
-    return to_tensors(model)
-
-
-def head(
-    number: int,
-    model: FlameModel | None = None,
-    strange: float = 1.0,
-    jaw: float = 0.0,
-    std: float = 0.0,
-) -> Array:
-    """(V,3) mm of a random identity, the jaw open by `jaw` radians, expressions `std` strong."""
-    model = model or stand_in()
-    rng = np.random.default_rng([SEED, number])
-    n_shape, n_expression = model.shape_basis_mm.shape[2], model.expression_basis_mm.shape[2]
-    pose = np.zeros(15)
-    pose[6] = jaw
-    values = (
-        strange * rng.normal(size=n_shape),
-        std * rng.normal(size=n_expression),
-        pose,
-        np.zeros(3),
-    )
-    coefficients = (torch.tensor(value, dtype=torch.float32)[None] for value in values)
-    return pose_vertices(tensors_of(model), *coefficients)[0].numpy().astype(np.float64)
-
-
-def predicted(vertices: Array, model: FlameModel | None = None, unit_mm: float = 1.0) -> Prediction:
-    """In the model's topology, with its landmarks."""
-    model = model or stand_in()
-    assert model.landmarks is not None
-    points = model.landmarks.positions_68(vertices, model.faces)
-    return Prediction(vertices, model.faces, points, unit_mm, in_model_topology=True)
-
-
-def foreign(prediction: Prediction, kept: list[int], order: Array | None = None) -> Prediction:
-    """As a mesh of another topology with landmarks of its own, which may be out of order."""
-    points = no_points()
-    points[kept] = prediction.landmarks_68[kept]
-    if order is not None:
-        points[kept] = points[kept][order]
-    return replace(prediction, landmarks_68=points, in_model_topology=False)
 
 
 def found(prediction: Prediction, given: Given | None = None, **options: bool) -> list[Finding]:
@@ -102,6 +56,19 @@ def good(model: FlameModel) -> Iterator[Prediction]:
         yield foreign(predicted(vertices @ turn.T, model), [SEVEN, FIFTY_ONE, ALL][number % 3])
 
 
+def test_every_kind_that_is_found_has_a_meaning() -> None:
+    calls = [
+        node
+        for path in Path(evaluation.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding" and node.args
+    ]
+    used = {call.args[0].value for call in calls if isinstance(call.args[0], ast.Constant)}
+    assert {"mirrored", "unit", "topology", "another_set"} <= used
+    assert used <= set(KINDS)
+    assert {MISSING, NOT_SCORED, MIRRORED, SCALED} <= set(KINDS)
+
+
 def test_good_predictions_raise_no_alarm() -> None:
     assert not [finding for prediction in good(stand_in()) for finding in found(prediction)]
 
@@ -112,15 +79,6 @@ def test_good_predictions_of_the_oracles_model_raise_no_alarm(shared_data: Path)
     model = load_model(shared_data / "flame_ict" / "flame_ict.npz", embedding)
     given = given_of(model)
     assert not [finding for prediction in good(model) for finding in found(prediction, given)]
-
-
-def mirrored(prediction: Prediction) -> Prediction:
-    flip = [-1.0, 1.0, 1.0]
-    return replace(
-        prediction,
-        vertices=prediction.vertices * flip,
-        landmarks_68=prediction.landmarks_68 * flip,
-    )
 
 
 @pytest.mark.parametrize("kept", [SEVEN, FIFTY_ONE, ALL])
@@ -241,8 +199,9 @@ def test_an_open_mouth_is_named_by_landmarks_alone(kept: list[int]) -> None:
 
 
 def test_several_faults_are_all_named() -> None:
-    wrong = mirrored(predicted(1000 * head(6, jaw=0.1)))
-    assert kinds(wrong) == ["unit", "mirrored", "not_neutral"]
+    findings = found(mirrored(predicted(1000 * head(6, jaw=0.05))))
+    assert [finding.kind for finding in findings] == ["unit", "mirrored", "not_neutral"]
+    assert findings[-1].figures["jaw_deg"] == pytest.approx(np.degrees(0.05), abs=0.3)
 
 
 def test_a_model_without_landmarks_judges_by_its_vertices() -> None:
