@@ -1,7 +1,7 @@
 """Morphable models of many people by Dask: seconds, memory of a worker, nearness to exact ones.
 
     python tests/benchmarks/morphable_scale.py FOLDER [--people N] [--components K] [--workers N]
-        [--exact] [--json]
+        [--memory-gb GB] [--exact] [--json]
 
 People are drawn from the stand-in's 300 components with .3 mm of noise a coordinate; FOLDER keeps
 their store, of some 330 kB a person. `--exact` makes the same model in this process too. Memory is
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=2000)
     parser.add_argument("--components", type=int, default=100)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--memory-gb", type=float, help="at which a worker is ended")
     parser.add_argument("--exact", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -82,7 +83,7 @@ def write(store: Path, people: int) -> None:
 def measured(store: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     heads = people_of(str(store), open_store(store), "train").heads
     own = Path(TemporaryDirectory().name)
-    with workers(Processes(own, arguments.workers), None) as client:
+    with workers(Processes(own, arguments.workers, arguments.memory_gb), None) as client:
         client.run(peak_mb)  # processes have started, and know the store's code
         began = time.monotonic()
         found = on_workers(heads, arguments.components, 0, client)
@@ -105,11 +106,13 @@ def peak_mb() -> int:
 
 
 def apart(found: Morphable, exact: Morphable) -> dict[str, float]:
-    """How far two models are from each other: variances, and the subspaces' largest angle."""
+    """How far two models are from each other: variances each and together, and the subspaces'
+    largest angle."""
     overlap = np.linalg.svd(found.components @ exact.components.T, compute_uv=False)
     variances = np.abs(found.variances_mm2 / exact.variances_mm2 - 1)
     return {
         "variances_apart": float(variances.max()),
+        "together_apart": float(1 - found.variances_mm2.sum() / exact.variances_mm2.sum()),
         "subspaces_apart_deg": float(np.degrees(np.arccos(min(overlap[-1], 1.0)))),
     }
 
