@@ -316,3 +316,35 @@ def test_the_oracles_predictions_are_read_without_findings(oracles: Path, tmp_pa
         assert not found.findings
         seven = found.landmarks_68[list(SEVEN_68)]
         np.testing.assert_allclose(seven, scene.seven_m(name), atol=1e-9)
+
+
+@pytest.mark.parametrize("order", ["at random", "backwards", "one row further"])
+def test_vertices_in_another_order_than_the_triangles_know_are_refused(
+    given: Given, order: str
+) -> None:
+    vertices, faces = near()
+    rng = np.random.default_rng(5)
+    mixed = {
+        "at random": vertices[rng.permutation(len(vertices))],
+        "backwards": vertices[::-1],
+        "one row further": np.roll(vertices, 1, axis=0),
+    }[order]
+    write_obj(given.predictions / "a.obj", mixed, faces)
+    with pytest.raises(FacefoldError, match="another order than the triangles know"):
+        read(given)
+
+
+def test_a_crumpled_mesh_of_another_topology_is_refused(given: Given) -> None:
+    vertices, faces = without_eyeballs()
+    np.savetxt(given.predictions / "a.txt", 1000 * vertices[:7])
+    mixed = vertices[np.random.default_rng(6).permutation(len(vertices))]
+    write_obj(given.predictions / "a.obj", mixed, faces)
+    with pytest.raises(FacefoldError, match="another order than the triangles know"):
+        read(given)
+
+
+def test_strange_and_noisy_meshes_are_not_taken_for_crumpled(given: Given) -> None:
+    vertices, faces = near()
+    rng = np.random.default_rng(7)
+    write_obj(given.predictions / "a.obj", vertices + rng.normal(0, 0.002, vertices.shape), faces)
+    assert read(given).in_model_topology
