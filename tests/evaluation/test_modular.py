@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import FacefoldError
-from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Given, Prediction
+from pipeline.evaluation.benchmark import AS_PUBLISHED, STRICT, Case, Given, Prediction, Score
 from pipeline.evaluation.protocols.modular import BY_ITSELF, MODULAR
 from pipeline.flame.stand_in import stand_in
 from tests.evaluation.commanding import evaluate, kinds, row
@@ -216,6 +216,24 @@ def test_toy_data_of_the_authors(oracles: Path) -> None:
                 if score.variant == AS_PUBLISHED and i < len(known):
                     error = score.figures["mean_mm"] / known[i] - 1
                     assert abs(error) < (ELASTIC if score.mode == "E12" else EXACT), case.id
+
+
+@pytest.mark.oracles
+def test_a_methods_figure_is_the_mean_of_its_peoples_means(oracles: Path) -> None:
+    reported = json.loads((oracles / "m3dfb_toy.json").read_text())["methods"]
+    assert reported
+    for recipes in reported.values():
+        for mode, known in recipes.items():
+            people = [
+                (
+                    Case(str(i), str(i)),
+                    [Score(mode, AS_PUBLISHED, np.full(3, mean), figures={"mean_mm": mean})],
+                )
+                for i, mean in enumerate(known["mean_error_of_subject"])
+            ]
+            [found] = [row for row in MODULAR.rows(people) if not row.group]
+            assert found.n == len(people)
+            assert found.figures["mean_mm"] == pytest.approx(known["mean"], rel=EXACT)
 
 
 @pytest.mark.oracles
