@@ -48,7 +48,7 @@ FAILED_MM = 15.0
 UNLIKELY = 0.999
 """Share of people whom LSFM's pruning keeps, if coefficients are normal."""
 HELD = 0.98
-"""Share of the variance that pruning looks at (Booth et al. 2018, sec. 5.3)."""
+"""Share of the variance that pruning looks at (after Booth et al. 2018)."""
 
 
 class People(NamedTuple):
