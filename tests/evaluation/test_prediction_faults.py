@@ -59,7 +59,7 @@ def good(model: FlameModel) -> Iterator[Prediction]:
 def test_every_kind_that_is_found_has_a_meaning() -> None:
     calls = [
         node
-        for path in Path(evaluation.__file__).parent.glob("*.py")
+        for path in Path(evaluation.__file__).parent.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding" and node.args
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.alignment.procrustes import Similarity
 from pipeline.geometry.closest import Closest, SurfaceIndex
+from pipeline.geometry.following import FollowedPoints
 from pipeline.types import Array
 
 COARSE = 1500
@@ -25,6 +26,9 @@ TOGETHER = 1e-4
 """Share of their extent, 0.02 mm of a face, within which points lie in one place."""
 ON_EDGE = 1e-9
 """A barycentric coordinate below this lies on an edge."""
+
+Search = Callable[[Array], Closest]
+"""(N,3) points in the surface's frame -> the closest points on it."""
 
 
 def fit_to_surface(
@@ -139,9 +143,11 @@ class _Quadratic:
         return Similarity(self.at.scale + growth, rotation, rotation @ back)
 
 
-def _quadratic(points: Array, surface: MovedSurface, at: Similarity, scaled: bool) -> _Quadratic:
+def _quadratic(
+    points: Array, surface: MovedSurface, near: Search, at: Similarity, scaled: bool
+) -> _Quadratic:
     turned = (points - at.translation) @ at.rotation
-    found = surface.index.query(turned / at.scale)
+    found = near(turned / at.scale)
     apart = turned - at.scale * found.point
     middle, closest = turned.mean(0), found.point.mean(0)
     x, y, z = (turned - middle).T
@@ -166,13 +172,14 @@ def _apart(a: Array, b: Array) -> float:
 def _minimum(
     points: Array, surface: MovedSurface, start: Similarity, scaled: bool, enough: float
 ) -> Similarity:
-    best, damping = _quadratic(points, surface, start, scaled), 1e-4
+    near = FollowedPoints(surface.index).query if len(surface.faces) else surface.index.query
+    best, damping = _quadratic(points, surface, near, start, scaled), 1e-4
     for _ in range(STEPS):
         step = best.step(damping)
         if best.lowers(step) <= enough * best.cost:
             return best.at
         moved = best.moved(step)
-        trial = _quadratic(points, surface, moved, scaled) if moved.scale > 0 else None
+        trial = _quadratic(points, surface, near, moved, scaled) if moved.scale > 0 else None
         if trial is not None and trial.cost < best.cost:
             best, damping = trial, damping / 10
         else:
