@@ -58,6 +58,12 @@ def test_lines_name_a_few_predictions_only() -> None:
     (line,) = said_of([*many, *many[:1]], 20)
     assert line == "mirrored: 7 of 20 predictions (c0, c1, c2, c3, c4 and 2 more): said"
     assert said_of([Finding("image_set", "of another set")], 20) == ["image set: of another set"]
+    two = [Finding("scaled", f"{scale} of it", f"c{scale}", {"scale": scale}) for scale in (0.9, 1)]
+    (line,) = said_of(two, 20)
+    assert line == (
+        "scaled: 2 of 20 predictions (c0.9, c1): 0.9 of it (the first of them; in all scale 0.9 to "
+        "1)"
+    )
 
 
 def test_scores_have_a_row_for_each_way_a_case_is_compared(

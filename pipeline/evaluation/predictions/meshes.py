@@ -35,8 +35,8 @@ CRUMPLED, FEW = 0.6, 500
 """A mesh of more than a few triangles has no median edge of this share of its size: FLAME's is
 a fortieth, that of vertices in a random order more than 1."""
 ODD_EDGE, DISORDERED, TINY = 3.0, 0.3, 1e-12
-"""In the model's topology fewer edges are so many times longer or shorter than the template's: up to
-5 % of strange faces, 21 % with 2 mm of noise, 37 % and more of vertices in another order."""
+"""In the model's topology fewer edges are so many times longer or shorter than the template's: 5 %
+at most of strange faces, 21 % with 2 mm of noise, 37 % and more of vertices in another order."""
 APART = 0.15
 """Of their largest distance, some 15 mm of a face, half of the landmarks may lie off the surface:
 marks set by hand are nearer, those of another unit or frame much farther."""

@@ -94,8 +94,22 @@ def said_of(findings: Sequence[Finding], asked: int) -> list[str]:
         cases = list(dict.fromkeys(finding.case for finding in found))
         more = f" and {len(cases) - SHOWN} more" if len(cases) > SHOWN else ""
         named = f"{', '.join(cases[:SHOWN])}{more}"
-        lines.append(f"{name}: {len(cases)} of {asked} predictions ({named}): {found[0].said}")
+        said = f"{found[0].said}{_spread(found)}"
+        lines.append(f"{name}: {len(cases)} of {asked} predictions ({named}): {said}")
     return lines
+
+
+def _spread(found: Sequence[Finding]) -> str:
+    """If not all say the same: that the sentence is of the first, and how far figures go."""
+    if len({finding.said for finding in found}) == 1:
+        return ""
+    names = [name for name in found[0].figures if all(name in f.figures for f in found)]
+    ranges = [
+        f"{name} {min(values):.3g} to {max(values):.3g}"
+        for name in names
+        for values in [[finding.figures[name] for finding in found]]
+    ]
+    return f" (the first of them; in all {', '.join(ranges)})" if ranges else " (the first of them)"
 
 
 def summary_of(made: Evaluation) -> dict[str, Any]:
