@@ -165,9 +165,10 @@ def test_starts_that_lead_to_one_place_share_a_fit() -> None:
     )
     first, second, other = surface.fits(points, [good, near, mirrored], True)
     assert first is second
-    assert other.determinant == -1
+    assert other.moved.determinant == -1
     alone = surface.fit(points, near, True)
-    moved = [fit.apply(scene.predictions_m["near"]) for fit in (first, alone)]
+    np.testing.assert_allclose(first.distances, surface.distances(points, first.moved), atol=1e-9)
+    moved = [fit.apply(scene.predictions_m["near"]) for fit in (first.moved, alone)]
     np.testing.assert_allclose(*moved, atol=0.05)
 
 

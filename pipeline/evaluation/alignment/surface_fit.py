@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -14,8 +15,8 @@ from pipeline.geometry.closest import Closest, SurfaceIndex
 from pipeline.geometry.following import FollowedPoints
 from pipeline.types import Array
 
-COARSE = 1500
-"""Points with which a fit begins; then four times as many, and so on up to all of them."""
+COARSE, FINER = 1500, 4
+"""Points with which a fit begins; then so many times as many, and so on up to all of them."""
 STEPS = 100
 """A fit to a face takes some ten, and one to what is no face, or of another size, ends after these:
 it is far off wherever it ends."""
@@ -41,6 +42,13 @@ def fit_to_surface(
     return MovedSurface(vertices, faces).fit(points, start, scaled)
 
 
+class Fitted(NamedTuple):
+    """Where a fit ends."""
+
+    moved: Similarity
+    distances: Array  # (N,) from the points to the surface moved so, in their unit
+
+
 class MovedSurface:
     """A surface (V,3), (F,3) that stays in its own frame and unit, where points are moved back."""
 
@@ -63,32 +71,33 @@ class MovedSurface:
         Geometry and convergence analysis of algorithms for registration of 3D shapes, IJCV 2006).
         Raises FacefoldError for fewer than 3 points and for coordinates that are not finite.
         """
-        return self.fits(points, [start], scaled)[0]
+        return self.fits(points, [start], scaled)[0].moved
 
-    def fits(self, points: Array, starts: Sequence[Similarity], scaled: bool) -> list[Similarity]:
-        """`fit` of several starts.
+    def fits(self, points: Array, starts: Sequence[Similarity], scaled: bool) -> list[Fitted]:
+        """`fit` of several starts, each with the distances that are left.
 
         Those from which the fit to a part of the points ends in one place share the rest of it.
         """
         points = np.asarray(points, np.float64)
         every = max(1, len(points) // COARSE)
-        known: list[tuple[Array, Similarity]] = []
+        known: list[tuple[Array, Fitted]] = []
         for start in starts:
             _check(points, self, start)
             part = points[::every]
-            fitted = _minimum(part, self, start, scaled, ENOUGH)
+            fitted = _minimum(part, self, start, scaled, ENOUGH).at
             at = (part - fitted.translation) @ fitted.rotation / fitted.scale
             same = [i for i, (other, _) in enumerate(known) if _apart(at, other) < TOGETHER]
             known.append((at, known[same[0]][1] if same else self._refined(points, fitted, scaled)))
         return [fitted for _, fitted in known]
 
-    def _refined(self, points: Array, fitted: Similarity, scaled: bool) -> Similarity:
+    def _refined(self, points: Array, fitted: Similarity, scaled: bool) -> Fitted:
         """From the fit to every so many points to that of all."""
-        every = len(points) // COARSE // 4
+        every = len(points) // COARSE // FINER
         while every > 1:
-            fitted = _minimum(points[::every], self, fitted, scaled, ENOUGH_COARSE)
-            every //= 4
-        return _minimum(points, self, fitted, scaled, ENOUGH)
+            fitted = _minimum(points[::every], self, fitted, scaled, ENOUGH_COARSE).at
+            every //= FINER
+        best = _minimum(points, self, fitted, scaled, ENOUGH)
+        return Fitted(best.at, best.distances)
 
     def curved(self, found: Closest) -> Array:
         """(N,3,3): half the Hessian of the squared distance to what the closest point lies on.
@@ -118,6 +127,7 @@ class _Quadratic:
     """The sum of squares around a similarity: cost + 2 gradient · x + xᵀ curvature x."""
 
     at: Similarity
+    distances: Array  # (N,)
     cost: float
     gradient: Array  # (6,) or, with the scale, (7,)
     curvature: Array  # (6,6) or (7,7)
@@ -160,7 +170,13 @@ def _quadratic(
     flat = jacobian.reshape(-1, len(columns))
     curved = (surface.curved(found) @ jacobian).reshape(-1, len(columns))
     return _Quadratic(
-        at, float(np.square(apart).sum()), flat.T @ apart.ravel(), flat.T @ curved, middle, closest
+        at,
+        at.scale * found.distance,
+        float(np.square(apart).sum()),
+        flat.T @ apart.ravel(),
+        flat.T @ curved,
+        middle,
+        closest,
     )
 
 
@@ -171,20 +187,20 @@ def _apart(a: Array, b: Array) -> float:
 
 def _minimum(
     points: Array, surface: MovedSurface, start: Similarity, scaled: bool, enough: float
-) -> Similarity:
+) -> _Quadratic:
     near = FollowedPoints(surface.index).query if len(surface.faces) else surface.index.query
     best, damping = _quadratic(points, surface, near, start, scaled), 1e-4
     for _ in range(STEPS):
         step = best.step(damping)
         if best.lowers(step) <= enough * best.cost:
-            return best.at
+            return best
         moved = best.moved(step)
         trial = _quadratic(points, surface, near, moved, scaled) if moved.scale > 0 else None
         if trial is not None and trial.cost < best.cost:
             best, damping = trial, damping / 10
         else:
             damping = 10 * max(damping, 1e-9)
-    return best.at
+    return best
 
 
 def _check(points: Array, surface: MovedSurface, start: Similarity) -> None:

@@ -179,11 +179,9 @@ def score(case: Case, prediction: Prediction, given: Given) -> list[Score]:
     surface = MovedSurface(prediction.vertices * prediction.unit_mm, prediction.faces)
     points, found = part.vertices_mm, list[Score]()
     for mode, begun in starts(seven_mm(prediction), part.seven_mm).items():
-        fitted = surface.fits(points, list(begun.values()), scaled=mode == NONMETRICAL)
-        own = {id(fit): fit for fit in fitted}  # variants that end in one place share it
-        distances = {key: surface.distances(points, fit) for key, fit in own.items()}
-        for variant, fit in zip(begun, fitted, strict=True):
-            found.append(_score(mode, variant, part, fit, distances[id(fit)]))
+        ends = surface.fits(points, list(begun.values()), scaled=mode == NONMETRICAL)
+        for variant, end in zip(begun, ends, strict=True):
+            found.append(_score(mode, variant, part, end.moved, end.distances))
     return found
 
 
