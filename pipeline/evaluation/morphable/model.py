@@ -74,7 +74,7 @@ def make_model(asked: Asked, components: Components = in_memory) -> dict[str, An
     the account.
 
     The model is that of the people of `asked.split` who may be trained on
-    (`model_people.people_of`). Raises StoreError for a store that does not hold what it takes,
+    (`people.people_of`). Raises StoreError for a store that does not hold what it takes,
     ModelError for fewer than three people, more components than they have, or heads of no
     plausible size.
     """
