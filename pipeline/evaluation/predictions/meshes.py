@@ -160,8 +160,9 @@ def _topology(scan: RawScan, model: FlameModel) -> tuple[Array, bool, list[Findi
         return scan.faces, True, []
     text = (
         f"as many vertices as {model.name} has, {n}, but only {100 * shared:.0f} % of the "
-        "triangles are its own, so that the order of the vertices is another; export the mesh "
-        "without reordering or merging (trimesh: process=False)"
+        "triangles are its own: name the predictions' model by --model; or, if it is this one, the "
+        "order of the vertices is another: export the mesh without reordering or merging (trimesh: "
+        "process=False)"
     )
     return scan.faces, False, [Finding("topology", text, figures={"shared_triangles": shared})]
 
