@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -9,19 +10,32 @@ import pyarrow.parquet as pq
 import zarr
 
 
+HEX = "[0-9a-f]"
+BY_CHANCE = 12
+"""Hexadecimal digits: fewer are found in other keys and digests by chance."""
+
+
 def leaks(needles: Iterable[bytes | str], *folders: Path) -> list[str]:
     """Each file below the folders that holds a needle, in capitals or not if it is text; tables and
-    arrays of text are unpacked for it. Names of files count too."""
+    arrays of text are unpacked for it. Names of files count too. A name that is a few hexadecimal
+    digits, such as f1001, is not sought within longer ones."""
     raw = [needle for needle in needles if isinstance(needle, bytes)]
     texts = [needle.casefold() for needle in needles if isinstance(needle, str)]
+    sought = {text: _sought(text) for text in texts}
     found = []
     for folder in folders:
         for path, content in _contents(folder):
             lower = content.decode("latin-1").casefold()
-            held = [text for text in texts if text in lower or text in str(path).casefold()]
+            named = str(path).casefold()
+            held = [t for t, it in sought.items() if it.search(lower) or it.search(named)]
             held += [needle.hex()[:16] for needle in raw if needle in content]
             found += [f"{path}: {', '.join(held)}"] if held else []
     return found
+
+
+def _sought(text: str) -> re.Pattern[str]:
+    short = len(text) < BY_CHANCE and re.fullmatch(f"{HEX}+", text)
+    return re.compile(f"(?<!{HEX}){text}(?!{HEX})" if short else re.escape(text))
 
 
 def _contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
