@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import zarr
 
-
 HEX = "[0-9a-f]"
 BY_CHANCE = 12
 """Hexadecimal digits: fewer are found in other keys and digests by chance."""
