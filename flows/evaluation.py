@@ -21,7 +21,6 @@ from pipeline.build.tally import Tally
 from pipeline.errors import FacefoldError
 from pipeline.evaluation import benchmarks
 from pipeline.evaluation.benchmark import Given
-from pipeline.evaluation.predictions.unit import decided_unit
 from pipeline.evaluation.scoring.cases import (
     opened_digests,
     scored,
@@ -31,6 +30,7 @@ from pipeline.evaluation.scoring.cases import (
     works_of,
 )
 from pipeline.evaluation.scoring.results import Evaluation
+from pipeline.evaluation.scoring.unit import decided_unit
 from pipeline.store.locks import lock
 
 

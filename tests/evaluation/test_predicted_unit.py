@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.errors import FacefoldError, UnitError
 from pipeline.evaluation.benchmark import Case, Given, Prediction
-from pipeline.evaluation.predictions.unit import MOST, Decided, decided_unit
 from pipeline.evaluation.scoring.cases import opened_digests
+from pipeline.evaluation.scoring.unit import MOST, Decided, decided_unit
 from pipeline.flame.stand_in import stand_in
 from tests.evaluation.scenes import embedded
 from tests.evaluation.spheres import SPHERES

@@ -166,7 +166,7 @@ def laid_on(part: Truth, prediction: Prediction, scaled: bool) -> Similarity:
     """The similarity, or rigid motion, from the prediction's millimetres to the truth that leaves
     the least sum of squared distances of FITTED of its part's vertices to the surface.
 
-    Begun by the seven landmarks, without reflections. Raises FacefoldError if it does not converge.
+    Begun by the seven landmarks, without reflections.
     """
     start = procrustes(seven_mm(prediction), part.seven_mm, scaled=scaled)
     some = part.vertices_mm[:: max(1, len(part.vertices_mm) // FITTED)]

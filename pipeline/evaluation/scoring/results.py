@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 
 from pipeline import __version__
 from pipeline.evaluation.benchmark import Benchmark, Case, Finding, Given, Score, Scored
-from pipeline.evaluation.predictions.unit import Decided
 from pipeline.evaluation.scoring.cases import MISSING, NOT_SCORED, Work
 from pipeline.evaluation.scoring.result_pictures import write_pictures
 from pipeline.evaluation.scoring.tables import json_rows, lines_of, markdown, slot_of
+from pipeline.evaluation.scoring.unit import Decided
 from pipeline.store.durable_files import write_file
 
 LIBRARIES = ("numpy", "scipy", "torch", "trimesh", "pyarrow", "matplotlib")
