@@ -12,7 +12,7 @@ from pipeline import evaluation
 from pipeline.errors import FacefoldError, UnitError
 from pipeline.evaluation.benchmark import Case, Finding, Given, Prediction, no_points
 from pipeline.evaluation.crops import SEVEN_68
-from pipeline.evaluation.predictions.faults import KINDS, faults_of, found_unit, resolve_unit
+from pipeline.evaluation.predictions.faults import KINDS, faults_of, found_unit
 from pipeline.evaluation.scoring.cases import MIRRORED, MISSING, NOT_SCORED, SCALED
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
@@ -223,26 +223,23 @@ def test_points_of_an_image_are_left_to_their_benchmark() -> None:
 def test_one_unit_is_found_for_all(unit: str, mm: float) -> None:
     heads = [predicted(head(number) / mm) for number in range(3)]
     odd = predicted(head(3) * 1000)
-    auto = replace(given_of(stand_in()), unit="auto")
-    assert resolve_unit([*heads, odd], auto) == unit
+    assert found_unit([*heads, odd], stand_in()).unit == unit
     without = [replace(p, landmarks_68=no_points()) for p in heads]
     assert "only" in found_unit(heads, stand_in()).evidence
-    assert resolve_unit([*heads, *without], auto) == unit
-    assert resolve_unit(heads, replace(given_of(stand_in()), unit="cm")) == "cm"
+    assert found_unit([*heads, *without], stand_in()).unit == unit
 
 
 def test_a_unit_is_found_through_a_wrong_order() -> None:
     order = np.array([6, 5, 4, 3, 2, 1, 0])
     heads = [foreign(predicted(head(number) / 1000), SEVEN, order) for number in range(3)]
-    assert resolve_unit(heads, replace(given_of(stand_in()), unit="auto")) == "m"
+    assert found_unit(heads, stand_in()).unit == "m"
 
 
 def test_a_unit_that_cannot_be_found_has_to_be_declared() -> None:
-    auto = replace(given_of(stand_in()), unit="auto")
     with pytest.raises(UnitError, match=r"none of mm, cm, m, inch.*--unit"):
-        resolve_unit([predicted(head(0) / 2)], auto)
+        found_unit([predicted(head(0) / 2)], stand_in())
     with pytest.raises(FacefoldError, match="--unit"):
-        resolve_unit([], auto)
+        found_unit([], stand_in())
 
 
 @pytest.mark.oracles

@@ -1,6 +1,6 @@
 """What users get wrong in predictions, found without a truth: by the mean head of the model.
 
-Of one prediction, `faults_of`; the unit of all, `resolve_unit`. Reading finds more
+Of one prediction, `faults_of`; the unit of all, `found_unit`. Reading finds more
 (`predictions.read_mesh`), the benchmarks what only they can see, and what runs them what only the
 truth shows: a prediction that is scaled, missing or cannot be scored.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 from types import MappingProxyType
-from typing import cast
 
 import numpy as np
 
@@ -38,7 +37,6 @@ from pipeline.units import (
     UNITS,
     Size,
     UnitFinding,
-    UnitName,
     extent,
     find_unit,
     fitting_units,
@@ -90,15 +88,6 @@ def faults_of(
     if neutral:
         found += _not_neutral(prediction, given, reference, order, found)
     return [finding._replace(case=case.id) for finding in found]
-
-
-def resolve_unit(predictions: Sequence[Prediction], given: Given) -> UnitName:
-    """The one unit of all predictions: the declared one, else what `found_unit` finds."""
-    return (
-        given.unit
-        if given.unit != "auto"
-        else cast(UnitName, found_unit(predictions, given.model).unit)
-    )
 
 
 def found_unit(predictions: Sequence[Prediction], model: FlameModel) -> UnitFinding:
