@@ -1,0 +1,1 @@
+"""What the dataset is for: the systems of the field, trained from a store and scored."""

@@ -1,0 +1,47 @@
+"""A small convolutional network that trains from scratch on a CPU."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+GRID = 4
+"""Features keep where in the picture they are: on a grid of GRID × GRID."""
+
+
+class Small(nn.Module):
+    """(B,C,H,W) -> (B,n): four halvings, a residual block after each of the last three."""
+
+    def __init__(self, channels: int = 3, width: int = 16) -> None:
+        super().__init__()
+        widths = [width * 2**i for i in range(4)]
+        self.stem = _conv(channels, widths[0], stride=2)
+        self.stages = nn.Sequential(
+            *(nn.Sequential(_conv(a, b, stride=2), _Residual(b)) for a, b in pairwise(widths))
+        )
+        self.pool = nn.AdaptiveAvgPool2d(GRID)
+        self.features = widths[-1] * GRID**2
+
+    def forward(self, picture: Tensor) -> Tensor:
+        found: Tensor = self.pool(self.stages(self.stem(picture))).flatten(1)
+        return found
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = _conv(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        grown: Tensor = x + self.body(x)
+        return grown
+
+
+def _conv(before: int, after: int, stride: int = 1) -> nn.Sequential:
+    # group norm: no statistics of the batch, so nothing drifts and processes need not share any
+    return nn.Sequential(
+        nn.Conv2d(before, after, 3, stride, 1, bias=False),
+        nn.GroupNorm(min(8, after), after),
+        nn.SiLU(inplace=True),
+    )
