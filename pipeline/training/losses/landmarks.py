@@ -19,7 +19,9 @@ def landmark_weights_68(like: Tensor | None = None) -> Tensor:
     return weights
 
 
-def landmark_loss(predicted_px: Tensor, labelled_px: Tensor, weights: Tensor | None = None) -> Tensor:
+def landmark_loss(
+    predicted_px: Tensor, labelled_px: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """(B,L,2), (B,L,2), (L,) or (B,L) -> (): Σ weight · squared distance / (B · L), px².
 
     Divided by the number of landmarks, not by the sum of their weights, as Deep3D does. Without
