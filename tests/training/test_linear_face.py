@@ -99,6 +99,15 @@ def test_normals_point_to_the_camera_and_turn_with_the_head() -> None:
     assert torch.allclose(face.normals(shape @ turn), normals @ turn)
 
 
+def test_light_stays_where_it_is_when_the_head_turns() -> None:
+    """Light from the picture's left falls on the side of the sheet that is turned there."""
+    given = split(torch.zeros(2, 257).double())
+    given.gamma[:, 3], given.angles[1, 1] = 0.3, 0.6
+    shown = faced()(given)
+    turned_right = (shown.normals @ shown.rotation)[..., 0].diff(dim=0)
+    assert torch.equal(shown.colours[..., 0].diff(dim=0) < 0, turned_right > 0)
+
+
 def test_gradients_are_finite_differences() -> None:
     face = faced()
 
