@@ -59,7 +59,8 @@ def rasterised(
 
 def _at(plane: Tensor, box: Tensor, beside: Tensor, down: Tensor) -> Tensor:
     constant, right, downwards = (one.index_select(0, box) for one in plane)
-    return constant.addcmul_(right, beside).addcmul_(downwards, down)
+    found: Tensor = constant.addcmul_(right, beside).addcmul_(downwards, down)
+    return found
 
 
 def _least(corners: list[Tensor]) -> Tensor:

@@ -73,13 +73,24 @@ def _weights(corners: Tensor, directions: Tensor) -> Tensor:
     return parts / torch.where(whole.abs() > 1e-12, whole, torch.ones_like(whole))
 
 
+def facing(
+    vertices_mm: Tensor, faces: Tensor, seen: Surfaces, canonical_to_camera: Tensor
+) -> Tensor:
+    """(B,H,W,3) smooth unit normals of what pixels show, in the camera's frame; 0 where none."""
+    smooth = vertex_normals(vertices_mm, faces)
+    normals = torch.nn.functional.normalize(seen.values(smooth, faces), dim=-1, eps=1e-12)
+    turned: Tensor = normals @ canonical_to_camera[:, None, :3, :3].to(normals.dtype).mT
+    return turned
+
+
 def grey(vertices_mm: Tensor, faces: Tensor, seen: Surfaces, canonical_to_camera: Tensor) -> Tensor:
     """(B,H,W) 0 … 1: the meshes in grey under lights that move with the camera, 0 where a pixel
     shows none: `views.rendering.shaded`, which is what stores keep."""
-    smooth = vertex_normals(vertices_mm, faces)
-    normals = torch.nn.functional.normalize(seen.values(smooth, faces), dim=-1, eps=1e-12)
-    turned = normals @ canonical_to_camera[:, None, :3, :3].to(normals.dtype).mT
+    return lit(facing(vertices_mm, faces, seen, canonical_to_camera)) * seen.shown
+
+
+def lit(normals: Tensor) -> Tensor:
+    """(…,3) in the camera's frame -> (…) grey 0 … 1."""
     towards = torch.as_tensor(GREY_LIGHTS, dtype=normals.dtype, device=normals.device)
     towards = torch.nn.functional.normalize(towards, dim=-1) * towards.new_tensor([1, -1, -1])
-    facing = (turned @ towards.T).clamp(0, 1)
-    return GREY_ALBEDO * GREY_STRENGTH * facing.mean(-1) * seen.shown
+    return GREY_ALBEDO * GREY_STRENGTH * (normals @ towards.T).clamp(0, 1).mean(-1)
