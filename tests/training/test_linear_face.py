@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.errors import FacefoldError, ModelError
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.training.linear_face import FaceCoefficients, LinearFace, rotations, split
-from pipeline.training.shading import grey_light
+from pipeline.training.shading import lit
 from tests.training.linear_faces import DDFA, DEEP3D, arrays_of, coefficients, sheet, tensors
 
 PIXELS = {"landmarks_px": 1e-4, "points_px": 1e-4}
@@ -52,7 +52,7 @@ def test_3ddfa_v3s_face(oracles: Path) -> None:
     ours = face(split(theirs["alpha"]))
     assert_theirs(ours._asdict(), theirs)
     turned = ours.normals @ ours.rotation
-    grey = grey_light(turned)[..., None].expand(-1, -1, 3)
+    grey = lit(turned * torch.tensor([1, -1, -1]))[..., None].expand(-1, -1, 3)
     assert_theirs({"normals_turned": turned, "gray_shading": grey}, theirs)
 
 
