@@ -108,7 +108,8 @@ def test_without_tensorboard_a_line_says_how_to_get_it(
     finally:
         log.removeHandler(handler)
         log.setLevel(before)
-    assert said == ["no TensorBoard files: install facefold[train]; curves.jsonl has all points"]
+    line = "no TensorBoard files: install facefold[train] for them; curves.jsonl has all points"
+    assert said == [line]
     assert not (tmp_path / "events").exists()
 
 
