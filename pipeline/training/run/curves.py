@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,10 +18,16 @@ from pipeline.store.durable_files import write_file
 from pipeline.training.run.processes import mean_of_all
 from pipeline.training.system import Losses
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+log = logging.getLogger("facefold")
 Point = dict[str, float]
 """Values by name, with the step after which they were read: {"step": 50, "loss/total": 0.3, …}."""
 LOSS, VALIDATION = "loss/", "validation/"
 """Before the names of losses, and of a validation's figures."""
+CURVES, EVENTS = "curves.jsonl", "tensorboard"
+"""The points' file, and the folder of TensorBoard's."""
 
 
 class Sums:
@@ -71,6 +79,43 @@ class Sums:
         values = state["values"]
         self.names, self.steps = tuple(state["names"]), int(state["steps"])
         self.values = None if values is None else values.to(device)
+
+
+class Events:
+    """TensorBoard's files; none where it is not installed."""
+
+    def __init__(self, writer: SummaryWriter | None) -> None:
+        self.writer = writer
+
+    def add(self, point: Mapping[str, float]) -> None:
+        """A point of the curves."""
+        if self.writer is not None:
+            for name, value in point.items():
+                if name != "step":
+                    self.writer.add_scalar(name, value, int(point["step"]))
+
+    def flush(self) -> None:
+        """To the disk: a checkpoint goes on behind these points."""
+        if self.writer is not None:
+            self.writer.flush()
+
+
+@contextmanager
+def event_files(folder: Path, step: int, wanted: bool = True) -> Iterator[Events]:
+    """Those of a run that goes on after `step`: what earlier ones hold of later steps is void."""
+    if not wanted:
+        yield Events(None)
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.info(
+            "no TensorBoard files: install facefold[train] for them; %s has all points", CURVES
+        )
+        yield Events(None)
+        return
+    with SummaryWriter(str(folder), purge_step=step + 1) as writer:
+        yield Events(writer)
 
 
 def write_points(path: Path, history: Sequence[Point]) -> None:
