@@ -1,4 +1,4 @@
-"""Heads that a system predicts, as files."""
+"""Predicted heads as files that `facefold evaluate people` scores."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ from pathlib import Path
 from torch import Tensor
 
 from pipeline.build.register_files import write_ply
-from pipeline.text import file_name
+from pipeline.errors import FacefoldError
+from pipeline.evaluation.protocols.people import file_name
 from pipeline.types import Array
 
 HEADS = "heads"
+"""Folder in a training's."""
 
 
-def write_heads(folder: Path, heads: Mapping[str, Tensor], faces: Array) -> None:
-    """Person -> (V,3) mm, (F,3): FOLDER/<person>.ply, in millimetres, as `facefold evaluate people`
-    reads them. Signs that no file's name may have are replaced as `pipeline.text.file_name` does.
+def write_heads(folder: Path, heads: Mapping[str, Tensor], faces: Array) -> list[Path]:
+    """Person -> (V,3) mm, with triangles (F,3) -> a .ply a person, in millimetres.
+
+    Raises FacefoldError where the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for person, vertices_mm in heads.items():
-        write_ply(folder / f"{file_name(person)}.ply", vertices_mm.cpu().numpy(), faces)
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for person, head in heads.items():
+            written.append(folder / f"{file_name(person)}.ply")
+            write_ply(written[-1], head.detach().cpu().numpy(), faces)
+    except OSError as error:
+        raise FacefoldError(f"{folder}: {error.strerror}; name another folder") from error
+    return written
