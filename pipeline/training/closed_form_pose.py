@@ -1,4 +1,4 @@
-"""Pose as a function of points: the rigid motion that fits best, with gradients that stay finite."""
+"""Pose as a function of points: the rigid motion that fits best, its gradients always finite."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class _NearestRotation(torch.autograd.Function):
         sign[..., 2] = (torch.linalg.det(u) * torch.linalg.det(vh)).sign()
         vh = sign[..., None] * vh
         ctx.save_for_backward(u, values * sign, vh)
-        return u @ vh
+        rotation: Tensor = u @ vh
+        return rotation
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Tensor:
@@ -51,4 +52,5 @@ class _NearestRotation(torch.autograd.Function):
         turned = u.mT @ upstream[0] @ vh.mT
         sums = values[..., :, None] + values[..., None, :]
         least = LEAST_SUM * values[..., :1, None] + torch.finfo(values.dtype).tiny
-        return u @ ((turned - turned.mT) / sums.clamp_min(least)) @ vh
+        slope: Tensor = u @ ((turned - turned.mT) / sums.clamp_min(least)) @ vh
+        return slope

@@ -8,7 +8,6 @@ share their shape. The paper's network, weights and training schedule are not pu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,30 +15,17 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.errors import StoreError
-from pipeline.geometry.rigid import rotation_matrices
-from pipeline.loaders import Draw, FaceDataset
 from pipeline.loaders.dataset import Sample
-from pipeline.store.schema import IDENTITY
 from pipeline.training.camera_turns import Changes, Turned, turned
-from pipeline.training.cameras import in_camera, to_pixels
+from pipeline.training.cameras import to_pixels
 from pipeline.training.closed_form_pose import fitted_pose
 from pipeline.training.config import Count, NotNegative, Section, Share, TrainingConfig
 from pipeline.training.decoder import Decoder
 from pipeline.training.landmark_model import landmark_model
+from pipeline.training.pose_labels import OnlyLabels, Truth, check_labels, truth_of
 from pipeline.training.pose_network import PoseNetwork, Seen, fused
-from pipeline.training.system import Losses, Moment, Samples, Setting
-
-FIELDS = (
-    "images",
-    "camera_matrix_px",
-    "canonical_to_camera",
-    "landmarks_mm",
-    "manifest.landmark_source",
-    "pose",
-    "identity_neutral_mm",
-    "identity",
-)
+from pipeline.training.pose_scores import heads, measure, picture, shown_people
+from pipeline.training.system import Losses, Moment, Samples, Setting, System
 
 
 class Weights(Section):
@@ -74,7 +60,7 @@ class PoseGuidanceConfig(TrainingConfig):
     )
     backbone: str = "resnet50"
     size_px: Count = Field(default=224, description="Of the pictures that the network sees.")
-    n_shape: Count = 100
+    n_shape: Count = Field(default=100, description="At most as many as the model has.")
     n_expression: Count = 50
     roll_deg: NotNegative = Field(default=20.0, description="± the turn of training pictures.")
     shift: Share = Field(default=0.05, description="± the shift, in widths of the picture.")
@@ -85,18 +71,6 @@ class PoseGuidanceConfig(TrainingConfig):
     @property
     def changes(self) -> Changes:
         return Changes(self.roll_deg, self.shift, self.zoom, self.colour)
-
-
-@dataclass(frozen=True)
-class OnlyLabels:
-    """A transform: landmarks that no file of the source gave become NaN. Those that registration
-    detected are its own guesses, and would teach its errors."""
-
-    def __call__(self, batch: Sample, draw: Draw | None = None) -> Sample:
-        given = [[said == "file" for said in own] for own in batch["manifest.landmark_source"]]
-        unknown = ~torch.tensor(given)[..., None, None]
-        marks = batch["landmarks_mm"].masked_fill(unknown, torch.nan)
-        return batch | {"landmarks_mm": marks}
 
 
 class Prediction(NamedTuple):
@@ -126,14 +100,17 @@ class PoseGuidance(nn.Module):
         self.decoder = Decoder(landmark_model(model))
         template = self.decoder(torch.zeros(1, 0))
         facing = self.decoder.landmarks(template)[0] * torch.tensor([1.0, -1.0, -1.0])
-        sizes = config.n_shape, config.n_expression
+        n_shape, n_expression = (
+            x.shape[-1] for x in (model.shape_basis_mm, model.expression_basis_mm)
+        )
+        sizes = min(config.n_shape, n_shape), min(config.n_expression, n_expression)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             regressed = config.pose == "regressed"
             self.network = PoseNetwork(config.backbone, *sizes, regressed, facing)
         known = self.decoder.landmark_68
         face = torch.as_tensor(model.regions["face"])
-        basis = torch.as_tensor(model.shape_basis_mm[face][..., : config.n_shape])
+        basis = torch.as_tensor(model.shape_basis_mm[face][..., : sizes[0]])
         for name, value in {
             "marks": known[known >= 0].sort().values,
             "face": face,
@@ -143,11 +120,10 @@ class PoseGuidance(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, batch: Sample, moment: Moment) -> Losses:
-        drawn = moment.generator("changes", batch["images"].device)
-        found = self.predict(
-            batch["images"], batch["camera_matrix_px"], self.config.changes, drawn
-        )
-        return self.losses(found, batch)
+        images, cameras = batch["images"], batch["camera_matrix_px"]
+        drawn = moment.generator("changes", images.device)
+        found = self.predict(images, cameras, self.config.changes, drawn)
+        return self.losses(found, truth_of(found.view, batch))
 
     def predict(
         self,
@@ -164,15 +140,14 @@ class PoseGuidance(nn.Module):
         own, precision = (x.unflatten(0, (people, frames)) for x in (seen.shape, seen.precision))
         shape = fused(own, precision)
         rest = self.at_rest(shape.repeat_interleave(frames, 0), seen.expression, seen.jaw)
-        if seen.rotation is None:
+        if seen.pose is None:
             marks = self.marks
             target, weights = seen.landmarks_mm[:, marks], seen.weights[:, marks]
             rotation, translation = fitted_pose(rest, target, weights)
             posed = rest @ rotation.mT + translation[:, None]
         else:
-            rotation = seen.rotation
-            centred = rest - rest.mean(1, keepdim=True)
-            posed = centred @ rotation.mT + seen.middle_mm[:, None]
+            rotation, middle = seen.pose
+            posed = (rest - rest.mean(1, keepdim=True)) @ rotation.mT + middle[:, None]
         return Prediction(view, seen, shape, rest, rotation, posed)
 
     def at_rest(self, shape: Tensor, expression: Tensor, jaw: Tensor) -> Tensor:
@@ -182,43 +157,31 @@ class PoseGuidance(nn.Module):
 
     def neutral(self, shape: Tensor) -> Tensor:
         """(…,s) -> (…,F,3) mm: the face at rest."""
-        return self.face_mm + torch.tensordot(shape, self.face_basis_mm, 1)
+        moved: Tensor = torch.tensordot(shape, self.face_basis_mm, 1)
+        return self.face_mm + moved
 
-    def losses(self, found: Prediction, batch: Sample) -> Losses:
-        weights, seen, view = self.config.weights, found.seen, found.view
-        px = 224 / self.config.size_px
-        labels = batch["landmarks_mm"].float().flatten(0, 1)
-        pose = batch["canonical_to_camera"].float().flatten(0, 1)
-        goal = view.points(in_camera(labels, pose))
-        marks = self.marks
-        goal_px = to_pixels(goal, view.camera_matrix_px)
-        posed_px = to_pixels(found.posed_mm, view.camera_matrix_px)
-        labelled = torch.isfinite(labels).any(-1).any(-1)
-        turn = view.turn @ pose[:, :3, :3] @ head_rotation(batch["pose"].float().flatten(0, 1))
-        known = labelled.unflatten(0, batch["images"].shape[:2]).any(1)[:, None, None, None]
-        own = self.neutral(seen.shape.unflatten(0, batch["images"].shape[:2]))
+    def losses(self, found: Prediction, truth: Truth) -> Losses:
+        weights, seen, camera = self.config.weights, found.seen, found.view.camera_matrix_px
+        marks, px = self.marks, 224 / self.config.size_px
+        goal_px = to_pixels(truth.landmarks_mm, camera)
+        posed_px = to_pixels(found.posed_mm, camera)
+        # a person's head is known where one of the pictures has labels
+        known = truth.labelled.unflatten(0, (len(found.shape), -1)).any(1)[:, None, None]
+        head = truth.neutral_mm[:, self.face].masked_fill(~known, torch.nan)[:, None]
+        own = self.neutral(seen.shape.unflatten(0, (len(head), -1)))
         shared = self.neutral(found.shape)[:, None]
-        truth = batch["identity_neutral_mm"][:, None, self.face]
-        truth = truth.masked_fill(~known, torch.nan)
         terms = {
-            "landmarks": _apart(*_centred(seen.landmarks_mm, goal)),
+            "landmarks": _apart(*_centred(seen.landmarks_mm, truth.landmarks_mm)),
             "pixels": px * _apart(seen.landmarks_px, goal_px),
-            "rotation": _apart_turned(found.rotation, turn, labelled),
+            "rotation": _apart_turned(found.rotation, truth.rotation, truth.labelled),
             "reprojection": px * _apart(posed_px, goal_px[:, marks]),
             "consistency": _apart(*_centred(found.posed_mm, seen.landmarks_mm[:, marks])),
-            "neutral": (_apart(own, truth) + _apart(shared, truth)) / 2,
+            "neutral": (_apart(own, head) + _apart(shared, head)) / 2,
             "agreement": (own - shared).abs().mean(),
-            "prior": sum(x.square().mean() for x in (seen.shape, seen.expression, seen.jaw)),
+            "prior": seen.shape.square().mean() + seen.expression.square().mean(),
         }
         weighed = {name: getattr(weights, name) * value for name, value in terms.items()}
         return Losses(torch.stack([*weighed.values()]).sum(), weighed)
-
-
-def head_rotation(pose: Tensor) -> Tensor:
-    """(B,3j) stored pose, axis-angle -> (B,3,3): how the head is turned from rest, by the global
-    rotation and the neck's."""
-    turns = rotation_matrices(pose[:, :6].unflatten(1, (-1, 3)))
-    return turns[:, 0] @ turns[:, 1] if turns.shape[1] > 1 else turns[:, 0]
 
 
 def _apart(found: Tensor, truth: Tensor) -> Tensor:
@@ -249,17 +212,19 @@ def samples(setting: Setting, split: str) -> Samples:
     Raises StoreError where no picture has landmarks that its source gave.
     """
     config: PoseGuidanceConfig = setting.config
-    dataset = FaceDataset(
-        setting.store,
-        split,
-        FIELDS,
-        config.where or None,
-        unit=IDENTITY,
-        views=config.frames,
-        fewer="repeat",
-    )
-    return Samples(dataset, transform=OnlyLabels())
+    check_labels(setting.store, split, config.where)
+    return Samples(shown_people(setting, split), transform=OnlyLabels())
 
 
-def learner(setting: Setting) -> PoseGuidance:
-    return PoseGuidance(setting)
+SYSTEM = System(
+    title="Pose guidance network",
+    citation="after Liu et al., Learning 3D Face Reconstruction with a Pose Guidance Network, "
+    "ACCV 2020, arXiv 2010.04384",
+    config=PoseGuidanceConfig,
+    samples=samples,
+    learner=PoseGuidance,
+    measure=measure,
+    best_by="landmarks_mm",
+    picture=picture,
+    heads=heads,
+)

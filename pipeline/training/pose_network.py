@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -11,17 +10,14 @@ from torch.nn import functional
 
 from pipeline.training.backbones.maps import Maps
 from pipeline.training.cameras import rays_through
+from pipeline.training.closed_form_pose import fitted_pose
+from pipeline.training.landmark_head import CROP_MM, DEPTH_MM, LOCAL, N_LANDMARKS, LandmarkHead
 
-N_LANDMARKS = 68
 HIDDEN = 256
 GRID = 4
-"""Shape and expression are read from features of GRID × GRID places."""
-CROP_MM = 220.0
-"""About what a crop of a face is wide, at the face: where scale begins."""
-SPREAD_MM = 25.0
-"""Of the heat that landmarks begin with."""
-DEPTH_MM, JAW_RAD = 50.0, 0.1
-"""What outputs of 1 mean."""
+"""The whole picture is summed up by features of GRID × GRID places."""
+JAW_RAD, SCALE, SHIFT = 0.1, 0.1, 0.1
+"""What outputs of 1 mean: of the logarithm of size, and in widths of the picture."""
 
 
 class Seen(NamedTuple):
@@ -31,34 +27,34 @@ class Seen(NamedTuple):
     landmarks_mm: Tensor  # (B,68,3)
     weights: Tensor  # (B,68) what each says of the pose; their sum is 1
     shape: Tensor  # (B,s)
-    precision: Tensor  # (B,s) > 0: how much the picture says of each, beside the model's 1
+    precision: Tensor  # (B,s) > 0: how much the picture says of each, where the model says 1
     expression: Tensor  # (B,e)
     jaw: Tensor  # (B,3) axis-angle
-    rotation: Tensor | None  # (B,3,3) regressed
-    middle_mm: Tensor | None  # (B,3) regressed: where the landmarks' mean lies
+    pose: tuple[Tensor, Tensor] | None
+    """Regressed: (B,3,3) of the head, and (B,3) mm, the mean of its landmarks."""
 
 
 class PoseNetwork(nn.Module):
-    """A backbone with a head for landmarks, one for coefficients, and one for the pose if it is
-    to be regressed.
+    """A backbone with heads for landmarks and coefficients, and for the pose if it is regressed.
 
-    A landmark's pixel is the mean of its heat map (integral regression, Sun et al., ECCV 2018), its
-    depth the mean of a second map under the same heat. With the size of a pixel at the face, in
-    millimetres, both give its place: the camera is known, so the distance follows from that size.
+    The camera is known. With the size of a pixel at the face, in millimetres, pixels and depths
+    give the landmarks' places: the distance is that size times the focal length. The size is a
+    guess from how the face looks, for a crop hides it.
     """
 
+    typical_mm: Tensor  # (68,3)
+
     def __init__(
-        self,
-        backbone: str,
-        n_shape: int,
-        n_expression: int,
-        regressed: bool,
-        typical_mm: Tensor,
+        self, backbone: str, n_shape: int, n_expression: int, regressed: bool, typical_mm: Tensor
     ) -> None:
+        """`typical_mm` (68,3): landmarks of a face that looks at the camera, in the camera's axes,
+        NaN for those that the model has not."""
         super().__init__()
+        typical = (typical_mm - typical_mm.nanmean(0)).nan_to_num()
+        self.register_buffer("typical_mm", typical, persistent=False)
         self.maps = Maps(backbone)
-        self.landmarks = LandmarkHead(self.maps.widths, typical_mm)
-        n = self.maps.widths[-1] * GRID**2
+        self.landmarks = LandmarkHead(self.maps.widths, typical)
+        n = self.maps.widths[-1] * GRID**2 + (LOCAL + 3) * N_LANDMARKS
         self.sizes = [n_shape, n_shape, n_expression, 3, 1]
         self.coefficients = _regressor(n, sum(self.sizes))
         self.pose = _regressor(n, 8) if regressed else None
@@ -67,86 +63,58 @@ class PoseNetwork(nn.Module):
         """(B,3,S,S) 0 … 1, (B,3,3)."""
         size = pictures.shape[-1]
         maps = self.maps((pictures - 0.5) / 0.25)
-        pixels, depth_mm, weights = self.landmarks(maps, size)
-        features = functional.adaptive_avg_pool2d(maps[-1], GRID).flatten(1)
-        shape, precision, expression, jaw, scale = self.coefficients(features).split(self.sizes, 1)
-        mm_per_px = CROP_MM / size * torch.exp(0.1 * scale[:, 0])
-        distance_mm = mm_per_px * camera_matrix_px[:, 0, 0]
-        rotation = middle_mm = None
+        marks = self.landmarks(maps, size)
+        middle = marks.pixels.mean(1, keepdim=True)
+        across_mm = CROP_MM / size * (marks.pixels - middle)
+        facing = self._facing(torch.cat([across_mm, marks.depth_mm[..., None]], -1).detach())
+        whole = functional.adaptive_avg_pool2d(maps[-1], GRID)
+        features = torch.cat([x.flatten(1) for x in (whole, marks.local, facing / DEPTH_MM)], 1)
+        found = self.coefficients(features).split(self.sizes, 1)
+        shape, precision, expression, jaw, scale = found
+        mm_per_px = CROP_MM / size * torch.exp(SCALE * scale)
+        distance_mm = mm_per_px * camera_matrix_px[:, 0, :1]
+        depths = (distance_mm + marks.depth_mm)[..., None]
+        pose = None
         if self.pose is not None:
-            found = self.pose(features)
-            rotation = _rotation_of(found[:, :6])
-            at = (size - 1) / 2 + size * 0.1 * found[:, None, 6:]
-            middle_mm = distance_mm[:, None] * rays_through(at, camera_matrix_px)[:, 0]
-        depths = (distance_mm[:, None] + depth_mm)[..., None]
+            six, shift = self.pose(features).split((6, 2), 1)
+            at = (size - 1) / 2 + size * SHIFT * shift[:, None]
+            along = rays_through(at, camera_matrix_px)[:, 0]
+            pose = rotation_of(six), distance_mm * along
         return Seen(
-            pixels,
-            rays_through(pixels, camera_matrix_px) * depths,
-            weights,
+            marks.pixels,
+            rays_through(marks.pixels, camera_matrix_px) * depths,
+            marks.weights,
             shape,
             functional.softplus(precision),
             expression,
             JAW_RAD * jaw,
-            rotation,
-            middle_mm,
+            pose,
         )
 
-
-class LandmarkHead(nn.Module):
-    """Maps of features (B,n,h,w), finest first -> pixels, depths and weights of 68 landmarks.
-
-    Coarse maps are added to fine ones (feature pyramids, Lin et al., CVPR 2017). Heat and depth
-    begin with those of a typical face in the middle of the picture.
-    """
-
-    typical_mm: Tensor  # (68,2) across and down from the middle
-
-    def __init__(self, widths: list[int], typical_mm: Tensor) -> None:
-        """`typical_mm` (68,3): the landmarks of a face that looks at the camera, in its axes."""
-        super().__init__()
-        n = widths[0]
-        self.into = nn.ModuleList(nn.Conv2d(width, n, 1) for width in widths)
-        self.mixed = nn.Sequential(
-            nn.Conv2d(n, n, 3, padding=1, bias=False), nn.GroupNorm(8, n), nn.SiLU()
-        )
-        self.read = nn.Conv2d(n, 3 * N_LANDMARKS, 1)
-        typical = (typical_mm - typical_mm.nanmean(0)).nan_to_num().float()
-        self.register_buffer("typical_mm", typical[:, :2].clone(), persistent=False)
-        with torch.no_grad():
-            assert self.read.bias is not None
-            self.read.bias.unflatten(0, (3, -1))[1] = typical[:, 2] / DEPTH_MM
-
-    def forward(self, maps: list[Tensor], size_px: int) -> tuple[Tensor, Tensor, Tensor]:
-        """-> (B,68,2) px, (B,68) mm from their mean, (B,68) weights."""
-        levels = [layer(found) for layer, found in zip(self.into, maps, strict=True)][::-1]
-        finest = list(accumulate(levels, _added))[-1]
-        read = self.read(self.mixed(finest)).unflatten(1, (3, N_LANDMARKS))
-        places = _places(*read.shape[-2:], read)
-        far = (CROP_MM * places - self.typical_mm[:, None]).square().sum(-1)
-        heat = (read[:, 0].flatten(2) - far / (2 * SPREAD_MM**2)).softmax(-1)
-        pixels = (heat @ places + 0.5) * size_px - 0.5
-        depth, weight = (read[:, 1:].flatten(3) * heat[:, None]).sum(-1).unbind(1)
-        return pixels, DEPTH_MM * (depth - depth.mean(1, keepdim=True)), weight.softmax(-1)
+    def _facing(self, landmarks_mm: Tensor) -> Tensor:
+        """(B,68,3) -> (B,68,3): turned as the typical face, and less it."""
+        typical = self.typical_mm.expand_as(landmarks_mm)
+        rotation, shift = fitted_pose(landmarks_mm, typical, torch.ones_like(typical[..., 0]))
+        return landmarks_mm @ rotation.mT + shift[:, None] - typical
 
 
 def fused(shape: Tensor, precision: Tensor) -> Tensor:
     """(P,K,s), (P,K,s) -> (P,s): what K pictures say together of a person's coefficients.
 
-    A picture's own estimate is what Gaussian evidence of the given precision makes of the model's
-    prior, a standard normal: m p / (1 + p). Evidence adds up, the prior counts once.
+    A picture's own estimate m p / (1 + p) is what Gaussian evidence m of precision p makes of the
+    model's prior, a standard normal. Evidence adds up; the prior counts once.
     """
-    given = (shape * (1 + precision)).sum(1)
-    return given / (1 + precision.sum(1))
+    return (shape * (1 + precision)).sum(1) / (1 + precision.sum(1))
 
 
-def _added(coarse: Tensor, fine: Tensor) -> Tensor:
-    return fine + functional.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
-
-
-def _places(height: int, width: int, like: Tensor) -> Tensor:
-    """(h·w,2): where a map's cells lie from the picture's middle, in its widths and heights."""
-    row, column = ((torch.arange(n).to(like) + 0.5) / n - 0.5 for n in (height, width))
-    return torch.stack([column.expand(height, -1), row[:, None].expand(-1, width)], -1).flatten(0, 1)
+def rotation_of(six: Tensor) -> Tensor:
+    """(B,6) -> (B,3,3): two columns made orthonormal (Zhou et al., CVPR 2019). 0 is a face that
+    looks at the camera."""
+    first, second = six.unflatten(1, (2, 3)).unbind(1)
+    x = functional.normalize(first + first.new_tensor([1.0, 0.0, 0.0]), dim=1)
+    off = second + second.new_tensor([0.0, -1.0, 0.0])
+    y = functional.normalize(off - (off * x).sum(1, keepdim=True) * x, dim=1)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
 
 
 def _regressor(inputs: int, outputs: int) -> nn.Sequential:
@@ -156,13 +124,3 @@ def _regressor(inputs: int, outputs: int) -> nn.Sequential:
         last.weight *= 0.1
         last.bias.zero_()
     return nn.Sequential(nn.Linear(inputs, HIDDEN), nn.SiLU(), last)
-
-
-def _rotation_of(six: Tensor) -> Tensor:
-    """(B,6) -> (B,3,3): two columns made orthonormal (Zhou et al., CVPR 2019); 0 is a face that
-    looks at the camera."""
-    first, second = six.unflatten(1, (2, 3)).unbind(1)
-    x = functional.normalize(first + first.new_tensor([1.0, 0, 0]), dim=1)
-    off = second + second.new_tensor([0, -1.0, 0])
-    y = functional.normalize(off - (off * x).sum(1, keepdim=True) * x, dim=1)
-    return torch.stack([x, y, torch.linalg.cross(x, y)], -1)

@@ -9,7 +9,7 @@ from pipeline.training.backbones.small import GRID, Small
 
 
 class Maps(nn.Module):
-    """(B,C,H,W) -> maps (B,n,H/s,W/s) of features, finest first: s = 4, 8, 16, of resnets also 32."""
+    """(B,C,H,W) -> maps (B,n,H/s,W/s) of features, finest first: s = 4, 8, 16 (resnets 32)."""
 
     def __init__(self, name: str, channels: int = 3) -> None:
         super().__init__()
