@@ -9,7 +9,7 @@ from torch import Tensor
 
 LEAST_SUM = 1e-6
 """Of two singular values, as a share of the greatest: below it the rotation is open, and its
-gradient is bounded."""
+gradient counts as 0."""
 
 
 def fitted_pose(source: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,6 +51,6 @@ class _NearestRotation(torch.autograd.Function):
         u, values, vh = ctx.saved_tensors
         turned = u.mT @ upstream[0] @ vh.mT
         sums = values[..., :, None] + values[..., None, :]
-        least = LEAST_SUM * values[..., :1, None] + torch.finfo(values.dtype).tiny
-        slope: Tensor = u @ ((turned - turned.mT) / sums.clamp_min(least)) @ vh
+        fixed = sums > LEAST_SUM * values[..., :1, None]
+        slope: Tensor = u @ torch.where(fixed, (turned - turned.mT) / sums, 0) @ vh
         return slope

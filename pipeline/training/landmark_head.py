@@ -50,7 +50,7 @@ class LandmarkHead(nn.Module):
             nn.Conv2d(n, n, 3, padding=1, bias=False), nn.GroupNorm(8, n), nn.SiLU()
         )
         self.heat = nn.Conv2d(n, N_LANDMARKS, 1)
-        self.of_each = nn.Parameter(torch.randn(N_LANDMARKS, n, 2) / n**0.5)
+        self.of_each = nn.Parameter(torch.zeros(N_LANDMARKS, n, 2))
         self.local = nn.Linear(n, LOCAL)
         self.typical_depth = nn.Parameter(typical_mm[:, 2] / DEPTH_MM)
         self.register_buffer("typical_mm", typical_mm[:, :2].clone(), persistent=False)
