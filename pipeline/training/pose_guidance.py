@@ -18,7 +18,7 @@ from torch.nn import functional
 from pipeline.loaders.dataset import Sample
 from pipeline.training.camera_turns import Changes, Turned, turned
 from pipeline.training.cameras import to_pixels
-from pipeline.training.closed_form_pose import fitted_pose
+from pipeline.training.closed_form_pose import pose_from_landmarks
 from pipeline.training.config import Count, NotNegative, Section, Share, TrainingConfig
 from pipeline.training.decoder import Decoder
 from pipeline.training.landmark_model import landmark_model
@@ -143,7 +143,7 @@ class PoseGuidance(nn.Module):
         if seen.pose is None:
             marks = self.marks
             target, weights = seen.landmarks_mm[:, marks], seen.weights[:, marks]
-            rotation, translation = fitted_pose(rest, target, weights)
+            rotation, translation = pose_from_landmarks(rest, target, weights)
             posed = rest @ rotation.mT + translation[:, None]
         else:
             rotation, middle = seen.pose

@@ -10,12 +10,14 @@ from torch.nn import functional
 
 from pipeline.training.backbones.maps import Maps
 from pipeline.training.cameras import rays_through
-from pipeline.training.closed_form_pose import fitted_pose
-from pipeline.training.landmark_head import CROP_MM, DEPTH_MM, LOCAL, N_LANDMARKS, LandmarkHead
+from pipeline.training.closed_form_pose import pose_from_landmarks
+from pipeline.training.landmark_head import CROP_MM, LOCAL, N_LANDMARKS, LandmarkHead
 
 HIDDEN = 256
 GRID = 4
 """The whole picture is summed up by features of GRID × GRID places."""
+FACES_MM = 3.0
+"""About how far landmarks of faces lie apart that look the same way."""
 JAW_RAD, SCALE, SHIFT = 0.1, 0.1, 0.1
 """What outputs of 1 mean: of the logarithm of size, and in widths of the picture."""
 
@@ -57,6 +59,8 @@ class PoseNetwork(nn.Module):
         n = self.maps.widths[-1] * GRID**2 + (LOCAL + 3) * N_LANDMARKS
         self.sizes = [n_shape, n_shape, n_expression, 3, 1]
         self.coefficients = _regressor(n, sum(self.sizes))
+        self.of_landmarks = nn.Linear(3 * N_LANDMARKS, sum(self.sizes), bias=False)
+        nn.init.zeros_(self.of_landmarks.weight)
         self.pose = _regressor(n, 8) if regressed else None
 
     def forward(self, pictures: Tensor, camera_matrix_px: Tensor) -> Seen:
@@ -68,9 +72,10 @@ class PoseNetwork(nn.Module):
         across_mm = CROP_MM / size * (marks.pixels - middle)
         facing = self._facing(torch.cat([across_mm, marks.depth_mm[..., None]], -1).detach())
         whole = functional.adaptive_avg_pool2d(maps[-1], GRID)
-        features = torch.cat([x.flatten(1) for x in (whole, marks.local, facing / DEPTH_MM)], 1)
-        found = self.coefficients(features).split(self.sizes, 1)
-        shape, precision, expression, jaw, scale = found
+        facing = facing.flatten(1) / FACES_MM
+        features = torch.cat([whole.flatten(1), marks.local.flatten(1), facing], 1)
+        found = self.coefficients(features) + self.of_landmarks(facing)
+        shape, precision, expression, jaw, scale = found.split(self.sizes, 1)
         mm_per_px = CROP_MM / size * torch.exp(SCALE * scale)
         distance_mm = mm_per_px * camera_matrix_px[:, 0, :1]
         depths = (distance_mm + marks.depth_mm)[..., None]
@@ -94,7 +99,7 @@ class PoseNetwork(nn.Module):
     def _facing(self, landmarks_mm: Tensor) -> Tensor:
         """(B,68,3) -> (B,68,3): turned as the typical face, and less it."""
         typical = self.typical_mm.expand_as(landmarks_mm)
-        rotation, shift = fitted_pose(landmarks_mm, typical, torch.ones_like(typical[..., 0]))
+        rotation, shift = pose_from_landmarks(landmarks_mm, typical)
         return landmarks_mm @ rotation.mT + shift[:, None] - typical
 
 

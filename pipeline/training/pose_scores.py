@@ -79,6 +79,7 @@ def measure(learner: Any, setting: Setting, split: str) -> Measured:
     pooled = {name: torch.cat(values) for name, values in found.items()}
     means = {name: float(values.nanmean()) for name, values in pooled.items()}
     angles = pooled["pose_deg"]
+    means["pose_mean_deg"] = means.pop("pose_deg")
     return {"pose_median_deg": float(angles.median()), **means}
 
 
