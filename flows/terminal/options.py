@@ -137,7 +137,15 @@ Source = Annotated[str, typer.Argument(help="Id of a registry, or its YAML file.
 
 # of an evaluation; names of benchmarks are compared with the known ones by a test
 BenchmarkName = Literal[
-    "now", "fg2018", "realy", "micc", "facewarehouse", "aflw2000", "modular", "store"
+    "now",
+    "fg2018",
+    "realy",
+    "micc",
+    "facewarehouse",
+    "aflw2000",
+    "modular",
+    "store",
+    "people",
 ]
 BenchmarkArgument = Annotated[
     str,
@@ -170,7 +178,7 @@ Choices = Annotated[
 ]
 FromStore = Annotated[
     str | None,
-    typer.Option(metavar="SPLIT", help="Score the scans of a store's split, with --root STORE."),
+    typer.Option(metavar="SPLIT", help="Score a store's split, with --root STORE."),
 ]
 LocalWorkers = Annotated[
     int, typer.Option("--workers", min=1, help="Local processes, if no cluster is named.")

@@ -156,6 +156,8 @@ class Choice(NamedTuple):
     meaning: str
     values: tuple[str, ...]
     """The first is taken if nothing is said; empty: any text."""
+    otherwise: str = ""
+    """Where any text may be said: what is taken if none is."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pipeline.evaluation.protocols.held_out import STORE
 from pipeline.evaluation.protocols.micc import MICC
 from pipeline.evaluation.protocols.modular import MODULAR
 from pipeline.evaluation.protocols.now import NOW
+from pipeline.evaluation.protocols.people import PEOPLE
 from pipeline.evaluation.protocols.realy import REALY
 
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
@@ -25,5 +26,6 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
         "aflw2000": AFLW2000,
         "modular": MODULAR,
         "store": STORE,
+        "people": PEOPLE,
     }
 )

@@ -250,5 +250,5 @@ def with_choices(benchmark: Benchmark, given: Given) -> Given:
         if known[name].values and value not in known[name].values:
             there = ", ".join(known[name].values)
             raise FacefoldError(f"--choose {name}={value}: expected one of {there}")
-    defaults = {name: (*choice.values, "")[0] for name, choice in known.items()}
+    defaults = {name: (*choice.values, choice.otherwise)[0] for name, choice in known.items()}
     return replace(given, choices={**defaults, **given.choices})
