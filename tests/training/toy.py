@@ -32,6 +32,7 @@ class ToyConfig(TrainingConfig):
     side: int = 8
     components: int = 5
     noise: float = 0.1
+    dropout: float = 0.1
 
 
 class Toy(nn.Module):
@@ -42,7 +43,7 @@ class Toy(nn.Module):
         self.config = setting.config
         self.layer = nn.Linear(self.config.side**2, self.config.components)
         self.frozen = nn.Linear(2, 2).requires_grad_(False)
-        self.dropped = nn.Dropout(0.1)
+        self.dropped = nn.Dropout(self.config.dropout)
         self.decoder = Decoder(setting.model)
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 

@@ -12,6 +12,9 @@ from pipeline.evaluation.protocols.people import file_name
 from pipeline.store.exporting import write_mesh
 from pipeline.types import Array
 
+HEADS = "heads"
+"""Folder of a training's results that they are in."""
+
 
 def write_heads(folder: Path, heads: Mapping[str, Tensor], faces: Array) -> list[Path]:
     """Person -> (V,3) mm, with triangles (F,3) -> a .ply a person, in millimetres.
