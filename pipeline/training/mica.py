@@ -1,0 +1,242 @@
+"""MICA: a person's head at rest, in millimetres, from pictures of their face.
+
+Zielonka, Bolkart and Thies, "Towards Metrical Reconstruction of Human Faces", ECCV 2022. A face
+recognition network, most of it frozen, makes 512 features of an aligned crop; a small network maps
+them to the identity coefficients of the face model.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.errors import FacefoldError
+from pipeline.loaders import FaceDataset
+from pipeline.loaders.dataset import Sample
+from pipeline.loaders.image_transforms import ArcFaceInput, ColourChange
+from pipeline.loaders.selection import Fewer
+from pipeline.loaders.transforms import MICA_WEIGHTS, Chain, Transform, VertexWeights
+from pipeline.training.aligned_crops import aligned, log_px_per_mm
+from pipeline.training.backbones.features import Features
+from pipeline.training.config import Count, NotNegative, Optimiser, Share, TrainingConfig
+from pipeline.training.decoder import Decoder
+from pipeline.training.losses.vertices import vertex_loss
+from pipeline.training.mapping_network import MappingNetwork
+from pipeline.training.mica_heads import heads, measure, picture
+from pipeline.training.system import Losses, Moment, Samples, Setting, System
+
+CAMERA = ("landmarks_px", "views.focal_px", "views.distance_mm")
+"""Fields that say how large a face is that a crop shows."""
+
+
+class MicaConfig(TrainingConfig):
+    """Defaults are MICA's as it was released; `camera`, `colour` and `landmarks` are not of it."""
+
+    steps: Count = 160_000
+    batch: Count = Field(default=8, description="People a step, of all processes together.")
+    images: Count = Field(default=2, description="Pictures of each person in a step.")
+    fewer: Fewer = Field(
+        default="drop", description="People with fewer pictures: left out, or shown again."
+    )
+    optimiser: Optimiser = Field(
+        default=Optimiser(learning_rate=1e-5, weight_decay=2e-4, schedule="steps"),
+        description="The released schedule decays every 100,000,000 steps: never.",
+    )
+    input: Literal["pictures", "embeddings"] = Field(
+        default="pictures",
+        description="`embeddings`: the store's 512 numbers of your own network; only the mapping "
+        "is trained.",
+    )
+    backbone: str = Field(
+        default="arcface100", description="arcface50, arcface100, points, small or a resnet."
+    )
+    weights: str = Field(default="", description="File of your own weights of the backbone.")
+    channels: Literal["rgb", "bgr"] = Field(
+        default="rgb", description="Order of colours that the backbone was trained with."
+    )
+    frozen: bool = Field(
+        default=True, description="Of an ArcFace, train the last layer alone. Others are trained."
+    )
+    norms_drift: bool = Field(
+        default=True,
+        description="Frozen batch norms go on adapting in training, as in MICA, where all is in "
+        "training mode.",
+    )
+    camera: bool = Field(
+        default=False,
+        description="Tell the network how many pixels a millimetre takes at the face; focal "
+        "length and distance have to be known, later too.",
+    )
+    hidden: Count = Field(default=3, description="Layers of the mapping after its first.")
+    n_shape: Count = Field(default=300, description="Identity coefficients that are predicted.")
+    label: Literal["shape", "neutral"] = Field(
+        default="shape",
+        description="`shape`: the head of the person's coefficients, as in MICA; `neutral`: their "
+        "registered head, with what lies beyond the model.",
+    )
+    use_mask: bool = Field(
+        default=True,
+        description="Weigh vertices by `regions`: true in the released configuration, false in "
+        "the code's defaults.",
+    )
+    regions: dict[str, NotNegative] = Field(
+        default=dict(MICA_WEIGHTS),
+        description="Weights of the model's regions, of others 1; the later region counts.",
+    )
+    landmarks: NotNegative = Field(
+        default=0.0,
+        description="Weight of the landmarks, in px, that `backbone: points` finds.",
+    )
+    colour: Share = Field(default=0.0, description="± the change of training pictures' colours.")
+    validation_people: Count = Field(
+        default=200, description="Scored when validating, evenly spaced; each takes 0.25 s."
+    )
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Fields of views that the network sees."""
+        seen = "aligned_images" if self.input == "pictures" else "embeddings"
+        return (seen, *CAMERA) if self.camera else (seen,)
+
+    def prepared(self, colour: float = 0.0) -> Transform:
+        """What pictures go through before the network sees them, their colours changed or not."""
+        if self.input == "embeddings":
+            return Chain(())
+        arcface = ArcFaceInput(self.channels)
+        change = ColourChange(colour, colour, colour, colour, colour / 4, self.seed)
+        return Chain((change, arcface)) if colour else arcface
+
+
+class Mica(nn.Module):
+    """The network with its loss: a `Learner`."""
+
+    vertex_weights: Tensor | None  # (V,)
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        config: MicaConfig = setting.config
+        _check(config)
+        self.config, model = config, setting.model
+        n = min(config.n_shape, model.shape_basis_mm.shape[2])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.features = _features(config)
+            self.mapping = MappingNetwork(512 + config.camera, 300, n, config.hidden)
+        self.decoder = Decoder(model)
+        weights = VertexWeights.of(model, config.regions).weights if config.use_mask else None
+        self.register_buffer("vertex_weights", weights, persistent=False)
+
+    def forward(self, batch: Sample, moment: Moment) -> Losses:
+        """Of people's batches, K pictures each."""
+        codes, found_px = self.seen(batch)
+        truth = self.label(batch).repeat_interleave(self.config.images, 0)
+        terms = {"vertices": vertex_loss(self.decoder(codes), truth, self.vertex_weights)}
+        if self.config.landmarks:
+            assert found_px is not None
+            marks, _ = aligned(batch["landmarks_px"].flatten(0, 1))
+            apart = (found_px - marks).abs()
+            terms["landmarks"] = self.config.landmarks * apart.nanmean()
+        return Losses(torch.stack([*terms.values()]).sum(), terms)
+
+    def seen(self, batch: Sample) -> tuple[Tensor, Tensor | None]:
+        """Pictures (B,…) or (P,K,…) -> (B,n) or (P·K,n) coefficients, and (…,68,2) px of the
+        aligned crop, of a backbone that finds landmarks."""
+        if self.features is None:
+            found, points = _flat(batch["embeddings"], 1), None
+            found = functional.normalize(found.float())
+        else:
+            found, points = self.features(_flat(batch["arcface_input"], 3))
+        if self.config.camera:
+            at = batch["landmarks_px"], batch["views.focal_px"], batch["views.distance_mm"]
+            found = torch.cat([found, log_px_per_mm(*at).reshape(-1, 1)], 1)
+        return self.mapping(found), points
+
+    @torch.no_grad()
+    def label(self, batch: Sample) -> Tensor:
+        """(P,V,3) mm."""
+        if self.config.label == "neutral":
+            neutral: Tensor = batch["identity_neutral_mm"]
+            return neutral
+        n = self.decoder.model.shape_basis_mm.shape[2]
+        head: Tensor = self.decoder(batch["identity_shape"][:, :n])
+        return head
+
+
+def _features(config: MicaConfig) -> Features | None:
+    if config.input == "embeddings":
+        return None
+    return Features(config.backbone, config.weights, config.frozen, config.norms_drift)
+
+
+def _flat(values: Tensor, dims: int) -> Tensor:
+    """(…,*rest) -> (N,*rest), the rest being `dims` dimensions."""
+    return values.reshape(-1, *values.shape[-dims:])
+
+
+def _check(config: MicaConfig) -> None:
+    """Raises FacefoldError for keys that do not go together."""
+    arcface = config.backbone.startswith("arcface")
+    if config.input == "pictures" and arcface and config.frozen and not config.weights:
+        raise FacefoldError(
+            f"backbone: {config.backbone} has no weights, expected your own, as most of it is not "
+            "trained: name their file in `weights`, or say `frozen: false` to train all of it"
+        )
+    if config.landmarks and (config.backbone != "points" or config.input != "pictures"):
+        raise FacefoldError(
+            f"landmarks: {config.landmarks:g} with backbone {config.backbone}, input "
+            f"{config.input}: only `backbone: points` finds landmarks in pictures"
+        )
+
+
+def samples(setting: Setting, split: str) -> Samples:
+    """People of the split, `images` pictures of each, others each epoch.
+
+    Raises StoreError where the store has no such pictures or people; FacefoldError where the camera
+    of some is asked for and not known.
+    """
+    config: MicaConfig = setting.config
+    label = "identity_shape" if config.label == "shape" else "identity_neutral_mm"
+    marks = ["landmarks_px"] if config.landmarks else []
+    fields = list(dict.fromkeys([*config.inputs, label, *marks]))
+    if config.camera:
+        _check_cameras(setting, split)
+    people = FaceDataset(
+        setting.store,
+        split,
+        fields,
+        config.where or None,
+        unit="identity",
+        views=config.images,
+        fewer=config.fewer,
+    )
+    return Samples(people, None, config.prepared(config.colour))
+
+
+def _check_cameras(setting: Setting, split: str) -> None:
+    config: MicaConfig = setting.config
+    named = CAMERA[1:]
+    pictures = FaceDataset(setting.store, split, named, config.where or None, unit="view")
+    unknown = sum(int((~(pictures.column(name) > 0)).sum()) for name in named)
+    if unknown:
+        raise FacefoldError(
+            f"{setting.store.path}: focal length or distance of pictures of {split} are not known "
+            f"({unknown} values), expected both with `camera: true`; leave such pictures out "
+            "(where: views.distance_mm > 0), or the camera"
+        )
+
+
+SYSTEM = System(
+    title="MICA",
+    citation="Zielonka, Bolkart, Thies: Towards Metrical Reconstruction of Human Faces. ECCV 2022.",
+    config=MicaConfig,
+    samples=samples,
+    learner=Mica,
+    measure=measure,
+    best_by="metric_median_mm",
+    picture=picture,
+    heads=heads,
+)
