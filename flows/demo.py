@@ -1,4 +1,5 @@
-"""The demo: synthetic sources -> store -> accuracy against the truth -> a batch in torch."""
+"""The demo: synthetic sources -> store -> accuracy against the truth -> a batch in torch -> a
+network, trained and scored."""
 
 from __future__ import annotations
 
@@ -12,8 +13,10 @@ import yaml
 from torch.utils.data import DataLoader
 
 from flows.build import build
+from flows.demo_training import show_training, train_and_score
 from flows.terminal.console import heading, note, out, plain, rows_table, summary_table
 from pipeline.build.config import BuildConfig, load_build
+from pipeline.build.device import Device
 from pipeline.catalogue import catalogue
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
@@ -27,7 +30,9 @@ from pipeline.store.validity_bits import unpack_validity
 from pipeline.synthetic import SyntheticSource, accuracy, archive, load_truth, write_sources
 
 
-def run_demo(folder: Path, scans: int, device: str, quiet: bool) -> dict[str, Any]:
+def run_demo(
+    folder: Path, scans: int, device: Device, train_seconds: float, quiet: bool
+) -> dict[str, Any]:
     """Runs the whole demo into `folder`; returns what `--json` prints."""
     started = time.monotonic()
     folder = folder.resolve()
@@ -48,17 +53,19 @@ def run_demo(folder: Path, scans: int, device: str, quiet: bool) -> dict[str, An
     ]
     summary["pictures"] = save_pictures(folder / "pictures", config, model)
     summary["pictures"] += save_view_sheet(folder / "pictures" / "views.png", store)
+    summary["training"] = train_and_score(store, model, folder / "training", device, train_seconds)
     summary["build"] = str(config_path)
     summary["seconds"] = round(time.monotonic() - started, 2)
     if not quiet:
         accuracy_rows = summary["accuracy"]
-        hidden = ("accuracy", "surprises", "pictures")
+        hidden = ("accuracy", "surprises", "pictures", "training")
         summary_table({k: v for k, v in summary.items() if k not in hidden})
         plain(f"pictures: {folder / 'pictures'}")
         out.print(rows_table("Distance to the truth on supported face vertices, mm", accuracy_rows))
         for surprise in summary["surprises"]:
             plain(f"NOT AS EXPECTED: {surprise}")
         show_batch(config.store_folder)
+        show_training(summary["training"])
     return summary
 
 

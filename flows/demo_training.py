@@ -7,19 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import yaml
 
 from flows.terminal.console import note, out, plain, rows_table
 from pipeline.build.device import Device, torch_device
+from pipeline.errors import StoreError
 from pipeline.evaluation.protocols.people import people_in
 from pipeline.flame.model import FlameModel
 from pipeline.store.reader import Store, open_store
-from pipeline.training.config import load_config
 from pipeline.training.head_scores import MODES, head_scores
 from pipeline.training.run.checkpoints import BEST, CHECKPOINT
-from pipeline.training.run.heads import write_heads
+from pipeline.training.run.heads import HEADS, write_heads
 from pipeline.training.run.loop import train
 from pipeline.training.system import Setting
 from pipeline.training.systems import system_named
@@ -39,33 +37,32 @@ def train_and_score(
 ) -> dict[str, Any]:
     """Leaves configuration, curves and heads in the folder; returns the figures, or why there are
     none."""
+    if not seconds:
+        return {"skipped": "none was asked for"}
     opened = open_store(store)
     pictured = {split: people_with_pictures(opened, split) for split in ("train", "val", "test")}
     held_out = next((split for split in ("test", "val") if pictured[split]), None)
     if not pictured["train"] or held_out is None:
         return {"skipped": "nothing to train on or to score: too few people have pictures"}
-    config = CONFIG | {"validation_split": "val" if pictured["val"] else held_out}
+    config = {**CONFIG, "validation_split": "val" if pictured["val"] else held_out}
     folder.mkdir(parents=True, exist_ok=True)
     for name in (CHECKPOINT, BEST):  # of the demo before
         (folder / name).unlink(missing_ok=True)
-    file = folder / "demo.yaml"
-    file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     system = system_named(SYSTEM)
     assert system.heads is not None
-    setting = Setting(
-        opened, model, load_config(file, system.config), torch.device(torch_device(device))
-    )
+    asked = system.config.model_validate(config)
+    setting = Setting(opened, model, asked, torch.device(torch_device(device)))
     note(f"training {system.title} for {seconds:g} s")
     trained = train(system, setting, folder, seconds=seconds)
     heads = system.heads(trained.learner, setting, held_out)
-    write_heads(folder / "heads", heads, model.faces)
+    write_heads(folder / HEADS, heads, model.faces)
     return {
         "system": system.title,
         "trained_on": len(pictured["train"]),
         "steps": trained.step,
         "seconds": round(trained.seconds, 1),
         "split": held_out,
-        "people": len(heads),
+        "people": len(pictured[held_out]),
         **head_scores(heads, setting, held_out),
         "folder": str(folder),
     }
@@ -73,10 +70,12 @@ def train_and_score(
 
 def people_with_pictures(store: Store, split: str) -> list[str]:
     """Of a split, those whose heads at rest are stored."""
-    if not store.form.views or split not in set(store.columns("split")["split"].to_pylist()):
+    try:
+        people = people_in(store, split)
+    except StoreError:  # nobody, which a small demo may have
         return []
-    pictured = set(np.unique(store.identity_row[store.scan_row_of_view]).tolist())
-    return [who for who, row in people_in(store, split).items() if row in pictured]
+    pictured = set(store.identity_row[store.scan_row_of_view].tolist())
+    return [who for who, row in people.items() if row in pictured]
 
 
 def show_training(found: Mapping[str, Any]) -> None:

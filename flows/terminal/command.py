@@ -83,15 +83,18 @@ def demo(
     out: Folder = Path("demo"),
     scans: Annotated[int, typer.Option(min=24, help="Scan files to make, broken ones too.")] = 60,
     device: Device = "auto",
+    train_seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds of training at the end; 0: none.")
+    ] = 15,
     as_json: Json = False,
 ) -> None:
-    """Make synthetic sources, fold them into a store, check it against the truth, load a batch."""
+    """Make synthetic sources, fold them into a store, check it, train a network, score it."""
     from flows.prefect_server.local_prefect import use_local_prefect
 
     use_local_prefect(out / ".facefold" / "prefect")
     from flows.demo import run_demo
 
-    summary = run_demo(out, scans, device, quiet=as_json)
+    summary = run_demo(out, scans, device, train_seconds, quiet=as_json)
     if as_json:
         show(summary)
 

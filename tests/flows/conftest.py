@@ -85,7 +85,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder, told = base / "demo", base / "demo.json"
     with FileLock(base / "demo.lock"):
         if not told.exists():
-            run = facefold("demo", "--out", folder, "--scans", 24, "--json")
+            brief = ("--scans", 24, "--train-seconds", 1)
+            run = facefold("demo", "--out", folder, *brief, "--json")
             again = facefold("build", folder / "build.yaml", "--json").json
             told.write_text(json.dumps([run.json, run.stderr, again]))
     return Demo(folder, *json.loads(told.read_text()))

@@ -1,4 +1,5 @@
-"""The demo: every file accounted for, accuracy against the truth, a store any Zarr reader opens."""
+"""The demo: every file accounted for, accuracy against the truth, a store any Zarr reader opens, a
+network trained and scored."""
 
 from __future__ import annotations
 
@@ -6,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
+import pytest
 import torch
 import xarray as xr
 import zarr
+from pipeline.training.mica import MicaConfig
 
+from flows.demo_training import show_training, train_and_score
 from pipeline.flame.stand_in import stand_in
 from pipeline.registration import RegistrationOptions
 from pipeline.registration.anchor import anchored
@@ -17,6 +22,9 @@ from pipeline.registration.template import prepare_template
 from pipeline.store import open_store
 from pipeline.synthetic import archive, load_truth
 from pipeline.synthetic.people import make_person
+from pipeline.training.config import load_config
+from tests.evaluation.commanding import evaluate
+from tests.evaluation.people_store import heads_of, write_people
 from tests.flows.conftest import Demo, facefold_in_process
 
 
@@ -129,3 +137,45 @@ def test_every_person_has_one_label_near_the_truth(demo: Demo) -> None:
         errors[row["identity"]] = apart[face].mean()
     assert np.mean([*errors.values()]) < 1.0, errors
     assert max(errors.values()) < 1.5, errors
+
+
+def test_a_network_is_trained_and_its_heads_are_scored(demo: Demo) -> None:
+    found, folder = demo.summary["training"], demo.folder / "training"
+    assert (found["system"], found["split"]) == ("MICA", "test")
+    assert found["steps"] >= 1 and found["trained_on"] >= 5 and found["people"] >= 1
+    for mode in ("metric", "aligned"):
+        own, mean = found[f"{mode}_median_mm"], found[f"mean_head_{mode}_median_mm"]
+        assert 0 < own < 10 and 0.1 < mean < 5
+        assert found[f"{mode}_ratio"] == pytest.approx(own / mean)
+    assert load_config(folder / "config.yaml", MicaConfig).backbone == "small"
+    assert (folder / "curves.png").stat().st_size > 10_000
+    assert len([*(folder / "heads").glob("*.ply")]) == found["people"]
+
+
+def test_the_heads_of_the_demo_score_the_same_by_the_command(demo: Demo, tmp_path: Path) -> None:
+    found, heads = demo.summary["training"], demo.folder / "training" / "heads"
+    said = evaluate("people", demo.folder / "unified.zarr", heads, tmp_path / "out")
+    asked = {missing["case"] for missing in said["missing"]}  # of whom there is no picture
+    assert said["asked"] == found["people"] + len(asked)
+    scores = pq.read_table(tmp_path / "out" / "scores.parquet").to_pandas()
+    for mode in ("metric", "aligned"):
+        medians = scores[(scores["mode"] == mode) & ~scores["missing"]]["median_mm"]
+        assert medians.min() - 1e-3 <= found[f"{mode}_median_mm"] <= medians.max() + 1e-3
+
+
+def test_the_last_table_says_what_it_is_worth(
+    demo: Demo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_training(demo.summary["training"])
+    said = capsys.readouterr().out
+    assert "mean head" in said and "MICA" in said and "not that it learns" in " ".join(said.split())
+    show_training({"skipped": "nobody has a picture"})
+    assert "no training: nobody has a picture" in capsys.readouterr().out
+
+
+def test_nothing_is_trained_on_a_store_without_pictures(tmp_path: Path) -> None:
+    told = [{"split": "train"}, {"split": "test"}]
+    store = write_people(tmp_path / "bare.zarr", stand_in(), heads_of(stand_in(), 4, seed=0), told)
+    found = train_and_score(store, stand_in(), tmp_path / "training", "cpu", seconds=1)
+    assert "too few people have pictures" in found["skipped"]
+    assert not (tmp_path / "training").exists()

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from pipeline.build.register_files import write_ply
 from pipeline.errors import FacefoldError
 from pipeline.evaluation.protocols.people import file_name
-from pipeline.store.exporting import write_mesh
 from pipeline.types import Array
 
 HEADS = "heads"
-"""Folder of a training's results that they are in."""
+"""Folder in a training's."""
 
 
 def write_heads(folder: Path, heads: Mapping[str, Tensor], faces: Array) -> list[Path]:
@@ -26,7 +26,7 @@ def write_heads(folder: Path, heads: Mapping[str, Tensor], faces: Array) -> list
         folder.mkdir(parents=True, exist_ok=True)
         for person, head in heads.items():
             written.append(folder / f"{file_name(person)}.ply")
-            write_mesh(written[-1], head.detach().float().cpu().numpy(), faces)
+            write_ply(written[-1], head.detach().cpu().numpy(), faces)
     except OSError as error:
         raise FacefoldError(f"{folder}: {error.strerror}; name another folder") from error
     return written
