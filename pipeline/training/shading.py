@@ -101,7 +101,12 @@ def grey(vertices_mm: Tensor, faces: Tensor, seen: Surfaces, canonical_to_camera
     smooth = vertex_normals(vertices_mm, faces)
     normals = torch.nn.functional.normalize(seen.values(smooth, faces), dim=-1, eps=1e-12)
     turned = normals @ canonical_to_camera[:, None, :3, :3].to(normals.dtype).mT
+    return grey_light(turned * turned.new_tensor([1, -1, -1])) * seen.shown
+
+
+def grey_light(normals: Tensor) -> Tensor:
+    """(…,3) unit, +x right, +y up, +z towards the camera -> (…): `views.rendering.grey_shading`,
+    with gradient."""
     towards = torch.as_tensor(GREY_LIGHTS, dtype=normals.dtype, device=normals.device)
-    towards = torch.nn.functional.normalize(towards, dim=-1) * towards.new_tensor([1, -1, -1])
-    facing = (turned @ towards.T).clamp(0, 1)
-    return GREY_ALBEDO * GREY_STRENGTH * facing.mean(-1) * seen.shown
+    towards = torch.nn.functional.normalize(towards, dim=-1)
+    return GREY_ALBEDO * GREY_STRENGTH * (normals @ towards.T).clamp(0, 1).mean(-1)
