@@ -40,3 +40,10 @@ def rays(camera_matrix_px: Tensor, height: int, width: int) -> Tensor:
     pixels = torch.stack([column, row, torch.ones_like(row)], -1)
     directions: Tensor = pixels @ torch.linalg.inv(camera_matrix_px).mT[:, None]
     return directions
+
+
+def rays_through(pixels: Tensor, camera_matrix_px: Tensor) -> Tensor:
+    """(B,N,2) px, (B,3,3) -> (B,N,3) directions in the camera's frame, z = 1."""
+    at = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1)
+    directions: Tensor = at @ torch.linalg.inv(camera_matrix_px).mT
+    return directions

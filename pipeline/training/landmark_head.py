@@ -1,0 +1,84 @@
+"""Landmarks in three dimensions, and what a picture shows at them, from maps of features."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+N_LANDMARKS = 68
+CROP_MM = 220.0
+"""About what a crop of a face is wide, at the face: where heat and scale begin."""
+SPREAD_MM = 25.0
+"""Of the heat that landmarks begin with."""
+DEPTH_MM = 50.0
+"""What an output of 1 means."""
+LOCAL = 16
+"""Features that are kept of a landmark's place."""
+
+
+class Found(NamedTuple):
+    """Landmarks of B pictures."""
+
+    pixels: Tensor  # (B,68,2)
+    depth_mm: Tensor  # (B,68) from their mean
+    weights: Tensor  # (B,68) what each says of the pose; their sum is 1
+    local: Tensor  # (B,68,LOCAL) features at them
+
+
+class LandmarkHead(nn.Module):
+    """Maps of features (B,n,h,w), finest first -> landmarks.
+
+    A landmark's pixel is the mean of its heat map (integral regression, Sun et al., ECCV 2018).
+    Depth and weight are linear in the mean features under the heat. Coarse maps are added to fine
+    ones (feature pyramids, Lin et al., CVPR 2017). Heat and depth begin with those of a typical
+    face in the middle of the picture.
+    """
+
+    typical_mm: Tensor  # (68,2) across and down from the middle
+
+    def __init__(self, widths: list[int], typical_mm: Tensor) -> None:
+        """`typical_mm` (68,3): landmarks of a face that looks at the camera, in the camera's axes,
+        relative to their mean."""
+        super().__init__()
+        n = widths[0]
+        self.into = nn.ModuleList(nn.Conv2d(width, n, 1) for width in widths)
+        self.mixed = nn.Sequential(
+            nn.Conv2d(n, n, 3, padding=1, bias=False), nn.GroupNorm(8, n), nn.SiLU()
+        )
+        self.heat = nn.Conv2d(n, N_LANDMARKS, 1)
+        self.of_each = nn.Parameter(torch.zeros(N_LANDMARKS, n, 2))
+        self.local = nn.Linear(n, LOCAL)
+        self.typical_depth = nn.Parameter(typical_mm[:, 2] / DEPTH_MM)
+        self.register_buffer("typical_mm", typical_mm[:, :2].clone(), persistent=False)
+
+    def forward(self, maps: list[Tensor], size_px: int) -> Found:
+        levels = [layer(found) for layer, found in zip(self.into, maps, strict=True)][::-1]
+        mixed = self.mixed(list(accumulate(levels, _added))[-1])
+        places = _places(mixed)
+        far = (CROP_MM * places - self.typical_mm[:, None]).square().sum(-1)
+        heat = (self.heat(mixed).flatten(2) - far / (2 * SPREAD_MM**2)).softmax(-1)
+        features = heat @ mixed.flatten(2).mT  # (B,68,n)
+        depth, weight = torch.einsum("bln,lnc->cbl", features, self.of_each)
+        depth = depth + self.typical_depth
+        return Found(
+            (heat @ places + 0.5) * size_px - 0.5,
+            DEPTH_MM * (depth - depth.mean(1, keepdim=True)),
+            weight.softmax(-1),
+            self.local(features),
+        )
+
+
+def _added(coarse: Tensor, fine: Tensor) -> Tensor:
+    return fine + functional.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
+
+
+def _places(maps: Tensor) -> Tensor:
+    """(B,n,h,w) -> (h·w,2): cells' places from the picture's middle, in its widths and heights."""
+    height, width = maps.shape[-2:]
+    row, column = ((torch.arange(n).to(maps) + 0.5) / n - 0.5 for n in (height, width))
+    grid = torch.stack([column.expand(height, -1), row[:, None].expand(-1, width)], -1)
+    return grid.flatten(0, 1)

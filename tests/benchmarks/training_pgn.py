@@ -1,0 +1,128 @@
+"""Does pose in closed form beat the same network regressing it, and do frames add to each other?
+
+Two networks of each seed, alike but for where the pose comes from, are trained on the same pictures
+with the same losses, steps and changes of the pictures. What is scored are other people.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from loader_figures import Figure
+
+from pipeline.flame.assets import load_model
+from pipeline.store.reader import open_store
+from pipeline.training.config import Optimiser
+from pipeline.training.pose_guidance import SYSTEM, PoseGuidanceConfig, Weights
+from pipeline.training.run.loop import train
+from pipeline.training.run.progress import Step
+from pipeline.training.system import Measured, Setting
+
+PART = "pgn"
+POSES = ("closed_form", "regressed")
+STEPS, QUICK_STEPS = 1200, 60
+LESS = 0.9
+"""Of the other's error: 10 % less."""
+
+
+def config_of(pose: str, seed: int, steps: int) -> PoseGuidanceConfig:
+    """What both networks share, but for `pose`."""
+    return PoseGuidanceConfig.model_validate(
+        {
+            "steps": steps,
+            "batch": 8,
+            "seed": seed,
+            "pose": pose,
+            "optimiser": Optimiser(
+                learning_rate=3e-3, weight_decay=0.01, schedule="cosine", warm_up=50
+            ),
+            "validate_every": max(steps // 4, 1),
+            "save_every": steps,
+            "backbone": "small",
+            "size_px": 64,
+            "roll_deg": 5.0,
+            "shift": 0.02,
+            "zoom": 0.05,
+            "colour": 0.1,
+            "weights": Weights(neutral=10.0),
+        }
+    )
+
+
+def scored(store: Path, pose: str, seed: int, steps: int, folder: Path) -> Measured:
+    """Trains a network, and scores it on the people of the test split."""
+    model, device = load_model("stand-in"), torch.device("cpu")
+    setting = Setting(open_store(store), model, config_of(pose, seed, steps), device)
+    out, began = folder / f"{pose}-{seed}", time.perf_counter()
+    trained = train(SYSTEM, setting, out, report=said)
+    assert SYSTEM.picture is not None
+    SYSTEM.picture(trained.learner, setting, "test", out / "test.png")
+    figures = SYSTEM.measure(trained.learner, setting, "test")
+    shown = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
+    print(f"{PART} {pose} {seed}: {time.perf_counter() - began:.0f} s: {shown}", file=sys.stderr)
+    return figures
+
+
+def said(step: Step) -> None:
+    if step.values and step.step % 100 == 0:
+        total = step.values.get("loss/total", float("nan"))
+        print(f"{PART} step {step.step} of {step.steps}: loss {total:.2f}", file=sys.stderr)
+
+
+def proof(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> list[Figure]:
+    steps = QUICK_STEPS if quick else STEPS
+    found = {pose: [scored(store, pose, seed, steps, folder) for seed in seeds] for pose in POSES}
+    closed, regressed = (found[pose] for pose in POSES)
+    return [
+        *compared("pose error, mean", "pose_mean_deg", "°", closed, regressed),
+        *compared("pose error, median", "pose_median_deg", "°", closed, regressed, False),
+        *compared("posed head's landmarks", "landmarks_mm", "mm", closed, regressed, False),
+        *frames("aligned", closed, True),
+        *frames("metric", closed, False),
+    ]
+
+
+def compared(
+    what: str,
+    name: str,
+    unit: str,
+    closed: Sequence[Measured],
+    regressed: Sequence[Measured],
+    target: bool = True,
+) -> list[Figure]:
+    """A figure of both networks, and the one's by the other's."""
+    values = {"closed form": column(closed, name), "regressed": column(regressed, name)}
+    ratios = [a / b for a, b in zip(*values.values(), strict=True)]
+    each = [figure(f"{what}, {which}", own, unit) for which, own in values.items()]
+    return [
+        *each,
+        figure(f"{what}, closed form / regressed", ratios, "x", LESS if target else None),
+    ]
+
+
+def frames(kind: str, closed: Sequence[Measured], target: bool) -> list[Figure]:
+    """Errors of the face's shape by one picture and by four, beside the mean head's."""
+    one, four, mean = (column(closed, f"{n}_{kind}_mm") for n in ("one", "frames", "mean_head"))
+    ratios = [b / a for a, b in zip(one, four, strict=True)]
+    of_mean = [a / b for a, b in zip(one, mean, strict=True)]
+    return [
+        figure(f"shape {kind}, one picture", one, "mm"),
+        figure(f"shape {kind}, four pictures", four, "mm"),
+        figure(f"shape {kind}, one picture / mean head", of_mean, "x"),
+        figure(f"shape {kind}, four pictures / one", ratios, "x", LESS if target else None),
+    ]
+
+
+def column(figures: Sequence[Measured], name: str) -> list[float]:
+    return [one[name] for one in figures]
+
+
+def figure(what: str, values: Sequence[float], unit: str, at_most: float | None = None) -> Figure:
+    """The median over seeds, each seed's value beside it."""
+    each = "" if len(values) == 1 else f" ({' '.join(f'{x:.3g}' for x in values)})"
+    return Figure(PART, what + each, statistics.median(values), unit, at_most, at_most is not None)
