@@ -18,6 +18,7 @@ from pipeline.flame.assets import load_model
 from pipeline.loaders import FaceLoader, identities
 from pipeline.store.reader import open_store
 from pipeline.training.config import Optimiser, load_config
+from pipeline.training.run import results
 from pipeline.training.run.loop import train
 from pipeline.training.run.progress import Step, Trained
 from pipeline.training.run.steps import parts_of, take_step
@@ -31,6 +32,13 @@ Make = Callable[..., Setting]
 def make(made_people: Path) -> Make:
     store, model = open_store(made_people), load_model()
     return lambda **keys: Setting(store, model, ToyConfig(**keys), torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def drawn(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """No curves, which take a third of a second, where nobody looks at them."""
+    if "leaves" not in request.node.name:
+        monkeypatch.setattr(results, "save_curves", lambda *given: None)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

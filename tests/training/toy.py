@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.loaders import FaceDataset
 from pipeline.loaders.dataset import Sample
-from pipeline.training.config import Optimiser, TrainingConfig
+from pipeline.training.config import Count, Optimiser, TrainingConfig
 from pipeline.training.decoder import Decoder
 from pipeline.training.system import (
     Learner,
@@ -26,8 +26,8 @@ from pipeline.training.system import (
 class ToyConfig(TrainingConfig):
     """Of the toy."""
 
-    steps: int = 12
-    batch: int = 4
+    steps: Count = 12
+    batch: Count = 4
     optimiser: Optimiser = Optimiser(learning_rate=1e-3)
     side: int = 8
     components: int = 5
