@@ -71,10 +71,17 @@ def rows_of(
             name,
             _type(schema["properties"][name]),
             _shown(field.default),
-            " ".join((field.description or "").split()).replace("|", "\\|"),
+            _meaning(name, field),
         )
         for name, field in (fields or model.model_fields).items()
     ]
+
+
+def _meaning(name: str, field: FieldInfo) -> str:
+    """What it says of itself, or what the key of all systems does."""
+    shared = TrainingConfig.model_fields.get(name)
+    said = field.description or (shared.description if shared else None) or ""
+    return " ".join(said.split()).replace("|", "\\|")
 
 
 def _type(schema: dict[str, Any]) -> str:
