@@ -33,15 +33,15 @@ def build_markdown() -> str:
     """The whole page."""
     return HEAD + "".join(
         [
-            _section("Fields", _fields_of(BuildConfig)),
-            _section("`sources`: a list, of each source", _fields_of(SourceEntry)),
-            _section("`registration`", _fields_of(StatedOptions)),
-            _section("`quality`: each as `[review, reject]`", _fields_of(Gates)),
+            section("Fields", _fields_of(BuildConfig)),
+            section("`sources`: a list, of each source", _fields_of(SourceEntry)),
+            section("`registration`", _fields_of(StatedOptions)),
+            section("`quality`: each as `[review, reject]`", _fields_of(Gates)),
         ]
     )
 
 
-def _section(title: str, rows: list[tuple[str, ...]]) -> str:
+def section(title: str, rows: list[tuple[str, ...]]) -> str:
     lines = [f"| `{row[0]}` | {' | '.join(row[1:])} |\n" for row in rows]
     return f"\n## {title}\n\n| field | type | default | what |\n|---|---|---|---|\n" + "".join(
         lines
@@ -53,7 +53,7 @@ def _fields_of(model: type[BaseModel]) -> list[tuple[str, ...]]:
     return [
         (
             name,
-            _type(types[name]),
+            type_in_words(types[name]),
             _shown(field.default),
             " ".join((field.description or "").split()),
         )
@@ -70,10 +70,10 @@ TYPES = {
 }
 
 
-def _type(schema: dict[str, Any]) -> str:
+def type_in_words(schema: dict[str, Any]) -> str:
     """A JSON Schema in words."""
     if "anyOf" in schema:
-        return next(_type(one) for one in schema["anyOf"] if one != {"type": "null"})
+        return next(type_in_words(one) for one in schema["anyOf"] if one != {"type": "null"})
     if "enum" in schema:
         return ", ".join(schema["enum"])
     if "prefixItems" in schema:

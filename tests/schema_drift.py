@@ -15,6 +15,7 @@ from tests.build_table import build_markdown
 from tests.house_picture import house_svg
 from tests.refusal_table import refusals_markdown
 from tests.source_table import sources_markdown
+from tests.training_table import training_markdown
 
 ROOT = Path(__file__).parents[1]
 GENERATED = {
@@ -23,6 +24,7 @@ GENERATED = {
     ROOT / "docs" / "reference" / "build.md": build_markdown,
     ROOT / "docs" / "reference" / "sources.md": sources_markdown,
     ROOT / "docs" / "reference" / "refusals.md": refusals_markdown,
+    ROOT / "docs" / "reference" / "training.md": training_markdown,
     ROOT / "docs" / "pictures" / "house.svg": house_svg,
 }
 

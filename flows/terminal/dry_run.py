@@ -23,6 +23,8 @@ def dry_run_report(report: Mapping[str, Any]) -> None:
         plain(f"quarantined {row['path']}: {row['reason']}")
     if (more := len(report["quarantine"]) - SAID) > 0:
         plain(f"… and {more} more")
+    for fault in report["beyond_limits"]:
+        plain(f"a build would end here: {fault}")
     for row in report["photos"]:
         plain(f"{row['source']}: {photos(row)}")
     plain(

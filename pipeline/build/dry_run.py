@@ -9,7 +9,7 @@ from pipeline.build.config import BuildConfig
 from pipeline.build.estimate import SourceEstimate, estimate, spaces
 from pipeline.build.ledger import STAGES, mean_seconds, open_ledger
 from pipeline.build.plan import Plan, Source, ledger_path, make_plan
-from pipeline.build.quarantine import quarantine_row
+from pipeline.build.quarantine import beyond_limits, catalogue_rows
 from pipeline.flame.assets import load_model
 from pipeline.store import ModelTag, check_model, open_store
 from pipeline.store.paths import HEAD
@@ -41,7 +41,8 @@ def dry_run(config: BuildConfig, retry: bool = False, recalibrate: bool = False)
             for source in plan.sources
             if any(views.photos for views in source.registry.all_views)
         ],
-        "quarantine": [quarantine_row(q) for s in plan.sources for q in s.catalogue.quarantined],
+        "quarantine": (lost := catalogue_rows(plan)),
+        "beyond_limits": beyond_limits(plan, lost),
         "estimate": {
             "seconds": round(expected.seconds, 1),
             "workers": config.workers,

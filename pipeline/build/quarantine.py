@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 def quarantine_rows(config: BuildConfig, plan: Plan, outcomes: Outcomes) -> list[Row]:
     """What is refused, by source and scan: by the catalogue, or by a stage as the ledger tells."""
-    rows = [quarantine_row(row) for source in plan.sources for row in source.catalogue.quarantined]
+    rows = catalogue_rows(plan)
     refused = [work for work in plan.works if outcomes[work.keys.judge]]
     with open_ledger(ledger_path(config)) as ledger:
         results = recorded(ledger, [work.keys.judge for work in refused])
@@ -29,6 +29,11 @@ def quarantine_rows(config: BuildConfig, plan: Plan, outcomes: Outcomes) -> list
         if refusal is not None
     ]
     return sorted(rows, key=lambda row: (row["source"], row["scan_id"], row["path"]))
+
+
+def catalogue_rows(plan: Plan) -> list[Row]:
+    """What is refused before any scan is opened."""
+    return [quarantine_row(row) for source in plan.sources for row in source.catalogue.quarantined]
 
 
 def _path(plan: Plan, record: ScanRecord) -> str:
@@ -67,6 +72,16 @@ def summarise(plan: Plan, quarantine: Sequence[Row]) -> dict[str, Any]:
 
 def check_limits(plan: Plan, quarantine: Sequence[Row]) -> None:
     """Raises FacefoldError where a source lost a larger share of its scans than it allows."""
+    if faults := beyond_limits(plan, quarantine):
+        raise FacefoldError(
+            "; ".join(faults)
+            + "; nothing was published. Correct the registry or the files, or raise the limit"
+        )
+
+
+def beyond_limits(plan: Plan, quarantine: Sequence[Row]) -> list[str]:
+    """The sources that lost a larger share of their scans than they allow, each with its counts and
+    its first loss. More rows never make it fewer."""
     lost = Counter(row["source"] for row in quarantine)
     faults = []
     for source in plan.sources:
@@ -82,11 +97,7 @@ def check_limits(plan: Plan, quarantine: Sequence[Row]) -> None:
                 f"limits.max_rejected_share {limit:g}; the first is {rows[0]['scan_id']}: "
                 f"{rows[0]['reason']}"
             )
-    if faults:
-        raise FacefoldError(
-            "; ".join(faults)
-            + "; nothing was published. Correct the registry or the files, or raise the limit"
-        )
+    return faults
 
 
 def _counts(catalogue: Catalogue, lost: int) -> Row:

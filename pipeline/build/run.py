@@ -23,7 +23,12 @@ from pipeline.build.evidence import Comparison, filed_people, population_of
 from pipeline.build.labels import usual_modes
 from pipeline.build.leak_guards import check_links
 from pipeline.build.plan import Outcomes, Plan, judgements_of, known_views, make_plan
-from pipeline.build.quarantine import check_limits, quarantine_rows, summarise
+from pipeline.build.quarantine import (
+    catalogue_rows,
+    check_limits,
+    quarantine_rows,
+    summarise,
+)
 from pipeline.build.result_files import ScanViews
 from pipeline.build.source_calibration import report_row
 from pipeline.build.stages import Work
@@ -120,6 +125,7 @@ def plan_build(
         seen.phase("reading the sources")
     plan = make_plan(config, model, retry, recalibrate)
     check_links(plan)
+    check_limits(plan, catalogue_rows(plan))  # known before a scan is opened
     log.info(f"{len(plan.works)} scans found, {len(plan.known)} known, {len(plan.todo)} to compute")
     unseen = without_views(plan.kept_so_far, known_views(config, plan.kept_so_far, retry))
     if unseen:

@@ -30,9 +30,13 @@ class Section(BaseModel):
 class Optimiser(Section):
     """How weights are changed. The learning rate is a function of the step alone."""
 
-    name: Literal["adam", "adamw"] = "adamw"
-    learning_rate: Positive = 1e-4
-    weight_decay: NotNegative = 0.0
+    name: Literal["adam", "adamw"] = Field(
+        default="adamw", description="Adam (Kingma and Ba, 2015), or with decoupled weight decay."
+    )
+    learning_rate: Positive = Field(
+        default=1e-4, description="After the warm-up, before the schedule lowers it."
+    )
+    weight_decay: NotNegative = Field(default=0.0, description="Of all weights that are trained.")
     schedule: Literal["constant", "cosine", "steps"] = Field(
         default="constant",
         description="`cosine`: down to 0 at the last step; `steps`: times `decay` every "
@@ -41,8 +45,8 @@ class Optimiser(Section):
     warm_up: Annotated[StrictInt, Field(ge=0)] = Field(
         default=0, description="Steps in which the rate rises from 0."
     )
-    decay: Positive = 0.1
-    decay_every: Count = 100_000_000
+    decay: Positive = Field(default=0.1, description="Of the schedule `steps`, a factor.")
+    decay_every: Count = Field(default=100_000_000, description="Of the schedule `steps`, steps.")
     largest_gradient: NotNegative = Field(
         default=0.0, description="Gradients of a greater norm are scaled to it; 0: none is."
     )
@@ -62,12 +66,16 @@ class Optimiser(Section):
 class TrainingConfig(Section):
     """What every system's configuration says."""
 
-    steps: Count = 100_000
+    steps: Count = Field(default=100_000, description="Batches that are trained on.")
     batch: Count = Field(default=8, description="Samples a step, of all processes together.")
-    seed: Annotated[StrictInt, Field(ge=0)] = 0
-    optimiser: Optimiser = Optimiser()
-    train_split: str = "train"
-    validation_split: str = "val"
+    seed: Annotated[StrictInt, Field(ge=0)] = Field(
+        default=0, description="Of fresh weights, the order of samples, and all that is drawn."
+    )
+    optimiser: Optimiser = Field(default=Optimiser(), description="How weights are changed.")
+    train_split: str = Field(default="train", description="Whose samples are trained on.")
+    validation_split: str = Field(
+        default="val", description="Whose samples choose the best weights."
+    )
     where: str = Field(
         default="", description="A question that samples fit, such as \"kind == 'photo'\"."
     )

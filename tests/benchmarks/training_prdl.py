@@ -128,7 +128,12 @@ class Fit:
         return project(self.decoder.landmarks(vertices), *self.camera)
 
     def costs(
-        self, unknown: Tensor, vertices: Tensor, sets: Sequence[PointSet], prior: float, parts: float
+        self,
+        unknown: Tensor,
+        vertices: Tensor,
+        sets: Sequence[PointSet],
+        prior: float,
+        parts: float,
     ) -> Tensor:
         """(B,) what is minimised of each view; no sets: without parts."""
         marks, one = self.marks(vertices), torch.ones(len(USED))
@@ -163,7 +168,7 @@ def slopes(of: Callable[[Tensor], list[Tensor]], unknown: Tensor) -> list[Tensor
 def curvature(points: PointSet, slope: Tensor, present: Tensor) -> Tensor:
     """(B,N,2,U) -> (B,U,U): of half the loss of one part (Gauss and Newton), from its statistics'
     own slopes with the weights of points held."""
-    some = anchors()[:: 3]
+    some = anchors()[::3]
     away = points.points[:, None] - some[:, None]  # (B,A,N,2)
     distance = away.norm(dim=-1, keepdim=True)
     way = away / distance.clamp_min(1e-6)
@@ -176,7 +181,10 @@ def curvature(points: PointSet, slope: Tensor, present: Tensor) -> Tensor:
         distance[..., 0].masked_fill(~known, -torch.inf).argmax(2),
     ):
         own = best[..., None, None].expand(-1, -1, *slope.shape[2:])
-        end = (slope.gather(1, own) * way.gather(2, best[..., None, None].expand(-1, -1, 1, 2))[:, :, 0, :, None]).sum(2)
+        end = (
+            slope.gather(1, own)
+            * way.gather(2, best[..., None, None].expand(-1, -1, 1, 2))[:, :, 0, :, None]
+        ).sum(2)
         total += end.mT @ end
     return total * (present / len(some))[:, None, None]
 
@@ -242,7 +250,10 @@ def errors_mm(found: Tensor, truth: Tensor) -> dict[str, float]:
     rotation, translation = umeyama(found[:, face], truth[:, face])
     apart = (found @ rotation.mT + translation[:, None] - truth).norm(dim=-1)
     own = parts_of(model)
-    rows = {n: np.unique(np.concatenate([own[p].vertices for p in names])) for n, names in REGIONS.items()}
+    rows = {
+        n: np.unique(np.concatenate([own[p].vertices for p in names]))
+        for n, names in REGIONS.items()
+    }
     return {name: float(apart[:, index].mean()) for name, index in rows.items()}
 
 

@@ -15,9 +15,11 @@ import yaml
 
 from pipeline.build.assembly import Assembly, assemble, assembly_digest, published_as, shard_arrays
 from pipeline.build.config import BuildConfig
+from pipeline.build.dry_run import dry_run
 from pipeline.build.plan import Plan, make_plan
 from pipeline.build.quarantine import check_limits, quarantine_rows, summarise
 from pipeline.build.result_files import result_path, save_result
+from pipeline.build.run import plan_build
 from pipeline.errors import FacefoldError, StoreError
 from pipeline.flame.model import FlameModel
 from pipeline.flame.stand_in import stand_in
@@ -343,6 +345,17 @@ def test_a_source_that_loses_too_much_stops_the_build(folder: Path, model: Flame
         FacefoldError, match=r"lab: 3 of 6 .*clinic: 1 of 3 .*\(1 quality: not_a_face\)"
     ):
         limits(0.2, 0.2)
+
+
+def test_what_the_catalogue_loses_stops_a_build_before_it_opens_a_scan(tmp_path: Path) -> None:
+    write_source(tmp_path, "lab", "p1_neutral.obj", "p2.obj", limits={"max_rejected_share": 0.49})
+    config = build_of(tmp_path, "lab")
+    (fault,) = dry_run(config)["beyond_limits"]
+    assert fault.startswith("lab: 1 of 2 scans are quarantined (1 catalogue: name)")
+    with pytest.raises(FacefoldError, match=r"lab: 1 of 2 .*nothing was published"):
+        plan_build(config)
+    write_registry(tmp_path, "lab", limits={"max_rejected_share": 0.5})
+    assert not dry_run(config)["beyond_limits"] and len(plan_build(config).plan.todo) == 1
 
 
 def test_a_source_without_scans_loses_nothing(tmp_path: Path, model: FlameModel) -> None:
