@@ -86,6 +86,15 @@ def mean_of_all(values: Tensor) -> Tensor:
     return summed / world()
 
 
+def least_of_all(values: Tensor) -> Tensor:
+    """The smallest of the processes' values; each of them has to ask."""
+    if world() == 1:
+        return values
+    found = values.clone()
+    distributed.all_reduce(found, distributed.ReduceOp.MIN)
+    return found
+
+
 def first_says(ask: Callable[[], T]) -> T:
     """What the first process finds, known to all of them, which wait for it."""
     if world() == 1:
