@@ -3,7 +3,7 @@ held-out people scored."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from pipeline.training.system import Setting
 from pipeline.training.systems import system_named
 
 SYSTEM = "mica"
-LARGEST_BATCH = 16
-"""People."""
+FEWEST, LARGEST_BATCH = 2, 16
+"""People to train on, and of a step."""
 CONFIG: Mapping[str, Any] = {
     "steps": 150,
     "images": 1,
@@ -48,20 +48,14 @@ def train_and_score(
     opened = open_store(store)
     pictured = {split: people_with_pictures(opened, split) for split in ("train", "val", "test")}
     held_out = next((split for split in ("test", "val") if pictured[split]), None)
-    if not pictured["train"] or held_out is None:
+    if len(pictured["train"]) < FEWEST or held_out is None:
         return {"skipped": "nothing to train on or to score: too few people have pictures"}
-    config = {
-        **CONFIG,
-        "batch": min(LARGEST_BATCH, len(pictured["train"])),
-        "validation_split": "val" if pictured["val"] else held_out,
-    }
+    setting = setting_of(opened, model, device, pictured, held_out)
+    system = system_named(SYSTEM)
+    assert system.heads is not None
     folder.mkdir(parents=True, exist_ok=True)
     for name in (CHECKPOINT, BEST):  # of the demo before
         (folder / name).unlink(missing_ok=True)
-    system = system_named(SYSTEM)
-    assert system.heads is not None
-    asked = system.config.model_validate(config)
-    setting = Setting(opened, model, asked, torch.device(torch_device(device)))
     note(f"training {system.title} for {seconds:g} s")
     trained = train(system, setting, folder, seconds=seconds)
     heads = system.heads(trained.learner, setting, held_out)
@@ -76,6 +70,22 @@ def train_and_score(
         **head_scores(heads, setting, held_out),
         "folder": str(folder),
     }
+
+
+def setting_of(
+    store: Store,
+    model: FlameModel,
+    device: Device,
+    pictured: Mapping[str, Sequence[str]],
+    held_out: str,
+) -> Setting:
+    """As few people as a small demo has."""
+    few = {
+        "batch": min(LARGEST_BATCH, len(pictured["train"])),
+        "validation_split": "val" if pictured["val"] else held_out,
+    }
+    config = system_named(SYSTEM).config.model_validate({**CONFIG, **few})
+    return Setting(store, model, config, torch.device(torch_device(device)))
 
 
 def people_with_pictures(store: Store, split: str) -> list[str]:
