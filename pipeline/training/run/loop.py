@@ -70,7 +70,8 @@ def train(
         parts = replace(parts, network=shared(parts))
         with event_files(out / EVENTS, progress.step, rank() == 0) as events:
             run = Run(parts, progress, out, events, Clock(progress, seconds, stopped))
-            _begin(run)
+            if rank() == 0:
+                write_config(out, run.config)
             _steps(run, report)
         return _ended(run)
 
@@ -122,11 +123,6 @@ def _resume(parts: Parts, progress: Progress, out: Path, found: Mapping[str, Any
     parts.optimiser.load_state_dict(found["optimiser"])
     parts.loader.load_state_dict(found["loader"])
     progress.load_state_dict(saved, parts.setting.device)
-
-
-def _begin(run: Run) -> None:
-    if rank() == 0:
-        write_config(run.out, run.config)
 
 
 def _steps(run: Run, report: Report) -> None:
