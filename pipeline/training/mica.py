@@ -22,6 +22,8 @@ from pipeline.loaders.selection import Fewer
 from pipeline.loaders.transforms import MICA_WEIGHTS, Chain, Transform, VertexWeights
 from pipeline.training.aligned_crops import aligned, log_px_per_mm
 from pipeline.training.backbones.features import Features
+from pipeline.training.backbones.points import POINTS
+from pipeline.training.cameras import project
 from pipeline.training.config import Count, NotNegative, Optimiser, Share, TrainingConfig
 from pipeline.training.decoder import Decoder
 from pipeline.training.losses.vertices import vertex_loss
@@ -31,10 +33,12 @@ from pipeline.training.system import Losses, Moment, Samples, Setting, System
 
 CAMERA = ("landmarks_px", "views.focal_px", "views.distance_mm")
 """Fields that say how large a face is that a crop shows."""
+GUIDES = ("vertices_mm", "landmarks_px", "canonical_to_camera", "camera_matrix_px")
+"""Fields that say where crops show vertices."""
 
 
 class MicaConfig(TrainingConfig):
-    """Defaults are MICA's as it was released; `camera`, `colour` and `landmarks` are not of it."""
+    """Defaults are MICA's as it was released; `camera`, `colour` and `guidance` are not of it."""
 
     steps: Count = 160_000
     batch: Count = Field(default=8, description="People a step, of all processes together.")
@@ -87,9 +91,10 @@ class MicaConfig(TrainingConfig):
         default=dict(MICA_WEIGHTS),
         description="Weights of the model's regions, of others 1; the later region counts.",
     )
-    landmarks: NotNegative = Field(
+    guidance: NotNegative = Field(
         default=0.0,
-        description="Weight of the landmarks, in px, that `backbone: points` finds.",
+        description="Weight of the distance, in px, from where `backbone: points` sees vertices of "
+        "the face to where they are: what it learns from in place of an ArcFace's weights.",
     )
     colour: Share = Field(default=0.0, description="± the change of training pictures' colours.")
     validation_people: Count = Field(
@@ -115,6 +120,7 @@ class Mica(nn.Module):
     """The network with its loss: a `Learner`."""
 
     vertex_weights: Tensor | None  # (V,)
+    guides: Tensor  # (POINTS,) vertices of the face, evenly spaced in their order
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
@@ -129,22 +135,23 @@ class Mica(nn.Module):
         self.decoder = Decoder(model)
         weights = VertexWeights.of(model, config.regions).weights if config.use_mask else None
         self.register_buffer("vertex_weights", weights, persistent=False)
+        face = torch.as_tensor(model.regions["face"])
+        spaced = torch.arange(POINTS) * len(face) // POINTS
+        self.register_buffer("guides", face[spaced], persistent=False)
 
     def forward(self, batch: Sample, moment: Moment) -> Losses:
         """Of people's batches, K pictures each."""
         codes, found_px = self.seen(batch)
         truth = self.label(batch).repeat_interleave(self.config.images, 0)
         terms = {"vertices": vertex_loss(self.decoder(codes), truth, self.vertex_weights)}
-        if self.config.landmarks:
-            assert found_px is not None
-            marks, _ = aligned(batch["landmarks_px"].flatten(0, 1))
-            apart = (found_px - marks).abs()
-            terms["landmarks"] = self.config.landmarks * apart.nanmean()
+        if found_px is not None and self.config.guidance:
+            apart = (found_px - self.points_px(batch)).abs()
+            terms["guidance"] = self.config.guidance * apart.nanmean()
         return Losses(torch.stack([*terms.values()]).sum(), terms)
 
     def seen(self, batch: Sample) -> tuple[Tensor, Tensor | None]:
-        """Pictures (B,…) or (P,K,…) -> (B,n) or (P·K,n) coefficients, and (…,68,2) px of the
-        aligned crop, of a backbone that finds landmarks."""
+        """Pictures (B,…) or (P,K,…) -> (B,n) or (P·K,n) coefficients, and (…,N,2) px of the
+        crops where `points` sees its points."""
         if self.features is None:
             found, points = _flat(batch["embeddings"], 1), None
             found = functional.normalize(found.float())
@@ -154,6 +161,13 @@ class Mica(nn.Module):
             at = batch["landmarks_px"], batch["views.focal_px"], batch["views.distance_mm"]
             found = torch.cat([found, log_px_per_mm(*at).reshape(-1, 1)], 1)
         return self.mapping(found), points
+
+    @torch.no_grad()
+    def points_px(self, batch: Sample) -> Tensor:
+        """(P·K,POINTS,2) where vertices of the face are in the aligned crops."""
+        vertices_mm, landmarks_px, *camera = (batch[name].flatten(0, 1) for name in GUIDES)
+        points = project(vertices_mm[:, self.guides], *(values.float() for values in camera))
+        return aligned(landmarks_px, points)
 
     @torch.no_grad()
     def label(self, batch: Sample) -> Tensor:
@@ -185,10 +199,10 @@ def _check(config: MicaConfig) -> None:
             f"backbone: {config.backbone} has no weights, expected your own, as most of it is not "
             "trained: name their file in `weights`, or say `frozen: false` to train all of it"
         )
-    if config.landmarks and (config.backbone != "points" or config.input != "pictures"):
+    if config.guidance and (config.backbone != "points" or config.input != "pictures"):
         raise FacefoldError(
-            f"landmarks: {config.landmarks:g} with backbone {config.backbone}, input "
-            f"{config.input}: only `backbone: points` finds landmarks in pictures"
+            f"guidance: {config.guidance:g} with backbone {config.backbone}, input {config.input}, "
+            "expected 0: only `backbone: points` looks for points of pictures"
         )
 
 
@@ -200,8 +214,8 @@ def samples(setting: Setting, split: str) -> Samples:
     """
     config: MicaConfig = setting.config
     label = "identity_shape" if config.label == "shape" else "identity_neutral_mm"
-    marks = ["landmarks_px"] if config.landmarks else []
-    fields = list(dict.fromkeys([*config.inputs, label, *marks]))
+    guides = GUIDES if config.guidance else ()
+    fields = list(dict.fromkeys([*config.inputs, label, *guides]))
     if config.camera:
         _check_cameras(setting, split)
     people = FaceDataset(

@@ -12,7 +12,6 @@ import pytest
 import torch
 import xarray as xr
 import zarr
-from pipeline.training.mica import MicaConfig
 
 from flows.demo_training import show_training, train_and_score
 from pipeline.flame.stand_in import stand_in
@@ -23,6 +22,7 @@ from pipeline.store import open_store
 from pipeline.synthetic import archive, load_truth
 from pipeline.synthetic.people import make_person
 from pipeline.training.config import load_config
+from pipeline.training.mica import MicaConfig
 from tests.evaluation.commanding import evaluate
 from tests.evaluation.people_store import heads_of, write_people
 from tests.flows.conftest import Demo, facefold_in_process

@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.errors import FacefoldError
+from pipeline.errors import FacefoldError, MachineError
 from pipeline.flame.assets import load_model
 from pipeline.loaders import FaceLoader, identities
 from pipeline.store.reader import open_store
 from pipeline.training.config import Optimiser, load_config
-from pipeline.training.run import results
+from pipeline.training.run import loop, results
 from pipeline.training.run.loop import train
 from pipeline.training.run.progress import Step, Trained
 from pipeline.training.run.steps import parts_of, take_step
@@ -258,3 +258,11 @@ def test_batches_that_part_a_group_are_refused(make: Make, tmp_path: Path) -> No
 def test_epochs_follow_each_other(make: Make) -> None:
     parts = parts_of(SYSTEM, make(batch=16))
     assert isinstance(parts.loader, FaceLoader) and len(parts.loader) == 2
+
+
+def test_processes_that_see_other_checkpoints_are_refused(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "first_says", lambda ask: 5)
+    with pytest.raises(MachineError, match="process 0 sees no checkpoint, or another than the fir"):
+        train(SYSTEM, make(), tmp_path)

@@ -11,8 +11,7 @@ from pipeline.training.backbones.points import Points
 
 
 class Features(nn.Module):
-    """(B,3,112,112) -> (B,512) of length 1, and (B,68,2) px landmarks where the backbone finds
-    some.
+    """(B,3,112,112) -> (B,512) of length 1, and (B,N,2) px where `points` sees its points.
 
     `arcface50` and `arcface100` are as ArcFace has them, see `ArcFace` for `frozen` and
     `norms_drift`; behind another backbone a layer makes the features. `weights` is a file of the

@@ -1,5 +1,5 @@
-"""A small network that looks where things are: landmarks of a face, to a fraction of a pixel, and
-what else it sees beside them. It trains from scratch on a CPU."""
+"""A small network that looks where things are, to a fraction of a pixel, and what else it sees
+beside them. It trains from scratch on a CPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from pipeline.training.backbones.small import Residual, halved
 
-POINTS = 68
+POINTS = 200
 CELL_PX = 4
 """Pixels of the picture in one of the maps that points are found in."""
 GRID = 2
@@ -17,7 +17,7 @@ GRID = 2
 
 
 class Points(nn.Module):
-    """(B,C,112,112) -> (B,n): the places of 68 points beside features of the whole picture.
+    """(B,C,112,112) -> (B,n): the places of POINTS points beside features of the whole picture.
 
     A point is the mean place of a map, softmax over its cells (Levine et al., JMLR 2016, and
     integral regression, Sun et al., ECCV 2018). Losses may say which points they are; without one
@@ -45,7 +45,7 @@ class Points(nn.Module):
         return self.seen(picture)[0]
 
     def seen(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,n) features and (B,68,2) column and row of the points, px."""
+        """(B,n) features and (B,POINTS,2) column and row of the points, px."""
         fine = self.fine(self.stem(picture))
         middle = self.middle(fine)
         coarse = self.coarse(middle)
