@@ -21,9 +21,9 @@ def default_file(kind: type[TrainingConfig], title: str) -> str:
 
 def _lines(section: BaseModel, depth: int) -> Iterator[str]:
     indent = "  " * depth
-    for name, about in type(section).model_fields.items():
+    for name in type(section).model_fields:
         value = getattr(section, name)
-        for line in textwrap.wrap(about.description or "", WIDTH - len(indent)):
+        for line in textwrap.wrap(described(type(section), name), WIDTH - len(indent)):
             yield f"{indent}# {line}"
         if isinstance(value, BaseModel):
             yield f"{indent}{name}:"
@@ -31,6 +31,13 @@ def _lines(section: BaseModel, depth: int) -> Iterator[str]:
         else:
             plain = section.model_dump(mode="json", include={name})
             yield from (f"{indent}{line}" for line in _yaml(plain).splitlines())
+
+
+def described(section: type[BaseModel], name: str) -> str:
+    """What a key means; where a system has a default of its own, what it means for all."""
+    kinds = [kind for kind in section.__mro__ if issubclass(kind, BaseModel)]
+    said = (kind.model_fields[name].description for kind in kinds if name in kind.model_fields)
+    return next(filter(None, said), "")
 
 
 def _yaml(value: Any) -> str:

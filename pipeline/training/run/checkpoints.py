@@ -24,6 +24,8 @@ from pipeline.training.run.steps import Parts
 from pipeline.training.system import Setting, System
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+FAULTS = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError)
+"""What torch raises for bytes that it has not written, or not all of which are there."""
 FREE = ("steps", "validate_every", "save_every", "report_every", "threads")
 """Keys of a configuration that may change between a stop and a resume."""
 
@@ -69,10 +71,11 @@ def read(path: Path) -> dict[str, Any] | None:
     """None where there is none. Raises FacefoldError for a file that is no checkpoint."""
     if not path.exists():
         return None
+    content = io.BytesIO(path.read_bytes())
     try:
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
         return {"of": found["of"], **found}
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+    except FAULTS as error:
         raise FacefoldError(
             f"{path}: no checkpoint of facefold, or a damaged one ({error}); restore it, or remove "
             "it to begin again"

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from pipeline.errors import FacefoldError
 from pipeline.store.durable_files import write_file
-from pipeline.training.run.processes import mean_of_all
+from pipeline.training.run.processes import least_of_all, mean_of_all
 from pipeline.training.system import Losses
 
 if TYPE_CHECKING:
@@ -35,7 +34,8 @@ class Sums:
 
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
-        self.values: Tensor | None = None
+        self.values = self.sound = torch.zeros(0)
+        """(n,) sums, and after how many steps each was still finite."""
         self.steps = 0
 
     def add(self, losses: Losses) -> None:
@@ -44,41 +44,47 @@ class Sums:
         given = [losses.total, *losses.terms.values()]
         now = torch.stack([value.detach().double() for value in given])
         if self.steps == 0:
-            self.names, self.values = names, torch.zeros_like(now)
+            self.names = names
+            self.values, self.sound = torch.zeros_like(now), torch.zeros_like(now)
         elif names != self.names:
             raise ValueError(f"a step's terms are {names}, those of the step before {self.names}")
-        assert self.values is not None
         self.values += now
+        self.sound += self.values.isfinite()
         self.steps += 1
 
     def means(self, step: int) -> dict[str, float]:
-        """Means over the steps since the last point, and over the processes.
+        """Means over the steps since the last point, and over the processes, after `step` steps.
 
-        Raises FacefoldError where the loss was not finite, naming steps and terms.
+        Raises FacefoldError where the loss was not finite, naming the step and the terms.
         """
-        if self.values is None or self.steps == 0:
+        if self.steps == 0:
             return {}
         means = (mean_of_all(self.values) / self.steps).tolist()
         found = dict(zip(self.names, means, strict=True))
         if not math.isfinite(found["total"]):
-            terms = [name for name in self.names[1:] if not math.isfinite(found[name])]
-            raise FacefoldError(
-                f"the loss is not finite within steps {step - self.steps + 1} … {step} "
-                f"(terms: {', '.join(terms) or 'all finite, but not their sum'}); lower "
-                "optimiser.learning_rate, set optimiser.largest_gradient, or look at the samples"
-            )
+            raise self._fault(step)
         return found
 
+    def _fault(self, step: int) -> FacefoldError:
+        sound = dict(zip(self.names, least_of_all(self.sound).tolist(), strict=True))
+        first = int(sound.pop("total"))
+        terms = [name for name, steps in sound.items() if steps <= first]
+        return FacefoldError(
+            f"the loss of step {step - self.steps + first + 1:,} is not finite "
+            f"(terms: {', '.join(terms) or 'each is, but not their sum'}); lower "
+            "optimiser.learning_rate, set optimiser.largest_gradient, or look at the samples"
+        )
+
     def clear(self) -> None:
-        self.names, self.values, self.steps = (), None, 0
+        self.steps = 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"names": list(self.names), "values": self.values, "steps": self.steps}
+        names = list(self.names)
+        return {"names": names, "values": self.values, "sound": self.sound, "steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        values = state["values"]
         self.names, self.steps = tuple(state["names"]), int(state["steps"])
-        self.values = None if values is None else values.to(device)
+        self.values, self.sound = state["values"].to(device), state["sound"].to(device)
 
 
 class Events:

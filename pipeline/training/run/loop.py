@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import FacefoldError
+from pipeline.errors import FacefoldError, MachineError
 from pipeline.training.config import TrainingConfig
 from pipeline.training.run import checkpoints
 from pipeline.training.run.checkpoints import BEST, CHECKPOINT
@@ -26,7 +26,7 @@ from pipeline.training.run.curves import (
     event_files,
     write_points,
 )
-from pipeline.training.run.processes import first_says, rank, world
+from pipeline.training.run.processes import first_says, rank, wait_for_all, world
 from pipeline.training.run.progress import Progress, Step, Trained
 from pipeline.training.run.results import write_config, write_result
 from pipeline.training.run.steps import Parts, batches, parts_of, shared, take_step
@@ -62,6 +62,11 @@ def train(
         else:
             checkpoints.check_belonging(out / CHECKPOINT, found, system, setting)
             _resume(parts, progress, out, found)
+        if first_says(lambda: progress.step) != progress.step:
+            raise MachineError(
+                f"{out}: process {rank()} sees no checkpoint, or another than the first process; "
+                "name an --out that all of them share"
+            )
         parts = replace(parts, network=shared(parts))
         with event_files(out / EVENTS, progress.step, rank() == 0) as events:
             run = Run(parts, progress, out, events, Clock(progress, seconds, stopped))
@@ -219,4 +224,5 @@ def _ended(run: Run) -> Trained:
     )
     if rank() == 0:
         write_result(parts.system, trained, run.out)
+    wait_for_all()  # what the first one has written is there for whoever goes on
     return trained

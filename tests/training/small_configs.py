@@ -1,0 +1,11 @@
+"""Small configurations of all systems: some steps of each take seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SMALL: dict[str, dict[str, Any]] = {
+    "toy": {"steps": 300, "save_every": 10, "validate_every": 60, "report_every": 7},
+}
+"""Name -> configuration. `test_kill_and_resume.py` kills a run of it after its first checkpoint and
+before its last step, which have to be some seconds apart."""
