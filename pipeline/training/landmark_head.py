@@ -14,10 +14,11 @@ CROP_MM = 220.0
 """About what a crop of a face is wide, at the face: where heat and scale begin."""
 SPREAD_MM = 25.0
 """Of the heat that landmarks begin with."""
-DEPTH_MM = 50.0
+DEPTH_MM = 10.0
 """What an output of 1 means."""
-LOCAL = 16
-"""Features that are kept of a landmark's place."""
+LOCAL, GRID = 16, 4
+"""Features that are kept of a landmark's place; of the whole picture on GRID × GRID places."""
+HIDDEN = 256
 
 
 class Found(NamedTuple):
@@ -26,19 +27,20 @@ class Found(NamedTuple):
     pixels: Tensor  # (B,68,2)
     depth_mm: Tensor  # (B,68) from their mean
     weights: Tensor  # (B,68) what each says of the pose; their sum is 1
-    local: Tensor  # (B,68,LOCAL) features at them
+    whole: Tensor  # (B,n) features of the whole picture
+    local: Tensor  # (B,68·LOCAL) features at the landmarks
 
 
 class LandmarkHead(nn.Module):
     """Maps of features (B,n,h,w), finest first -> landmarks.
 
     A landmark's pixel is the mean of its heat map (integral regression, Sun et al., ECCV 2018).
-    Depth and weight are linear in the mean features under the heat. Coarse maps are added to fine
-    ones (feature pyramids, Lin et al., CVPR 2017). Heat and depth begin with those of a typical
-    face in the middle of the picture.
+    Weights are linear in the mean features under the heat, depths are regressed from all of these
+    and from the whole picture. Coarse maps are added to fine ones (feature pyramids, Lin et al.,
+    CVPR 2017). Heat and depth begin with those of a typical face in the middle of the picture.
     """
 
-    typical_mm: Tensor  # (68,2) across and down from the middle
+    typical_mm: Tensor  # (68,3)
 
     def __init__(self, widths: list[int], typical_mm: Tensor) -> None:
         """`typical_mm` (68,3): landmarks of a face that looks at the camera, in the camera's axes,
@@ -52,24 +54,33 @@ class LandmarkHead(nn.Module):
         self.heat = nn.Conv2d(n, N_LANDMARKS, 1)
         self.of_each = nn.Parameter(torch.zeros(N_LANDMARKS, n, 2))
         self.local = nn.Linear(n, LOCAL)
-        self.typical_depth = nn.Parameter(typical_mm[:, 2] / DEPTH_MM)
-        self.register_buffer("typical_mm", typical_mm[:, :2].clone(), persistent=False)
+        self.whole = widths[-1] * GRID**2
+        self.depth = regressor(self.whole + LOCAL * N_LANDMARKS, N_LANDMARKS)
+        self.register_buffer("typical_mm", typical_mm.clone(), persistent=False)
 
     def forward(self, maps: list[Tensor], size_px: int) -> Found:
         levels = [layer(found) for layer, found in zip(self.into, maps, strict=True)][::-1]
         mixed = self.mixed(list(accumulate(levels, _added))[-1])
         places = _places(mixed)
-        far = (CROP_MM * places - self.typical_mm[:, None]).square().sum(-1)
+        far = (CROP_MM * places - self.typical_mm[:, None, :2]).square().sum(-1)
         heat = (self.heat(mixed).flatten(2) - far / (2 * SPREAD_MM**2)).softmax(-1)
-        features = heat @ mixed.flatten(2).mT  # (B,68,n)
-        depth, weight = torch.einsum("bln,lnc->cbl", features, self.of_each)
-        depth = depth + self.typical_depth
+        at_each = heat @ mixed.flatten(2).mT  # (B,68,n)
+        depth, weight = torch.einsum("bln,lnc->cbl", at_each, self.of_each)
+        local = self.local(at_each).flatten(1)
+        whole = functional.adaptive_avg_pool2d(maps[-1], GRID).flatten(1)
+        depth = depth + self.depth(torch.cat([whole, local], 1))
+        depth_mm = self.typical_mm[:, 2] + DEPTH_MM * depth
         return Found(
             (heat @ places + 0.5) * size_px - 0.5,
-            DEPTH_MM * (depth - depth.mean(1, keepdim=True)),
+            depth_mm - depth_mm.mean(1, keepdim=True),
             weight.softmax(-1),
-            self.local(features),
+            whole,
+            local,
         )
+
+
+def regressor(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, outputs))
 
 
 def _added(coarse: Tensor, fine: Tensor) -> Tensor:

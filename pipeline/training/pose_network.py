@@ -11,15 +11,12 @@ from torch.nn import functional
 from pipeline.training.backbones.maps import Maps
 from pipeline.training.cameras import rays_through
 from pipeline.training.closed_form_pose import pose_from_landmarks
-from pipeline.training.landmark_head import CROP_MM, LOCAL, N_LANDMARKS, LandmarkHead
+from pipeline.training.landmark_head import CROP_MM, LOCAL, N_LANDMARKS, LandmarkHead, regressor
 
-HIDDEN = 256
-GRID = 4
-"""The whole picture is summed up by features of GRID × GRID places."""
 FACES_MM = 3.0
 """About how far landmarks of faces lie apart that look the same way."""
-JAW_RAD, SCALE, SHIFT = 0.1, 0.1, 0.1
-"""What outputs of 1 mean: of the logarithm of size, and in widths of the picture."""
+COEFFICIENT, JAW_RAD, SCALE, SHIFT = 0.2, 0.1, 0.1, 0.1
+"""What outputs of 1 mean; SCALE of the logarithm of size, SHIFT in widths of the picture."""
 
 
 class Seen(NamedTuple):
@@ -56,12 +53,12 @@ class PoseNetwork(nn.Module):
         self.register_buffer("typical_mm", typical, persistent=False)
         self.maps = Maps(backbone)
         self.landmarks = LandmarkHead(self.maps.widths, typical)
-        n = self.maps.widths[-1] * GRID**2 + (LOCAL + 3) * N_LANDMARKS
+        n = self.landmarks.whole + (LOCAL + 3) * N_LANDMARKS
         self.sizes = [n_shape, n_shape, n_expression, 3, 1]
-        self.coefficients = _regressor(n, sum(self.sizes))
+        self.coefficients = regressor(n, sum(self.sizes))
         self.of_landmarks = nn.Linear(3 * N_LANDMARKS, sum(self.sizes), bias=False)
         nn.init.zeros_(self.of_landmarks.weight)
-        self.pose = _regressor(n, 8) if regressed else None
+        self.pose = regressor(self.landmarks.whole, 8) if regressed else None
 
     def forward(self, pictures: Tensor, camera_matrix_px: Tensor) -> Seen:
         """(B,3,S,S) 0 … 1, (B,3,3)."""
@@ -71,9 +68,8 @@ class PoseNetwork(nn.Module):
         middle = marks.pixels.mean(1, keepdim=True)
         across_mm = CROP_MM / size * (marks.pixels - middle)
         facing = self._facing(torch.cat([across_mm, marks.depth_mm[..., None]], -1).detach())
-        whole = functional.adaptive_avg_pool2d(maps[-1], GRID)
         facing = facing.flatten(1) / FACES_MM
-        features = torch.cat([whole.flatten(1), marks.local.flatten(1), facing], 1)
+        features = torch.cat([marks.whole, marks.local, facing], 1)
         found = self.coefficients(features) + self.of_landmarks(facing)
         shape, precision, expression, jaw, scale = found.split(self.sizes, 1)
         mm_per_px = CROP_MM / size * torch.exp(SCALE * scale)
@@ -81,7 +77,7 @@ class PoseNetwork(nn.Module):
         depths = (distance_mm + marks.depth_mm)[..., None]
         pose = None
         if self.pose is not None:
-            six, shift = self.pose(features).split((6, 2), 1)
+            six, shift = self.pose(marks.whole).split((6, 2), 1)
             at = (size - 1) / 2 + size * SHIFT * shift[:, None]
             along = rays_through(at, camera_matrix_px)[:, 0]
             pose = rotation_of(six), distance_mm * along
@@ -89,9 +85,9 @@ class PoseNetwork(nn.Module):
             marks.pixels,
             rays_through(marks.pixels, camera_matrix_px) * depths,
             marks.weights,
-            shape,
+            COEFFICIENT * shape,
             functional.softplus(precision),
-            expression,
+            COEFFICIENT * expression,
             JAW_RAD * jaw,
             pose,
         )
@@ -120,12 +116,3 @@ def rotation_of(six: Tensor) -> Tensor:
     off = second + second.new_tensor([0.0, -1.0, 0.0])
     y = functional.normalize(off - (off * x).sum(1, keepdim=True) * x, dim=1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], -1)
-
-
-def _regressor(inputs: int, outputs: int) -> nn.Sequential:
-    """Its outputs begin near 0: the mean head, as it looks at the camera."""
-    last = nn.Linear(HIDDEN, outputs)
-    with torch.no_grad():
-        last.weight *= 0.1
-        last.bias.zero_()
-    return nn.Sequential(nn.Linear(inputs, HIDDEN), nn.SiLU(), last)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import training_people
 
-from pipeline.errors import MachineError, StoreError
+from pipeline.errors import FacefoldError, MachineError, StoreError
 from pipeline.flame.assets import load_model
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.loaders.dataset import Sample
@@ -94,6 +94,8 @@ def test_pictures_without_any_label_are_refused(some_detected: Path) -> None:
 def test_an_unknown_backbone_is_refused(made_people: Path) -> None:
     with pytest.raises(MachineError, match="torchvision"):
         PoseGuidance(setting(made_people, backbone="resnet18"))
+    with pytest.raises(FacefoldError, match="backbone: got 'deep', expected one that has maps"):
+        PoseGuidance(setting(made_people, backbone="deep"))
 
 
 def test_a_person_has_one_shape_in_all_frames(made_people: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from pipeline.training.backbones import backbone
+from pipeline.errors import FacefoldError
+from pipeline.training.backbones import RESNETS, backbone
 from pipeline.training.backbones.small import GRID, Small
 
 
@@ -12,7 +13,11 @@ class Maps(nn.Module):
     """(B,C,H,W) -> maps (B,n,H/s,W/s) of features, finest first: s = 4, 8, 16 (resnets 32)."""
 
     def __init__(self, name: str, channels: int = 3) -> None:
+        """Raises FacefoldError for a backbone without such maps."""
         super().__init__()
+        if name not in ("small", *RESNETS):
+            known = ", ".join(("small", *RESNETS))
+            raise FacefoldError(f"backbone: got {name!r}, expected one that has maps: {known}")
         network, features = backbone(name, channels)
         if isinstance(network, Small):
             self.stem, self.stages = network.stem, network.stages
