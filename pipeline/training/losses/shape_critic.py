@@ -22,6 +22,8 @@ PICTURE = 224
 FIRST_PX, LEAST_PX = 5.0, 0.5
 """By which matching readings differ before anything is known of it, and at least."""
 WIDTH = 32
+GRAIN = 0.05
+"""Standard deviation of noise, of white."""
 MEMORY = 0.99
 """How much of what is known of matching readings a step keeps."""
 
@@ -131,8 +133,11 @@ def thinned(camera_matrix_px: Tensor, size: int) -> Tensor:
 
 
 def noise(n: int, size: int, generator: torch.Generator) -> Tensor:
-    """(n,size,size) 0 … 1: what is around a head."""
-    return torch.rand(n, size, size, generator=generator, device=generator.device)
+    """(n,size,size) 0 … 1, what is around a head: noise about a grey of each picture's own. Were it
+    as strong as the head's shading, it would hide it."""
+    given = {"generator": generator, "device": generator.device}
+    level = torch.rand(n, 1, 1, **given)
+    return (level + GRAIN * torch.randn(n, size, size, **given)).clamp(0, 1)
 
 
 class PerceptualShapeLoss(nn.Module):
