@@ -157,9 +157,9 @@ def noise(n: int, size: int, generator: torch.Generator) -> Tensor:
 class PerceptualShapeLoss(nn.Module):
     """`loss(images, vertices_mm, faces, canonical_to_camera, camera_matrix_px)` -> (B,).
 
-    A copy of a trained critic as a loss: minus its score. Differentiable in the vertices, by the normals and
-    places of what pixels show; outlines give no gradient. Any mesh will do. Its noise is always the
-    same, so that equal heads cost the same.
+    A copy of a trained critic as a loss: minus its score. Differentiable in the vertices, by the
+    normals and places of what pixels show; outlines give no gradient. Any mesh will do. Its noise
+    is always the same, so that equal heads cost the same.
     """
 
     def __init__(self, critic: Critic) -> None:
