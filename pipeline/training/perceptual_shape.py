@@ -100,8 +100,7 @@ class PerceptualShape(nn.Module):
             torch.manual_seed(self.config.seed)
             self.critic = Critic(self.config.points, self.config.size_px)
         px = self._points_px(setting).unflatten(1, (2, -1)).mT
-        for reader in (self.critic.of_photos, self.critic.of_renders):
-            reader.expect(px.mean(0), px.std(0))
+        self.critic.reader.expect(px.mean(0), px.std(0))
 
     def _points_px(self, setting: Setting) -> Tensor:
         """(N,2K) where some pictures of the training have the critic's points."""

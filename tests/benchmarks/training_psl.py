@@ -25,7 +25,7 @@ from pipeline.training.perceptual_shape import (
 from pipeline.training.run.loop import train
 from pipeline.training.system import Setting
 
-STEPS = 800
+STEPS = 600
 FITTED = 48
 """People of the test split, one picture of each."""
 WEIGHT = 0.3
@@ -43,7 +43,7 @@ def config(seed: int, quick: bool) -> PerceptualShapeConfig:
         validate_every=steps,
         save_every=steps,
         optimiser=Optimiser(
-            learning_rate=2e-3, weight_decay=1e-3, schedule="cosine", warm_up=20, largest_gradient=1
+            learning_rate=3e-3, weight_decay=1e-3, schedule="cosine", warm_up=20, largest_gradient=1
         ),
     )
 

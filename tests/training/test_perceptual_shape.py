@@ -140,7 +140,6 @@ def test_the_loss_has_the_gradient_of_small_moves(learner: PerceptualShape, batc
     step = 1e-7  # no pixel comes to show another triangle
     by_differences = (at(step) - at(-step)) / (2 * step)
     assert torch.isclose((vertices.grad * move).sum(), by_differences, rtol=1e-3).all()
-    loss.float()
 
 
 def test_any_mesh_will_do(learner: PerceptualShape, batch: Sample) -> None:

@@ -7,6 +7,8 @@ no albedo, no lighting and no mesh, only pixels.
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,6 +24,10 @@ PICTURE = 224
 FIRST_PX, LEAST_PX = 5.0, 0.5
 """By which matching readings differ before anything is known of it, and at least."""
 WIDTH = 32
+NEARBY, FAINT = 9, 0.05
+"""Pixels across, and the least spread."""
+GRAIN = 0.01
+"""Standard deviation of noise, of white."""
 MEMORY = 0.99
 """How much of what is known of matching readings a step keeps."""
 
@@ -67,7 +73,7 @@ class Reader(nn.Module):
 class Critic(nn.Module):
     """Photo and render -> how well they match.
 
-    Ours are two networks: one reads in the photo where points of a head lie, one in the render. The
+    Ours reads where points of a head lie, in the photo and, by the same network, in the render. The
     score is minus half the squared distance of the two, by the covariance of what they differ by
     where photo and render match: a log-likelihood, which grows on the way to the truth.
     """
@@ -81,18 +87,17 @@ class Critic(nn.Module):
                 f"critic of {size} px: expected 32 px or more, even, that divide {PICTURE}"
             )
         self.size = size
-        self.of_photos, self.of_renders = Reader(3, points, size), Reader(1, points, size)
+        self.reader = Reader(4, points, size)
         self.register_buffer("covariance", FIRST_PX**2 * torch.eye(2 * points))
 
     def read(self, photo: Tensor) -> Tensor:
         """(B,3,H,W) -1 … 1 -> (B,2K) px."""
-        found: Tensor = self.of_photos(photo)
+        found: Tensor = self.reader(torch.cat([photo, detail(photo.mean(1, keepdim=True))], 1))
         return found
 
     def read_render(self, render: Tensor) -> Tensor:
         """(B,H,W) 0 … 1 over noise -> (B,2K) px."""
-        found: Tensor = self.of_renders(2 * render[:, None] - 1)
-        return found
+        return self.read((2 * render[:, None] - 1).expand(-1, 3, -1, -1))
 
     def score(self, photo: Tensor, render: Tensor) -> Tensor:
         """(B,2K), (B,2K) as read -> (B,)."""
@@ -114,6 +119,17 @@ class Critic(nn.Module):
         return self.score(self.read(photo), self.read_render(render))
 
 
+def detail(picture: Tensor) -> Tensor:
+    """(B,1,H,W) -> the same about its mean nearby, in units of its spread there, so that light and
+    dark faces and grey ones are alike (Jarrett et al., ICCV 2009)."""
+
+    def nearby(values: Tensor) -> Tensor:
+        return functional.avg_pool2d(values, NEARBY, 1, NEARBY // 2, count_include_pad=False)
+
+    about = picture - nearby(picture)
+    return about / (nearby(about.square()) + FAINT**2).sqrt()
+
+
 def photos(images: Tensor, size: int) -> Tensor:
     """(B,224,224,3) uint8 -> (B,3,size,size) -1 … 1, pixel i being about the given pixel
     224 / size · i."""
@@ -131,21 +147,24 @@ def thinned(camera_matrix_px: Tensor, size: int) -> Tensor:
 
 
 def noise(n: int, size: int, generator: torch.Generator) -> Tensor:
-    """(n,size,size) 0 … 1: what is around a head."""
-    return torch.rand(n, size, size, generator=generator, device=generator.device)
+    """(n,size,size) 0 … 1, what is around a head: noise about a grey of each picture's own. Were it
+    as strong as the head's shading, it would hide it."""
+    given = {"generator": generator, "device": generator.device}
+    level = torch.rand(n, 1, 1, **given)
+    return (level + GRAIN * torch.randn(n, size, size, **given)).clamp(0, 1)
 
 
 class PerceptualShapeLoss(nn.Module):
     """`loss(images, vertices_mm, faces, canonical_to_camera, camera_matrix_px)` -> (B,).
 
-    A trained critic as a loss: minus its score. Differentiable in the vertices, by the normals and
-    places of what pixels show; outlines give no gradient. Any mesh will do. Its noise is always the
-    same, so that equal heads cost the same.
+    A copy of a trained critic as a loss: minus its score. Differentiable in the vertices, by the
+    normals and places of what pixels show; outlines give no gradient. Any mesh will do. Its noise
+    is always the same, so that equal heads cost the same.
     """
 
     def __init__(self, critic: Critic) -> None:
         super().__init__()
-        self.critic = critic.eval().requires_grad_(False)
+        self.critic = deepcopy(critic).eval().requires_grad_(False)
 
     def forward(
         self,
@@ -167,7 +186,8 @@ class PerceptualShapeLoss(nn.Module):
         size = self.critic.size
         render, shown = rendered(vertices_mm, faces, canonical_to_camera, camera_matrix_px, size)
         around = noise(1, size, torch.Generator(images.device).manual_seed(0)).to(render)
-        found: Tensor = self.critic(photos(images, size), torch.where(shown, render, around))
+        photo = photos(images, size).to(render)
+        found: Tensor = self.critic(photo, torch.where(shown, render, around))
         return -found
 
 
