@@ -6,21 +6,23 @@ Identity and camera are known. Expression, jaw, rotation and translation are fit
 
 from __future__ import annotations
 
+import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from loader_figures import Figure
+from loader_figures import Figure, median_ms
 from torch import Tensor
 
 from pipeline.flame.assets import load_model
-from pipeline.flame.parts import parts_of
-from pipeline.geometry.rigid import umeyama
 from pipeline.loaders import FaceDataset
+from pipeline.store.reader import open_store
 from pipeline.training.cameras import project
+from pipeline.training.config import Optimiser
 from pipeline.training.decoder import Decoder
 from pipeline.training.losses.landmarks import landmark_loss
 from pipeline.training.losses.parts import (
@@ -32,6 +34,10 @@ from pipeline.training.losses.parts import (
 )
 from pipeline.training.losses.regularisation import coefficient_loss
 from pipeline.training.part_surface import PartSurface
+from pipeline.training.prdl import SYSTEM, PrdlConfig, PrdlWeights, measure, picture
+from pipeline.training.prdl_scores import REGIONS, region_errors_mm
+from pipeline.training.run.loop import train
+from pipeline.training.system import Setting
 
 FIELDS = (
     "shape",
@@ -43,25 +49,41 @@ FIELDS = (
     "canonical_to_camera",
 )
 VIEWS, QUICK_VIEWS = 48, 12
-NOISE_PX = 2.0
-"""Standard deviation of each landmark's column and row in a picture of 224 px: a good detector's."""
+NOISE_PX, SHARED, ALIKE_PX = 3.0, 0.5, 20.0
+"""Standard deviation of each landmark's column and row in a picture of 224 px, about 4 % of the
+distance of the eyes' outer corners, as detectors have on expressions; half of its variance is
+alike in landmarks that are near each other."""
 COMPONENTS = 20
 """Of expression that are fitted: as many as the made people use."""
 BORDER_PX, BORDER_ALIKE_PX = 1.0, 8
 """How far borders of masks are from the true ones, in pictures of 224 px."""
-STEP_PX, CELLS = 16.0, 400
-PARTS_USED = torch.tensor([1.0, 1, 1, 1, 1, 1, 1, 0])
-"""Skin says little of expressions, and costs the most."""
-LANDMARKS, PARTS = 1.6e-3, 0.8e-3
-PRIOR = {"landmarks": 1e-4, "landmarks and parts": 1e-4}
+STEP_PX, CELLS = 28.0, 900
 USED = [0, 1, 2, 3, 4, 5, 6]
-STEPS, HELD = 8, 1e-5
-"""Of the fit; what holds the head's place."""
+"""Of PARTS: all but skin, which says little of expressions and costs the most."""
+WEIGHTS = torch.ones(len(USED))
+LANDMARKS, PARTS = 1.6e-3, 4e-4
+PRIOR, PRIOR_WITH_PARTS = 3e-4, 1e-3
+"""Weights, each the best of those tried on people to validate on."""
+LANDMARK_STEPS, PART_STEPS, RENEWED, HELD = 6, 9, 2, 1e-5
+"""Of the fit by landmarks, then by both; how often curvature is; what holds the head's place."""
 JAW_RAD, TURN_RAD, SHIFT_MM = 0.2, 0.1, 20.0
 """What one unit of a fitted number is."""
-REGIONS: Mapping[str, tuple[str, ...]] = {
-    "mouth": ("lips", "right mouth corner", "left mouth corner"),
-    "eyes": ("right lids", "left lids", "right eye corners", "left eye corners"),
+TIMED = 8, 3000
+"""Pictures and points, with 784 anchors."""
+STEPS, QUICK_STEPS = 150, 4
+SMALL: dict[str, Any] = {
+    "batch": 16,
+    "seed": 11,
+    "backbone": "small",
+    "size_px": 112,
+    "n_shape": 30,
+    "n_expression": 20,
+    "anchor_px": 28,
+    "cells": 250,
+    "mask_px": 56,
+    "photo_px": 56,
+    "validation_views": 80,
+    "optimiser": Optimiser(name="adam", learning_rate=1e-3, schedule="cosine", warm_up=10),
 }
 
 
@@ -80,11 +102,19 @@ def views_of(store: Path, split: str, n: int, seed: int) -> Views:
     data = FaceDataset(store, split, FIELDS, where="not neutral", unit="view")
     truth = data[np.linspace(0, len(data) - 1, n).round().astype(np.int64)]
     generator = torch.Generator().manual_seed(seed)
-    noise = NOISE_PX * torch.randn(truth["landmarks_px"].shape, generator=generator)
     seen = truth["landmark_visibility"][..., None] > 0
-    marks = torch.where(seen, truth["landmarks_px"] + noise, torch.nan)
+    marks = truth["landmarks_px"]
+    noisy = torch.where(seen, marks + landmark_noise(marks, generator), torch.nan)
     masks = rough(truth["parts"], generator)
-    return Views(truth, marks, mask_statistics(masks, anchors()), masks.any(3).any(2))
+    return Views(truth, noisy, mask_statistics(masks, anchors()), masks.any(3).any(2))
+
+
+def landmark_noise(marks_px: Tensor, generator: torch.Generator) -> Tensor:
+    """(B,68,2) px -> (B,68,2) px."""
+    away = torch.cdist(marks_px, marks_px) / ALIKE_PX
+    alike = SHARED * torch.exp(-away.square() / 2) + (1 - SHARED) * torch.eye(68)
+    drawn = torch.randn(marks_px.shape, generator=generator)
+    return NOISE_PX * torch.linalg.cholesky(alike) @ drawn
 
 
 def anchors() -> Tensor:
@@ -92,30 +122,38 @@ def anchors() -> Tensor:
 
 
 def rough(masks: Tensor, generator: torch.Generator) -> Tensor:
-    """(B,P,224,224) bool of half the resolution, each border moved to and fro along its way: by
-    BORDER_PX (standard deviation), alike over BORDER_ALIKE_PX."""
-    size = len(masks) * masks.shape[1], 2, *(n // BORDER_ALIKE_PX for n in masks.shape[2:])
-    drawn = torch.randn(size, generator=generator)
-    smooth = torch.nn.functional.interpolate(drawn, (112, 112), mode="bicubic")
-    moved = BORDER_PX / 112 * smooth / smooth.std()  # the picture is 2 wide
-    even = torch.nn.functional.affine_grid(torch.eye(2, 3)[None], [1, 1, 112, 112], False)
-    halved = torch.nn.functional.avg_pool2d(masks.float(), 2).flatten(0, 1)[:, None]
+    """(B,P,H,W) bool, borders moved to and fro by BORDER_PX (standard deviation of column and row),
+    alike over about BORDER_ALIKE_PX, of each part its own."""
+    height, width = masks.shape[2:]
+    coarse = len(masks) * masks.shape[1], 2, height // BORDER_ALIKE_PX, width // BORDER_ALIKE_PX
+    drawn = torch.randn(coarse, generator=generator)
+    smooth = torch.nn.functional.interpolate(drawn, (height, width), mode="bicubic")
+    moved = (2 * BORDER_PX / width) * smooth / smooth.std()  # a picture is 2 wide
+    even = torch.nn.functional.affine_grid(torch.eye(2, 3)[None], [1, 1, height, width], False)
+    flat = masks.float().flatten(0, 1)[:, None]
     there = torch.nn.functional.grid_sample(
-        halved, even + moved.movedim(1, -1), align_corners=False, padding_mode="border"
+        flat, even + moved.movedim(1, -1), align_corners=False, padding_mode="border"
     )
-    found = (there >= 0.5).view(*masks.shape[:2], 112, 112)
-    return found.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    return there.view(masks.shape) >= 0.5
 
 
+@dataclass(frozen=True, eq=False)
 class Fit:
-    """Heads of known people as functions of expression, jaw, rotation and translation, all in units
-    of their spread."""
+    """What is minimised: heads of known people are functions of expression, jaw, rotation and
+    translation, all in units of their spread."""
 
-    def __init__(self, views: Views) -> None:
-        self.views, self.decoder = views, Decoder(load_model("stand-in"))
-        truth = views.truth
-        self.camera = truth["canonical_to_camera"].float(), truth["camera_matrix_px"].float()
-        self.seen = (~views.landmarks_px.isnan().any(-1)).float()
+    views: Views
+    decoder: Decoder
+    surface: PartSurface | None
+    """None: without parts."""
+    prior: float
+    parts: float
+    """Weights."""
+
+    @property
+    def camera(self) -> tuple[Tensor, Tensor]:
+        truth = self.views.truth
+        return truth["canonical_to_camera"].float(), truth["camera_matrix_px"].float()
 
     def heads(self, unknown: Tensor) -> Tensor:
         """(B,COMPONENTS+9) -> (B,V,3) mm."""
@@ -123,128 +161,179 @@ class Fit:
         pose = torch.cat([turn * TURN_RAD, torch.zeros_like(turn), jaw * JAW_RAD], 1)
         return self.decoder(self.views.truth["shape"], expression, pose, shift * SHIFT_MM)
 
-    def marks(self, vertices: Tensor) -> Tensor:
-        """(B,V,3) mm -> (B,68,2) px."""
-        return project(self.decoder.landmarks(vertices), *self.camera)
+    def in_sight(self, unknown: Tensor) -> Tensor | None:
+        """(B,C) the cells of the surface that are."""
+        return self.surface and self.surface.in_sight(self.heads(unknown), self.camera[0])
 
-    def costs(
-        self, unknown: Tensor, vertices: Tensor, sets: Sequence[PointSet], prior: float, parts: float
-    ) -> Tensor:
-        """(B,) what is minimised of each view; no sets: without parts."""
-        marks, one = self.marks(vertices), torch.ones(len(USED))
-        if sets:
-            found = torch.stack([distance_statistics(sets[i], anchors()) for i in USED], 1)
-            present = torch.stack([sets[i].present for i in USED], 1) & self.views.present[:, USED]
-            target = self.views.statistics[:, USED]
+    def seen(self, unknown: Tensor, sight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,68,2) px landmarks, (B,P,A,3) statistics of the parts that are used, and (B,P) bool
+        whether they and the masks are there."""
+        heads = self.heads(unknown)
+        marks = project(self.decoder.landmarks(heads), *self.camera)
+        if self.surface is None:
+            return marks, marks.new_zeros(len(marks), 0, 1, 3), marks.new_zeros(len(marks), 0) > 0
+        sets = [self.surface(heads, *self.camera, sight)[i] for i in USED]
+        found = torch.stack([distance_statistics(own, anchors()) for own in sets], 1)
+        present = torch.stack([own.present for own in sets], 1) & self.views.present[:, USED]
+        return marks, found, present
+
+    def costs(self, unknown: Tensor, sight: Tensor | None) -> Tensor:
+        """(B,)."""
+        marks, found, present = self.seen(unknown, sight)
+        known = (~self.views.landmarks_px.isnan().any(-1)).float()
+        target = self.views.statistics[:, USED[: found.shape[1]]]
         each = []
         for i in range(len(unknown)):
             own = slice(i, i + 1)
-            seen = landmark_loss(marks[own], self.views.landmarks_px[own], self.seen[own])
-            held = coefficient_loss(unknown[own, :0], unknown[own, : COMPONENTS + 3])
-            cost = LANDMARKS * seen + prior * held + HELD / 2 * unknown[own, -6:].square().sum()
-            if sets:
-                cost = cost + parts * part_loss(found[own], target[own], present[own], one)
-            each.append(cost)
+            expression, place = unknown[own, :-6], unknown[own, -6:]
+            each.append(
+                LANDMARKS * landmark_loss(marks[own], self.views.landmarks_px[own], known[own])
+                + self.parts
+                * part_loss(found[own], target[own], present[own], WEIGHTS[: found.shape[1]])
+                + self.prior * coefficient_loss(expression[:, :0], expression)
+                + HELD * place.square().sum()
+            )
         return torch.stack(each)
 
+    @torch.no_grad()
+    def curvature(self, unknown: Tensor, sight: Tensor | None) -> Tensor:
+        """(B,U,U) of the costs (Gauss and Newton), by differences of what is seen."""
+        known = (~self.views.landmarks_px.isnan()) * (LANDMARKS / 68) ** 0.5
+        moved, size = 0.01, unknown.shape[1]
 
-@torch.no_grad()
-def slopes(of: Callable[[Tensor], list[Tensor]], unknown: Tensor) -> list[Tensor]:
-    """Each (B,N,2) of functions of (B,U) -> its (B,N,2,U), by differences."""
-    start, moved = of(unknown), 0.01
-    there = [of(unknown + moved * one) for one in torch.eye(unknown.shape[1])]
-    return [
-        torch.stack([(one[k] - first) / moved for one in there], -1)
-        for k, first in enumerate(start)
-    ]
+        def weighted(at: Tensor) -> Tensor:
+            marks, found, present = self.seen(at, sight)
+            found = found * present[..., None, None] * (self.parts / found.shape[2]) ** 0.5
+            return torch.cat([(marks * known).flatten(1), found.flatten(1)], 1)
 
-
-@torch.no_grad()
-def curvature(points: PointSet, slope: Tensor, present: Tensor) -> Tensor:
-    """(B,N,2,U) -> (B,U,U): of half the loss of one part (Gauss and Newton), from its statistics'
-    own slopes with the weights of points held."""
-    some = anchors()[:: 3]
-    away = points.points[:, None] - some[:, None]  # (B,A,N,2)
-    distance = away.norm(dim=-1, keepdim=True)
-    way = away / distance.clamp_min(1e-6)
-    shares = points.weights / points.weights.sum(1, keepdim=True).clamp_min(1e-9)
-    mean = (way * shares[:, None, :, None]).flatten(2) @ slope.flatten(1, 2)
-    total = mean.mT @ mean
-    known = (points.weights > 0)[:, None]
-    for best in (
-        distance[..., 0].masked_fill(~known, torch.inf).argmin(2),
-        distance[..., 0].masked_fill(~known, -torch.inf).argmax(2),
-    ):
-        own = best[..., None, None].expand(-1, -1, *slope.shape[2:])
-        end = (slope.gather(1, own) * way.gather(2, best[..., None, None].expand(-1, -1, 1, 2))[:, :, 0, :, None]).sum(2)
-        total += end.mT @ end
-    return total * (present / len(some))[:, None, None]
+        here = weighted(unknown)
+        slope = [(weighted(unknown + moved * one) - here) / moved for one in torch.eye(size)]
+        own = torch.stack(slope, 1)
+        held = torch.tensor([0.8 * self.prior] * (COMPONENTS + 3) + [HELD] * 6)
+        return 2 * (own @ own.mT + torch.diag(held))
 
 
-def fitted(views: Views, surface: PartSurface | None, prior: float, parts: float) -> Tensor:
-    """(B,V,3) mm: the heads that explain landmarks, and with a surface the parts. Levenberg's and
-    Marquardt's steps: gradients are the losses' own, curvature as of Gauss and Newton."""
-    fit = Fit(views)
-    best = torch.zeros(len(fit.seen), COMPONENTS + 9)
-    tried, least = best, torch.full((len(best),), torch.inf)
-    damping = torch.full((len(best),), 1e-2)
-    steep, gradient = torch.zeros(len(best), *2 * best.shape[1:]), torch.zeros_like(best)
-    for _ in range(STEPS):
+def fitted(views: Views, surface: PartSurface | None, prior: float, parts: float = 0.0) -> Tensor:
+    """(B,V,3) mm: the heads that explain landmarks; with a surface then the parts as well."""
+    decoder = Decoder(load_model("stand-in"))
+    start = torch.zeros(len(views.landmarks_px), COMPONENTS + 9)
+    by_landmarks = Fit(views, decoder, None, prior, 0.0)
+    found = lowered(by_landmarks, start, LANDMARK_STEPS)
+    if surface is not None:
+        found = lowered(Fit(views, decoder, surface, prior, parts), found, PART_STEPS)
+    return by_landmarks.heads(found)
+
+
+def lowered(fit: Fit, start: Tensor, steps: int) -> Tensor:
+    """(B,U) from where on so many of Levenberg's and Marquardt's steps go, and where they end."""
+    n, size = start.shape
+    best = tried = start
+    least, damping = torch.full((n,), torch.inf), torch.full((n,), 1e-2)
+    gradient, steep = torch.zeros(n, size), torch.zeros(n, size, size)
+    for step in range(steps):
+        sight = fit.in_sight(tried)
         unknown = tried.clone().requires_grad_()
-        vertices = fit.heads(unknown)
-        sight = None if surface is None else surface.in_sight(vertices.detach(), fit.camera[0])
-        sets = [] if surface is None else surface(vertices, *fit.camera, sight)
-        costs = fit.costs(unknown, vertices, sets, prior, parts)
-        (slope_here,) = torch.autograd.grad(costs.sum(), unknown)
-        costs = costs.detach()
-        better = costs < least
+        costs = fit.costs(unknown, sight)
+        (slope,) = torch.autograd.grad(costs.sum(), unknown)
+        better = costs.detach() < least
+        least, best = (
+            torch.minimum(costs.detach(), least),
+            torch.where(better[:, None], tried, best),
+        )
         damping = torch.where(better, damping / 4, damping * 6).clamp_min(1e-4)
-        least, best = torch.minimum(costs, least), torch.where(better[:, None], tried, best)
-        gradient = torch.where(better[:, None], slope_here, gradient)
-        here = _steepness(fit, unknown.detach(), surface, sight, prior, parts)
-        steep = torch.where(better[:, None, None], here, steep)
+        gradient = torch.where(better[:, None], slope, gradient)
+        if step % RENEWED == 0:  # it takes 29 times as long as the gradient
+            steep = torch.where(better[:, None, None], fit.curvature(tried, sight), steep)
         damped = steep + torch.diag_embed(damping[:, None] * steep.diagonal(dim1=1, dim2=2))
         tried = best - torch.linalg.solve(damped, gradient)
-    return fit.heads(best)
-
-
-def _steepness(
-    fit: Fit,
-    unknown: Tensor,
-    surface: PartSurface | None,
-    sight: Tensor | None,
-    prior: float,
-    parts: float,
-) -> Tensor:
-    """(B,U,U) the curvature of `Fit.costs`."""
-
-    def seen(values: Tensor) -> list[Tensor]:
-        heads = fit.heads(values)
-        sets = [] if surface is None else surface(heads, *fit.camera, sight)
-        return [fit.marks(heads), *(sets[i].points for i in USED if sets)]
-
-    slope = slopes(seen, unknown)
-    marks = (slope[0] * fit.seen[..., None, None]).flatten(1, 2)
-    held = torch.tensor([1.6 * prior] * (COMPONENTS + 3) + [HELD] * 6)
-    steep = 2 * LANDMARKS / 68 * marks.mT @ marks + torch.diag(held)
-    if surface is not None:
-        sets = surface(fit.heads(unknown), *fit.camera, sight)
-        for k, i in enumerate(USED):
-            present = sets[i].present & fit.views.present[:, i]
-            steep = steep + 2 * parts * curvature(sets[i], slope[1 + k], present)
-    return steep
+    return best
 
 
 def errors_mm(found: Tensor, truth: Tensor) -> dict[str, float]:
-    """(B,V,3) twice -> the mean distance of each region's vertices, the face rigidly aligned."""
-    model = load_model("stand-in")
-    face = torch.from_numpy(model.regions["face"])
-    rotation, translation = umeyama(found[:, face], truth[:, face])
-    apart = (found @ rotation.mT + translation[:, None] - truth).norm(dim=-1)
-    own = parts_of(model)
-    rows = {n: np.unique(np.concatenate([own[p].vertices for p in names])) for n, names in REGIONS.items()}
-    return {name: float(apart[:, index].mean()) for name, index in rows.items()}
+    """(B,V,3) twice -> the mean error of each region, mm."""
+    errors = region_errors_mm(found, truth, load_model("stand-in"))
+    return {name: float(values.mean()) for name, values in errors.items()}
+
+
+def fits(store: Path, seeds: tuple[int, ...], quick: bool) -> list[Figure]:
+    """Errors of mouth and eyes with parts, by those of landmarks alone."""
+    surface = PartSurface(load_model("stand-in"), CELLS)
+    found: dict[str, list[dict[str, float]]] = {"landmarks": [], "landmarks and parts": []}
+    for seed in seeds:
+        views = views_of(store, "test", QUICK_VIEWS if quick else VIEWS, seed)
+        truth = views.truth["vertices_mm"]
+        for name, own in (
+            ("landmarks", (None, PRIOR)),
+            ("landmarks and parts", (surface, PRIOR_WITH_PARTS, PARTS)),
+        ):
+            found[name].append(errors_mm(fitted(views, *own), truth))
+            said = {region: round(value, 3) for region, value in found[name][-1].items()}
+            print(f"prdl: seed {seed}, {name}: {said} mm", file=sys.stderr, flush=True)
+    figures = []
+    for region in REGIONS:
+        without, with_parts = ([errors[region] for errors in own] for own in found.values())
+        ratios = [b / a for a, b in zip(without, with_parts, strict=True)]
+        seen = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        figures += [
+            Figure("prdl", f"{region}, landmarks alone", statistics.median(without), "mm"),
+            Figure("prdl", f"{region}, with parts", statistics.median(with_parts), "mm"),
+            Figure("prdl", f"{region}, with by without ({seen})", statistics.median(ratios), "x",
+                   0.75, True),
+        ]  # fmt: skip
+    return figures
+
+
+def times(quick: bool) -> list[Figure]:
+    """Seconds of the statistics by those of `cdist`, of the same sizes in turns, with gradients."""
+    batch, points = TIMED
+    generator = torch.Generator().manual_seed(0)
+    places = (224 * torch.rand(batch, points, 2, generator=generator)).requires_grad_()
+    weights = torch.rand(batch, points, generator=generator)
+    grid = grid_anchors(224, 224, 8.0)
+
+    def ours() -> Tensor:
+        return distance_statistics(PointSet(places, weights), grid)
+
+    def plain() -> Tensor:
+        return torch.cdist(grid.expand(batch, -1, -1), places)
+
+    def learns(of: Callable[[], Tensor]) -> None:
+        torch.autograd.grad(of().sum(), places)
+
+    figures, sizes = [], f"{batch} x {len(grid)} x {points}"
+    for what, run, target in (
+        ("forward", lambda of: of(), None),
+        ("forward and back", learns, 1.5),
+    ):
+        taken = [
+            [median_ms(lambda: run(of), 1) for of in (ours, plain)]
+            for _ in range(3 if quick else 9)
+        ]
+        ratio = statistics.median(a / b for a, b in taken)
+        text = f"{what} by cdist, {sizes}"
+        figures.append(Figure("prdl", text, ratio, "x", target, target is not None))
+    return figures
+
+
+def networks(store: Path, quick: bool, folder: Path) -> list[Figure]:
+    """Held-out figures of a network trained with all losses, and of one without parts: one seed."""
+    figures = []
+    for name, weights in (("with parts", {}), ("without parts", {"parts": 0.0})):
+        steps = QUICK_STEPS if quick else STEPS
+        config = PrdlConfig(
+            steps=steps, validate_every=steps, weights=PrdlWeights(**weights), **SMALL
+        )
+        setting = Setting(open_store(store), load_model("stand-in"), config, torch.device("cpu"))
+        out = folder / name.replace(" ", "_")
+        trained = train(SYSTEM, setting, out)
+        for figure, value in measure(trained.learner, setting, "test").items():
+            unit = figure.rsplit("_", 1)[1] if not figure.endswith("overlap") else ""
+            figures.append(Figure("prdl", f"network {name}: {figure}", value, unit))
+        picture(trained.learner, setting, "test", out / "seen.png")
+        print(f"prdl: network {name}: {trained.seconds:.0f} s", file=sys.stderr, flush=True)
+    return figures
 
 
 def proof(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> list[Figure]:
-    raise NotImplementedError
+    """Fits, times, and two networks of one seed."""
+    return [*fits(store, seeds, quick), *times(quick), *networks(store, quick, folder)]
