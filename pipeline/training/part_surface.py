@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.flame.face_parts import FaceParts, face_parts
+from pipeline.flame.face_parts import FaceParts
 from pipeline.flame.model import NO_PART, PARTS, FlameModel
 from pipeline.training.cameras import in_camera, to_pixels
 from pipeline.training.losses.parts import PointSet
 from pipeline.types import Array
 from pipeline.views.camera import Camera
 from pipeline.views.raycasting import prepare
+from pipeline.views.scene import parts_of
 
 MOST_CELLS = 3000
 """Of a part, as the paper samples skin."""
@@ -87,8 +88,8 @@ class PartSurface(nn.Module):
         camera_matrix_px: Tensor,
         sight: Tensor | None = None,
     ) -> list[PointSet]:
-        """(B,V,3) mm, (B,4,4), (B,3,3) -> of each of PARTS the points that the camera sees, px, with
-        their areas, px²; `sight` (B,C) bool as of `in_sight`, which is asked without it."""
+        """(B,V,3) mm, (B,4,4), (B,3,3) -> of each of PARTS the points that the camera sees, px,
+        with their areas, px²; `sight` (B,C) bool as of `in_sight`, which is asked without it."""
         if sight is None:
             sight = self.in_sight(vertices_mm, canonical_to_camera)
         seen = in_camera(self._with_lids(vertices_mm), canonical_to_camera)
@@ -125,7 +126,7 @@ def _cells_and_lids(
     model: FlameModel, ball: Array, most: int
 ) -> tuple[list[Cells], tuple[Array, Array]]:
     """The cells of each of PARTS, and the lids' edges of the eyes that are eyeballs."""
-    parts = face_parts(model)
+    parts = parts_of(model)
     part, faces = parts.triangle_part, model.faces
     of_balls = [p for p in range(len(PARTS)) if ball[faces[part == p]].any()]
     edges = [_lid_edge(model, parts, p) for p in of_balls]

@@ -113,6 +113,7 @@ class Prdl(nn.Module):
     middle_mm: Tensor  # (3,) of the face at rest
     part: Tensor  # (F,) index into PARTS, or the number of PARTS
     facing: Tensor  # (3,3) the canonical frame's axes before a camera
+    part_weights: Tensor  # (P,) of the parts that are used
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
@@ -176,7 +177,8 @@ class Prdl(nn.Module):
         size = PX_PER_MM * (LOG_SIZE * outputs.place[:, 2:]).exp()
         ray = (torch.linalg.inv(camera_matrix_px) @ at[..., None])[..., 0]
         depth = camera_matrix_px[:, 0, :1] / size
-        return rest @ turn.mT + (ray * depth)[:, None]
+        heads: Tensor = rest @ turn.mT + (ray * depth)[:, None]
+        return heads
 
     @torch.no_grad()
     def predict(self, batch: Sample) -> PrdlPrediction:

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.flame.face_parts import face_parts
 from pipeline.flame.model import PARTS, FlameModel
 from pipeline.flame.parts import parts_of
 from pipeline.geometry.rigid import umeyama
@@ -21,6 +20,8 @@ from pipeline.loaders.dataset import Sample
 from pipeline.training.cameras import in_camera
 from pipeline.training.shading import grey, surfaces
 from pipeline.training.system import Learner, Measured, Setting, on_device
+from pipeline.types import Array
+from pipeline.views.scene import parts_of as drawn_parts
 
 REGIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -76,7 +77,7 @@ def part_masks(vertices_mm: Tensor, model: FlameModel, camera_matrix_px: Tensor)
     here = torch.eye(4).to(vertices_mm).expand(len(vertices_mm), 4, 4)
     seen = surfaces(vertices_mm, faces, here, camera_matrix_px, 224, 224)
     flat = seen.triangle.reshape(-1).cpu().numpy(), seen.barycentric.reshape(-1, 3).cpu().numpy()
-    label = torch.from_numpy(face_parts(model).at(*flat)).view(seen.triangle.shape)
+    label = torch.from_numpy(drawn_parts(model).at(*flat)).view(seen.triangle.shape)
     return label[:, None] == torch.arange(len(PARTS))[:, None, None]
 
 
@@ -145,7 +146,7 @@ def picture(learner: Learner, setting: Setting, split: str, path: Path) -> None:
     Image.fromarray(np.concatenate(columns, 1)).save(path)
 
 
-def outlines(masks: np.ndarray) -> np.ndarray:
+def outlines(masks: Array) -> Array:
     """(P,H,W) bool -> (H,W) bool: pixels of a mask beside others that are not of it."""
     inner = masks.copy()
     inner[:, 1:] &= masks[:, :-1]

@@ -1,5 +1,5 @@
-"""The part re-projection distance loss: where the parts of a face lie in a picture, compared as sets
-of points (Wang et al., "3D Face Reconstruction with the Geometric Guidance of Facial Part
+"""The part re-projection distance loss: where the parts of a face lie in a picture, compared as
+sets of points (Wang et al., "3D Face Reconstruction with the Geometric Guidance of Facial Part
 Segmentation", CVPR 2024).
 
 A set is described by its nearest, farthest and mean distance from each of some anchors. So each of
@@ -105,17 +105,17 @@ class _Statistics(torch.autograd.Function):
         return found
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc, untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grown: Tensor) -> tuple[Tensor | None, ...]:
         points, shares, anchors = ctx.saved_tensors
         ends, to_shares = torch.zeros_like(points), torch.zeros_like(shares)
         pulls = points.new_zeros(*points.shape[:2], 3)
         for own, squares in _squares(points, anchors, ctx.pairs):
             own_grown, here = grown[:, own], anchors[own]
-            for k, best in enumerate((squares.min(-1), squares.max(-1))):
-                index = best.indices[..., None].expand(-1, -1, 2)
+            for k, (value, at) in enumerate((squares.min(-1), squares.max(-1))):
+                index = at[..., None].expand(-1, -1, 2)
                 towards = points.gather(1, index) - here
-                pull = own_grown[..., k : k + 1] * towards * _inverse(best.values)[..., None]
+                pull = own_grown[..., k : k + 1] * towards * _inverse(value)[..., None]
                 ends.scatter_add_(1, index, pull)
             mean = own_grown[..., 2:]
             if ctx.needs_input_grad[1]:

@@ -1,0 +1,224 @@
+"""Expressions fitted to noisy landmarks of known people, with and without masks of their parts.
+
+Identity and camera are known. Expression, jaw, rotation and translation are fitted from zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.flame.assets import load_model
+from pipeline.loaders import FaceDataset
+from pipeline.training.cameras import project
+from pipeline.training.decoder import Decoder
+from pipeline.training.losses.landmarks import landmark_loss
+from pipeline.training.losses.parts import (
+    distance_statistics,
+    grid_anchors,
+    mask_statistics,
+    part_loss,
+)
+from pipeline.training.losses.regularisation import coefficient_loss
+from pipeline.training.part_surface import PartSurface
+from pipeline.training.prdl_scores import region_errors_mm
+
+FIELDS = (
+    "shape",
+    "vertices_mm",
+    "parts",
+    "landmarks_px",
+    "landmark_visibility",
+    "camera_matrix_px",
+    "canonical_to_camera",
+)
+NOISE_PX, SHARED, ALIKE_PX = 3.0, 0.5, 20.0
+"""Standard deviation of each landmark's column and row in a picture of 224 px, about 4 % of the
+distance of the eyes' outer corners, as detectors have on expressions; half of its variance is
+alike in landmarks that are near each other."""
+COMPONENTS = 20
+"""Of expression that are fitted: as many as the made people use."""
+BORDER_PX, BORDER_ALIKE_PX = 1.0, 8
+"""How far borders of masks are from the true ones, in pictures of 224 px."""
+STEP_PX, CELLS = 28.0, 900
+USED = [0, 1, 2, 3, 4, 5, 6]
+"""Of PARTS: all but skin, which says little of expressions and costs the most."""
+WEIGHTS = torch.ones(len(USED))
+LANDMARKS = 1.6e-3
+LANDMARK_STEPS, PART_STEPS, RENEWED, HELD = 8, 9, 2, 1e-5
+"""Of the fit by landmarks, then by both; how often curvature is then; what holds the head."""
+JAW_RAD, TURN_RAD, SHIFT_MM = 0.2, 0.1, 20.0
+"""What one unit of a fitted number is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Pictures of people with expressions, as a detector and a segmenter would see them."""
+
+    truth: Mapping[str, Tensor]
+    landmarks_px: Tensor  # (B,68,2), noisy; NaN where hidden
+    statistics: Tensor  # (B,P,A,3) of the masks
+    present: Tensor  # (B,P) bool
+
+
+def views_of(store: Path, split: str, n: int, seed: int) -> Views:
+    """`n` views evenly from a split's that have expressions, with noise drawn from the seed."""
+    data = FaceDataset(store, split, FIELDS, where="not neutral", unit="view")
+    truth = data[np.linspace(0, len(data) - 1, n).round().astype(np.int64)]
+    generator = torch.Generator().manual_seed(seed)
+    seen = truth["landmark_visibility"][..., None] > 0
+    marks = truth["landmarks_px"]
+    noisy = torch.where(seen, marks + landmark_noise(marks, generator), torch.nan)
+    masks = rough(truth["parts"], generator)
+    return Views(truth, noisy, mask_statistics(masks, anchors()), masks.any(3).any(2))
+
+
+def landmark_noise(marks_px: Tensor, generator: torch.Generator) -> Tensor:
+    """(B,68,2) px -> (B,68,2) px."""
+    away = torch.cdist(marks_px, marks_px) / ALIKE_PX
+    alike = SHARED * torch.exp(-away.square() / 2) + (1 - SHARED) * torch.eye(68)
+    drawn = torch.randn(marks_px.shape, generator=generator)
+    return NOISE_PX * torch.linalg.cholesky(alike) @ drawn
+
+
+def anchors() -> Tensor:
+    return grid_anchors(224, 224, STEP_PX)
+
+
+def rough(masks: Tensor, generator: torch.Generator) -> Tensor:
+    """(B,P,H,W) bool, borders moved to and fro by BORDER_PX (standard deviation of column and row),
+    alike over about BORDER_ALIKE_PX, of each part its own."""
+    height, width = masks.shape[2:]
+    coarse = len(masks) * masks.shape[1], 2, height // BORDER_ALIKE_PX, width // BORDER_ALIKE_PX
+    drawn = torch.randn(coarse, generator=generator)
+    smooth = torch.nn.functional.interpolate(drawn, (height, width), mode="bicubic")
+    moved = (2 * BORDER_PX / width) * smooth / smooth.std()  # a picture is 2 wide
+    even = torch.nn.functional.affine_grid(torch.eye(2, 3)[None], [1, 1, height, width], False)
+    flat = masks.float().flatten(0, 1)[:, None]
+    there = torch.nn.functional.grid_sample(
+        flat, even + moved.movedim(1, -1), align_corners=False, padding_mode="border"
+    )
+    return there.view(masks.shape) >= 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What is minimised: heads of known people are functions of expression, jaw, rotation and
+    translation, all in units of their spread."""
+
+    views: Views
+    decoder: Decoder
+    surface: PartSurface | None
+    """None: without parts."""
+    prior: float
+    parts: float
+    """Weights."""
+
+    @property
+    def camera(self) -> tuple[Tensor, Tensor]:
+        truth = self.views.truth
+        return truth["canonical_to_camera"].float(), truth["camera_matrix_px"].float()
+
+    def heads(self, unknown: Tensor) -> Tensor:
+        """(B,COMPONENTS+9) -> (B,V,3) mm."""
+        expression, jaw, turn, shift = unknown.split([COMPONENTS, 3, 3, 3], 1)
+        pose = torch.cat([turn * TURN_RAD, torch.zeros_like(turn), jaw * JAW_RAD], 1)
+        return self.decoder(self.views.truth["shape"], expression, pose, shift * SHIFT_MM)
+
+    def in_sight(self, unknown: Tensor) -> Tensor | None:
+        """(B,C) the cells of the surface that are."""
+        return self.surface and self.surface.in_sight(self.heads(unknown), self.camera[0])
+
+    def seen(self, unknown: Tensor, sight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,68,2) px landmarks, (B,P,A,3) statistics of the parts that are used, and (B,P) bool
+        whether they and the masks are there."""
+        heads = self.heads(unknown)
+        marks = project(self.decoder.landmarks(heads), *self.camera)
+        if self.surface is None:
+            return marks, marks.new_zeros(len(marks), 0, 1, 3), marks.new_zeros(len(marks), 0) > 0
+        sets = [self.surface(heads, *self.camera, sight)[i] for i in USED]
+        found = torch.stack([distance_statistics(own, anchors()) for own in sets], 1)
+        present = torch.stack([own.present for own in sets], 1) & self.views.present[:, USED]
+        return marks, found, present
+
+    def costs(self, unknown: Tensor, sight: Tensor | None) -> Tensor:
+        """(B,)."""
+        marks, found, present = self.seen(unknown, sight)
+        known = (~self.views.landmarks_px.isnan().any(-1)).float()
+        target = self.views.statistics[:, USED[: found.shape[1]]]
+        each = []
+        for i in range(len(unknown)):
+            own = slice(i, i + 1)
+            expression, place = unknown[own, :-6], unknown[own, -6:]
+            each.append(
+                LANDMARKS * landmark_loss(marks[own], self.views.landmarks_px[own], known[own])
+                + self.parts
+                * part_loss(found[own], target[own], present[own], WEIGHTS[: found.shape[1]])
+                + self.prior * coefficient_loss(expression[:, :0], expression)
+                + HELD * place.square().sum()
+            )
+        return torch.stack(each)
+
+    @torch.no_grad()
+    def curvature(self, unknown: Tensor, sight: Tensor | None) -> Tensor:
+        """(B,U,U) of the costs (Gauss and Newton), by differences of what is seen."""
+        known = (~self.views.landmarks_px.isnan()) * (LANDMARKS / 68) ** 0.5
+        moved, size = 0.01, unknown.shape[1]
+
+        def weighted(at: Tensor) -> Tensor:
+            marks, found, present = self.seen(at, sight)
+            found = found * present[..., None, None] * (self.parts / found.shape[2]) ** 0.5
+            return torch.cat([(marks * known).flatten(1), found.flatten(1)], 1)
+
+        here = weighted(unknown)
+        slope = [(weighted(unknown + moved * one) - here) / moved for one in torch.eye(size)]
+        own = torch.stack(slope, 1)
+        held = torch.tensor([0.8 * self.prior] * (COMPONENTS + 3) + [HELD] * 6)
+        return 2 * (own @ own.mT + torch.diag(held))
+
+
+def fitted(views: Views, surface: PartSurface | None, prior: float, parts: float = 0.0) -> Tensor:
+    """(B,V,3) mm: the heads that explain landmarks; with a surface then the parts as well."""
+    decoder = Decoder(load_model("stand-in"))
+    start = torch.zeros(len(views.landmarks_px), COMPONENTS + 9)
+    by_landmarks = Fit(views, decoder, None, prior, 0.0)
+    found = lowered(by_landmarks, start, LANDMARK_STEPS)
+    if surface is not None:
+        found = lowered(Fit(views, decoder, surface, prior, parts), found, PART_STEPS)
+    return by_landmarks.heads(found)
+
+
+def lowered(fit: Fit, start: Tensor, steps: int) -> Tensor:
+    """(B,U) from where on so many of Levenberg's and Marquardt's steps go, and where they end."""
+    n, size = start.shape
+    best = tried = start
+    least, damping = torch.full((n,), torch.inf), torch.full((n,), 1e-2)
+    gradient, steep = torch.zeros(n, size), torch.zeros(n, size, size)
+    for step in range(steps):
+        sight = fit.in_sight(tried)
+        unknown = tried.clone().requires_grad_()
+        costs = fit.costs(unknown, sight)
+        (slope,) = torch.autograd.grad(costs.sum(), unknown)
+        better = costs.detach() < least
+        least, best = (
+            torch.minimum(costs.detach(), least),
+            torch.where(better[:, None], tried, best),
+        )
+        damping = torch.where(better, damping / 4, damping * 6).clamp_min(1e-4)
+        gradient = torch.where(better[:, None], slope, gradient)
+        if fit.surface is None or step % RENEWED == 0:  # with parts it takes the most time
+            steep = torch.where(better[:, None, None], fit.curvature(tried, sight), steep)
+        damped = steep + torch.diag_embed(damping[:, None] * steep.diagonal(dim1=1, dim2=2))
+        tried = best - torch.linalg.solve(damped, gradient)
+    return best
+
+
+def errors_mm(found: Tensor, truth: Tensor) -> dict[str, float]:
+    """(B,V,3) twice -> the mean error of each region, mm."""
+    errors = region_errors_mm(found, truth, load_model("stand-in"))
+    return {name: float(values.mean()) for name, values in errors.items()}
