@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.flame.lbs import pose_vertices, to_tensors
+from pipeline.flame.lbs import pose_vertices, shaped_vertices, to_tensors
 from pipeline.flame.model import FlameModel
 
 
@@ -50,8 +50,10 @@ class Decoder(nn.Module):
         given is zero."""
         given = (expression, 0), (pose, 0), (translation_mm, 3)
         rest = [shape.new_zeros(len(shape), n) if x is None else x for x, n in given]
-        own = {name: getattr(self, name) for name in self._names}
-        return pose_vertices(replace(self._tensors, **own), shape, *rest)
+        own = replace(self._tensors, **{name: getattr(self, name) for name in self._names})
+        if pose is None and translation_mm is None:  # skinning leaves a head at rest as it is
+            return shaped_vertices(own, shape, rest[0])
+        return pose_vertices(own, shape, *rest)
 
     def landmarks(self, vertices: Tensor) -> Tensor:
         """(B,V,3) -> (B,68,3) iBUG points, NaN where the model has none. Raises ModelError for a

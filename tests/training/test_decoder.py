@@ -29,6 +29,13 @@ def test_landmarks_are_seen_where_the_store_says(made_people: Path) -> None:
     assert np.nanmax((seen - batch["landmarks_px"]).abs().numpy()) < 1e-3
 
 
+def test_a_head_at_rest_needs_no_skinning() -> None:
+    decoder = Decoder(load_model("stand-in"), torch.float64)
+    shape, expression = torch.randn(2, 2, 20, dtype=torch.float64).unbind()
+    posed = decoder(shape, expression, torch.zeros(2, 3, dtype=torch.float64))
+    assert torch.allclose(decoder(shape, expression), posed, atol=1e-9)
+
+
 def test_nothing_of_the_model_is_saved_or_trained() -> None:
     decoder = Decoder(load_model("stand-in"))
     assert not decoder.state_dict() and not list(decoder.parameters())

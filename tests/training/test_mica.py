@@ -18,6 +18,7 @@ from pipeline.loaders import FaceLoader
 from pipeline.loaders.dataset import Sample
 from pipeline.loaders.transforms import VertexWeights
 from pipeline.store.reader import open_store
+from pipeline.training.backbones.points import POINTS
 from pipeline.training.decoder import Decoder
 from pipeline.training.losses.vertices import vertex_loss
 from pipeline.training.mapping_network import MappingNetwork
@@ -142,7 +143,7 @@ def test_points_are_seen_where_crops_show_vertices(made_people: Path) -> None:
     setting = setting_of(made_people, guidance=1.0)
     batch, learner = batch_of(setting), Mica(setting)
     found = learner.points_px(batch)
-    assert found.shape == (8, 200, 2)
+    assert found.shape == (8, POINTS, 2)
     assert ((found > -20) & (found < 132)).all()  # a face fills its crop
 
 

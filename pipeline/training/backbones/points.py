@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.training.backbones.small import Residual, halved
+from pipeline.training.backbones.small import Residual, conv
 
-POINTS = 200
+POINTS = 100
 CELL_PX = 4
 """Pixels of the picture in one of the maps that points are found in."""
 GRID = 2
@@ -27,10 +27,10 @@ class Points(nn.Module):
     def __init__(self, channels: int = 3, width: int = 32, size_px: int = 112) -> None:
         super().__init__()
         n = size_px // CELL_PX
-        self.stem = nn.Sequential(halved(channels, width // 2), halved(width // 2, width))
+        self.stem = conv(channels, width, stride=CELL_PX, size=7)
         self.fine = Residual(width)
-        self.middle = nn.Sequential(halved(width, 2 * width), Residual(2 * width))
-        self.coarse = nn.Sequential(halved(2 * width, 4 * width), Residual(4 * width))
+        self.middle = nn.Sequential(conv(width, 2 * width, stride=2), Residual(2 * width))
+        self.coarse = nn.Sequential(conv(2 * width, 4 * width, stride=2), Residual(4 * width))
         self.from_coarse = nn.Conv2d(4 * width, 2 * width, 1)
         self.from_middle = nn.Conv2d(2 * width, width, 1)
         self.together = Residual(width)
@@ -59,13 +59,11 @@ class Points(nn.Module):
 def mean_places(maps: Tensor) -> Tensor:
     """(B,N,H,W) -> (B,N,2): column and row, in pixels of the picture, of the mean place of each
     map's softmax; the top left pixel's middle is at (0, 0)."""
-    shares = maps.flatten(2).softmax(-1).view_as(maps)
-    places = []
-    for over in (2, 3):
-        along = shares.sum(over)
-        cells = torch.arange(along.shape[-1], device=maps.device, dtype=maps.dtype)
-        places.append((along * (CELL_PX * cells + (CELL_PX - 1) / 2)).sum(-1))
-    return torch.stack(places, -1)
+    n = maps.shape[-2:]
+    row, column = (CELL_PX * torch.arange(k).to(maps) + (CELL_PX - 1) / 2 for k in n)
+    places = torch.stack([column.expand(*n), row[:, None].expand(*n)], -1)
+    found: Tensor = maps.flatten(2).softmax(-1) @ places.flatten(0, 1)
+    return found
 
 
 def _doubled(maps: Tensor) -> Tensor:

@@ -38,15 +38,10 @@ class Residual(nn.Module):
         return grown
 
 
-def halved(before: int, after: int) -> nn.Sequential:
-    """A convolution that halves the picture."""
-    return conv(before, after, stride=2)
-
-
-def conv(before: int, after: int, stride: int = 1) -> nn.Sequential:
+def conv(before: int, after: int, stride: int = 1, size: int = 3) -> nn.Sequential:
     # group norm: no statistics of the batch, so nothing drifts and processes need not share any
     return nn.Sequential(
-        nn.Conv2d(before, after, 3, stride, 1, bias=False),
+        nn.Conv2d(before, after, size, stride, size // 2, bias=False),
         nn.GroupNorm(min(8, after), after),
         nn.SiLU(inplace=True),
     )
