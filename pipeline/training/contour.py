@@ -53,7 +53,7 @@ class DynamicContour(nn.Module):
     def forward(self, vertices: Tensor, pose: Tensor) -> Tensor:
         """(B,V,3) posed, (B,3j) axis-angle of the global turn, the neck and others -> (B,68,3): the
         17 of the outline from the subject's right ear to the left, then the 51 others."""
-        at = rows(pose)
+        at = outline_rows(pose)
         batch = torch.arange(len(vertices), device=vertices.device)[:, None, None]
         outline = vertices[batch, self.corners[at]] * self.weights[at][..., None]
         inner = vertices[:, self.inner_corners] * self.inner_weights[..., None]
@@ -61,7 +61,7 @@ class DynamicContour(nn.Module):
 
 
 @torch.no_grad()
-def rows(pose: Tensor) -> Tensor:
+def outline_rows(pose: Tensor) -> Tensor:
     """(B,3j) axis-angle: global, neck, others -> (B,) int64: which of the 79 outlines is seen.
 
     The turn is the yaw of the global rotation times the neck's, to whole degrees (halves to even),

@@ -7,8 +7,9 @@ network and its objective are ours.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ from pipeline.training.system import (
 from pipeline.types import Array
 
 VIEW_FIELDS = ("images", "shaded_images", "canonical_to_camera", "camera_matrix_px")
+EXPECTED = 100
+"""Pictures that say where points mostly are."""
 MEASURED = ("identity", "shape", "expression", "pose")
 
 
@@ -96,6 +99,21 @@ class PerceptualShape(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             self.critic = Critic(self.config.points, self.config.size_px)
+        px = self._points_px(setting).unflatten(1, (2, -1)).mT
+        for reader in (self.critic.of_photos, self.critic.of_renders):
+            reader.expect(px.mean(0), px.std(0))
+
+    def _points_px(self, setting: Setting) -> Tensor:
+        """(N,2K) where some pictures of the training have the critic's points."""
+        dataset = samples(setting, self.config.train_split).dataset
+        return self.points_px(dataset[torch.linspace(0, len(dataset) - 1, EXPECTED).long()])
+
+    def points_px(self, batch: Mapping[str, Any], vertices_mm: Tensor | None = None) -> Tensor:
+        """(B,2K) columns, then rows: where they are in the pictures, of the true heads if not of
+        (B,V,3)."""
+        true = batch["vertices_mm"] if vertices_mm is None else vertices_mm
+        camera = (batch[name].to(true) for name in ("canonical_to_camera", "camera_matrix_px"))
+        return project(true[:, self.points], *camera).mT.flatten(1)
 
     def forward(self, batch: Sample, moment: Moment) -> Losses:
         n = len(batch["images"])
@@ -167,13 +185,11 @@ def pairs(learner: PerceptualShape, batch: Sample, recipes: list[Recipe], pool: 
     render = (255 * grey(other, decoder.faces, seen, pose)).round() / 255
     step = PICTURE // size
     kept = batch["shaded_images"][:, ::step, ::step]
-    camera = pose.to(true), batch["camera_matrix_px"].to(true)
-    seen_px = [project(vertices[:, learner.points], *camera) for vertices in (true, other)]
     return Pairs(
         photos(batch["images"], size),
         torch.cat([kept.float() / 255, render]),
         torch.cat([kept > 0, seen.shown]),
-        torch.cat([px.mT.flatten(1) for px in seen_px]),
+        torch.cat([learner.points_px(batch, vertices) for vertices in (true, other)]),
     )
 
 

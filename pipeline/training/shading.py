@@ -91,12 +91,6 @@ def grey(vertices_mm: Tensor, faces: Tensor, seen: Surfaces, canonical_to_camera
 
 def lit(normals: Tensor) -> Tensor:
     """(…,3) in the camera's frame -> (…) grey 0 … 1."""
-    return grey_light(normals * normals.new_tensor([1, -1, -1]))
-
-
-def grey_light(normals: Tensor) -> Tensor:
-    """(…,3) unit, +x right, +y up, +z towards the camera -> (…): `views.rendering.grey_shading`,
-    with gradient."""
     towards = torch.as_tensor(GREY_LIGHTS, dtype=normals.dtype, device=normals.device)
-    towards = torch.nn.functional.normalize(towards, dim=-1)
+    towards = torch.nn.functional.normalize(towards, dim=-1) * towards.new_tensor([1, -1, -1])
     return GREY_ALBEDO * GREY_STRENGTH * (normals @ towards.T).clamp(0, 1).mean(-1)

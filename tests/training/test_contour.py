@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.errors import ModelError
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
-from pipeline.training.contour import DynamicContour, read_contour, rows
+from pipeline.training.contour import DynamicContour, outline_rows, read_contour
 from pipeline.training.decoder import Decoder
 from tests.training.linear_faces import tensors
 
@@ -47,7 +47,7 @@ def test_heads_and_both_kinds_of_landmarks_are_micas(
     ):
         apart = (ours - theirs[name]).abs().max()
         assert apart <= 1e-5 * theirs[name].abs().max(), name
-    assert len(rows(pose).unique()) == 4
+    assert len(outline_rows(pose).unique()) == 4
 
 
 def test_flames_outline_comes_forward_where_the_head_turns_away(
@@ -72,16 +72,16 @@ def degrees(*yaw: float) -> Tensor:
 
 
 def test_the_yaw_chooses_the_row() -> None:
-    found = rows(degrees(0, 0.4, 0.6, 12, 39.4, 60, -0.4, -1, -12, -39, -60))
+    found = outline_rows(degrees(0, 0.4, 0.6, 12, 39.4, 60, -0.4, -1, -12, -39, -60))
     assert found.tolist() == [0, 0, 1, 12, 39, 39, 0, 40, 51, 78, 78]
 
 
 def test_the_neck_turns_too_and_other_joints_do_not() -> None:
     still = degrees(0, 0)
     pose = torch.cat([degrees(10, 10), degrees(5, -25), degrees(30, 30), still, still], 1)
-    assert rows(pose).tolist() == [15, 54]
+    assert outline_rows(pose).tolist() == [15, 54]
     nod = torch.tensor([[0.4, 0, 0]])
-    assert rows(nod).tolist() == [0] and rows(nod[:, [1, 2, 0]]).tolist() == [0]
+    assert outline_rows(nod).tolist() == [0] and outline_rows(nod[:, [1, 2, 0]]).tolist() == [0]
 
 
 def held(**changed: Any) -> dict[str, Any]:

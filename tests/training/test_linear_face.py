@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.errors import FacefoldError, ModelError
 from pipeline.geometry.rigid import rotation_matrices
 from pipeline.training.linear_face import FaceCoefficients, LinearFace, rotations, split
-from pipeline.training.shading import grey_light
+from pipeline.training.shading import lit
 from tests.training.linear_faces import DDFA, DEEP3D, arrays_of, coefficients, sheet, tensors
 
 PIXELS = {"landmarks_px": 1e-4, "points_px": 1e-4}
@@ -52,7 +52,7 @@ def test_3ddfa_v3s_face(oracles: Path) -> None:
     ours = face(split(theirs["alpha"]))
     assert_theirs(ours._asdict(), theirs)
     turned = ours.normals @ ours.rotation
-    grey = grey_light(turned)[..., None].expand(-1, -1, 3)
+    grey = lit(turned * torch.tensor([1, -1, -1]))[..., None].expand(-1, -1, 3)
     assert_theirs({"normals_turned": turned, "gray_shading": grey}, theirs)
 
 
@@ -97,6 +97,15 @@ def test_normals_point_to_the_camera_and_turn_with_the_head() -> None:
     assert torch.allclose(normals.norm(dim=-1), torch.ones(1, 81).double())
     turn = rotations(torch.tensor([[0.2, 0.4, -0.3]]).double())
     assert torch.allclose(face.normals(shape @ turn), normals @ turn)
+
+
+def test_light_stays_where_it_is_when_the_head_turns() -> None:
+    """Light from the picture's left falls on the side of the sheet that is turned there."""
+    given = split(torch.zeros(2, 257).double())
+    given.gamma[:, 3], given.angles[1, 1] = 0.3, 0.6
+    shown = faced()(given)
+    turned_right = (shown.normals @ shown.rotation)[..., 0].diff(dim=0)
+    assert torch.equal(shown.colours[..., 0].diff(dim=0) < 0, turned_right > 0)
 
 
 def test_gradients_are_finite_differences() -> None:

@@ -13,7 +13,13 @@ from torch import Tensor
 from pipeline.flame.assets import load_model
 from pipeline.loaders import FaceDataset
 from pipeline.training.shading import Surfaces, surfaces
-from pipeline.training.visibility import cosine, in_sight, rasterised, soft_visibility, visible
+from pipeline.training.visibility import (
+    cosine,
+    in_sight,
+    rasterised_vertices,
+    soft_visibility,
+    visible,
+)
 from tests.training.linear_faces import tensors
 
 MARGIN = 2
@@ -71,7 +77,7 @@ def test_pictures_are_those_of_3ddfa_v3s_renderer(rendered: Rendered, i: int) ->
 @pytest.mark.oracles
 @pytest.mark.parametrize("i", [0, 1])
 def test_visible_vertices_are_those_of_3ddfa_v3s_renderer(rendered: Rendered, i: int) -> None:
-    ours = rasterised(rendered.seen.triangle, rendered.faces, 121)[i]
+    ours = rasterised_vertices(rendered.seen.triangle, rendered.faces, 121)[i]
     theirs = torch.zeros(121, dtype=torch.bool)
     theirs[rendered.theirs[f"visible_vertices_{i}"].long()] = True
     size, pixels = int(rendered.theirs["size"]), rendered.pixels[i]

@@ -22,8 +22,6 @@ PICTURE = 224
 FIRST_PX, LEAST_PX = 5.0, 0.5
 """By which matching readings differ before anything is known of it, and at least."""
 WIDTH = 32
-BOOST = 4.0
-"""By which the maps of where points mostly are learn faster."""
 MEMORY = 0.99
 """How much of what is known of matching readings a step keeps."""
 
@@ -33,7 +31,7 @@ class Reader(nn.Module):
     stored picture.
 
     Fine and coarse features summed (Lin et al., CVPR 2017) make a heat map of each point, whose
-    softmax has its mean there (Sun et al., ECCV 2018). The maps start from where points mostly are.
+    softmax has its mean there (Sun et al., ECCV 2018).
     """
 
     def __init__(self, channels: int, points: int, size: int) -> None:
@@ -51,11 +49,19 @@ class Reader(nn.Module):
         found: Tensor = self.sides[-1](levels[-1])
         for level, side in zip(levels[-2::-1], list(self.sides)[-2::-1], strict=True):
             found = functional.interpolate(found, level.shape[-2:], mode="bilinear") + side(level)
-        heat = self.heat(self.last(found)) + BOOST * self.mostly
+        heat = self.heat(self.last(found)) + self.mostly
         share = heat.flatten(2).softmax(-1).view_as(heat)
         n = heat.shape[-1]
         place = (torch.arange(n, device=heat.device, dtype=heat.dtype) + 0.5) * PICTURE / n
         return torch.cat([share.sum(2) @ place, share.sum(3) @ place], 1)
+
+    @torch.no_grad()
+    def expect(self, mean_px: Tensor, spread_px: Tensor) -> None:
+        """Starts the maps from where points mostly are, (K,2) and (K,2)."""
+        n = self.mostly.shape[-1]
+        place = (torch.arange(n, device=mean_px.device) + 0.5) * PICTURE / n
+        off = (place - mean_px[..., None]) / spread_px.clamp_min(PICTURE / n)[..., None]
+        self.mostly.copy_(-0.5 * (off[:, 0, None, :].square() + off[:, 1, :, None].square()))
 
 
 class Critic(nn.Module):

@@ -1,0 +1,200 @@
+"""The critic of shapes: its pairs, its score, and the loss that it gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.errors import FacefoldError, RegistryError
+from pipeline.flame.assets import load_model
+from pipeline.loaders.dataset import Sample
+from pipeline.store.reader import open_store
+from pipeline.training.config import load_config
+from pipeline.training.losses.shape_critic import (
+    Critic,
+    PerceptualShapeLoss,
+    Reader,
+    photos,
+    rendered,
+    thinned,
+)
+from pipeline.training.negatives import Recipe
+from pipeline.training.perceptual_shape import (
+    MEASURED,
+    SYSTEM,
+    PerceptualShape,
+    PerceptualShapeConfig,
+    drawn,
+    pairs,
+)
+from pipeline.training.system import Moment, Setting
+
+CONFIG = PerceptualShapeConfig(size_px=56, points=12, batch=4, measured=4)
+
+
+@pytest.fixture(scope="module")
+def setting(made_people: Path) -> Setting:
+    return Setting(open_store(made_people), load_model("stand-in"), CONFIG, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def learner(setting: Setting) -> PerceptualShape:
+    return PerceptualShape(setting)
+
+
+@pytest.fixture(scope="module")
+def batch(setting: Setting) -> Sample:
+    return SYSTEM.samples(setting, "train").dataset[0:4]
+
+
+def camera(batch: Sample) -> tuple[torch.Tensor, torch.Tensor]:
+    return batch["canonical_to_camera"], batch["camera_matrix_px"]
+
+
+def test_the_store_s_render_is_what_the_loss_renders(
+    learner: PerceptualShape, batch: Sample
+) -> None:
+    made = pairs(learner, batch, [Recipe("pose", i, 0.0) for i in range(4)], learner.pool)
+    true, other = made.render.chunk(2)
+    apart = (true - other).abs()[made.shown[:4] & made.shown[4:]]
+    assert apart.max() <= 1.5 / 255 and (apart > 1e-6).float().mean() < 0.01
+    assert torch.allclose(*made.points_px.chunk(2), atol=1e-3)
+    faces = learner.decoder.faces
+    render, shown = rendered(batch["vertices_mm"], faces, *camera(batch), 56)
+    assert (shown != made.shown[:4]).float().mean() < 1e-3
+    assert (render - true).abs().max() < 0.51 / 255 or (render - true).abs().mean() < 1e-3
+
+
+def test_photo_and_render_lie_over_each_other() -> None:
+    dot = torch.zeros(1, 224, 224, 3, dtype=torch.uint8)
+    dot[0, 80, 120] = 255
+    found = photos(dot, 56)[0, 0] > -1
+    assert found.nonzero().tolist() == [[20, 30]]
+    matrix = torch.tensor([[[900.0, 0, 112], [0, 900, 112], [0, 0, 1]]])
+    point = torch.tensor([8.0 / 900, -32 / 900, 1])  # at (120, 80)
+    assert torch.allclose(thinned(matrix, 56)[0] @ point, torch.tensor([30.0, 20, 1]))
+
+
+def test_a_step_is_a_function_of_its_moment(learner: PerceptualShape, batch: Sample) -> None:
+    first, again, other = (learner(batch, Moment(step, 0)).total.detach() for step in (3, 3, 4))
+    assert not torch.equal(first, other)
+    assert torch.isclose(first, again, rtol=0.05)  # the covariance alone has moved on
+
+
+def test_weights_are_a_function_of_the_seed(setting: Setting, learner: PerceptualShape) -> None:
+    torch.manual_seed(123)
+    again = PerceptualShape(setting)
+    pair = learner.critic.state_dict(), again.critic.state_dict()
+    assert all(torch.equal(pair[0][k], pair[1][k]) for k in pair[0] if k != "covariance")
+
+
+def test_a_few_steps_on_the_same_pictures_teach_it(setting: Setting, batch: Sample) -> None:
+    learner = PerceptualShape(setting)
+    optimiser = torch.optim.AdamW(learner.parameters(), 2e-3)
+    totals = []
+    for _ in range(12):
+        total = learner(batch, Moment(0, 0)).total
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        totals.append(float(total.detach()))
+    assert totals[-1] < 0.9 * totals[0]
+    assert all(p.grad is not None for p in learner.critic.parameters())
+
+
+def test_the_score_is_a_distance_by_the_covariance() -> None:
+    critic = Critic(2, 56)
+    critic.covariance.copy_(torch.tensor([4.0, 1, 1, 1]).diag() - 0.25 * torch.eye(4))
+    photo, render = torch.zeros(1, 4), torch.tensor([[2.0, 1, 0, 0]])
+    assert critic.score(photo, render).item() == pytest.approx(-1.0)
+    assert critic.score(render, render).item() == 0
+    for _ in range(2000):
+        critic.learn_covariance(photo, render)
+    assert torch.allclose(critic.covariance, render.T @ render, atol=1e-3)
+
+
+def test_readers_start_from_where_points_mostly_are() -> None:
+    reader = Reader(1, 2, 56)
+    torch.nn.init.zeros_(reader.heat.weight), torch.nn.init.zeros_(reader.heat.bias)
+    mean = torch.tensor([[100.0, 60.0], [120.0, 150.0]])
+    reader.expect(mean, torch.full((2, 2), 10.0))
+    found = reader(torch.rand(1, 1, 56, 56)).view(2, 2).T
+    assert torch.allclose(found, mean, atol=0.1)
+
+
+def test_the_loss_has_the_gradient_of_small_moves(learner: PerceptualShape, batch: Sample) -> None:
+    loss = PerceptualShapeLoss(learner.critic).double()
+    faces, images, cameras = learner.decoder.faces, batch["images"][:1], camera(batch)
+    cameras = cameras[0][:1], cameras[1][:1]
+    vertices = batch["vertices_mm"][:1].double().requires_grad_()
+    loss(images, vertices, faces, *cameras).sum().backward()
+    assert vertices.grad is not None
+    move = torch.randn(vertices.shape, generator=torch.Generator().manual_seed(1)).double()
+
+    def at(step: float) -> torch.Tensor:
+        return loss(images, vertices.detach() + step * move, faces, *cameras)
+
+    step = 1e-7  # no pixel comes to show another triangle
+    by_differences = (at(step) - at(-step)) / (2 * step)
+    assert torch.isclose((vertices.grad * move).sum(), by_differences, rtol=1e-3).all()
+    loss.float()
+
+
+def test_any_mesh_will_do(learner: PerceptualShape, batch: Sample) -> None:
+    loss = PerceptualShapeLoss(learner.critic)
+    faces, vertices = learner.decoder.faces, batch["vertices_mm"][:2]
+    given = batch["images"][:2], *(x[:2] for x in camera(batch))
+    whole = loss(given[0], vertices, faces, *given[1:])
+    # the same surface as other triangles: each in three, about its middle
+    corners = vertices[:, faces]
+    finer = torch.cat([vertices, corners.mean(2)], 1)
+    middles = len(vertices[0]) + torch.arange(len(faces))
+    parts = [
+        torch.stack([faces[:, i], faces[:, j], middles], 1) for i, j in ((0, 1), (1, 2), (2, 0))
+    ]
+    again = loss(given[0], finer, torch.cat(parts), *given[1:])
+    assert whole.shape == (2,) and (whole >= 0).all()
+    assert torch.allclose(whole, again, rtol=0.2)
+    triangle = torch.tensor([[[-60.0, 0, 60], [60, 0, 60], [0, 80, 60]]]).expand(2, -1, -1)
+    alone = loss(given[0], triangle, torch.tensor([[0, 1, 2]]), *given[1:])
+    assert alone.isfinite().all()
+
+
+def test_images_of_another_kind_are_refused(learner: PerceptualShape, batch: Sample) -> None:
+    loss = PerceptualShapeLoss(learner.critic)
+    given = batch["vertices_mm"], learner.decoder.faces, *camera(batch)
+    with pytest.raises(FacefoldError, match=r"\(4, 112, 112, 3\) torch.uint8: expected \(B,224"):
+        loss(batch["images"][:, ::2, ::2], *given)
+    with pytest.raises(FacefoldError, match=r"torch.float32: expected .* uint8"):
+        loss(batch["images"].float(), *given)
+
+
+def test_sizes_and_keys_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FacefoldError, match="critic of 100 px: expected"):
+        Critic(4, 100)
+    file = tmp_path / "psl.yaml"
+    file.write_text("kinds: {hats: 1}\n")
+    with pytest.raises(RegistryError, match="hats"):
+        load_config(file, PerceptualShapeConfig)
+
+
+def test_kinds_are_drawn_by_their_shares() -> None:
+    config = CONFIG.model_copy(
+        update={"kinds": CONFIG.kinds.model_copy(update={"all": 0.0, "pose": 0.0})}
+    )
+    found = drawn(400, config, torch.Generator().manual_seed(0))
+    kinds = [recipe.kind for recipe in found]
+    assert set(kinds) == {"identity", "shape", "expression"} and len({r.seed for r in found}) > 390
+    assert drawn(400, config, torch.Generator().manual_seed(0)) == found
+
+
+def test_measured_and_pictured(learner: PerceptualShape, setting: Setting, tmp_path: Path) -> None:
+    found = SYSTEM.measure(learner, setting, "val")
+    assert SYSTEM.best_by in found and found == SYSTEM.measure(learner, setting, "val")
+    assert all(0 <= found[f"{kind}_preferred_percent"] <= 100 for kind in MEASURED)
+    assert SYSTEM.picture is not None
+    SYSTEM.picture(learner, setting, "val", tmp_path / "critic.png")
+    assert Image.open(tmp_path / "critic.png").size == (224 * (2 + len(MEASURED)), 224 * 4)
