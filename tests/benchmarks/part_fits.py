@@ -141,9 +141,9 @@ class Fit:
         marks = project(self.decoder.landmarks(heads), *self.camera)
         if self.surface is None:
             return marks, marks.new_zeros(len(marks), 0, 1, 3), marks.new_zeros(len(marks), 0) > 0
-        sets = [self.surface(heads, *self.camera, sight)[i] for i in USED]
-        found = torch.stack([distance_statistics(own, anchors()) for own in sets], 1)
-        present = torch.stack([own.present for own in sets], 1) & self.views.present[:, USED]
+        sets = self.surface(heads, *self.camera, sight)
+        found = torch.stack([distance_statistics(sets[i], anchors()) for i in USED], 1)
+        present = torch.stack([sets[i].present for i in USED], 1) & self.views.present[:, USED]
         return marks, found, present
 
     def costs(self, unknown: Tensor, sight: Tensor | None) -> Tensor:
