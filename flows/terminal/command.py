@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from flows.terminal import (
     sources_command,
     splits_command,
     store_commands,
+    train_command,
     withdraw_command,
 )
 from flows.terminal.boundary import ended, say, show, tell
@@ -280,6 +282,7 @@ for command in (
     evaluate_command.evaluate,
     model_command.model,
     splits_command.splits,
+    train_command.train,
     withdraw_command.withdraw,
 ):
     app.command()(command)
@@ -289,7 +292,8 @@ app.add_typer(sources_command.app, name="sources", invoke_without_command=True)
 def main() -> None:
     """Entry point: what is refused on purpose, or by the machine, shows no traceback."""
     # before torch is imported: threads win little on one head, and lose much on a busy machine
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if sys.argv[1:2] != ["train"]:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     ended(app)
 
 

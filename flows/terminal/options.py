@@ -113,7 +113,8 @@ MeshUnit = Annotated[
 
 # of a store; names of profiles and layouts are compared with the store's own by a test: what
 # declares them takes long to import
-Store = Annotated[str, typer.Argument(help="The folder of a dataset, of one version, or a URL.")]
+STORE_HELP = "The folder of a dataset, of one version, or a URL."
+Store = Annotated[str, typer.Argument(help=STORE_HELP)]
 LocalStore = Annotated[Path, typer.Argument(parser=local, help="The folder of the store.")]
 Where = Annotated[
     str, typer.Option(help='A question to the manifest: "commercial and coverage > 0.6".')
@@ -174,4 +175,29 @@ FromStore = Annotated[
 ]
 LocalWorkers = Annotated[
     int, typer.Option("--workers", min=1, help="Local processes, if no cluster is named.")
+]
+
+# of a training; names of systems are compared with the known ones by a test
+SystemName = Literal["mica", "prdl", "pgn", "psl"]
+SystemArgument = Annotated[
+    str, typer.Argument(metavar="SYSTEM", help=f"One of {', '.join(get_args(SystemName))}.")
+]
+TrainingStore = Annotated[str | None, typer.Argument(metavar="STORE", help=STORE_HELP)]
+TrainingFile = Annotated[
+    Path | None,
+    typer.Option("--config", parser=local, help="YAML of what is not as by default."),
+]
+TrainingFolder = Annotated[
+    Path | None, typer.Option("--out", parser=local, help="Where the results go.")
+]
+Defaults = Annotated[
+    bool, typer.Option("--defaults", help="Print the default configuration as YAML, and stop.")
+]
+Seconds = Annotated[
+    float | None,
+    typer.Option(min=0, help="Stop after so many, with a checkpoint to go on from."),
+]
+HeadsOf = Annotated[
+    str,
+    typer.Option("--heads", metavar="SPLIT", help="Split whose people's heads are written."),
 ]

@@ -52,14 +52,18 @@ def is_basel(path: Path | str) -> bool:
 def read_basel(path: Path | str) -> BaselFace:
     """The mean head of a Basel file. Raises FormatError for a file that is none, or is damaged."""
     path = Path(path)
+    return basel_face(path, contents(path))
+
+
+def basel_face(path: Path, found: dict[str, Any]) -> BaselFace:
+    """The mean head of what a file holds. Raises FormatError as `read_basel` does."""
     names = NAMES[path.suffix.lower()]
-    found = _contents(path)
     for name in (names.mean, names.faces):
         if name not in found:
             fault = f"no {name!r} among {', '.join(map(str, found)) or 'nothing'}"
             remedy = "expected Deep3D's BFM_model_front.mat or 3DDFA-V3's face_model.npy"
             raise FormatError(path, fault, f"{remedy}, or a mesh (.obj, .ply)", Code.UNSUPPORTED)
-    vertices = _numbers(path, names.mean, found[names.mean])
+    vertices = numbers(path, names.mean, found[names.mean])
     if vertices.size % 3 or not vertices.size or not np.isfinite(vertices).all():
         fault = f"{names.mean}: {vertices.size} numbers, expected three finite ones a vertex"
         raise FormatError(path, fault, "copy it again from its source")
@@ -75,7 +79,8 @@ def read_basel(path: Path | str) -> BaselFace:
     return BaselFace(vertices, faces, landmarks)
 
 
-def _contents(path: Path) -> dict[str, Any]:
+def contents(path: Path) -> dict[str, Any]:
+    """Everything in a Basel file by name, those of MATLAB's in lower case. Raises FormatError."""
     if path.suffix.lower() == ".mat":
         return dict(variables(path, read_bytes(path))[0])
     try:
@@ -89,7 +94,8 @@ def _contents(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _numbers(path: Path, name: str, value: Any) -> Array:
+def numbers(path: Path, name: str, value: Any) -> Array:
+    """The numeric array of a name. Raises FormatError where it is none."""
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":
         fault = f"{name}: holds {array.dtype} values, expected numbers"
@@ -99,7 +105,7 @@ def _numbers(path: Path, name: str, value: Any) -> Array:
 
 def _indices(path: Path, names: Names, name: str, found: dict[str, Any], count: int) -> Array:
     """Vertices, counted from 0."""
-    given = _numbers(path, name, found[name])
+    given = numbers(path, name, found[name])
     array = np.asarray(given, np.int64) - names.first
     if (array + names.first != given).any() or (array < 0).any() or (array >= count).any():
         last = names.first + count - 1

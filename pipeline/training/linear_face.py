@@ -49,7 +49,7 @@ class BasisArrays(NamedTuple):
     landmarks: Array  # (68,) vertices
 
 
-class LinearFaces(NamedTuple):
+class SeenFaces(NamedTuple):
     """B heads and how the camera sees them."""
 
     shape: Tensor  # (B,V,3) unturned
@@ -115,29 +115,28 @@ class LinearFace(nn.Module):
     ) -> None:
         super().__init__()
         _check(arrays)
-        mean = torch.as_tensor(arrays.mean).double()
-        mean = mean - mean.mean(0) if recentred else mean
+        mean = torch.tensor(arrays.mean, dtype=torch.float64)
         real = {
-            "mean": mean,
-            "identity": torch.as_tensor(arrays.identity).T,
-            "expression": torch.as_tensor(arrays.expression).T,
-            "mean_albedo": torch.as_tensor(arrays.mean_albedo).flatten(),
-            "albedo_basis": torch.as_tensor(arrays.albedo).T,
+            "mean": mean - mean.mean(0) if recentred else mean,
+            "identity": torch.tensor(arrays.identity).T,
+            "expression": torch.tensor(arrays.expression).T,
+            "mean_albedo": torch.tensor(arrays.mean_albedo).flatten(),
+            "albedo_basis": torch.tensor(arrays.albedo).T,
         }
         for name, value in real.items():
             self.register_buffer(name, value.to(dtype).contiguous(), persistent=False)
         for name in ("faces", "triangles_of_vertex", "landmarks"):
-            value = torch.as_tensor(getattr(arrays, name)).long()
+            value = torch.tensor(getattr(arrays, name)).long()
             self.register_buffer(name, value, persistent=False)
 
-    def forward(self, given: FaceCoefficients) -> LinearFaces:
+    def forward(self, given: FaceCoefficients) -> SeenFaces:
         """The heads of coefficients, lit and seen."""
         shape = self.shape(given.identity, given.expression)
         rotation, normals = rotations(given.angles), self.normals(shape)
         turned = shape @ rotation + given.translation[:, None]
         camera_vertices, albedo = to_camera(turned), self.albedo(given.albedo)
         points = to_picture(camera_vertices)
-        return LinearFaces(
+        return SeenFaces(
             shape=shape,
             rotation=rotation,
             turned=turned,

@@ -1,8 +1,8 @@
 """The surface that pixels show, differentiable in the vertices: by which triangle each pixel shows.
 
-Which triangle that is comes from rays (Embree, no gradient). Where its ray meets the triangle's
-plane, and so the normal there, are functions of the vertices. Outlines give no gradient: a pixel
-that shows no head goes on to show none.
+Which triangle that is comes from a depth buffer, without gradient. Where the pixel's ray meets the
+triangle's plane, and so the normal there, are functions of the vertices. Outlines give no gradient:
+a pixel that shows no head goes on to show none.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from torch import Tensor
 
 from pipeline.geometry.mesh import vertex_normals
 from pipeline.training.cameras import in_camera, rays
-from pipeline.views.camera import Camera
-from pipeline.views.raycasting import prepare
+from pipeline.training.rasterising import rasterised
 from pipeline.views.rendering import GREY_ALBEDO, GREY_LIGHTS, GREY_STRENGTH
 
 
@@ -46,8 +45,8 @@ def surfaces(
     width: int,
 ) -> Surfaces:
     """(B,V,3) mm, (F,3), (B,4,4), (B,3,3) -> what pictures of `height` × `width` show of them."""
-    triangle = triangles(vertices_mm, faces, canonical_to_camera, camera_matrix_px, height, width)
     seen = in_camera(vertices_mm, canonical_to_camera)
+    triangle = rasterised(seen, faces, camera_matrix_px, height, width)
     batch = torch.arange(len(seen), device=faces.device)[:, None, None, None]
     corners = seen[batch, faces[triangle.clamp_min(0)]]  # (B,H,W,3,3)
     directions = rays(camera_matrix_px.to(seen.dtype), height, width)
@@ -74,34 +73,24 @@ def _weights(corners: Tensor, directions: Tensor) -> Tensor:
     return parts / torch.where(whole.abs() > 1e-12, whole, torch.ones_like(whole))
 
 
-@torch.no_grad()
-def triangles(
-    vertices_mm: Tensor,
-    faces: Tensor,
-    canonical_to_camera: Tensor,
-    camera_matrix_px: Tensor,
-    height: int,
-    width: int,
+def facing(
+    vertices_mm: Tensor, faces: Tensor, seen: Surfaces, canonical_to_camera: Tensor
 ) -> Tensor:
-    """(B,H,W) int64: the triangle that each pixel shows, -1 for none."""
-    given = (vertices_mm, camera_matrix_px, canonical_to_camera)
-    on_host = [x.detach().double().cpu().numpy() for x in given]
-    corners = faces.cpu().numpy()
-    found = [
-        prepare(vertices, corners).seen(Camera(matrix, pose, height, width)).triangle
-        for vertices, matrix, pose in zip(*on_host, strict=True)
-    ]
-    stacked = torch.stack([torch.from_numpy(one) for one in found])
-    return stacked.view(-1, height, width).to(vertices_mm.device)
+    """(B,H,W,3) smooth unit normals of what pixels show, in the camera's frame; 0 where none."""
+    smooth = vertex_normals(vertices_mm, faces)
+    normals = torch.nn.functional.normalize(seen.values(smooth, faces), dim=-1, eps=1e-12)
+    turned: Tensor = normals @ canonical_to_camera[:, None, :3, :3].to(normals.dtype).mT
+    return turned
 
 
 def grey(vertices_mm: Tensor, faces: Tensor, seen: Surfaces, canonical_to_camera: Tensor) -> Tensor:
     """(B,H,W) 0 … 1: the meshes in grey under lights that move with the camera, 0 where a pixel
     shows none: `views.rendering.shaded`, which is what stores keep."""
-    smooth = vertex_normals(vertices_mm, faces)
-    normals = torch.nn.functional.normalize(seen.values(smooth, faces), dim=-1, eps=1e-12)
-    turned = normals @ canonical_to_camera[:, None, :3, :3].to(normals.dtype).mT
+    return lit(facing(vertices_mm, faces, seen, canonical_to_camera)) * seen.shown
+
+
+def lit(normals: Tensor) -> Tensor:
+    """(…,3) in the camera's frame -> (…) grey 0 … 1."""
     towards = torch.as_tensor(GREY_LIGHTS, dtype=normals.dtype, device=normals.device)
     towards = torch.nn.functional.normalize(towards, dim=-1) * towards.new_tensor([1, -1, -1])
-    facing = (turned @ towards.T).clamp(0, 1)
-    return GREY_ALBEDO * GREY_STRENGTH * facing.mean(-1) * seen.shown
+    return GREY_ALBEDO * GREY_STRENGTH * (normals @ towards.T).clamp(0, 1).mean(-1)

@@ -8,17 +8,17 @@ from pipeline.errors import FacefoldError
 from pipeline.training.system import System
 
 SYSTEMS = {
-    "mica": "mica",
-    "prdl": "prdl",
-    "pgn": "pose_guidance",
-    "psl": "perceptual_shape",
+    "mica": "pipeline.training.mica",
+    "prdl": "pipeline.training.prdl",
+    "pgn": "pipeline.training.pose_guidance",
+    "psl": "pipeline.training.perceptual_shape",
 }
-"""Name -> module of `pipeline.training` whose SYSTEM it is; imported when it is asked for."""
+"""Name -> module whose SYSTEM it is; imported when it is asked for."""
 
 
 def system_named(name: str) -> System:
     """Raises FacefoldError for a name that is none of SYSTEMS."""
     if name not in SYSTEMS:
         raise FacefoldError(f"{name}: no such system; expected one of {', '.join(SYSTEMS)}")
-    found: System = import_module(f"pipeline.training.{SYSTEMS[name]}").SYSTEM
+    found: System = import_module(SYSTEMS[name]).SYSTEM
     return found

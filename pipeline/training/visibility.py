@@ -18,7 +18,7 @@ SLACK_MM = 1.0
 """What is nearer to a vertex than this does not hide it: its own surface."""
 
 
-def rasterised(triangle: Tensor, faces: Tensor, n_vertices: int) -> Tensor:
+def rasterised_vertices(triangle: Tensor, faces: Tensor, n_vertices: int) -> Tensor:
     """(B,H,W) shown triangles, -1 for none, (F,3) -> (B,V) bool: corners of any that is shown."""
     shown = triangle.new_zeros(len(triangle), len(faces) + 1)
     shown.scatter_(1, triangle.flatten(1) + 1, 1)  # the first column stands for none
@@ -34,7 +34,7 @@ def visible(triangle: Tensor, faces: Tensor, facing: Tensor) -> Tensor:
     `facing` is 0 or more where a normal points to the camera: `cosine`, or a normal's z towards the
     camera, by which 3DDFA-V3 decides (Wang et al., CVPR 2024).
     """
-    return rasterised(triangle, faces, facing.shape[1]) & (facing >= 0)
+    return rasterised_vertices(triangle, faces, facing.shape[1]) & (facing >= 0)
 
 
 def cosine(vertices_mm: Tensor, faces: Tensor, canonical_to_camera: Tensor) -> Tensor:

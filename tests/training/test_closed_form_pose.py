@@ -106,6 +106,7 @@ def test_gradients_of_landmarks_that_say_nothing_are_finite() -> None:
         seen = seen.clone().requires_grad_()
         rotation, translation = pose_from_landmarks(points, seen)
         (rotation.sum() + translation.sum()).backward()
+        assert torch.equal(rotation, pose_from_landmarks(points, seen.detach())[0])
         assert torch.linalg.det(rotation).item() == pytest.approx(1, abs=1e-5)
         assert seen.grad is not None and seen.grad.isfinite().all()
 

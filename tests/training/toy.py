@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.loaders import FaceDataset
 from pipeline.loaders.dataset import Sample
-from pipeline.training.config import Optimiser, TrainingConfig
+from pipeline.training.config import Count, Optimiser, TrainingConfig
 from pipeline.training.decoder import Decoder
 from pipeline.training.system import (
     Learner,
@@ -26,12 +26,13 @@ from pipeline.training.system import (
 class ToyConfig(TrainingConfig):
     """Of the toy."""
 
-    steps: int = 12
-    batch: int = 4
+    steps: Count = 12
+    batch: Count = 4
     optimiser: Optimiser = Optimiser(learning_rate=1e-3)
     side: int = 8
     components: int = 5
     noise: float = 0.1
+    dropout: float = 0.1
 
 
 class Toy(nn.Module):
@@ -42,7 +43,7 @@ class Toy(nn.Module):
         self.config = setting.config
         self.layer = nn.Linear(self.config.side**2, self.config.components)
         self.frozen = nn.Linear(2, 2).requires_grad_(False)
-        self.dropped = nn.Dropout(0.1)
+        self.dropped = nn.Dropout(self.config.dropout)
         self.decoder = Decoder(setting.model)
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
 import pickle
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +17,37 @@ import torch
 from pipeline.errors import FacefoldError, StoreError
 from pipeline.store.durable_files import write_file
 from pipeline.store.head import current_version
+from pipeline.store.locks import lock
 from pipeline.store.reader import Store, open_store
+from pipeline.training.run.processes import rank
+from pipeline.training.run.steps import Parts
 from pipeline.training.system import Setting, System
 
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+FAULTS = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError)
+"""What torch raises for bytes that it has not written, or not all of which are there."""
 FREE = ("steps", "validate_every", "save_every", "report_every", "threads")
 """Keys of a configuration that may change between a stop and a resume."""
+
+
+@contextmanager
+def only_training(out: Path) -> Iterator[None]:
+    """One training at a time in a folder, which is made. Raises FacefoldError where another goes
+    on."""
+    if rank() != 0:
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = lock(out / ".training", fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FacefoldError(
+            f"{out}: another training is at work there; wait for its end, or name another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def belonging(system: System, setting: Setting) -> dict[str, Any]:
@@ -32,10 +60,10 @@ def belonging(system: System, setting: Setting) -> dict[str, Any]:
     }
 
 
-def write(path: Path, content: Mapping[str, Any]) -> None:
+def write(path: Path, parts: Parts, content: Mapping[str, Any]) -> None:
     """Whole or not at all. Raises StoreError on a full, read-only or failing disk."""
     buffer = io.BytesIO()
-    torch.save(dict(content), buffer)
+    torch.save({"of": belonging(parts.system, parts.setting), **content}, buffer)
     write_file(path, buffer.getbuffer())
 
 
@@ -43,10 +71,11 @@ def read(path: Path) -> dict[str, Any] | None:
     """None where there is none. Raises FacefoldError for a file that is no checkpoint."""
     if not path.exists():
         return None
+    content = io.BytesIO(path.read_bytes())
     try:
-        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return found if found["of"] is not None else None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        found: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+        return {"of": found["of"], **found}
+    except FAULTS as error:
         raise FacefoldError(
             f"{path}: no checkpoint of facefold, or a damaged one ({error}); restore it, or remove "
             "it to begin again"
@@ -77,8 +106,9 @@ def _version(store: Store, version: str) -> Store:
     return open_store(place)
 
 
-def check_belonging(path: Path, found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+def check_belonging(path: Path, found: Mapping[str, Any], system: System, setting: Setting) -> None:
     """Raises FacefoldError, saying what differs, for a checkpoint of another training."""
+    own = belonging(system, setting)
     differences = [
         f"{name}: {here} here, {there} there"
         for name, here, there in _differences(own, found["of"])

@@ -77,6 +77,12 @@ def sharing_gradients(learner: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(learner, device_ids=places)
 
 
+def wait_for_all() -> None:
+    """Until each process is here."""
+    if world() > 1:
+        distributed.barrier()
+
+
 def mean_of_all(values: Tensor) -> Tensor:
     """The mean over the processes; each of them has to ask."""
     if world() == 1:
@@ -84,6 +90,15 @@ def mean_of_all(values: Tensor) -> Tensor:
     summed = values.clone()
     distributed.all_reduce(summed)
     return summed / world()
+
+
+def least_of_all(values: Tensor) -> Tensor:
+    """The smallest of the processes' values; each of them has to ask."""
+    if world() == 1:
+        return values
+    found = values.clone()
+    distributed.all_reduce(found, distributed.ReduceOp.MIN)
+    return found
 
 
 def first_says(ask: Callable[[], T]) -> T:

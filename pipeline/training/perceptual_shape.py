@@ -1,0 +1,253 @@
+"""Perceptual shape loss: a critic of photo and grey render, trained from a store's views.
+
+After "A Perceptual Shape Loss for Monocular 3D Face Reconstruction" (Otto et al., Computer
+Graphics Forum 42(7), 2023; arXiv 2310.19580), of which the training is not public: negatives, the
+network and its objective are ours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.flame.model import FlameModel
+from pipeline.loaders import FaceDataset
+from pipeline.loaders.dataset import Sample
+from pipeline.training.cameras import project
+from pipeline.training.config import Count, NotNegative, Positive, Section, TrainingConfig
+from pipeline.training.decoder import Decoder
+from pipeline.training.losses.shape_critic import PICTURE, Critic, noise, photos, thinned
+from pipeline.training.negatives import AMOUNTS, FIELDS, Heads, Pool, Recipe, moved, negatives
+from pipeline.training.shading import grey, surfaces
+from pipeline.training.system import (
+    Losses,
+    Measured,
+    Moment,
+    Samples,
+    Setting,
+    System,
+    on_device,
+)
+from pipeline.types import Array
+
+VIEW_FIELDS = ("images", "shaded_images", "canonical_to_camera", "camera_matrix_px")
+MEASURED = ("identity", "shape", "expression", "pose")
+
+
+class Kinds(Section):
+    """How often negatives are of each kind."""
+
+    identity: NotNegative = 0.1
+    shape: NotNegative = 0.15
+    expression: NotNegative = 0.1
+    pose: NotNegative = 0.1
+    all: NotNegative = 0.55
+
+
+class Weights(Section):
+    """Of the parts of the loss."""
+
+    ranking: NotNegative = Field(default=1.0, description="The truth above its negative.")
+    points: NotNegative = Field(default=1.0, description="Where points lie, by each picture, px.")
+
+
+class PerceptualShapeConfig(TrainingConfig):
+    """What the critic's training says."""
+
+    batch: Count = 16
+    size_px: Count = Field(default=112, description="Of what the critic sees; divides 224.")
+    points: Count = Field(default=96, description="Of the face that the critic reads.")
+    kinds: Kinds = Kinds()
+    largest_step: Positive = Field(
+        default=1.0, description="Of negatives of kind `all`: amounts are uniform up to it."
+    )
+    weights: Weights = Weights()
+    measured: Count = Field(default=64, description="Pictures that validation takes, evenly.")
+
+
+class Pairs(NamedTuple):
+    """Photos with renders of the true heads, then of heads that do not match."""
+
+    photo: Tensor  # (B,3,H,W)
+    render: Tensor  # (2B,H,W)
+    shown: Tensor  # (2B,H,W) bool
+    points_px: Tensor  # (2B,2K) where they have the critic's points, columns first
+
+
+class PerceptualShape(nn.Module):
+    """The critic with its negatives: `learner(batch, moment)`."""
+
+    points: Tensor  # (K,) int64, vertices
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.config = setting.config
+        self.decoder = Decoder(setting.model)
+        self.pool = Pool.of(setting.store, self.config.train_split, self.decoder)
+        points = torch.as_tensor(spread_points(setting.model, self.config.points))
+        self.register_buffer("points", points, persistent=False)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.seed)
+            self.critic = Critic(self.config.points, self.config.size_px)
+
+    def forward(self, batch: Sample, moment: Moment) -> Losses:
+        n = len(batch["images"])
+        recipes = drawn(n, self.config, moment.generator("negatives"))
+        made = pairs(self, batch, recipes, self.pool)
+        photo, render = self.read(made, moment)
+        true, other = (self.critic.score(photo, r) for r in render.chunk(2))
+        self.critic.learn_covariance(photo, render[:n])
+        shares = self.config.weights
+        terms = {
+            "ranking": shares.ranking * functional.softplus(other - true).mean(),
+            "photo": shares.points * (photo - made.points_px[:n]).abs().mean(),
+            "render": shares.points * (render - made.points_px).abs().mean(),
+        }
+        preferred = (true > other).float().mean().detach()
+        return Losses(torch.stack(list(terms.values())).sum(), terms | {"preferred": preferred})
+
+    def read(self, made: Pairs, moment: Moment) -> tuple[Tensor, Tensor]:
+        """(B,2K) of photos, (2B,2K) px of renders over noise, as the critic reads them."""
+        n, size = made.render.shape[:2]
+        around = noise(n, size, moment.generator("noise")).to(made.render)
+        render = torch.where(made.shown, made.render, around)
+        return self.critic.read(made.photo), self.critic.read_render(render)
+
+    def scores(self, made: Pairs, moment: Moment) -> tuple[Tensor, Tensor]:
+        """(B,) of the true heads, (B,) of the others."""
+        photo, render = self.read(made, moment)
+        true, other = (self.critic.score(photo, r) for r in render.chunk(2))
+        return true, other
+
+
+def spread_points(model: FlameModel, n: int) -> Array:
+    """(n,) vertices of the face, far from each other: the farthest from those before, in turn."""
+    face = model.regions["face"]
+    places = model.template_mm[face]
+    chosen = [int(places[:, 2].argmax())]
+    nearest = np.linalg.norm(places - places[chosen[0]], axis=1)
+    for _ in range(n - 1):
+        chosen.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, np.linalg.norm(places - places[chosen[-1]], axis=1))
+    found: Array = face[chosen]
+    return found
+
+
+def drawn(n: int, config: PerceptualShapeConfig, g: torch.Generator) -> list[Recipe]:
+    """Recipes of a step."""
+    names = tuple(AMOUNTS)
+    shares = torch.tensor([getattr(config.kinds, name) for name in names])
+    kinds = torch.multinomial(shares, n, replacement=True, generator=g)
+    seeds = torch.randint(2**31, (n,), generator=g)
+    amounts = config.largest_step * torch.rand(n, generator=g)
+    return [
+        Recipe("all", int(seed), float(amount)) if names[kind] == "all"
+        else Recipe.usual(names[kind], int(seed))
+        for kind, seed, amount in zip(kinds, seeds, amounts, strict=True)
+    ]  # fmt: skip
+
+
+@torch.no_grad()
+def pairs(learner: PerceptualShape, batch: Sample, recipes: list[Recipe], pool: Pool) -> Pairs:
+    """Of views with their scans' coefficients. The true head's render is the store's."""
+    decoder, size = learner.decoder, learner.critic.size
+    heads, true = Heads.of(batch), batch["vertices_mm"]
+    changed = negatives(heads, batch["identity"], recipes, pool)
+    other = moved(decoder, true, heads, changed)
+    pose, matrix = batch["canonical_to_camera"], thinned(batch["camera_matrix_px"], size)
+    seen = surfaces(other, decoder.faces, pose, matrix, size, size)
+    # whole numbers, as stores keep renders: nothing else may tell one from the other
+    render = (255 * grey(other, decoder.faces, seen, pose)).round() / 255
+    step = PICTURE // size
+    kept = batch["shaded_images"][:, ::step, ::step]
+    camera = pose.to(true), batch["camera_matrix_px"].to(true)
+    seen_px = [project(vertices[:, learner.points], *camera) for vertices in (true, other)]
+    return Pairs(
+        photos(batch["images"], size),
+        torch.cat([kept.float() / 255, render]),
+        torch.cat([kept > 0, seen.shown]),
+        torch.cat([px.mT.flatten(1) for px in seen_px]),
+    )
+
+
+def samples(setting: Setting, split: str) -> Samples:
+    """Views with the coefficients of their scans."""
+    fields = (*VIEW_FIELDS, "vertices_mm", *FIELDS, "identity")
+    config = setting.config
+    return Samples(FaceDataset(setting.store, split, fields, config.where or None, unit="view"))
+
+
+@torch.no_grad()
+def measure(learner: nn.Module, setting: Setting, split: str) -> Measured:
+    """Of pairs of a split's pictures with negatives of each kind, which are the same each time: in
+    how many the critic prefers the true head (%), and the ranking's loss."""
+    assert isinstance(learner, PerceptualShape)
+    dataset = samples(setting, split).dataset
+    pool = Pool.of(setting.store, split, learner.decoder)
+    rows = torch.linspace(0, len(dataset) - 1, min(len(dataset), setting.config.measured)).long()
+    found: dict[str, list[Tensor]] = {kind: [] for kind in MEASURED}
+    for some in rows.split(setting.config.batch):
+        batch = on_device(dataset[some], setting.device)
+        for kind in MEASURED:
+            recipes = [Recipe.usual(kind, int(row)) for row in some]
+            true, other = learner.scores(pairs(learner, batch, recipes, pool), Moment(0, 0))
+            found[kind].append((true - other).cpu())
+    margins = {kind: torch.cat(values) for kind, values in found.items()}
+    every = torch.cat(list(margins.values()))
+    shares = {f"{kind}_preferred_percent": _percent(values) for kind, values in margins.items()}
+    ranking = float(functional.softplus(-every).mean())
+    return {"ranking_loss": ranking, "preferred_percent": _percent(every)} | shares
+
+
+def _percent(margins: Tensor) -> float:
+    return 100 * float((margins > 0).float().mean())
+
+
+@torch.no_grad()
+def picture(learner: nn.Module, setting: Setting, split: str, path: Path) -> None:
+    """Some photos, each with its true render and one negative of each kind, and their scores."""
+    assert isinstance(learner, PerceptualShape)
+    dataset = samples(setting, split).dataset
+    pool = Pool.of(setting.store, split, learner.decoder)
+    rows = torch.linspace(0, len(dataset) - 1, min(len(dataset), 4)).long()
+    batch = on_device(dataset[rows], setting.device)
+    columns, texts = [batch["images"].cpu()], [[""] * len(rows)]
+    for kind in MEASURED:
+        made = pairs(learner, batch, [Recipe.usual(kind, int(row)) for row in rows], pool)
+        scores = learner.scores(made, Moment(0, 0))
+        for name, render, own in zip(("true", kind), made.render.chunk(2), scores, strict=True):
+            if name == "true" and len(columns) > 1:
+                continue
+            grown = functional.interpolate(render[:, None], PICTURE)[:, 0, :, :, None]
+            columns.append((255 * grown.expand(-1, -1, -1, 3)).byte().cpu())
+            texts.append([f"{name} {value:.1f}" for value in own.tolist()])
+    sheet(columns, texts, path)
+
+
+def sheet(columns: list[Tensor], texts: list[list[str]], path: Path) -> None:
+    """Columns of (B,H,W,3) uint8 pictures side by side, each with a line of text."""
+    whole = Image.fromarray(torch.cat([torch.cat(list(c)) for c in columns], 1).numpy())
+    draw = ImageDraw.Draw(whole)
+    for column, lines in enumerate(texts):
+        for row, line in enumerate(lines):
+            draw.text((PICTURE * column + 4, PICTURE * row + 2), line, fill="red")
+    whole.save(path)
+
+
+SYSTEM = System(
+    title="Perceptual shape loss",
+    citation="after Otto et al., Computer Graphics Forum 42(7), 2023",
+    config=PerceptualShapeConfig,
+    samples=samples,
+    learner=PerceptualShape,
+    measure=measure,
+    best_by="ranking_loss",
+    picture=picture,
+)
