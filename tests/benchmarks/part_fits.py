@@ -50,8 +50,8 @@ USED = [0, 1, 2, 3, 4, 5, 6]
 """Of PARTS: all but skin, which says little of expressions and costs the most."""
 WEIGHTS = torch.ones(len(USED))
 LANDMARKS = 1.6e-3
-LANDMARK_STEPS, PART_STEPS, RENEWED, HELD = 8, 9, 2, 1e-5
-"""Of the fit by landmarks, then by both; how often curvature is then; what holds the head."""
+ROUNDS, STEPS, HELD = 5, 3, 1e-5
+"""Of the fit by landmarks and then by both, and in each; what holds the head in place."""
 JAW_RAD, TURN_RAD, SHIFT_MM = 0.2, 0.1, 20.0
 """What one unit of a fitted number is."""
 
@@ -185,34 +185,32 @@ class Fit:
 def fitted(views: Views, surface: PartSurface | None, prior: float, parts: float = 0.0) -> Tensor:
     """(B,V,3) mm: the heads that explain landmarks; with a surface then the parts as well."""
     decoder = Decoder(load_model("stand-in"))
-    start = torch.zeros(len(views.landmarks_px), COMPONENTS + 9)
+    found = torch.zeros(len(views.landmarks_px), COMPONENTS + 9)
     by_landmarks = Fit(views, decoder, None, prior, 0.0)
-    found = lowered(by_landmarks, start, LANDMARK_STEPS)
-    if surface is not None:
-        found = lowered(Fit(views, decoder, surface, prior, parts), found, PART_STEPS)
+    by_both = Fit(views, decoder, surface, prior, parts)
+    for fit in [by_landmarks] * ROUNDS + [by_both] * ROUNDS * (surface is not None):
+        found = lowered(fit, found)
     return by_landmarks.heads(found)
 
 
-def lowered(fit: Fit, start: Tensor, steps: int) -> Tensor:
-    """(B,U) from where on so many of Levenberg's and Marquardt's steps go, and where they end."""
-    n, size = start.shape
-    best = tried = start
-    least, damping = torch.full((n,), torch.inf), torch.full((n,), 1e-2)
-    gradient, steep = torch.zeros(n, size), torch.zeros(n, size, size)
-    for step in range(steps):
-        sight = fit.in_sight(tried)
+def lowered(fit: Fit, start: Tensor) -> Tensor:
+    """(B,U) from where to where a round of Levenberg's and Marquardt's steps leads, the cells in
+    sight and the curvature being those of its start."""
+    sight = fit.in_sight(start)
+    steep = fit.curvature(start, sight)
+    best, tried, gradient = start, start, torch.zeros_like(start)
+    least, damping = (torch.full((len(start),), value) for value in (torch.inf, 1e-2))
+    for _ in range(STEPS + 1):
         unknown = tried.clone().requires_grad_()
         costs = fit.costs(unknown, sight)
         (slope,) = torch.autograd.grad(costs.sum(), unknown)
         better = costs.detach() < least
-        least, best = (
-            torch.minimum(costs.detach(), least),
-            torch.where(better[:, None], tried, best),
+        least = torch.where(better, costs.detach(), least)
+        best, gradient = (
+            torch.where(better[:, None], new, old)
+            for new, old in ((tried, best), (slope, gradient))
         )
         damping = torch.where(better, damping / 4, damping * 6).clamp_min(1e-4)
-        gradient = torch.where(better[:, None], slope, gradient)
-        if fit.surface is None or step % RENEWED == 0:  # with parts it takes the most time
-            steep = torch.where(better[:, None, None], fit.curvature(tried, sight), steep)
         damped = steep + torch.diag_embed(damping[:, None] * steep.diagonal(dim1=1, dim2=2))
         tried = best - torch.linalg.solve(damped, gradient)
     return best
