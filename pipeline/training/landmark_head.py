@@ -16,7 +16,7 @@ SPREAD_MM = 25.0
 """Of the heat that landmarks begin with."""
 DEPTH_MM = 10.0
 """What an output of 1 means."""
-LOCAL, GRID = 16, 4
+LOCAL, GRID = 8, 4
 """Features that are kept of a landmark's place; of the whole picture on GRID × GRID places."""
 HIDDEN = 256
 
@@ -25,6 +25,7 @@ class Found(NamedTuple):
     """Landmarks of B pictures."""
 
     pixels: Tensor  # (B,68,2)
+    log_heat: Tensor  # (B,68,h,w) its exponential sums to 1
     depth_mm: Tensor  # (B,68) from their mean
     weights: Tensor  # (B,68) what each says of the pose; their sum is 1
     whole: Tensor  # (B,n) features of the whole picture
@@ -63,7 +64,8 @@ class LandmarkHead(nn.Module):
         mixed = self.mixed(list(accumulate(levels, _added))[-1])
         places = _places(mixed)
         far = (CROP_MM * places - self.typical_mm[:, None, :2]).square().sum(-1)
-        heat = (self.heat(mixed).flatten(2) - far / (2 * SPREAD_MM**2)).softmax(-1)
+        log_heat = (self.heat(mixed).flatten(2) - far / (2 * SPREAD_MM**2)).log_softmax(-1)
+        heat = log_heat.exp()
         at_each = heat @ mixed.flatten(2).mT  # (B,68,n)
         depth, weight = torch.einsum("bln,lnc->cbl", at_each, self.of_each)
         local = self.local(at_each).flatten(1)
@@ -72,11 +74,31 @@ class LandmarkHead(nn.Module):
         depth_mm = self.typical_mm[:, 2] + DEPTH_MM * depth
         return Found(
             (heat @ places + 0.5) * size_px - 0.5,
+            log_heat.unflatten(2, mixed.shape[-2:]),
             depth_mm - depth_mm.mean(1, keepdim=True),
             weight.softmax(-1),
             whole,
             local,
         )
+
+
+def heat_loss(log_heat: Tensor, pixels: Tensor, size_px: int) -> Tensor:
+    """(B,N,h,w), (B,N,2) px -> () mean cross-entropy with heat that lies in the four cells around
+    each true place and has it as its mean; places that are NaN or not in the picture do not count.
+
+    Without it heat stays as wide as the face, and its mean is a regression of the whole picture.
+    """
+    height, width = log_heat.shape[-2:]
+    cells = log_heat.new_tensor([width, height])
+    at = (pixels + 0.5) * (cells / size_px) - 0.5
+    inside = ((at > -0.5) & (at < cells - 0.5)).all(-1)
+    at = torch.where(inside[..., None], at, 0).clamp_min(0).minimum(cells - 1)
+    across, down = (
+        (1 - (torch.arange(n).to(at) - at[..., i : i + 1]).abs()).clamp_min(0)
+        for i, n in enumerate((width, height))
+    )
+    entropy = -torch.einsum("blhw,blh,blw->bl", log_heat, down, across)
+    return (entropy * inside).sum() / inside.sum().clamp_min(1)
 
 
 def regressor(inputs: int, outputs: int) -> nn.Sequential:

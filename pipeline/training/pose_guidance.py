@@ -21,6 +21,7 @@ from pipeline.training.cameras import to_pixels
 from pipeline.training.closed_form_pose import pose_from_landmarks
 from pipeline.training.config import Count, NotNegative, Section, Share, TrainingConfig
 from pipeline.training.decoder import Decoder
+from pipeline.training.landmark_head import heat_loss
 from pipeline.training.landmark_model import landmark_model
 from pipeline.training.pose_labels import OnlyLabels, Truth, check_labels, truth_of
 from pipeline.training.pose_network import PoseNetwork, Seen, fused
@@ -35,6 +36,9 @@ class Weights(Section):
         default=1.0, description="Predicted landmarks from labels, both relative to their mean, mm."
     )
     pixels: NotNegative = Field(default=1.0, description="Predicted landmarks from labels, px.")
+    heat: NotNegative = Field(
+        default=3.0, description="Heat maps' cross-entropy with the labels' places."
+    )
     rotation: NotNegative = Field(default=30.0, description="Of the head, |R − R*|.")
     reprojection: NotNegative = Field(
         default=0.5, description="Landmarks of the posed head from labels, px."
@@ -173,6 +177,7 @@ class PoseGuidance(nn.Module):
         terms = {
             "landmarks": _apart(*_centred(seen.landmarks_mm, truth.landmarks_mm)),
             "pixels": px * _apart(seen.landmarks_px, goal_px),
+            "heat": heat_loss(seen.log_heat, goal_px, self.config.size_px),
             "rotation": _apart_turned(found.rotation, truth.rotation, truth.labelled),
             "reprojection": px * _apart(posed_px, goal_px[:, marks]),
             "consistency": _apart(*_centred(found.posed_mm, seen.landmarks_mm[:, marks])),

@@ -23,6 +23,7 @@ class Seen(NamedTuple):
     """What the network makes of B pictures, in the frames of their cameras."""
 
     landmarks_px: Tensor  # (B,68,2)
+    log_heat: Tensor  # (B,68,h,w) where they are
     landmarks_mm: Tensor  # (B,68,3)
     weights: Tensor  # (B,68) what each says of the pose; their sum is 1
     shape: Tensor  # (B,s)
@@ -53,7 +54,7 @@ class PoseNetwork(nn.Module):
         self.register_buffer("typical_mm", typical, persistent=False)
         self.maps = Maps(backbone)
         self.landmarks = LandmarkHead(self.maps.widths, typical)
-        n = self.landmarks.whole + (LOCAL + 3) * N_LANDMARKS
+        n = self.maps.widths[-1] + (LOCAL + 3) * N_LANDMARKS
         self.sizes = [n_shape, n_shape, n_expression, 3, 1]
         self.coefficients = regressor(n, sum(self.sizes))
         self.of_landmarks = nn.Linear(3 * N_LANDMARKS, sum(self.sizes), bias=False)
@@ -69,7 +70,8 @@ class PoseNetwork(nn.Module):
         across_mm = CROP_MM / size * (marks.pixels - middle)
         facing = self._facing(torch.cat([across_mm, marks.depth_mm[..., None]], -1).detach())
         facing = facing.flatten(1) / FACES_MM
-        features = torch.cat([marks.whole, marks.local, facing], 1)
+        everywhere = maps[-1].mean((2, 3))
+        features = torch.cat([everywhere, marks.local, facing], 1)
         found = self.coefficients(features) + self.of_landmarks(facing)
         shape, precision, expression, jaw, scale = found.split(self.sizes, 1)
         mm_per_px = CROP_MM / size * torch.exp(SCALE * scale)
@@ -83,6 +85,7 @@ class PoseNetwork(nn.Module):
             pose = rotation_of(six), distance_mm * along
         return Seen(
             marks.pixels,
+            marks.log_heat,
             rays_through(marks.pixels, camera_matrix_px) * depths,
             marks.weights,
             COEFFICIENT * shape,
