@@ -7,22 +7,29 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.errors import MachineError
+from pipeline.errors import FacefoldError, MachineError
+from pipeline.training.backbones.points import Points
 from pipeline.training.backbones.small import Small
 
 RESNETS = ("resnet18", "resnet34", "resnet50")
 """Of torchvision (He et al., CVPR 2016), with fresh weights."""
-NAMES = ("small", *RESNETS)
+NAMES = ("small", "points", *RESNETS)
 
 
 def backbone(name: str, channels: int = 3) -> tuple[nn.Module, int]:
     """A network (B,channels,H,W) -> (B,n) with fresh weights, and n.
 
-    Raises MachineError where torchvision is not there, or not of the torch that is.
+    Raises FacefoldError for another name, MachineError where torchvision is not there, or not of
+    the torch that is.
     """
     if name == "small":
         network = Small(channels)
         return network, network.features
+    if name == "points":
+        finder = Points(channels)
+        return finder, finder.features
+    if name not in RESNETS:
+        raise FacefoldError(f"backbone: got {name!r}, expected one of {', '.join(NAMES)}")
     made = _resnet(name)(weights=None)
     n = made.fc.in_features
     made.fc = nn.Identity()

@@ -16,9 +16,9 @@ class Small(nn.Module):
     def __init__(self, channels: int = 3, width: int = 16) -> None:
         super().__init__()
         widths = [width * 2**i for i in range(4)]
-        self.stem = _conv(channels, widths[0], stride=2)
+        self.stem = conv(channels, widths[0], stride=2)
         self.stages = nn.Sequential(
-            *(nn.Sequential(_conv(a, b, stride=2), _Residual(b)) for a, b in pairwise(widths))
+            *(nn.Sequential(conv(a, b, stride=2), Residual(b)) for a, b in pairwise(widths))
         )
         self.pool = nn.AdaptiveAvgPool2d(GRID)
         self.features = widths[-1] * GRID**2
@@ -28,20 +28,20 @@ class Small(nn.Module):
         return found
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = _conv(width, width)
+        self.body = conv(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         grown: Tensor = x + self.body(x)
         return grown
 
 
-def _conv(before: int, after: int, stride: int = 1) -> nn.Sequential:
+def conv(before: int, after: int, stride: int = 1, size: int = 3) -> nn.Sequential:
     # group norm: no statistics of the batch, so nothing drifts and processes need not share any
     return nn.Sequential(
-        nn.Conv2d(before, after, 3, stride, 1, bias=False),
+        nn.Conv2d(before, after, size, stride, size // 2, bias=False),
         nn.GroupNorm(min(8, after), after),
         nn.SiLU(inplace=True),
     )
