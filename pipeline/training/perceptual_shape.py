@@ -21,6 +21,7 @@ from torch.nn import functional
 from pipeline.flame.model import FlameModel
 from pipeline.loaders import FaceDataset
 from pipeline.loaders.dataset import Sample
+from pipeline.training.backbones.points import POINTS
 from pipeline.training.cameras import project
 from pipeline.training.config import Count, NotNegative, Positive, Section, TrainingConfig
 from pipeline.training.decoder import Decoder
@@ -57,16 +58,20 @@ class Kinds(Section):
 class Weights(Section):
     """Of the parts of the loss."""
 
-    ranking: NotNegative = Field(default=1.0, description="The truth above its negative.")
+    ranking: NotNegative = Field(
+        default=3e-3,
+        description="The truth above its negative. Its gradient to readings is some hundred times "
+        "that of `points`.",
+    )
     points: NotNegative = Field(default=1.0, description="Where points lie, by each picture, px.")
 
 
 class PerceptualShapeConfig(TrainingConfig):
     """What the critic's training says."""
 
-    batch: Count = 16
+    batch: Count = 32
     size_px: Count = Field(default=112, description="Of what the critic sees; divides 224.")
-    points: Count = Field(default=96, description="Of the face that the critic reads.")
+    negatives: Count = Field(default=8, description="Pictures of a batch that have one.")
     kinds: Kinds = Kinds()
     largest_step: Positive = Field(
         default=1.0, description="Of negatives of kind `all`: amounts are uniform up to it."
@@ -76,12 +81,12 @@ class PerceptualShapeConfig(TrainingConfig):
 
 
 class Pairs(NamedTuple):
-    """Photos with renders of the true heads, then of heads that do not match."""
+    """Photos with renders of the true heads, then of N that do not match the first N photos."""
 
     photo: Tensor  # (B,3,H,W)
-    render: Tensor  # (2B,H,W)
-    shown: Tensor  # (2B,H,W) bool
-    points_px: Tensor  # (2B,2K) where they have the critic's points, columns first
+    render: Tensor  # (B+N,H,W)
+    shown: Tensor  # (B+N,H,W) bool
+    points_px: Tensor  # (B+N,2K) where they have the critic's points, columns first
 
 
 class PerceptualShape(nn.Module):
@@ -94,13 +99,13 @@ class PerceptualShape(nn.Module):
         self.config = setting.config
         self.decoder = Decoder(setting.model)
         self.pool = Pool.of(setting.store, self.config.train_split, self.decoder)
-        points = torch.as_tensor(spread_points(setting.model, self.config.points))
+        points = torch.as_tensor(spread_points(setting.model, POINTS))
         self.register_buffer("points", points, persistent=False)
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
-            self.critic = Critic(self.config.points, self.config.size_px)
+            self.critic = Critic(self.config.size_px)
         px = self._points_px(setting).unflatten(1, (2, -1)).mT
-        self.critic.reader.expect(px.mean(0), px.std(0))
+        self.critic.expect(px.mean(0), px.std(0))
 
     def _points_px(self, setting: Setting) -> Tensor:
         """(N,2K) where some pictures of the training have the critic's points."""
@@ -116,10 +121,12 @@ class PerceptualShape(nn.Module):
 
     def forward(self, batch: Sample, moment: Moment) -> Losses:
         n = len(batch["images"])
-        recipes = drawn(n, self.config, moment.generator("negatives"))
+        some = min(self.config.negatives, n)
+        recipes = drawn(some, self.config, moment.generator("negatives"))
         made = pairs(self, batch, recipes, self.pool)
         photo, render = self.read(made, moment)
-        true, other = (self.critic.score(photo, r) for r in render.chunk(2))
+        scores = self.critic.score(torch.cat([photo, photo[:some]]), render)
+        true, other = scores[:some], scores[n:]
         self.critic.learn_covariance(photo, render[:n])
         shares = self.config.weights
         terms = {
@@ -140,7 +147,7 @@ class PerceptualShape(nn.Module):
     def scores(self, made: Pairs, moment: Moment) -> tuple[Tensor, Tensor]:
         """(B,) of the true heads, (B,) of the others."""
         photo, render = self.read(made, moment)
-        true, other = (self.critic.score(photo, r) for r in render.chunk(2))
+        true, other = (self.critic.score(photo, r) for r in render.split(len(photo)))
         return true, other
 
 
@@ -173,12 +180,14 @@ def drawn(n: int, config: PerceptualShapeConfig, g: torch.Generator) -> list[Rec
 
 @torch.no_grad()
 def pairs(learner: PerceptualShape, batch: Sample, recipes: list[Recipe], pool: Pool) -> Pairs:
-    """Of views with their scans' coefficients. The true head's render is the store's."""
+    """Of views with their scans' coefficients, the first of which are to have negatives. The true
+    heads' renders are the store's."""
     decoder, size = learner.decoder, learner.critic.size
-    heads, true = Heads.of(batch), batch["vertices_mm"]
-    changed = negatives(heads, batch["identity"], recipes, pool)
+    some = {name: values[: len(recipes)] for name, values in batch.items()}
+    heads, true = Heads.of(some), some["vertices_mm"]
+    changed = negatives(heads, some["identity"], recipes, pool)
     other = moved(decoder, true, heads, changed)
-    pose, matrix = batch["canonical_to_camera"], thinned(batch["camera_matrix_px"], size)
+    pose, matrix = some["canonical_to_camera"], thinned(some["camera_matrix_px"], size)
     seen = surfaces(other, decoder.faces, pose, matrix, size, size)
     # whole numbers, as stores keep renders: nothing else may tell one from the other
     render = (255 * grey(other, decoder.faces, seen, pose)).round() / 255
@@ -188,7 +197,7 @@ def pairs(learner: PerceptualShape, batch: Sample, recipes: list[Recipe], pool: 
         photos(batch["images"], size),
         torch.cat([kept.float() / 255, render]),
         torch.cat([kept > 0, seen.shown]),
-        torch.cat([learner.points_px(batch, vertices) for vertices in (true, other)]),
+        torch.cat([learner.points_px(batch), learner.points_px(some, other)]),
     )
 
 

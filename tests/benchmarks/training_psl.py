@@ -25,7 +25,7 @@ from pipeline.training.perceptual_shape import (
 from pipeline.training.run.loop import train
 from pipeline.training.system import Setting
 
-STEPS = 600
+STEPS = 500
 FITTED = 48
 """People of the test split, one picture of each."""
 WEIGHT = 0.3
@@ -36,14 +36,18 @@ def config(seed: int, quick: bool) -> PerceptualShapeConfig:
     steps = 40 if quick else STEPS
     return PerceptualShapeConfig(
         steps=steps,
-        batch=16,
+        batch=32,
         seed=seed,
-        size_px=56,
+        size_px=112,
         measured=8 if quick else 80,
         validate_every=steps,
         save_every=steps,
         optimiser=Optimiser(
-            learning_rate=3e-3, weight_decay=1e-3, schedule="cosine", warm_up=20, largest_gradient=1
+            learning_rate=2e-3,
+            weight_decay=1e-2,
+            schedule="cosine",
+            warm_up=20,
+            largest_gradient=10,
         ),
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.errors import FacefoldError
-from pipeline.training.backbones.small import Small
+from pipeline.training.backbones.points import CELL_PX, POINTS, Points
 from pipeline.training.shading import grey, surfaces
 
 PICTURE = 224
@@ -23,81 +23,56 @@ PICTURE = 224
 
 FIRST_PX, LEAST_PX = 5.0, 0.5
 """By which matching readings differ before anything is known of it, and at least."""
-WIDTH = 32
-NEARBY, FAINT = 9, 0.05
+MEMORY = 0.99
+"""How much of what is known of matching readings a step keeps."""
+NEARBY, FAINT = 13, 0.05
 """Pixels across, and the least spread."""
 GRAIN = 0.01
 """Standard deviation of noise, of white."""
-MEMORY = 0.99
-"""How much of what is known of matching readings a step keeps."""
-
-
-class Reader(nn.Module):
-    """Where K points of a head lie in a picture: (B,C,H,W) -> (B,2K) columns, then rows, px of the
-    stored picture.
-
-    Fine and coarse features summed (Lin et al., CVPR 2017) make a heat map of each point, whose
-    softmax has its mean there (Sun et al., ECCV 2018).
-    """
-
-    def __init__(self, channels: int, points: int, size: int) -> None:
-        super().__init__()
-        self.body = Small(channels)
-        self.sides = nn.ModuleList(nn.Conv2d(n, WIDTH, 1) for n in (16, 32, 64, 128))
-        self.last = nn.Sequential(nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.SiLU())
-        self.heat = nn.Conv2d(WIDTH, points, 1)
-        self.mostly = nn.Parameter(torch.zeros(points, size // 2, size // 2))
-
-    def forward(self, picture: Tensor) -> Tensor:
-        levels = [self.body.stem(picture)]
-        for stage in self.body.stages:
-            levels.append(stage(levels[-1]))
-        found: Tensor = self.sides[-1](levels[-1])
-        for level, side in zip(levels[-2::-1], list(self.sides)[-2::-1], strict=True):
-            found = functional.interpolate(found, level.shape[-2:], mode="bilinear") + side(level)
-        heat = self.heat(self.last(found)) + self.mostly
-        share = heat.flatten(2).softmax(-1).view_as(heat)
-        n = heat.shape[-1]
-        place = (torch.arange(n, device=heat.device, dtype=heat.dtype) + 0.5) * PICTURE / n
-        return torch.cat([share.sum(2) @ place, share.sum(3) @ place], 1)
-
-    @torch.no_grad()
-    def expect(self, mean_px: Tensor, spread_px: Tensor) -> None:
-        """Starts the maps from where points mostly are, (K,2) and (K,2)."""
-        n = self.mostly.shape[-1]
-        place = (torch.arange(n, device=mean_px.device) + 0.5) * PICTURE / n
-        off = (place - mean_px[..., None]) / spread_px.clamp_min(PICTURE / n)[..., None]
-        self.mostly.copy_(-0.5 * (off[:, 0, None, :].square() + off[:, 1, :, None].square()))
 
 
 class Critic(nn.Module):
     """Photo and render -> how well they match.
 
-    Ours reads where points of a head lie, in the photo and, by the same network, in the render. The
+    Ours are two networks: one reads in the photo where points of a head lie, one in the render. The
     score is minus half the squared distance of the two, by the covariance of what they differ by
     where photo and render match: a log-likelihood, which grows on the way to the truth.
     """
 
     covariance: Tensor  # (2K,2K) px², of readings that match
 
-    def __init__(self, points: int, size: int = 56) -> None:
+    def __init__(self, size: int = 112) -> None:
         super().__init__()
-        if size < 32 or PICTURE % size or size % 2:
+        if size < 32 or PICTURE % size or size % 16:
             raise FacefoldError(
-                f"critic of {size} px: expected 32 px or more, even, that divide {PICTURE}"
+                f"critic of {size} px: expected 32 px or more, by 16, that divide {PICTURE}"
             )
         self.size = size
-        self.reader = Reader(4, points, size)
-        self.register_buffer("covariance", FIRST_PX**2 * torch.eye(2 * points))
+        self.of_photos, self.of_renders = Points(3, size_px=size), Points(2, size_px=size)
+        self.register_buffer("covariance", FIRST_PX**2 * torch.eye(2 * POINTS))
+
+    @torch.no_grad()
+    def expect(self, mean_px: Tensor, spread_px: Tensor) -> None:
+        """Starts from where points mostly are in stored pictures: (K,2), (K,2)."""
+        n = self.size // CELL_PX
+        cell = PICTURE / n
+        place = (torch.arange(n, device=mean_px.device) + 0.5) * cell
+        off = (place - mean_px[..., None]) / (2 * spread_px).clamp_min(cell)[..., None]
+        maps = -0.5 * (off[:, 0, None, :].square() + off[:, 1, :, None].square())
+        for reader in (self.of_photos, self.of_renders):
+            reader.usual.copy_(maps / CELL_PX)
 
     def read(self, photo: Tensor) -> Tensor:
-        """(B,3,H,W) -1 … 1 -> (B,2K) px."""
-        found: Tensor = self.reader(torch.cat([photo, detail(photo.mean(1, keepdim=True))], 1))
-        return found
+        """(B,3,H,W) -1 … 1 -> (B,2K) columns, then rows, px of the stored picture."""
+        return self._places(self.of_photos, photo)
 
     def read_render(self, render: Tensor) -> Tensor:
         """(B,H,W) 0 … 1 over noise -> (B,2K) px."""
-        return self.read((2 * render[:, None] - 1).expand(-1, 3, -1, -1))
+        grey = 2 * render[:, None] - 1
+        return self._places(self.of_renders, torch.cat([grey, detail(grey)], 1))
+
+    def _places(self, reader: Points, picture: Tensor) -> Tensor:
+        return reader.seen(picture)[1].mT.flatten(1) * (PICTURE / self.size)
 
     def score(self, photo: Tensor, render: Tensor) -> Tensor:
         """(B,2K), (B,2K) as read -> (B,)."""
