@@ -150,5 +150,7 @@ def outlines(masks: Array) -> Array:
     """(P,H,W) bool -> (H,W) bool: pixels of a mask beside others that are not of it."""
     inner = masks.copy()
     inner[:, 1:] &= masks[:, :-1]
+    inner[:, :-1] &= masks[:, 1:]
     inner[:, :, 1:] &= masks[:, :, :-1]
+    inner[:, :, :-1] &= masks[:, :, 1:]
     return np.asarray((masks & ~inner).any(0))

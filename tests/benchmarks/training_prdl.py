@@ -31,7 +31,7 @@ PRIOR, PRIOR_WITH_PARTS, PARTS = 6e-4, 1e-3, 0.8e-3
 """Weights, those of each fit the best of some tried on people to validate on."""
 TIMED = 8, 3000
 """Pictures and points, with 784 anchors."""
-STEPS, QUICK_STEPS = 150, 4
+STEPS, QUICK_STEPS = 100, 4
 SMALL: dict[str, Any] = {
     "batch": 16,
     "seed": 11,
