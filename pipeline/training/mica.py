@@ -7,10 +7,10 @@ them to the identity coefficients of the face model.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, StrictInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,8 +21,8 @@ from pipeline.loaders.image_transforms import ArcFaceInput, ColourChange
 from pipeline.loaders.selection import Fewer
 from pipeline.loaders.transforms import MICA_WEIGHTS, Chain, Transform, VertexWeights
 from pipeline.training.aligned_crops import aligned, log_px_per_mm
+from pipeline.training.backbones.arcface import FEATURES
 from pipeline.training.backbones.features import Features
-from pipeline.training.backbones.points import POINTS
 from pipeline.training.cameras import project
 from pipeline.training.config import Count, NotNegative, Optimiser, Share, TrainingConfig
 from pipeline.training.decoder import Decoder
@@ -30,9 +30,16 @@ from pipeline.training.losses.vertices import vertex_loss
 from pipeline.training.mapping_network import MappingNetwork
 from pipeline.training.mica_heads import heads, measure, picture
 from pipeline.training.system import Losses, Moment, Samples, Setting, System
+from pipeline.views.view import ALIGNED_PX as CROP_PX
 
 CAMERA = ("landmarks_px", "views.focal_px", "views.distance_mm")
 """Fields that say how large a face is that a crop shows."""
+SCALE = 10.0
+"""Of that number: sizes of faces differ by some hundredths."""
+POINTS = 200
+"""Vertices whose places guide."""
+USUAL_OFF_PX = 4.0
+"""About how far they are from where they usually are."""
 GUIDES = ("vertices_mm", "landmarks_px", "canonical_to_camera", "camera_matrix_px")
 """Fields that say where crops show vertices."""
 
@@ -56,9 +63,13 @@ class MicaConfig(TrainingConfig):
         "is trained.",
     )
     backbone: str = Field(
-        default="arcface100", description="arcface50, arcface100, points, small or a resnet."
+        default="arcface100",
+        description="arcface50, arcface100, small, or a resnet of torchvision.",
     )
     weights: str = Field(default="", description="File of your own weights of the backbone.")
+    size_px: Annotated[StrictInt, Field(ge=32, le=112)] = Field(
+        default=112, description="Crops are made as small before the backbone; ArcFace's are not."
+    )
     channels: Literal["rgb", "bgr"] = Field(
         default="rgb", description="Order of colours that the backbone was trained with."
     )
@@ -93,8 +104,8 @@ class MicaConfig(TrainingConfig):
     )
     guidance: NotNegative = Field(
         default=0.0,
-        description="Weight of the distance, in px, from where `backbone: points` sees vertices of "
-        "the face to where they are: what it learns from in place of an ArcFace's weights.",
+        description="Weight of the distance, in px, of vertices of the face from where they are in "
+        "the crop, as a layer reads it from the features: what a backbone from scratch learns by.",
     )
     colour: Share = Field(default=0.0, description="± the change of training pictures' colours.")
     validation_people: Count = Field(
@@ -121,6 +132,7 @@ class Mica(nn.Module):
 
     vertex_weights: Tensor | None  # (V,)
     guides: Tensor  # (POINTS,) vertices of the face, evenly spaced in their order
+    usual_px: Tensor  # (POINTS,2) where crops of the mean face show them from the front
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
@@ -131,36 +143,45 @@ class Mica(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.features = _features(config)
-            self.mapping = MappingNetwork(512 + config.camera, 300, n, config.hidden)
+            self.mapping = MappingNetwork(FEATURES + config.camera, 300, n, config.hidden)
+            self.places = nn.Linear(FEATURES, 2 * POINTS) if config.guidance else None
         self.decoder = Decoder(model)
         weights = VertexWeights.of(model, config.regions).weights if config.use_mask else None
         self.register_buffer("vertex_weights", weights, persistent=False)
-        face = torch.as_tensor(model.regions["face"])
-        spaced = torch.arange(POINTS) * len(face) // POINTS
-        self.register_buffer("guides", face[spaced], persistent=False)
+        if config.guidance:
+            face = torch.as_tensor(model.regions["face"])
+            guides = face[torch.arange(POINTS) * len(face) // POINTS]
+            self.register_buffer("guides", guides, persistent=False)
+            usual = _from_the_front(self.decoder, guides)
+            self.register_buffer("usual_px", usual, persistent=False)
 
     def forward(self, batch: Sample, moment: Moment) -> Losses:
         """Of people's batches, K pictures each."""
-        codes, found_px = self.seen(batch)
+        features = self.features_of(batch)
+        found = self.decoder(self.codes(features, batch))
         truth = self.label(batch).repeat_interleave(self.config.images, 0)
-        terms = {"vertices": vertex_loss(self.decoder(codes), truth, self.vertex_weights)}
-        if found_px is not None and self.config.guidance:
-            apart = (found_px - self.points_px(batch)).abs()
-            terms["guidance"] = self.config.guidance * apart.nanmean()
+        terms = {"vertices": vertex_loss(found, truth, self.vertex_weights)}
+        if self.places is not None:
+            off = USUAL_OFF_PX * self.places(features).unflatten(1, (-1, 2))
+            apart = self.usual_px + off - self.points_px(batch)
+            terms["guidance"] = self.config.guidance * apart.abs().nanmean()
         return Losses(torch.stack([*terms.values()]).sum(), terms)
 
-    def seen(self, batch: Sample) -> tuple[Tensor, Tensor | None]:
-        """Pictures (B,…) or (P,K,…) -> (B,n) or (P·K,n) coefficients, and (…,N,2) px of the
-        crops where `points` sees its points."""
+    def features_of(self, batch: Sample) -> Tensor:
+        """Pictures (B,…) or (P,K,…) -> (B,512) or (P·K,512)."""
         if self.features is None:
-            found, points = _flat(batch["embeddings"], 1), None
-            found = functional.normalize(found.float())
-        else:
-            found, points = self.features(_flat(batch["arcface_input"], 3))
+            return _flat(batch["embeddings"], 1).float()
+        found: Tensor = self.features(_flat(batch["arcface_input"], 3))
+        return found
+
+    def codes(self, features: Tensor, batch: Sample) -> Tensor:
+        """(N,512) of N pictures -> (N,n) coefficients."""
+        z = functional.normalize(features)
         if self.config.camera:
-            at = batch["landmarks_px"], batch["views.focal_px"], batch["views.distance_mm"]
-            found = torch.cat([found, log_px_per_mm(*at).reshape(-1, 1)], 1)
-        return self.mapping(found), points
+            scale = log_px_per_mm(*(batch[name] for name in CAMERA))
+            z = torch.cat([z, SCALE * scale.reshape(-1, 1)], 1)
+        found: Tensor = self.mapping(z)
+        return found
 
     @torch.no_grad()
     def points_px(self, batch: Sample) -> Tensor:
@@ -180,10 +201,25 @@ class Mica(nn.Module):
         return head
 
 
+def _from_the_front(decoder: Decoder, vertices: Tensor) -> Tensor:
+    """(N,2) px of the aligned crop: vertices of the mean face. Raises ModelError for a model
+    without landmarks."""
+    head = decoder(torch.zeros(1, 0))
+    marks, points = decoder.landmarks(head), head[:, vertices]
+    down = torch.tensor([1.0, -1.0])
+    return aligned(marks[..., :2] * down, points[..., :2] * down)[0]
+
+
 def _features(config: MicaConfig) -> Features | None:
     if config.input == "embeddings":
         return None
-    return Features(config.backbone, config.weights, config.frozen, config.norms_drift)
+    return Features(
+        config.backbone,
+        config.weights,
+        size_px=config.size_px,
+        frozen=config.frozen,
+        norms_drift=config.norms_drift,
+    )
 
 
 def _flat(values: Tensor, dims: int) -> Tensor:
@@ -199,10 +235,15 @@ def _check(config: MicaConfig) -> None:
             f"backbone: {config.backbone} has no weights, expected your own, as most of it is not "
             "trained: name their file in `weights`, or say `frozen: false` to train all of it"
         )
-    if config.guidance and (config.backbone != "points" or config.input != "pictures"):
+    if config.guidance and config.input == "embeddings":
         raise FacefoldError(
-            f"guidance: {config.guidance:g} with backbone {config.backbone}, input {config.input}, "
-            "expected 0: only `backbone: points` looks for points of pictures"
+            f"guidance: {config.guidance:g} with input: embeddings, expected 0: no network that it "
+            "could guide is trained"
+        )
+    if arcface and config.size_px != CROP_PX:
+        raise FacefoldError(
+            f"size_px: {config.size_px} with backbone {config.backbone}, expected {CROP_PX}, as it "
+            "was made for"
         )
 
 

@@ -45,7 +45,8 @@ def heads(
             batch = pictures[start : start + AT_ONCE]
             draw = Draw(0, *[np.arange(start, start + len(batch["identity"]))] * 2)
             seen = on_device(mica.config.prepared()(batch, draw), setting.device)
-            for who, code in zip(batch["identity"].tolist(), mica.seen(seen)[0], strict=True):
+            found = mica.codes(mica.features_of(seen), seen)
+            for who, code in zip(batch["identity"].tolist(), found, strict=True):
                 codes.setdefault(pictures.identities[who], []).append(code)
         return {
             who: mica.decoder(torch.stack(own[:images]).mean(0, keepdim=True))[0].cpu()

@@ -8,12 +8,11 @@ from typing import Any
 from torch import nn
 
 from pipeline.errors import FacefoldError, MachineError
-from pipeline.training.backbones.points import Points
 from pipeline.training.backbones.small import Small
 
 RESNETS = ("resnet18", "resnet34", "resnet50")
 """Of torchvision (He et al., CVPR 2016), with fresh weights."""
-NAMES = ("small", "points", *RESNETS)
+NAMES = ("small", *RESNETS)
 
 
 def backbone(name: str, channels: int = 3) -> tuple[nn.Module, int]:
@@ -25,9 +24,6 @@ def backbone(name: str, channels: int = 3) -> tuple[nn.Module, int]:
     if name == "small":
         network = Small(channels)
         return network, network.features
-    if name == "points":
-        finder = Points(channels)
-        return finder, finder.features
     if name not in RESNETS:
         raise FacefoldError(f"backbone: got {name!r}, expected one of {', '.join(NAMES)}")
     made = _resnet(name)(weights=None)
