@@ -40,6 +40,10 @@ class Weights(Section):
         default=3.0, description="Heat maps' cross-entropy with the labels' places."
     )
     rotation: NotNegative = Field(default=30.0, description="Of the head, |R − R*|.")
+    at_rest: NotNegative = Field(
+        default=1.0,
+        description="The model's landmarks from labels with the true rotation undone, mm.",
+    )
     reprojection: NotNegative = Field(
         default=0.5, description="Landmarks of the posed head from labels, px."
     )
@@ -179,6 +183,7 @@ class PoseGuidance(nn.Module):
             "pixels": px * _apart(seen.landmarks_px, goal_px),
             "heat": heat_loss(seen.log_heat, goal_px, self.config.size_px),
             "rotation": _apart_turned(found.rotation, truth.rotation, truth.labelled),
+            "at_rest": _apart(*_centred(found.rest_mm, truth.at_rest_mm[:, marks])),
             "reprojection": px * _apart(posed_px, goal_px[:, marks]),
             "consistency": _apart(*_centred(found.posed_mm, seen.landmarks_mm[:, marks])),
             "neutral": (_apart(own, head) + _apart(shared, head)) / 2,

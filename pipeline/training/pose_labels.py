@@ -39,6 +39,11 @@ class Truth(NamedTuple):
     labelled: Tensor  # (B,) bool: some landmark is known
     neutral_mm: Tensor  # (P,V,3)
 
+    @property
+    def at_rest_mm(self) -> Tensor:
+        """(B,68,3) the landmarks with the head's rotation undone, wherever it is."""
+        return self.landmarks_mm @ self.rotation
+
 
 def truth_of(view: Turned, batch: Sample) -> Truth:
     """Of people in pictures (P,K,…) that `view` shows one after the other."""

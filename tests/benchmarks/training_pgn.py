@@ -39,7 +39,7 @@ def config_of(pose: str, seed: int, steps: int) -> PoseGuidanceConfig:
             "seed": seed,
             "pose": pose,
             "optimiser": Optimiser(
-                learning_rate=3e-3, weight_decay=0.01, schedule="cosine", warm_up=50
+                learning_rate=5e-3, weight_decay=0.2, schedule="cosine", warm_up=50
             ),
             "validate_every": max(steps // 4, 1),
             "save_every": steps,
@@ -49,7 +49,7 @@ def config_of(pose: str, seed: int, steps: int) -> PoseGuidanceConfig:
             "shift": 0.02,
             "zoom": 0.05,
             "colour": 0.1,
-            "weights": Weights(neutral=10.0),
+            "weights": Weights(neutral=10.0, at_rest=3.0),
         }
     )
 
