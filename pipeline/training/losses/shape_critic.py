@@ -49,6 +49,9 @@ class Critic(nn.Module):
             )
         self.size = size
         self.of_photos, self.of_renders = Points(3, size_px=size), Points(2, size_px=size)
+        for reader in (self.of_photos, self.of_renders):
+            # of features that nobody asks for: processes expect a gradient of all that is trained
+            reader.spread = nn.Identity()  # type: ignore[assignment]
         self.register_buffer("covariance", FIRST_PX**2 * torch.eye(2 * POINTS))
 
     @torch.no_grad()
