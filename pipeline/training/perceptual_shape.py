@@ -64,6 +64,10 @@ class Weights(Section):
         "that of `points`.",
     )
     points: NotNegative = Field(default=1.0, description="Where points lie, by each picture, px.")
+    match: NotNegative = Field(default=1.0, description="Photo and true render read alike, px.")
+    change: NotNegative = Field(
+        default=1.0, description="By how much a negative's points have moved, by the renders, px."
+    )
 
 
 class PerceptualShapeConfig(TrainingConfig):
@@ -128,11 +132,14 @@ class PerceptualShape(nn.Module):
         scores = self.critic.score(torch.cat([photo, photo[:some]]), render)
         true, other = scores[:some], scores[n:]
         self.critic.learn_covariance(photo, render[:n])
+        read, moved_px = (px[n:] - px[:some] for px in (render, made.points_px))
         shares = self.config.weights
         terms = {
             "ranking": shares.ranking * functional.softplus(other - true).mean(),
             "photo": shares.points * (photo - made.points_px[:n]).abs().mean(),
             "render": shares.points * (render - made.points_px).abs().mean(),
+            "match": shares.match * (photo - render[:n]).abs().mean(),
+            "change": shares.change * (read - moved_px).abs().mean(),
         }
         preferred = (true > other).float().mean().detach()
         return Losses(torch.stack(list(terms.values())).sum(), terms | {"preferred": preferred})

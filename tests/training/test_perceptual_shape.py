@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ from pipeline.errors import FacefoldError, RegistryError
 from pipeline.flame.assets import load_model
 from pipeline.loaders.dataset import Sample
 from pipeline.store.reader import open_store
+from pipeline.training.backbones.points import POINTS
 from pipeline.training.config import load_config
 from pipeline.training.losses.shape_critic import (
+    LEAST_PX,
     Critic,
     PerceptualShapeLoss,
-    Reader,
     photos,
     rendered,
     thinned,
@@ -32,7 +34,7 @@ from pipeline.training.perceptual_shape import (
 )
 from pipeline.training.system import Moment, Setting
 
-CONFIG = PerceptualShapeConfig(size_px=56, points=12, batch=4, measured=4)
+CONFIG = PerceptualShapeConfig(size_px=112, batch=4, negatives=4, measured=4)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_the_store_s_render_is_what_the_loss_renders(
     assert apart.max() <= 1.5 / 255 and (apart > 1e-6).float().mean() < 0.01
     assert torch.allclose(*made.points_px.chunk(2), atol=1e-3)
     faces = learner.decoder.faces
-    render, shown = rendered(batch["vertices_mm"], faces, *camera(batch), 56)
+    render, shown = rendered(batch["vertices_mm"], faces, *camera(batch), 112)
     assert (shown != made.shown[:4]).float().mean() < 1e-3
     assert (render - true).abs().max() < 0.51 / 255 or (render - true).abs().mean() < 1e-3
 
@@ -71,11 +73,11 @@ def test_the_store_s_render_is_what_the_loss_renders(
 def test_photo_and_render_lie_over_each_other() -> None:
     dot = torch.zeros(1, 224, 224, 3, dtype=torch.uint8)
     dot[0, 80, 120] = 255
-    found = photos(dot, 56)[0, 0] > -1
-    assert found.nonzero().tolist() == [[20, 30]]
+    found = photos(dot, 112)[0, 0] > -1
+    assert found.nonzero().tolist() == [[40, 60]]
     matrix = torch.tensor([[[900.0, 0, 112], [0, 900, 112], [0, 0, 1]]])
     point = torch.tensor([8.0 / 900, -32 / 900, 1])  # at (120, 80)
-    assert torch.allclose(thinned(matrix, 56)[0] @ point, torch.tensor([30.0, 20, 1]))
+    assert torch.allclose(thinned(matrix, 112)[0] @ point, torch.tensor([60.0, 40, 1]))
 
 
 def test_a_step_is_a_function_of_its_moment(learner: PerceptualShape, batch: Sample) -> None:
@@ -95,7 +97,7 @@ def test_a_few_steps_on_the_same_pictures_teach_it(setting: Setting, batch: Samp
     learner = PerceptualShape(setting)
     optimiser = torch.optim.AdamW(learner.parameters(), 2e-3)
     totals = []
-    for _ in range(12):
+    for _ in range(8):
         total = learner(batch, Moment(0, 0)).total
         optimiser.zero_grad()
         total.backward()
@@ -106,10 +108,12 @@ def test_a_few_steps_on_the_same_pictures_teach_it(setting: Setting, batch: Samp
 
 
 def test_the_score_is_a_distance_by_the_covariance() -> None:
-    critic = Critic(2, 56)
-    critic.covariance.copy_(torch.tensor([4.0, 1, 1, 1]).diag() - 0.25 * torch.eye(4))
-    photo, render = torch.zeros(1, 4), torch.tensor([[2.0, 1, 0, 0]])
-    assert critic.score(photo, render).item() == pytest.approx(-1.0)
+    critic = Critic(112)
+    variance = torch.linspace(1, 9, 2 * POINTS)
+    critic.covariance.copy_((variance - LEAST_PX**2).diag())
+    photo, render = torch.zeros(1, 2 * POINTS), torch.ones(1, 2 * POINTS)
+    expected = -0.5 * float((1 / variance).sum())
+    assert critic.score(photo, render).item() == pytest.approx(expected, rel=1e-4)
     assert critic.score(render, render).item() == 0
     for _ in range(2000):
         critic.learn_covariance(photo, render)
@@ -117,12 +121,22 @@ def test_the_score_is_a_distance_by_the_covariance() -> None:
 
 
 def test_readers_start_from_where_points_mostly_are() -> None:
-    reader = Reader(1, 2, 56)
-    torch.nn.init.zeros_(reader.heat.weight), torch.nn.init.zeros_(reader.heat.bias)
-    mean = torch.tensor([[100.0, 60.0], [120.0, 150.0]])
-    reader.expect(mean, torch.full((2, 2), 10.0))
-    found = reader(torch.rand(1, 1, 56, 56)).view(2, 2).T
-    assert torch.allclose(found, mean, atol=0.1)
+    critic = Critic(112)
+    mean = torch.stack([torch.linspace(60, 160, POINTS), torch.linspace(150, 70, POINTS)], 1)
+    critic.expect(mean, torch.full((POINTS, 2), 5.0))
+    for reader in (critic.of_photos, critic.of_renders):
+        torch.nn.init.zeros_(reader.maps.weight)
+        torch.nn.init.zeros_(reader.maps.bias)
+    found = critic.read_render(torch.rand(1, 112, 112)).view(2, POINTS).T
+    assert torch.allclose(found, mean, atol=1.1)  # middles of pixels of another size
+
+
+def test_only_so_many_pictures_have_a_negative(setting: Setting, batch: Sample) -> None:
+    config = CONFIG.model_copy(update={"negatives": 1})
+    learner = PerceptualShape(replace(setting, config=config))
+    made = pairs(learner, batch, drawn(1, config, Moment(0, 0).generator("a")), learner.pool)
+    assert len(made.photo) == 4 and len(made.render) == len(made.points_px) == 5
+    assert learner(batch, Moment(0, 0)).total.isfinite()
 
 
 def test_the_loss_has_the_gradient_of_small_moves(learner: PerceptualShape, batch: Sample) -> None:
@@ -172,8 +186,8 @@ def test_images_of_another_kind_are_refused(learner: PerceptualShape, batch: Sam
 
 
 def test_sizes_and_keys_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FacefoldError, match="critic of 100 px: expected"):
-        Critic(4, 100)
+    with pytest.raises(FacefoldError, match="critic of 56 px: expected"):
+        Critic(56)
     file = tmp_path / "psl.yaml"
     file.write_text("kinds: {hats: 1}\n")
     with pytest.raises(RegistryError, match="hats"):

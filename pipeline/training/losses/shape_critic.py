@@ -49,6 +49,9 @@ class Critic(nn.Module):
             )
         self.size = size
         self.of_photos, self.of_renders = Points(3, size_px=size), Points(2, size_px=size)
+        for reader in (self.of_photos, self.of_renders):
+            # of features that nobody asks for: processes expect a gradient of all that is trained
+            reader.spread = nn.Identity()  # type: ignore[assignment]
         self.register_buffer("covariance", FIRST_PX**2 * torch.eye(2 * POINTS))
 
     @torch.no_grad()
@@ -124,9 +127,10 @@ def thinned(camera_matrix_px: Tensor, size: int) -> Tensor:
 def noise(n: int, size: int, generator: torch.Generator) -> Tensor:
     """(n,size,size) 0 … 1, what is around a head: noise about a grey of each picture's own. Were it
     as strong as the head's shading, it would hide it."""
-    given = {"generator": generator, "device": generator.device}
-    level = torch.rand(n, 1, 1, **given)
-    return (level + GRAIN * torch.randn(n, size, size, **given)).clamp(0, 1)
+    where = generator.device
+    level = torch.rand(n, 1, 1, generator=generator, device=where)
+    grain = torch.randn(n, size, size, generator=generator, device=where)
+    return (level + GRAIN * grain).clamp(0, 1)
 
 
 class PerceptualShapeLoss(nn.Module):
