@@ -3,7 +3,8 @@
     python tests/benchmarks/training.py            # three seeds, about 40 minutes on two cores
     python tests/benchmarks/training.py --quick    # few people and steps, about 3: does it run?
 
-Each part prints its table; curves and example pictures go below --out. `--only mica,prdl` runs some.
+Each part prints its table; curves and example pictures go below --out. `--only mica,prdl` runs
+some.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Critic(nn.Module):
         self.of_photos, self.of_renders = Points(3, size_px=size), Points(2, size_px=size)
         for reader in (self.of_photos, self.of_renders):
             # of features that nobody asks for: processes expect a gradient of all that is trained
-            reader.spread = nn.Identity()  # type: ignore[assignment]
+            reader.spread = nn.Identity()
         self.register_buffer("covariance", FIRST_PX**2 * torch.eye(2 * POINTS))
 
     @torch.no_grad()
@@ -75,7 +75,8 @@ class Critic(nn.Module):
         return self._places(self.of_renders, torch.cat([grey, detail(grey)], 1))
 
     def _places(self, reader: Points, picture: Tensor) -> Tensor:
-        return reader.seen(picture)[1].mT.flatten(1) * (PICTURE / self.size)
+        places: Tensor = reader.seen(picture)[1].mT.flatten(1) * (PICTURE / self.size)
+        return places
 
     def score(self, photo: Tensor, render: Tensor) -> Tensor:
         """(B,2K), (B,2K) as read -> (B,)."""
