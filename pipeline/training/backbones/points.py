@@ -38,7 +38,7 @@ class Points(nn.Module):
         self.usual = nn.Parameter(torch.zeros(POINTS, n, n))
         """Where points are in most pictures: crops are aligned."""
         self.pool = nn.AdaptiveAvgPool2d(GRID)
-        self.spread = nn.BatchNorm1d(2 * POINTS)
+        self.spread: nn.Module = nn.BatchNorm1d(2 * POINTS)
         self.features = 2 * POINTS + 4 * width * GRID**2
 
     def forward(self, picture: Tensor) -> Tensor:
