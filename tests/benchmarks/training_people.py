@@ -48,7 +48,7 @@ CAMERAS = Views(
 )
 SPREAD, MOST = 1.6, 4.0
 """Standard deviation of the people's coefficients, and their bound. With 1 the stand-in's people
-differ less than real ones; with 1.6 the mean head scores about what FLAME's does on NoW (1.2 mm)."""
+differ less than real ones; with 1.6 the mean head scores about what FLAME's does on NoW: 1.2."""
 N_EXPRESSION = 20
 """Components that expressions are made of."""
 JAW_RAD = 0.2
