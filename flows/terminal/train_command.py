@@ -134,6 +134,7 @@ def run(system: System, setting: Setting, out: Path, seconds: float | None) -> t
             out,
             seconds=seconds,
             report=seen.tell,
+            begun=seen.begun,
             stopped=lambda: bool(signalled()),
         )
     return trained, 0 if trained.finished else signalled()

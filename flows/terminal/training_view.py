@@ -12,6 +12,7 @@ from rich.text import Text
 
 from flows.terminal.console import duration, err, figure, plain
 from flows.terminal.progress import Watch
+from pipeline.loaders import FaceLoader
 from pipeline.text import printable
 from pipeline.training.run.curves import LOSS, VALIDATION
 from pipeline.training.run.progress import Step
@@ -23,6 +24,10 @@ class TrainingWatch(Watch):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.losses = self.figures = ""
+
+    def begun(self, loader: FaceLoader) -> None:
+        """Says what is trained on, and how many are left out."""
+        self._say(repr(loader.dataset))
 
     def tell(self, step: Step) -> None:
         """What `train` reports."""

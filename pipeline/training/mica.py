@@ -66,7 +66,9 @@ class MicaConfig(TrainingConfig):
         default="arcface100",
         description="arcface50, arcface100, small, or a resnet of torchvision.",
     )
-    weights: str = Field(default="", description="File of your own weights of the backbone.")
+    backbone_weights: str = Field(
+        default="", description="File of your own weights of the backbone."
+    )
     size_px: Annotated[StrictInt, Field(ge=32, le=112)] = Field(
         default=112, description="Crops are made as small before the backbone; ArcFace's are not."
     )
@@ -215,7 +217,7 @@ def _features(config: MicaConfig) -> Features | None:
         return None
     return Features(
         config.backbone,
-        config.weights,
+        config.backbone_weights,
         size_px=config.size_px,
         frozen=config.frozen,
         norms_drift=config.norms_drift,
@@ -230,10 +232,10 @@ def _flat(values: Tensor, dims: int) -> Tensor:
 def _check(config: MicaConfig) -> None:
     """Raises FacefoldError for keys that do not go together."""
     arcface = config.backbone.startswith("arcface")
-    if config.input == "pictures" and arcface and config.frozen and not config.weights:
+    if config.input == "pictures" and arcface and config.frozen and not config.backbone_weights:
         raise FacefoldError(
             f"backbone: {config.backbone} has no weights, expected your own, as most of it is not "
-            "trained: name their file in `weights`, or say `frozen: false` to train all of it"
+            "trained: name their file in `backbone_weights`, or say `frozen: false` to train all of it"
         )
     if config.guidance and config.input == "embeddings":
         raise FacefoldError(

@@ -81,7 +81,9 @@ class PerceptualShapeConfig(TrainingConfig):
         default=1.0, description="Of negatives of kind `all`: amounts are uniform up to it."
     )
     weights: Weights = Weights()
-    measured: Count = Field(default=64, description="Pictures that validation takes, evenly.")
+    validation_views: Count = Field(
+        default=64, description="Pictures scored when validating, evenly spaced."
+    )
 
 
 class Pairs(NamedTuple):
@@ -222,7 +224,9 @@ def measure(learner: nn.Module, setting: Setting, split: str) -> Measured:
     assert isinstance(learner, PerceptualShape)
     dataset = samples(setting, split).dataset
     pool = Pool.of(setting.store, split, learner.decoder)
-    rows = torch.linspace(0, len(dataset) - 1, min(len(dataset), setting.config.measured)).long()
+    rows = torch.linspace(
+        0, len(dataset) - 1, min(len(dataset), setting.config.validation_views)
+    ).long()
     found: dict[str, list[Tensor]] = {kind: [] for kind in MEASURED}
     for some in rows.split(setting.config.batch):
         batch = on_device(dataset[some], setting.device)

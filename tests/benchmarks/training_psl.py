@@ -39,7 +39,7 @@ def config(seed: int, quick: bool) -> PerceptualShapeConfig:
         batch=32,
         seed=seed,
         size_px=112,
-        measured=8 if quick else 80,
+        validation_views=8 if quick else 80,
         validate_every=steps,
         save_every=steps,
         optimiser=Optimiser(

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from pipeline.training.backbones.points import POINTS
 
 from pipeline.errors import FacefoldError, RegistryError
 from pipeline.flame.assets import load_model
 from pipeline.loaders.dataset import Sample
 from pipeline.store.reader import open_store
+from pipeline.training.backbones.points import POINTS
 from pipeline.training.config import load_config
 from pipeline.training.losses.shape_critic import (
     LEAST_PX,
@@ -34,7 +34,7 @@ from pipeline.training.perceptual_shape import (
 )
 from pipeline.training.system import Moment, Setting
 
-CONFIG = PerceptualShapeConfig(size_px=112, batch=4, negatives=4, measured=4)
+CONFIG = PerceptualShapeConfig(size_px=112, batch=4, negatives=4, validation_views=4)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ COARSELY = {
     "fine_iterations": 2,
     "tolerance_mm": 5.0,
 }
-SMALL = {"weights": "", "backbone": "small", "batch": 4, "save_every": 1}
+SMALL = {"backbone_weights": "", "backbone": "small", "batch": 4, "save_every": 1}
 """In place of ArcFace, whose weights are nobody's to ship, and of batches of eight people."""
 
 
@@ -143,7 +143,9 @@ def test_the_training_file_is_one(tmp_path: Path) -> None:
     path = tmp_path / "mica.yaml"
     path.write_text(file_block("mica.yaml"), "utf-8")
     asked = load_config(path, system_named("mica").config)
-    assert asked.model_dump()["weights"] and asked.save_every == asked.validate_every == 300
+    assert (
+        asked.model_dump()["backbone_weights"] and asked.save_every == asked.validate_every == 300
+    )
 
 
 class Way:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import FacefoldError, MachineError
+from pipeline.loaders import FaceLoader
 from pipeline.training.config import TrainingConfig
 from pipeline.training.run import checkpoints
 from pipeline.training.run.checkpoints import BEST, CHECKPOINT
@@ -42,13 +43,15 @@ def train(
     *,
     seconds: float | None = None,
     report: Report = lambda step: None,
+    begun: Callable[[FaceLoader], None] = lambda loader: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Trains for `setting.config.steps` steps, from the checkpoint in `out` on if there is one.
 
     It stops before the last step after so many `seconds`, or once `stopped` says so, with a
     checkpoint from which the same call goes on. In a process group each process calls it, and the
-    first one writes, measures and reports.
+    first one writes, measures and reports: `begun` what batches are gathered from, `report` each
+    step.
 
     Raises FacefoldError for a checkpoint of another configuration, store or model, for a batch that
     cannot be shared by the processes, and for a loss that is not finite.
@@ -72,6 +75,7 @@ def train(
             run = Run(parts, progress, out, events, Clock(progress, seconds, stopped))
             if rank() == 0:
                 write_config(out, run.config)
+                begun(parts.loader)
             _steps(run, report)
         return _ended(run)
 
