@@ -235,7 +235,7 @@ def _check(config: MicaConfig) -> None:
     if config.input == "pictures" and arcface and config.frozen and not config.backbone_weights:
         raise FacefoldError(
             f"backbone: {config.backbone} has no weights, expected your own, as most of it is not "
-            "trained: name their file in `backbone_weights`, or say `frozen: false` to train all of it"
+            "trained: name their file in `backbone_weights`, or train all of it (`frozen: false`)"
         )
     if config.guidance and config.input == "embeddings":
         raise FacefoldError(

@@ -224,9 +224,8 @@ def measure(learner: nn.Module, setting: Setting, split: str) -> Measured:
     assert isinstance(learner, PerceptualShape)
     dataset = samples(setting, split).dataset
     pool = Pool.of(setting.store, split, learner.decoder)
-    rows = torch.linspace(
-        0, len(dataset) - 1, min(len(dataset), setting.config.validation_views)
-    ).long()
+    n = min(len(dataset), setting.config.validation_views)
+    rows = torch.linspace(0, len(dataset) - 1, n).long()
     found: dict[str, list[Tensor]] = {kind: [] for kind in MEASURED}
     for some in rows.split(setting.config.batch):
         batch = on_device(dataset[some], setting.device)
