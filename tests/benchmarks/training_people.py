@@ -1,5 +1,5 @@
 """A store of made people for `training.py`: heads of the stand-in model, one at rest and three with
-expressions of each, rendered once each in the person's colours.
+expressions of each, rendered once each, every picture in other colours.
 
 Scans, registrations and labels are the truth: what is measured is training, not registration.
 """
@@ -115,17 +115,19 @@ def heads_of(seed: int, person: int) -> list[Head]:
     given = np.tile(shape, (VIEWS_A_PERSON, 1)), expression, pose, translation
     tensors = to_tensors(model, "cpu", torch.float64)
     posed = pose_vertices(tensors, *map(torch.from_numpy, given)).numpy().astype(np.float32)
-    who = complexion(seed, person)
     found = []
     for k in range(VIEWS_A_PERSON):
-        view = view_of(seed, person, k, posed[k], who)
+        view = view_of(seed, person, k, posed[k])
         made = *(values[k] for values in given[1:]), posed[k]
         found.append(Head(shape, *made, view_fields(view), {"view": view.name, **view.facts}))
     return found
 
 
-def view_of(seed: int, person: int, scan: int, vertices_mm: Array, who: Any) -> View:
+def view_of(seed: int, person: int, scan: int, vertices_mm: Array) -> View:
+    """A scan's picture, in colours of its own: by those of a person, networks would learn few
+    hundred people by heart."""
     model, paint = head_model(), painter()
+    who = complexion(seed, VIEWS_A_PERSON * person + scan)
     ball = np.zeros(len(vertices_mm))
     ball[model.regions["eyeballs"]] = 1
     colours = np.clip(paint.colours(who, model.template_mm, ball), 0, 255).astype(np.uint8)
