@@ -22,7 +22,7 @@ from pipeline.training.run.loop import train
 from pipeline.training.run.progress import Step
 from pipeline.training.system import Setting
 
-STEPS, QUICK_STEPS = 2000, 12
+STEPS, QUICK_STEPS = 1600, 12
 SCORED, QUICK_SCORED = 80, 6
 """People."""
 TARGETS = {"aligned": 0.7, "metric": 0.75}

@@ -25,7 +25,7 @@ from pipeline.training.perceptual_shape import (
 from pipeline.training.run.loop import train
 from pipeline.training.system import Setting
 
-STEPS = 450
+STEPS = 400
 FITTED = 48
 """People of the test split, one picture of each."""
 WEIGHT = 0.1
