@@ -77,7 +77,8 @@ def test_scans_of_a_batch_are_read_each_by_itself(model: FlameModel, template: T
     apart = (found.height_mm[:, 0] - found.height_mm[:, 1])[:, found.pairs.opening == 0]
     assert (apart[1] > apart[0] + 5).all()
     alone = openings_on(template, scans[1:], fitted=True)
-    torch.testing.assert_close(found.height_mm[1:], alone.height_mm)
+    # products of a batch round otherwise on some processors; the scans are 5 mm apart
+    torch.testing.assert_close(found.height_mm[1:], alone.height_mm, rtol=0, atol=1e-4)
     torch.testing.assert_close(found.state[1:], alone.state)
 
 
