@@ -13,7 +13,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "photo_px": 28, "anchors": 25, "cells": 60, "validation_views": 2,
     },
     "pgn": {**OFTEN, "steps": 24, "batch": 8, "frames": 2, "backbone": "small", "size_px": 56},
-    "psl": {**OFTEN, "steps": 24, "batch": 4, "size_px": 56, "points": 16, "validation_views": 4},
+    "psl": {**OFTEN, "steps": 24, "batch": 2, "negatives": 1, "validation_views": 4},
 }  # fmt: skip
 """Name -> configuration. `test_kill_and_resume.py` kills a run of it after its first checkpoint and
 before its last step, which have to be some seconds apart."""
