@@ -16,7 +16,7 @@ from pipeline.evaluation.protocols.people import people_in
 from pipeline.flame.model import FlameModel
 from pipeline.store.reader import Store, open_store
 from pipeline.training.head_scores import MODES, head_scores
-from pipeline.training.run.checkpoints import BEST, CHECKPOINT
+from pipeline.training.run.checkpoints import CHECKPOINT
 from pipeline.training.run.heads import HEADS, write_heads
 from pipeline.training.run.loop import train
 from pipeline.training.system import Setting
@@ -35,7 +35,7 @@ CONFIG: Mapping[str, Any] = {
     "report_every": 5,
     "threads": 1,
 }
-"""Of what is published only what two cores can do in that time, without weights from elsewhere."""
+"""As much of what is published as two cores can do in that time, without weights from elsewhere."""
 
 
 def train_and_score(
@@ -54,8 +54,7 @@ def train_and_score(
     system = system_named(SYSTEM)
     assert system.heads is not None
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (CHECKPOINT, BEST):  # of the demo before
-        (folder / name).unlink(missing_ok=True)
+    (folder / CHECKPOINT).unlink(missing_ok=True)  # of the demo before: training begins anew
     note(f"training {system.title} for {seconds:g} s")
     trained = train(system, setting, folder, seconds=seconds)
     heads = system.heads(trained.learner, setting, held_out)
@@ -89,7 +88,7 @@ def setting_of(
 
 
 def people_with_pictures(store: Store, split: str) -> list[str]:
-    """Of a split, those whose heads at rest are stored."""
+    """People of a split whose heads at rest are stored, and who have pictures."""
     try:
         people = people_in(store, split)
     except StoreError:  # nobody, which a small demo may have

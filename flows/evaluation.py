@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +16,6 @@ from flows.cluster.scoring import Processes, Task, score_all
 from flows.cluster.stopping import stopped_at_once, take_children_along
 from flows.terminal.watching import watch
 from pipeline.build.tally import Tally
-from pipeline.errors import FacefoldError
 from pipeline.evaluation import benchmarks
 from pipeline.evaluation.benchmark import Given
 from pipeline.evaluation.scoring.cases import (
@@ -31,7 +28,7 @@ from pipeline.evaluation.scoring.cases import (
 )
 from pipeline.evaluation.scoring.results import Evaluation
 from pipeline.evaluation.scoring.unit import decided_unit
-from pipeline.store.locks import lock
+from pipeline.store.locks import alone
 
 
 def evaluate(name: str, given: Given, out: Path, dask: str | None, local: int) -> Evaluation:
@@ -88,13 +85,6 @@ def so_far(seen: Tally) -> str:
 def only_evaluation(work: Path) -> Iterator[None]:
     """One evaluation at a time in a folder. Raises FacefoldError where another goes on."""
     work.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = lock(work / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise FacefoldError(
-            f"{work}: another evaluation is at work there; wait for its end, or name another --out"
-        ) from error
-    try:
+    busy = f"{work}: another evaluation is at work there; wait for its end, or name another --out"
+    with alone(work / "lock", busy):
         yield
-    finally:
-        os.close(descriptor)

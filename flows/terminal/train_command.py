@@ -166,7 +166,7 @@ def stopped_after_a_step() -> Iterator[Callable[[], int]]:
 
 
 def save_heads(system: System, trained: Trained, split: str, out: Path) -> None:
-    """Of a split's people, if the system predicts heads and the store has such people."""
+    """Writes those of a split's people, if the system predicts any and the store has such."""
     from pipeline.training.run.heads import HEADS, write_heads
 
     if system.heads is None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,13 +33,12 @@ from pipeline.build.stages import Work
 from pipeline.build.tally import Tally
 from pipeline.build.views import counted, without_views
 from pipeline.build.who_is_who import modes_of, names_of_scans, read_findings
-from pipeline.errors import FacefoldError
 from pipeline.flame.assets import load_model
 from pipeline.flame.model import FlameModel
 from pipeline.identity.judgements import Judgements
 from pipeline.registration.template import prepare_template
 from pipeline.store import ModelTag, check_model
-from pipeline.store.locks import lock
+from pipeline.store.locks import alone
 from pipeline.views.embedding import load_embedder
 
 log = logging.getLogger("facefold")
@@ -83,16 +80,9 @@ def only_build(work: Path) -> Iterator[None]:
             f"{work}: every user of this machine can write there, and workers unpickle what lies "
             f"in it: chmod o-w {work}"
         )
-    try:
-        descriptor = lock(work / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise FacefoldError(
-            f"{work}: another build is at work there; wait for its end, or name another `work`"
-        ) from error
-    try:
+    busy = f"{work}: another build is at work there; wait for its end, or name another `work`"
+    with alone(work / "lock", busy):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def note_model(model: FlameModel) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import StoreError
+from pipeline.errors import FacefoldError, StoreError
 from pipeline.store.durable_files import disk_faults_told
 
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
@@ -20,6 +20,20 @@ NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL
 def publishing(store: Path) -> Iterator[None]:
     """One publisher at a time moves a version in place and swaps HEAD; others wait."""
     descriptor = lock(store / ".publishing", fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def alone(path: Path, busy: str) -> Iterator[None]:
+    """One at a time holds the lock; nobody waits. Raises FacefoldError, saying `busy`, where
+    another holds it."""
+    try:
+        descriptor = lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FacefoldError(busy) from error
     try:
         yield
     finally:

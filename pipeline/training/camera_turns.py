@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.geometry.rigid import rotation_matrices
+from pipeline.training.cameras import pixel_grid
 
 
 class Turned(NamedTuple):
@@ -95,10 +96,7 @@ def _resampled(images: Tensor, new_to_old: Tensor, size_px: int) -> Tensor:
     if width > 1.5 * size_px:  # averaged first, for sampling at points does not
         to = (round(1.5 * size_px * height / width), round(1.5 * size_px))
         small = functional.interpolate(channels_first, size=to, mode="bilinear", antialias=True)
-    places = torch.arange(size_px, device=images.device, dtype=torch.float32)
-    row, column = torch.meshgrid(places, places, indexing="ij")
-    pixels = torch.stack([column, row, torch.ones_like(row)], -1)
-    seen = pixels @ new_to_old.mT[:, None]
+    seen = pixel_grid(size_px, size_px, new_to_old) @ new_to_old.mT[:, None]
     extent = seen.new_tensor([width, height])
     grid = (2 * seen[..., :2] / seen[..., 2:] + 1) / extent - 1  # pixels' middles at whole numbers
     return functional.grid_sample(small.float() / 255, grid, "bilinear", align_corners=False)

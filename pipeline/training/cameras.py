@@ -35,9 +35,7 @@ def shrunk(camera_matrix_px: Tensor, factor: float) -> Tensor:
 
 def rays(camera_matrix_px: Tensor, height: int, width: int) -> Tensor:
     """(B,3,3) -> (B,H,W,3) directions of the pixels' middles in the camera's frame, z = 1."""
-    places = (torch.arange(n).to(camera_matrix_px) for n in (height, width))
-    row, column = torch.meshgrid(*places, indexing="ij")
-    pixels = torch.stack([column, row, torch.ones_like(row)], -1)
+    pixels = pixel_grid(height, width, camera_matrix_px)
     directions: Tensor = pixels @ torch.linalg.inv(camera_matrix_px).mT[:, None]
     return directions
 
@@ -47,3 +45,15 @@ def rays_through(pixels: Tensor, camera_matrix_px: Tensor) -> Tensor:
     at = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1)
     directions: Tensor = at @ torch.linalg.inv(camera_matrix_px).mT
     return directions
+
+
+def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
+    """(H,W,3) column, row and 1 of every pixel, of the kind of `like`."""
+    places = (torch.arange(n).to(like) for n in (height, width))
+    row, column = torch.meshgrid(*places, indexing="ij")
+    return torch.stack([column, row, torch.ones_like(row)], -1)
+
+
+def unmoved(points_mm: Tensor) -> Tensor:
+    """(B,4,4) canonical_to_camera of points that are in the cameras' frames already."""
+    return torch.eye(4).to(points_mm).expand(len(points_mm), 4, 4)

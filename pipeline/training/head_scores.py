@@ -14,7 +14,8 @@ from torch import Tensor
 from pipeline.errors import FacefoldError, ModelError
 from pipeline.evaluation.alignment.procrustes import procrustes
 from pipeline.evaluation.crops import SEVEN_68
-from pipeline.evaluation.protocols.people import ALIGNED, METRIC, face_of, fits, opened, people_in
+from pipeline.evaluation.protocols.held_out import opened
+from pipeline.evaluation.protocols.people import ALIGNED, METRIC, face_of, fits, people_in
 from pipeline.flame.model import FlameModel
 from pipeline.store.reader import Store
 from pipeline.training.system import Setting

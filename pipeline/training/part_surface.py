@@ -20,8 +20,8 @@ from pipeline.flame.face_parts import FaceParts
 from pipeline.flame.model import NO_PART, PARTS, FlameModel
 from pipeline.training.cameras import in_camera, to_pixels
 from pipeline.training.losses.parts import PointSet
+from pipeline.training.visibility import points_in_sight
 from pipeline.types import Array
-from pipeline.views.camera import Camera
 from pipeline.views.raycasting import prepare
 from pipeline.views.scene import parts_of
 
@@ -29,8 +29,6 @@ MOST_CELLS = 3000
 """Of a part, as the paper samples skin."""
 FINEST = 4
 """Triangles are cut into FINEST² cells at most."""
-SLACK_MM = 1.0
-"""What is nearer to a cell than this does not hide it: its own surface."""
 LID_ANGLES, LID_ASPECT, LID_REACH_MM, LID_STEP_MM = 32, 3.0, 40.0, 0.1
 """Directions from the middle of an eye in which its edge is sought, as evenly along an outline so
 many times as wide as high; how far, how finely."""
@@ -107,13 +105,7 @@ class PartSurface(nn.Module):
         """(B,V,3) mm, (B,4,4) -> (B,C) bool: the cells that nothing but eyeballs hides."""
         corners = self._with_lids(vertices_mm)[:, self.corners]
         points = (corners * self.barycentric[..., None]).sum(2)
-        given = (x.double().cpu().numpy() for x in (vertices_mm, points, canonical_to_camera))
-        faces = self.solid.cpu().numpy()
-        found = []
-        for vertices, own, pose in zip(*given, strict=True):
-            camera = Camera(np.eye(3), pose, 1, 1)  # only its place counts
-            found.append(prepare(vertices, faces).in_sight(camera, own, SLACK_MM))
-        return torch.from_numpy(np.stack(found)).to(vertices_mm.device)
+        return points_in_sight(points, vertices_mm, self.solid, canonical_to_camera)
 
     def _with_lids(self, vertices: Tensor) -> Tensor:
         """(B,V,3) -> (B,V+L+E,3): the lids' edges and the middles of E eyes behind them."""

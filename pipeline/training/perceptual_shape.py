@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from pydantic import Field
@@ -25,7 +24,8 @@ from pipeline.training.backbones.points import POINTS
 from pipeline.training.cameras import project
 from pipeline.training.config import Count, NotNegative, Positive, Section, TrainingConfig
 from pipeline.training.decoder import Decoder
-from pipeline.training.losses.shape_critic import PICTURE, Critic, noise, photos, thinned
+from pipeline.training.losses.parts import farthest_points
+from pipeline.training.losses.shape_critic import Critic, noise, photos, thinned
 from pipeline.training.negatives import AMOUNTS, FIELDS, Heads, Pool, Recipe, moved, negatives
 from pipeline.training.shading import grey, surfaces
 from pipeline.training.system import (
@@ -37,7 +37,7 @@ from pipeline.training.system import (
     System,
     on_device,
 )
-from pipeline.types import Array
+from pipeline.views.view import IMAGE_PX
 
 VIEW_FIELDS = ("images", "shaded_images", "canonical_to_camera", "camera_matrix_px")
 EXPECTED = 100
@@ -105,8 +105,7 @@ class PerceptualShape(nn.Module):
         self.config = setting.config
         self.decoder = Decoder(setting.model)
         self.pool = Pool.of(setting.store, self.config.train_split, self.decoder)
-        points = torch.as_tensor(spread_points(setting.model, POINTS))
-        self.register_buffer("points", points, persistent=False)
+        self.register_buffer("points", spread_points(setting.model, POINTS), persistent=False)
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             self.critic = Critic(self.config.size_px)
@@ -160,17 +159,11 @@ class PerceptualShape(nn.Module):
         return true, other
 
 
-def spread_points(model: FlameModel, n: int) -> Array:
-    """(n,) vertices of the face, far from each other: the farthest from those before, in turn."""
-    face = model.regions["face"]
-    places = model.template_mm[face]
-    chosen = [int(places[:, 2].argmax())]
-    nearest = np.linalg.norm(places - places[chosen[0]], axis=1)
-    for _ in range(n - 1):
-        chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, np.linalg.norm(places - places[chosen[-1]], axis=1))
-    found: Array = face[chosen]
-    return found
+def spread_points(model: FlameModel, n: int) -> Tensor:
+    """(n,) vertices of the face, far from each other, from the tip of the nose on."""
+    face = torch.as_tensor(model.regions["face"])
+    places = torch.as_tensor(model.template_mm)[face]
+    return face[farthest_points(places, n, int(places[:, 2].argmax()))]
 
 
 def drawn(n: int, config: PerceptualShapeConfig, g: torch.Generator) -> list[Recipe]:
@@ -200,7 +193,7 @@ def pairs(learner: PerceptualShape, batch: Sample, recipes: list[Recipe], pool: 
     seen = surfaces(other, decoder.faces, pose, matrix, size, size)
     # whole numbers, as stores keep renders: nothing else may tell one from the other
     render = (255 * grey(other, decoder.faces, seen, pose)).round() / 255
-    step = PICTURE // size
+    step = IMAGE_PX // size
     kept = batch["shaded_images"][:, ::step, ::step]
     return Pairs(
         photos(batch["images"], size),
@@ -259,7 +252,7 @@ def picture(learner: nn.Module, setting: Setting, split: str, path: Path) -> Non
         for name, render, own in zip(("true", kind), made.render.chunk(2), scores, strict=True):
             if name == "true" and len(columns) > 1:
                 continue
-            grown = functional.interpolate(render[:, None], PICTURE)[:, 0, :, :, None]
+            grown = functional.interpolate(render[:, None], IMAGE_PX)[:, 0, :, :, None]
             columns.append((255 * grown.expand(-1, -1, -1, 3)).byte().cpu())
             texts.append([f"{name} {value:.1f}" for value in own.tolist()])
     sheet(columns, texts, path)
@@ -271,7 +264,7 @@ def sheet(columns: list[Tensor], texts: list[list[str]], path: Path) -> None:
     draw = ImageDraw.Draw(whole)
     for column, lines in enumerate(texts):
         for row, line in enumerate(lines):
-            draw.text((PICTURE * column + 4, PICTURE * row + 2), line, fill="red")
+            draw.text((IMAGE_PX * column + 4, IMAGE_PX * row + 2), line, fill="red")
     whole.save(path)
 
 

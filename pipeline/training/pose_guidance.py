@@ -23,10 +23,12 @@ from pipeline.training.config import Count, NotNegative, Section, Share, Trainin
 from pipeline.training.decoder import Decoder
 from pipeline.training.landmark_head import heat_loss
 from pipeline.training.landmark_model import landmark_model
+from pipeline.training.losses.objective import weighted
 from pipeline.training.pose_labels import OnlyLabels, Truth, check_labels, truth_of
 from pipeline.training.pose_network import PoseNetwork, Seen, fused
 from pipeline.training.pose_scores import heads, measure, picture, shown_people
 from pipeline.training.system import Losses, Moment, Samples, Setting, System
+from pipeline.views.view import IMAGE_PX
 
 
 class Weights(Section):
@@ -169,8 +171,8 @@ class PoseGuidance(nn.Module):
         return self.face_mm + moved
 
     def losses(self, found: Prediction, truth: Truth) -> Losses:
-        weights, seen, camera = self.config.weights, found.seen, found.view.camera_matrix_px
-        marks, px = self.marks, 224 / self.config.size_px
+        seen, camera = found.seen, found.view.camera_matrix_px
+        marks, px = self.marks, IMAGE_PX / self.config.size_px
         goal_px = to_pixels(truth.landmarks_mm, camera)
         posed_px = to_pixels(found.posed_mm, camera)
         # a person's head is known where one of the pictures has labels
@@ -190,8 +192,7 @@ class PoseGuidance(nn.Module):
             "agreement": (own - shared).abs().mean(),
             "prior": seen.shape.square().mean() + seen.expression.square().mean(),
         }
-        weighed = {name: getattr(weights, name) * value for name, value in terms.items()}
-        return Losses(torch.stack([*weighed.values()]).sum(), weighed)
+        return weighted(terms, self.config.weights)
 
 
 def _apart(found: Tensor, truth: Tensor) -> Tensor:

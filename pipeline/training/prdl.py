@@ -25,7 +25,7 @@ from pipeline.geometry.rigid import rotation_matrices
 from pipeline.loaders import FaceDataset
 from pipeline.loaders.dataset import Sample
 from pipeline.training.backbones import backbone
-from pipeline.training.cameras import shrunk, to_pixels
+from pipeline.training.cameras import shrunk, to_pixels, unmoved
 from pipeline.training.config import Count, NotNegative, Optimiser, Section, TrainingConfig
 from pipeline.training.decoder import Decoder
 from pipeline.training.losses.landmarks import landmark_loss, landmark_weights_68
@@ -44,9 +44,8 @@ from pipeline.training.prdl_scores import PrdlPrediction, measure, picture
 from pipeline.training.shading import surfaces
 from pipeline.training.spherical_harmonics import irradiance
 from pipeline.training.system import Losses, Moment, Samples, Setting, System
+from pipeline.views.view import IMAGE_PX
 
-SIZE_PX = 224
-"""Of the store's pictures."""
 PX_PER_MM, MIDDLE_PX = 0.95, 111.5
 """Of a face in them, about, and where its middle is: what a fresh network says."""
 TURN_RAD, SHIFT_PX, LOG_SIZE, JAW_RAD = 0.5, 20.0, 0.1, 0.2
@@ -76,14 +75,14 @@ class PrdlConfig(TrainingConfig):
 
     optimiser: Optimiser = Optimiser(name="adam", learning_rate=1e-4)
     backbone: str = Field(default="resnet50", description="small, or a resnet of torchvision.")
-    size_px: Count = Field(default=SIZE_PX, description="Of the pictures that the network sees.")
+    size_px: Count = Field(default=IMAGE_PX, description="Of the pictures that the network sees.")
     n_shape: Count = Field(default=80, description="Identity coefficients that are predicted.")
     n_expression: Count = Field(default=64, description="At most as many as the model has.")
     anchor_px: Count = Field(default=8, description="Grid of anchors: one every so many pixels.")
     anchors: Count = Field(
         default=784, description="Fewer than the grid has are chosen by farthest-point sampling."
     )
-    mask_px: Count = Field(default=SIZE_PX, description="Masks are halved until they are smaller.")
+    mask_px: Count = Field(default=IMAGE_PX, description="Masks are halved until they are smaller.")
     cells: Count = Field(default=MOST_CELLS, description="Most points of a part on the mesh.")
     part_weights: dict[str, NotNegative] = Field(
         default={}, description="Weights of parts by their names; of others 1, and 0 leaves out."
@@ -131,7 +130,7 @@ class Prdl(nn.Module):
             # begins with the average face in the middle of the picture
             self.head.weight *= 0.1
             self.head.bias.zero_()
-        grid = grid_anchors(SIZE_PX, SIZE_PX, config.anchor_px)
+        grid = grid_anchors(IMAGE_PX, IMAGE_PX, config.anchor_px)
         if config.anchors < len(grid):
             grid = grid[farthest_points(grid, config.anchors)]
         own = torch.as_tensor(model.triangle_part).long()
@@ -197,11 +196,11 @@ class Prdl(nn.Module):
         return landmark_loss(found.nan_to_num(), label, landmark_weights_68(found))
 
     def _parts(self, heads: Tensor, batch: Sample, camera: Tensor) -> Tensor:
-        sets = self.surface(heads, _here(heads), camera)
+        sets = self.surface(heads, unmoved(heads), camera)
         found = torch.stack([distance_statistics(sets[i], self.anchors) for i in self.used], 1)
         masks = batch["parts"][:, self.used]
         factor = 1
-        while SIZE_PX // factor > self.config.mask_px:
+        while IMAGE_PX // factor > self.config.mask_px:
             factor *= 2
         small = nn.functional.avg_pool2d(masks.float(), factor) >= 0.5
         anchors = (self.anchors + 0.5) / factor - 0.5
@@ -213,7 +212,7 @@ class Prdl(nn.Module):
         self, heads: Tensor, outputs: Outputs, batch: Sample, pictures: Tensor, camera: Tensor
     ) -> Tensor:
         n, faces = self.config.photo_px, self.decoder.faces
-        seen = surfaces(heads, faces, _here(heads), shrunk(camera, n / SIZE_PX), n, n)
+        seen = surfaces(heads, faces, unmoved(heads), shrunk(camera, n / IMAGE_PX), n, n)
         normals = nn.functional.normalize(seen.values(vertex_normals(heads, faces), faces), dim=-1)
         light = irradiance(normals * torch.diagonal(self.facing), outputs.light)
         part = self.part[seen.triangle.clamp_min(0)]
@@ -232,11 +231,6 @@ def _part_weights(config: PrdlConfig) -> Tensor:
             f"part_weights: {', '.join(unknown)}: no such part, expected some of {', '.join(PARTS)}"
         )
     return torch.tensor([config.part_weights.get(name, 1.0) for name in PARTS])
-
-
-def _here(heads: Tensor) -> Tensor:
-    """(B,4,4) of heads that are in the cameras' frames already."""
-    return torch.eye(4).to(heads).expand(len(heads), 4, 4)
 
 
 def _pictures(images: Tensor) -> Tensor:

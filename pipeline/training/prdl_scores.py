@@ -17,11 +17,12 @@ from pipeline.flame.parts import parts_of
 from pipeline.geometry.rigid import umeyama
 from pipeline.loaders import FaceDataset
 from pipeline.loaders.dataset import Sample
-from pipeline.training.cameras import in_camera
+from pipeline.training.cameras import in_camera, unmoved
 from pipeline.training.shading import grey, surfaces
 from pipeline.training.system import Learner, Measured, Setting, on_device
 from pipeline.types import Array
 from pipeline.views.scene import parts_of as drawn_parts
+from pipeline.views.view import IMAGE_PX
 
 REGIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -74,8 +75,8 @@ def region_errors_mm(found_mm: Tensor, truth_mm: Tensor, model: FlameModel) -> d
 def part_masks(vertices_mm: Tensor, model: FlameModel, camera_matrix_px: Tensor) -> Tensor:
     """(B,V,3) mm in the cameras' frames, (B,3,3) -> (B,8,224,224) bool: what shows of PARTS."""
     faces = torch.from_numpy(model.faces).to(vertices_mm.device)
-    here = torch.eye(4).to(vertices_mm).expand(len(vertices_mm), 4, 4)
-    seen = surfaces(vertices_mm, faces, here, camera_matrix_px, 224, 224)
+    here = unmoved(vertices_mm)
+    seen = surfaces(vertices_mm, faces, here, camera_matrix_px, IMAGE_PX, IMAGE_PX)
     flat = seen.triangle.reshape(-1).cpu().numpy(), seen.barycentric.reshape(-1, 3).cpu().numpy()
     label = torch.from_numpy(drawn_parts(model).at(*flat)).view(seen.triangle.shape)
     return label[:, None] == torch.arange(len(PARTS))[:, None, None]
@@ -129,9 +130,9 @@ def picture(learner: Learner, setting: Setting, split: str, path: Path) -> None:
     model = setting.model
     faces = torch.from_numpy(model.faces).to(setting.device)
     batch, found = next(_predicted(learner, setting, split, SHOWN))
-    here = torch.eye(4).to(found.vertices_mm).expand(len(found.vertices_mm), 4, 4)
+    here = unmoved(found.vertices_mm)
     camera = batch["camera_matrix_px"].float()
-    seen = surfaces(found.vertices_mm, faces, here, camera, 224, 224)
+    seen = surfaces(found.vertices_mm, faces, here, camera, IMAGE_PX, IMAGE_PX)
     shaded = (255 * grey(found.vertices_mm, faces, seen, here)).byte().cpu().numpy()
     rows = []
     for photo, parts, mesh in zip(batch["images"], batch["parts"], shaded, strict=True):

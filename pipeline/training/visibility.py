@@ -45,18 +45,30 @@ def cosine(vertices_mm: Tensor, faces: Tensor, canonical_to_camera: Tensor) -> T
     return (vertex_normals(seen, faces) * towards).sum(-1)
 
 
-@torch.no_grad()
 def in_sight(
     vertices_mm: Tensor, faces: Tensor, canonical_to_camera: Tensor, slack_mm: float = SLACK_MM
 ) -> Tensor:
     """(B,V) bool: the vertices that nothing hides from the camera, wherever its picture ends; by
     rays, so a triangle smaller than a pixel is not lost."""
+    return points_in_sight(vertices_mm, vertices_mm, faces, canonical_to_camera, slack_mm)
+
+
+@torch.no_grad()
+def points_in_sight(
+    points_mm: Tensor,
+    vertices_mm: Tensor,
+    faces: Tensor,
+    canonical_to_camera: Tensor,
+    slack_mm: float = SLACK_MM,
+) -> Tensor:
+    """(B,N,3) mm, (B,V,3) mm, (F,3), (B,4,4) -> (B,N) bool: the points that none of the triangles
+    hides from the camera."""
     corners = faces.cpu().numpy()
-    given = (vertices_mm, canonical_to_camera)
+    given = (points_mm, vertices_mm, canonical_to_camera)
     found = []
-    for vertices, pose in zip(*(x.detach().double().cpu().numpy() for x in given), strict=True):
+    for own, mesh, pose in zip(*(x.detach().double().cpu().numpy() for x in given), strict=True):
         camera = Camera(np.eye(3), pose, 1, 1)  # only its place counts
-        sight = prepare(vertices, corners).in_sight(camera, vertices, slack_mm)
+        sight = prepare(mesh, corners).in_sight(camera, own, slack_mm)
         found.append(torch.from_numpy(sight))
     return torch.stack(found).to(vertices_mm.device)
 

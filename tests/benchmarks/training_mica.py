@@ -4,13 +4,12 @@ backbone from scratch instead of an ArcFace's weights, which nobody may pass on.
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from loader_figures import Figure
+from training_runs import progress
 
 from pipeline.flame.assets import load_model
 from pipeline.store.reader import Store, open_store
@@ -19,7 +18,6 @@ from pipeline.training.head_scores import at_mean_size, head_scores, true_heads
 from pipeline.training.mica import SYSTEM, MicaConfig
 from pipeline.training.mica_heads import heads
 from pipeline.training.run.loop import train
-from pipeline.training.run.progress import Step
 from pipeline.training.system import Setting
 
 STEPS, QUICK_STEPS = 1600, 12
@@ -64,7 +62,7 @@ def proof(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> lis
         config = config_of(seed, name == KNOWN, QUICK_STEPS if quick else STEPS)
         setting = Setting(opened, load_model("stand-in"), config, torch.device("cpu"))
         out = folder / f"{name.replace(' ', '-')}-{seed}"
-        learner = train(SYSTEM, setting, out, report=_said(name, seed)).learner
+        learner = train(SYSTEM, setting, out, report=progress(f"mica, {name}", seed)).learner
         found = heads(learner, setting, "test")
         four[name].append(head_scores(found, setting, "test", scored))
         if not one:
@@ -73,15 +71,6 @@ def proof(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> lis
             assert SYSTEM.picture is not None
             SYSTEM.picture(learner, setting, "test", folder / "people.png")
     return list(_figures(four, one, setting, scored, quick))
-
-
-def _said(name: str, seed: int) -> Any:
-    def report(step: Step) -> None:
-        if step.values:
-            said = " ".join(f"{what} {value:.3g}" for what, value in step.values.items())
-            print(f"mica, {name}, seed {seed}: {step.step}/{step.steps} {said}", file=sys.stderr)
-
-    return report
 
 
 def _figures(

@@ -7,7 +7,6 @@ head: landmarks are the labels. What is scored are other people.
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -15,13 +14,13 @@ from pathlib import Path
 
 import torch
 from loader_figures import Figure
+from training_runs import over_seeds, progress
 
 from pipeline.flame.assets import load_model
 from pipeline.store.reader import open_store
 from pipeline.training.config import Optimiser
 from pipeline.training.pose_guidance import SYSTEM, PoseGuidanceConfig, Weights
 from pipeline.training.run.loop import train
-from pipeline.training.run.progress import Step
 from pipeline.training.system import Measured, Setting
 
 PART = "pgn"
@@ -60,19 +59,13 @@ def scored(store: Path, pose: str, seed: int, steps: int, folder: Path) -> Measu
     model, device = load_model("stand-in"), torch.device("cpu")
     setting = Setting(open_store(store), model, config_of(pose, seed, steps), device)
     out, began = folder / f"{pose}-{seed}", time.perf_counter()
-    trained = train(SYSTEM, setting, out, report=said)
+    trained = train(SYSTEM, setting, out, report=progress(f"{PART} {pose}", seed))
     assert SYSTEM.picture is not None
     SYSTEM.picture(trained.learner, setting, "test", out / "test.png")
     figures = SYSTEM.measure(trained.learner, setting, "test")
     shown = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
     print(f"{PART} {pose} {seed}: {time.perf_counter() - began:.0f} s: {shown}", file=sys.stderr)
     return figures
-
-
-def said(step: Step) -> None:
-    if step.values and step.step % 100 == 0:
-        total = step.values.get("loss/total", float("nan"))
-        print(f"{PART} step {step.step} of {step.steps}: loss {total:.2f}", file=sys.stderr)
 
 
 def proof(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> list[Figure]:
@@ -124,6 +117,4 @@ def column(figures: Sequence[Measured], name: str) -> list[float]:
 
 
 def figure(what: str, values: Sequence[float], unit: str, at_most: float | None = None) -> Figure:
-    """The median over seeds, each seed's value beside it."""
-    each = "" if len(values) == 1 else f" ({' '.join(f'{x:.3g}' for x in values)})"
-    return Figure(PART, what + each, statistics.median(values), unit, at_most, at_most is not None)
+    return over_seeds(PART, what, values, unit, at_most, at_most is not None)

@@ -36,6 +36,13 @@ def main() -> None:
 
         found = train(unmeasured, setting, Path(out), stopped=stopped)
         torch.save(found.learner.state_dict(), Path(out) / f"rank{rank()}.pt")
+    # one that outlives its group may abort the interpreter when it ends
+    assert not [name for name in threads() if "gloo" in name]
+
+
+def threads() -> list[str]:
+    """Names of this process's threads, where Linux lists them."""
+    return [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_batch_is_of_all_processes_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(processes.distributed, "get_rank", lambda: 0)
     monkeypatch.setattr(processes.distributed, "get_world_size", lambda: 3)
     nothing = Samples(None)  # type: ignore[arg-type]
     assert steps._own_share(12, nothing) == 4

@@ -69,7 +69,7 @@ def cases(given: Given) -> Cases:
     Raises StoreError for a store without points, for a split without scans, and for a model of
     another topology than the store's.
     """
-    store = _opened(open_store(given.root).path)
+    store = opened(open_store(given.root).path)
     _check(store, given)
     split, neutral = given.choices.get("split", ""), given.choices.get("scans") == NEUTRAL
     table = store.columns("scan_id", "identity", "source", "split", "neutral").to_pydict()
@@ -126,6 +126,11 @@ def _check(store: Store, given: Given) -> None:
             f"{store.path}: keeps no points of its scans, which registrations are compared with; "
             "build it again with points_per_scan (16384 if nothing is said)"
         )
+    check_topology(store, given)
+
+
+def check_topology(store: Store, given: Given) -> None:
+    """Raises StoreError for a model of another topology than the store's."""
     try:
         same_topology(store, given.model)
     except StoreError as fault:
@@ -133,13 +138,13 @@ def _check(store: Store, given: Given) -> None:
 
 
 @lru_cache(maxsize=2)
-def _opened(version: Path) -> Store:
+def opened(version: Path) -> Store:
     """A version, which never changes."""
     return open_store(version)
 
 
 def _store_of(case: Case) -> Store:
-    return _opened(case.truth[0].parent)
+    return opened(case.truth[0].parent)
 
 
 def read(case: Case, given: Given) -> Prediction:

@@ -10,13 +10,11 @@ Image without 3D Supervision, CVPR 2019).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
-from pipeline.build.refit_store import same_topology
 from pipeline.errors import FacefoldError, StoreError
 from pipeline.evaluation.alignment.procrustes import procrustes
 from pipeline.evaluation.alignment.surface_fit import Fitted, MovedSurface
@@ -35,7 +33,7 @@ from pipeline.evaluation.benchmark import (
 from pipeline.evaluation.crops import face_ball
 from pipeline.evaluation.distances import median_mean_std
 from pipeline.evaluation.predictions.meshes import mean_head, prediction_file, stem_of
-from pipeline.evaluation.protocols.held_out import INNER
+from pipeline.evaluation.protocols.held_out import INNER, check_topology, opened
 from pipeline.evaluation.protocols.means import rows_of
 from pipeline.evaluation.protocols.now import BALL
 from pipeline.evaluation.protocols.truths import (
@@ -123,10 +121,7 @@ def _check(store: Store, given: Given) -> None:
         raise FacefoldError(
             "--predictions: got none but the store, expected the folder of the predictions"
         )
-    try:
-        same_topology(store, given.model)
-    except StoreError as fault:
-        raise StoreError(f"{fault}; name one of the store's topology with --model") from fault
+    check_topology(store, given)
     if given.model.landmarks is None:
         raise FacefoldError(
             f"the model {given.model.name} has no landmarks, which truths are cropped and "
@@ -150,12 +145,6 @@ def _said_of(extra: Sequence[Path], store: Store, split: str) -> Iterator[Findin
             f"expected those of {split} only; they are left out: --choose split=… scores them",
             figures={"predictions": float(len(others))},
         )
-
-
-@lru_cache(maxsize=2)
-def opened(version: Path) -> Store:
-    """A version, which never changes."""
-    return open_store(version)
 
 
 def face_of(store: Store, row: int, model: FlameModel) -> Truth:

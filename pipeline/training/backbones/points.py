@@ -1,5 +1,4 @@
-"""A small network that looks where things are, to a fraction of a pixel, and what else it sees
-beside them. It trains from scratch on a CPU."""
+"""A network that looks where things are, to a fraction of a pixel, and trains on a CPU."""
 
 from __future__ import annotations
 
@@ -12,12 +11,10 @@ from pipeline.training.backbones.small import Residual, conv
 POINTS = 100
 CELL_PX = 4
 """Pixels of the picture in one of the maps that points are found in."""
-GRID = 2
-"""What is seen beside the points is kept on a grid of GRID × GRID."""
 
 
 class Points(nn.Module):
-    """(B,C,112,112) -> (B,n): the places of POINTS points beside features of the whole picture.
+    """(B,C,H,W) -> (B,POINTS,2): column and row of POINTS points, px, of pictures of `size_px`.
 
     A point is the mean place of a map, softmax over its cells (Levine et al., JMLR 2016, and
     integral regression, Sun et al., ECCV 2018). Losses may say which points they are; without one
@@ -37,23 +34,14 @@ class Points(nn.Module):
         self.maps = nn.Conv2d(width, POINTS, 1)
         self.usual = nn.Parameter(torch.zeros(POINTS, n, n))
         """Where points are in most pictures: crops are aligned."""
-        self.pool = nn.AdaptiveAvgPool2d(GRID)
-        self.spread: nn.Module = nn.BatchNorm1d(2 * POINTS)
-        self.features = 2 * POINTS + 4 * width * GRID**2
 
     def forward(self, picture: Tensor) -> Tensor:
-        return self.seen(picture)[0]
-
-    def seen(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,n) features and (B,POINTS,2) column and row of the points, px."""
         fine = self.fine(self.stem(picture))
         middle = self.middle(fine)
         coarse = self.coarse(middle)
         middle = middle + _doubled(self.from_coarse(coarse))
         fine = self.together(fine + _doubled(self.from_middle(middle)))
-        points = mean_places(self.maps(fine) + CELL_PX * self.usual)
-        beside = self.pool(coarse).flatten(1)
-        return torch.cat([self.spread(points.flatten(1)), beside], 1), points
+        return mean_places(self.maps(fine) + CELL_PX * self.usual)
 
 
 def mean_places(maps: Tensor) -> Tensor:

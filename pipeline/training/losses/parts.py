@@ -52,15 +52,16 @@ def grid_anchors(height_px: int, width_px: int, step_px: float) -> Tensor:
     return torch.stack([column, row], -1).flatten(0, 1)
 
 
-def farthest_points(points: Tensor, n: int) -> Tensor:
-    """(N,2) -> (n,) indices: the point nearest to the middle, then always the one farthest from
-    those there are (Eldar et al., IEEE Transactions on Image Processing 1997).
+def farthest_points(points: Tensor, n: int, first: int | None = None) -> Tensor:
+    """(N,d) -> (n,) indices: `first`, or the point nearest to the middle, then always the one
+    farthest from those there are (Eldar et al., IEEE Transactions on Image Processing 1997).
 
     Raises FacefoldError for more than there are, or none.
     """
     if not 1 <= n <= len(points):
         raise FacefoldError(f"{n} anchors of {len(points)}, expected 1 … {len(points)}")
-    chosen = [(points - points.mean(0)).square().sum(1).argmin()]
+    middle = (points - points.mean(0)).square().sum(1).argmin()
+    chosen = [middle if first is None else torch.tensor(first)]
     away = torch.full_like(points[:, 0], torch.inf)
     while len(chosen) < n:
         away = torch.minimum(away, (points - points[chosen[-1]]).square().sum(1))

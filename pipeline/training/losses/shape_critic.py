@@ -16,10 +16,7 @@ from torch.nn import functional
 from pipeline.errors import FacefoldError
 from pipeline.training.backbones.points import CELL_PX, POINTS, Points
 from pipeline.training.shading import grey, surfaces
-
-PICTURE = 224
-"""Pixels of a stored picture."""
-
+from pipeline.views.view import IMAGE_PX
 
 FIRST_PX, LEAST_PX = 5.0, 0.5
 """By which matching readings differ before anything is known of it, and at least."""
@@ -43,22 +40,19 @@ class Critic(nn.Module):
 
     def __init__(self, size: int = 112) -> None:
         super().__init__()
-        if size < 32 or PICTURE % size or size % 16:
+        if size < 32 or IMAGE_PX % size or size % 16:
             raise FacefoldError(
-                f"critic of {size} px: expected 32 px or more, by 16, that divide {PICTURE}"
+                f"critic of {size} px: expected 32 px or more, by 16, that divide {IMAGE_PX}"
             )
         self.size = size
         self.of_photos, self.of_renders = Points(3, size_px=size), Points(2, size_px=size)
-        for reader in (self.of_photos, self.of_renders):
-            # of features that nobody asks for: processes expect a gradient of all that is trained
-            reader.spread = nn.Identity()
         self.register_buffer("covariance", FIRST_PX**2 * torch.eye(2 * POINTS))
 
     @torch.no_grad()
     def expect(self, mean_px: Tensor, spread_px: Tensor) -> None:
         """Starts from where points mostly are in stored pictures: (K,2), (K,2)."""
         n = self.size // CELL_PX
-        cell = PICTURE / n
+        cell = IMAGE_PX / n
         place = (torch.arange(n, device=mean_px.device) + 0.5) * cell
         off = (place - mean_px[..., None]) / (2 * spread_px).clamp_min(cell)[..., None]
         maps = -0.5 * (off[:, 0, None, :].square() + off[:, 1, :, None].square())
@@ -75,7 +69,7 @@ class Critic(nn.Module):
         return self._places(self.of_renders, torch.cat([grey, detail(grey)], 1))
 
     def _places(self, reader: Points, picture: Tensor) -> Tensor:
-        places: Tensor = reader.seen(picture)[1].mT.flatten(1) * (PICTURE / self.size)
+        places: Tensor = reader(picture).mT.flatten(1) * (IMAGE_PX / self.size)
         return places
 
     def score(self, photo: Tensor, render: Tensor) -> Tensor:
@@ -112,7 +106,7 @@ def detail(picture: Tensor) -> Tensor:
 def photos(images: Tensor, size: int) -> Tensor:
     """(B,224,224,3) uint8 -> (B,3,size,size) -1 … 1, pixel i being about the given pixel
     224 / size · i."""
-    step = PICTURE // size
+    step = IMAGE_PX // size
     planes = images.permute(0, 3, 1, 2).float() / 127.5 - 1
     if step == 1:
         return planes
@@ -121,7 +115,7 @@ def photos(images: Tensor, size: int) -> Tensor:
 
 def thinned(camera_matrix_px: Tensor, size: int) -> Tensor:
     """(B,3,3) of stored pictures -> of pictures of every (224 / size)-th of their pixels."""
-    scale = camera_matrix_px.new_tensor([size / PICTURE, size / PICTURE, 1.0])
+    scale = camera_matrix_px.new_tensor([size / IMAGE_PX, size / IMAGE_PX, 1.0])
     return camera_matrix_px * scale[:, None]
 
 
@@ -158,10 +152,10 @@ class PerceptualShapeLoss(nn.Module):
 
         Raises FacefoldError for images of another kind.
         """
-        if images.shape[1:] != (PICTURE, PICTURE, 3) or images.dtype != torch.uint8:
+        if images.shape[1:] != (IMAGE_PX, IMAGE_PX, 3) or images.dtype != torch.uint8:
             raise FacefoldError(
-                f"images {tuple(images.shape)} {images.dtype}: expected (B,{PICTURE},{PICTURE},3) "
-                "uint8, as stores keep them"
+                f"images {tuple(images.shape)} {images.dtype}: expected "
+                f"(B,{IMAGE_PX},{IMAGE_PX},3) uint8, as stores keep them"
             )
         size = self.critic.size
         render, shown = rendered(vertices_mm, faces, canonical_to_camera, camera_matrix_px, size)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +15,7 @@ import torch
 from pipeline.errors import FacefoldError, StoreError
 from pipeline.store.durable_files import write_file
 from pipeline.store.head import current_version
-from pipeline.store.locks import lock
+from pipeline.store.locks import alone
 from pipeline.store.reader import Store, open_store
 from pipeline.training.run.processes import rank
 from pipeline.training.run.steps import Parts
@@ -38,16 +36,9 @@ def only_training(out: Path) -> Iterator[None]:
         yield
         return
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = lock(out / ".training", fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise FacefoldError(
-            f"{out}: another training is at work there; wait for its end, or name another --out"
-        ) from error
-    try:
+    busy = f"{out}: another training is at work there; wait for its end, or name another --out"
+    with alone(out / ".training", busy):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def belonging(system: System, setting: Setting) -> dict[str, Any]:

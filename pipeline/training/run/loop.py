@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ from pipeline.training.run.curves import (
     event_files,
     write_points,
 )
-from pipeline.training.run.processes import first_says, rank, wait_for_all, world
+from pipeline.training.run.processes import first_says, follow_first, rank, wait_for_all, world
 from pipeline.training.run.progress import Progress, Step, Trained
 from pipeline.training.run.results import write_config, write_result
-from pipeline.training.run.steps import Parts, batches, parts_of, shared, take_step
+from pipeline.training.run.steps import Parts, batches, parts_of, take_step
 from pipeline.training.system import Measured, Setting, System
 
 Report = Callable[[Step], None]
@@ -70,7 +70,7 @@ def train(
                 f"{out}: process {rank()} sees no checkpoint, or another than the first process; "
                 "name an --out that all of them share"
             )
-        parts = replace(parts, network=shared(parts))
+        follow_first(parts.learner)
         with event_files(out / EVENTS, progress.step, rank() == 0) as events:
             run = Run(parts, progress, out, events, Clock(progress, seconds, stopped))
             if rank() == 0:

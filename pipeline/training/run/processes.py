@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
+import torch.distributed.nn  # before any group: its defaults would keep one for good
 from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.build.device import Device, torch_device
 from pipeline.errors import MachineError
+from pipeline.loaders.arguments import rank_and_world
 
 LONGEST_WAIT = timedelta(days=1)
 """For one that validates while others wait. If one fails, torchrun ends the others."""
@@ -49,32 +50,62 @@ def joined(device: Device = "auto") -> Iterator[torch.device]:
         distributed.destroy_process_group()
 
 
-def in_a_group() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
-
-
 def rank() -> int:
     """Of this process, 0 … world() − 1."""
-    return distributed.get_rank() if in_a_group() else 0
+    return rank_and_world(None, None)[0]
 
 
 def world() -> int:
     """Number of processes."""
-    return distributed.get_world_size() if in_a_group() else 1
+    return rank_and_world(None, None)[1]
 
 
-def sharing_gradients(learner: nn.Module, device: torch.device) -> nn.Module:
-    """The learner, or in a group one whose gradients are the mean of all processes'.
+def follow_first(learner: nn.Module) -> None:
+    """Weights and saved buffers become those of the first process."""
+    _at_once(list(learner.state_dict().values()), lambda flat: distributed.broadcast(flat, src=0))
 
-    Buffers that are saved follow those of the first process; others never change.
+
+def follow_first_buffers(learner: nn.Module) -> None:
+    """Saved buffers, such as running means, become those of the first process."""
+    if world() == 1:
+        return
+    saved = learner.state_dict().keys()
+    found = [buffer for name, buffer in learner.named_buffers() if name in saved]
+    _at_once(found, lambda flat: distributed.broadcast(flat, src=0))
+
+
+def average_gradients(learner: nn.Module) -> None:
+    """Gradients of what is trained become the mean over the processes; none counts as zero.
+
+    DistributedDataParallel would do this during the backward pass, but it keeps the process group
+    for good (torch 2.13): gloo's threads outlive it and now and then abort the interpreter when it
+    ends.
     """
     if world() == 1:
-        return learner
-    saved = learner.state_dict().keys()
-    fixed = [name for name, _ in learner.named_buffers() if name not in saved]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(learner, fixed)
-    places = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(learner, device_ids=places)
+        return
+    trained = [weight for weight in learner.parameters() if weight.requires_grad]
+    for weight in trained:
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+    _at_once([w.grad for w in trained if w.grad is not None], _average)
+
+
+def _average(values: Tensor) -> None:
+    distributed.all_reduce(values)
+    values /= world()
+
+
+@torch.no_grad()
+def _at_once(tensors: Sequence[Tensor], change: Callable[[Tensor], object]) -> None:
+    """Changes the tensors with one call a type of number, if there are several processes."""
+    if world() == 1:
+        return
+    for dtype in sorted({t.dtype for t in tensors}, key=str):
+        own = [t for t in tensors if t.dtype == dtype]
+        flat = torch.cat([t.flatten() for t in own])
+        change(flat)
+        for tensor, values in zip(own, flat.split([t.numel() for t in own]), strict=True):
+            tensor.copy_(values.view_as(tensor))
 
 
 def wait_for_all() -> None:
@@ -85,11 +116,9 @@ def wait_for_all() -> None:
 
 def mean_of_all(values: Tensor) -> Tensor:
     """The mean over the processes; each of them has to ask."""
-    if world() == 1:
-        return values
-    summed = values.clone()
-    distributed.all_reduce(summed)
-    return summed / world()
+    found = values.clone()
+    _at_once([found], _average)
+    return found
 
 
 def least_of_all(values: Tensor) -> Tensor:

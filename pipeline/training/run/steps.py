@@ -12,7 +12,7 @@ from pipeline.errors import FacefoldError
 from pipeline.loaders import FaceLoader
 from pipeline.loaders.dataset import Sample
 from pipeline.training.config import Optimiser
-from pipeline.training.run.processes import rank, sharing_gradients, world
+from pipeline.training.run.processes import average_gradients, follow_first_buffers, rank, world
 from pipeline.training.system import (
     Learner,
     Losses,
@@ -31,8 +31,6 @@ class Parts:
     system: System
     setting: Setting
     learner: Learner
-    network: nn.Module
-    """The learner, its gradients shared by all processes."""
     optimiser: torch.optim.Optimizer
     loader: FaceLoader
 
@@ -58,7 +56,7 @@ def parts_of(system: System, setting: Setting) -> Parts:
         torch.manual_seed(config.seed)
         learner = system.learner(setting).to(setting.device).train()
     optimiser = optimiser_of(config.optimiser, learner)
-    return Parts(system, setting, learner, learner, optimiser, loader)
+    return Parts(system, setting, learner, optimiser, loader)
 
 
 def _own_share(batch: int, samples: Samples) -> int:
@@ -83,11 +81,6 @@ def optimiser_of(config: Optimiser, learner: nn.Module) -> torch.optim.Optimizer
     return made
 
 
-def shared(parts: Parts) -> nn.Module:
-    """The network, once the learner has its weights: processes get those of the first."""
-    return sharing_gradients(parts.learner, parts.setting.device)
-
-
 def batches(loader: FaceLoader, device: torch.device) -> Generator[Sample]:
     """Epoch after epoch, on the device."""
     while True:
@@ -110,9 +103,11 @@ def take_step(parts: Parts, batch: Sample, step: int) -> Losses:
     torch.manual_seed(moment.generator("layers").initial_seed())  # of dropout and the like
     for group in parts.optimiser.param_groups:
         group["lr"] = config.optimiser.rate(step, config.steps)
-    losses: Losses = parts.network(batch, moment)
+    follow_first_buffers(parts.learner)
+    losses: Losses = parts.learner(batch, moment)
     parts.optimiser.zero_grad()
     losses.total.backward()
+    average_gradients(parts.learner)
     if largest := config.optimiser.largest_gradient:
         weights = [p for group in parts.optimiser.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(weights, largest)
