@@ -30,6 +30,7 @@ from pipeline.training.losses.vertices import vertex_loss
 from pipeline.training.mapping_network import MappingNetwork
 from pipeline.training.mica_heads import heads, measure, picture
 from pipeline.training.system import Losses, Moment, Samples, Setting, System
+from pipeline.training.whitening import Whitening
 from pipeline.views.view import ALIGNED_PX as CROP_PX
 
 CAMERA = ("landmarks_px", "views.focal_px", "views.distance_mm")
@@ -40,6 +41,10 @@ POINTS = 200
 """Vertices whose places guide."""
 USUAL_OFF_PX = 4.0
 """About how far they are from where they usually are."""
+NOISE_PX = 1.0
+"""About how exactly their places are read."""
+KNOWN = 500
+"""People whose pictures say which places go together."""
 GUIDES = ("vertices_mm", "landmarks_px", "canonical_to_camera", "camera_matrix_px")
 """Fields that say where crops show vertices."""
 
@@ -107,7 +112,8 @@ class MicaConfig(TrainingConfig):
     guidance: NotNegative = Field(
         default=0.0,
         description="Weight of the distance, in px, of vertices of the face from where they are in "
-        "the crop, as a layer reads it from the features: what a backbone from scratch learns by.",
+        "the crop, as a layer reads it from the features: what a backbone from scratch learns by. "
+        "The mapping then sees these places instead of the features.",
     )
     colour: Share = Field(default=0.0, description="± the change of training pictures' colours.")
     validation_people: Count = Field(
@@ -145,7 +151,8 @@ class Mica(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.features = _features(config)
-            self.mapping = MappingNetwork(FEATURES + config.camera, 300, n, config.hidden)
+            z = 2 * POINTS if config.guidance else FEATURES
+            self.mapping = MappingNetwork(z + config.camera, 300, n, config.hidden)
             self.places = nn.Linear(FEATURES, 2 * POINTS) if config.guidance else None
         self.decoder = Decoder(model)
         weights = VertexWeights.of(model, config.regions).weights if config.use_mask else None
@@ -156,6 +163,14 @@ class Mica(nn.Module):
             self.register_buffer("guides", guides, persistent=False)
             usual = _from_the_front(self.decoder, guides)
             self.register_buffer("usual_px", usual, persistent=False)
+            self.whitened = Whitening(self._known_places(setting), NOISE_PX)
+
+    def _known_places(self, setting: Setting) -> Tensor:
+        """(N,2·POINTS) px, of pictures to train on."""
+        people = samples(setting, self.config.train_split).dataset
+        some = torch.linspace(0, len(people) - 1, KNOWN).long().unique()
+        places = self.points_px(people[some]).flatten(1)
+        return places[places.isfinite().all(1)]
 
     def forward(self, batch: Sample, moment: Moment) -> Losses:
         """Of people's batches, K pictures each."""
@@ -164,8 +179,7 @@ class Mica(nn.Module):
         truth = self.label(batch).repeat_interleave(self.config.images, 0)
         terms = {"vertices": vertex_loss(found, truth, self.vertex_weights)}
         if self.places is not None:
-            off = USUAL_OFF_PX * self.places(features).unflatten(1, (-1, 2))
-            apart = self.usual_px + off - self.points_px(batch)
+            apart = self.places_px(features) - self.points_px(batch)
             terms["guidance"] = self.config.guidance * apart.abs().nanmean()
         return Losses(torch.stack([*terms.values()]).sum(), terms)
 
@@ -178,12 +192,21 @@ class Mica(nn.Module):
 
     def codes(self, features: Tensor, batch: Sample) -> Tensor:
         """(N,512) of N pictures -> (N,n) coefficients."""
-        z = functional.normalize(features)
+        if self.places is None:
+            z = functional.normalize(features)
+        else:
+            z = self.whitened(self.places_px(features).flatten(1))
         if self.config.camera:
             scale = log_px_per_mm(*(batch[name] for name in CAMERA))
             z = torch.cat([z, SCALE * scale.reshape(-1, 1)], 1)
         found: Tensor = self.mapping(z)
         return found
+
+    def places_px(self, features: Tensor) -> Tensor:
+        """(N,512) -> (N,POINTS,2) where vertices of the face seem to be in the aligned crops."""
+        assert self.places is not None
+        off: Tensor = self.places(features).unflatten(1, (-1, 2))
+        return self.usual_px + USUAL_OFF_PX * off
 
     @torch.no_grad()
     def points_px(self, batch: Sample) -> Tensor:
@@ -221,6 +244,7 @@ def _features(config: MicaConfig) -> Features | None:
         size_px=config.size_px,
         frozen=config.frozen,
         norms_drift=config.norms_drift,
+        centred=not config.guidance,  # a batch's statistics would blur what is read from it
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -88,6 +89,11 @@ class Pool:
     face_basis_mm: Tensor  # (S,M,3) by which a unit of each component moves the face
     distance_mm: float
     """Mean distance of the face's vertices between two people at rest."""
+
+    @cached_property
+    def spread(self) -> Heads:
+        """Standard deviation of each coefficient, without a first axis."""
+        return Heads(*(values.std(0) for values in self.heads))
 
     @classmethod
     def of(cls, store: Store, split: str, decoder: Decoder) -> Pool:
@@ -171,8 +177,8 @@ def _all(head: Heads, person: int, amount: float, pool: Pool, g: torch.Generator
     sizes = amount, amount, STEADY * amount, STEADY * amount, 0.0
     return Heads(
         *(
-            own + size * theirs.std(0) * torch.randn(len(own), generator=g)
-            for own, theirs, size in zip(head, pool.heads, sizes, strict=True)
+            own + size * spread * torch.randn(len(own), generator=g)
+            for own, spread, size in zip(head, pool.spread, sizes, strict=True)
         )
     )
 

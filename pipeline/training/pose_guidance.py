@@ -25,10 +25,13 @@ from pipeline.training.landmark_head import heat_loss
 from pipeline.training.landmark_model import landmark_model
 from pipeline.training.losses.objective import weighted
 from pipeline.training.pose_labels import OnlyLabels, Truth, check_labels, truth_of
-from pipeline.training.pose_network import PoseNetwork, Seen, fused
+from pipeline.training.pose_network import SCALE, PoseNetwork, Seen, fused
 from pipeline.training.pose_scores import heads, measure, picture, shown_people
 from pipeline.training.system import Losses, Moment, Samples, Setting, System
 from pipeline.views.view import IMAGE_PX
+
+FACES = 2000
+"""That say which places of landmarks go together."""
 
 
 class Weights(Section):
@@ -108,8 +111,6 @@ class PoseGuidance(nn.Module):
         self.config = config
         model = setting.model
         self.decoder = Decoder(landmark_model(model))
-        template = self.decoder(torch.zeros(1, 0))
-        facing = self.decoder.landmarks(template)[0] * torch.tensor([1.0, -1.0, -1.0])
         n_shape, n_expression = (
             x.shape[-1] for x in (model.shape_basis_mm, model.expression_basis_mm)
         )
@@ -117,7 +118,8 @@ class PoseGuidance(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             regressed = config.pose == "regressed"
-            self.network = PoseNetwork(config.backbone, *sizes, regressed, facing)
+            faces = self._faces(*sizes)
+            self.network = PoseNetwork(config.backbone, *sizes, regressed, faces)
         known = self.decoder.landmark_68
         face = torch.as_tensor(model.regions["face"])
         basis = torch.as_tensor(model.shape_basis_mm[face][..., : sizes[0]])
@@ -128,6 +130,15 @@ class PoseGuidance(nn.Module):
             "face_basis_mm": basis.permute(2, 0, 1).float().contiguous(),
         }.items():
             self.register_buffer(name, value, persistent=False)
+
+    def _faces(self, n_shape: int, n_expression: int) -> Tensor:
+        """(FACES,68,3) mm: landmarks of the template and of drawn faces, in the axes of a camera
+        that they look at."""
+        shape, expression = torch.randn(FACES, n_shape), torch.randn(FACES, n_expression)
+        size = torch.exp(SCALE * torch.randn(FACES, 1, 1))
+        shape[0], expression[0], size[0] = 0, 0, 1
+        marks = self.decoder.landmarks(self.decoder(shape, expression))
+        return size * marks * torch.tensor([1.0, -1.0, -1.0])
 
     def forward(self, batch: Sample, moment: Moment) -> Losses:
         images, cameras = batch["images"], batch["camera_matrix_px"]

@@ -12,10 +12,11 @@ from pipeline.training.backbones.maps import Maps
 from pipeline.training.cameras import rays_through
 from pipeline.training.closed_form_pose import pose_from_landmarks
 from pipeline.training.landmark_head import CROP_MM, LOCAL, N_LANDMARKS, LandmarkHead, regressor
+from pipeline.training.whitening import Whitening
 
-FACES_MM = 3.0
-"""About how far landmarks of faces lie apart that look the same way."""
-COEFFICIENT, JAW_RAD, SCALE, SHIFT = 0.2, 0.1, 0.1, 0.1
+NOISE_MM = 3.0
+"""Of landmarks as they are predicted."""
+COEFFICIENT, JAW_RAD, SCALE, SHIFT = 1.0, 0.1, 0.1, 0.1
 """What outputs of 1 mean; SCALE of the logarithm of size, SHIFT in widths of the picture."""
 
 
@@ -45,15 +46,16 @@ class PoseNetwork(nn.Module):
     typical_mm: Tensor  # (68,3)
 
     def __init__(
-        self, backbone: str, n_shape: int, n_expression: int, regressed: bool, typical_mm: Tensor
+        self, backbone: str, n_shape: int, n_expression: int, regressed: bool, faces_mm: Tensor
     ) -> None:
-        """`typical_mm` (68,3): landmarks of a face that looks at the camera, in the camera's axes,
-        NaN for those that the model has not."""
+        """`faces_mm` (N,68,3): landmarks of faces that look at the camera, in the camera's axes,
+        the first of them typical; NaN for those that the model has not."""
         super().__init__()
-        typical = (typical_mm - typical_mm.nanmean(0)).nan_to_num()
-        self.register_buffer("typical_mm", typical, persistent=False)
+        faces = (faces_mm - faces_mm.nanmean(1, keepdim=True)).nan_to_num()
+        self.register_buffer("typical_mm", faces[0], persistent=False)
+        self.whitened = Whitening(self._facing(faces).flatten(1), NOISE_MM)
         self.maps = Maps(backbone)
-        self.landmarks = LandmarkHead(self.maps.widths, typical)
+        self.landmarks = LandmarkHead(self.maps.widths, faces[0])
         n = self.maps.widths[-1] + (LOCAL + 3) * N_LANDMARKS
         self.sizes = [n_shape, n_shape, n_expression, 3, 1]
         self.coefficients = regressor(n, sum(self.sizes))
@@ -69,7 +71,7 @@ class PoseNetwork(nn.Module):
         middle = marks.pixels.mean(1, keepdim=True)
         across_mm = CROP_MM / size * (marks.pixels - middle)
         facing = self._facing(torch.cat([across_mm, marks.depth_mm[..., None]], -1).detach())
-        facing = facing.flatten(1) / FACES_MM
+        facing = self.whitened(facing.flatten(1))
         everywhere = maps[-1].mean((2, 3))
         features = torch.cat([everywhere, marks.local, facing], 1)
         found = self.coefficients(features) + self.of_landmarks(facing)

@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.geometry.rigid import umeyama
 from pipeline.loaders.dataset import FaceDataset, Sample
 from pipeline.pictures.sheets import save_grid
+from pipeline.training.camera_turns import Changes
 from pipeline.training.cameras import to_pixels
 from pipeline.training.pose_labels import FIELDS, OnlyLabels, truth_of
 from pipeline.training.system import Measured, Setting, on_device
@@ -50,20 +51,25 @@ def _batches(shown: FaceDataset, setting: Setting) -> Iterator[Sample]:
 
 
 @torch.no_grad()
-def measure(learner: Any, setting: Setting, split: str) -> Measured:
+def measure(learner: Any, setting: Setting, split: str, changes: Changes | None = None) -> Measured:
     """Medians and means over pictures: the angle between the head's rotation and the true one;
     landmarks' distances, relative to their mean, of the posed head and of those predicted. Of the
     face at rest the mean distance of vertices after a rigid motion (metric) and a similarity
-    (aligned), by one picture and by `frames` of them, and of the mean head."""
+    (aligned), by one picture and by `frames` of them, and of the mean head. `changes` are drawn for
+    the pictures, always the same ones."""
+    drawn = torch.Generator(setting.device)
     found: dict[str, list[Tensor]] = {}
 
     def add(name: str, values: Tensor) -> None:
         found.setdefault(name, []).append(values.flatten())
 
-    for batch in _batches(shown_people(setting, split), setting):
+    for k, batch in enumerate(_batches(shown_people(setting, split), setting)):
         images, cameras = batch["images"], batch["camera_matrix_px"]
-        shared = learner.predict(images, cameras)
-        alone = learner.predict(images.flatten(0, 1)[:, None], cameras.flatten(0, 1)[:, None])
+        each = images.flatten(0, 1)[:, None], cameras.flatten(0, 1)[:, None]
+        shared, alone = (
+            learner.predict(*given, changes, drawn.manual_seed(k))
+            for given in ((images, cameras), each)
+        )
         truth = truth_of(alone.view, batch)
         add("pose_deg", degrees(alone.rotation, truth.rotation))
         goal = truth.landmarks_mm

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 from loader_figures import Figure
-from training_runs import progress
+from training_runs import progress, side_by_side
 
 from pipeline.flame.assets import load_model
-from pipeline.store.reader import Store, open_store
+from pipeline.store.reader import open_store
 from pipeline.training.config import Optimiser
 from pipeline.training.head_scores import at_mean_size, head_scores, true_heads
 from pipeline.training.mica import SYSTEM, MicaConfig
@@ -20,7 +20,7 @@ from pipeline.training.mica_heads import heads
 from pipeline.training.run.loop import train
 from pipeline.training.system import Setting
 
-STEPS, QUICK_STEPS = 1600, 12
+STEPS, QUICK_STEPS = 5000, 12
 SCORED, QUICK_SCORED = 80, 6
 """People."""
 TARGETS = {"aligned": 0.7, "metric": 0.75}
@@ -34,15 +34,14 @@ def config_of(seed: int, camera: bool, steps: int) -> MicaConfig:
         batch=16,
         seed=seed,
         optimiser=Optimiser(
-            learning_rate=2e-3, weight_decay=2e-4, schedule="cosine", warm_up=steps // 12
+            learning_rate=2e-3, weight_decay=0.1, schedule="cosine", warm_up=steps // 12
         ),
         validate_every=steps,
         validation_people=8,
         save_every=steps,
         report_every=max(steps // 20, 1),
         backbone="small",
-        size_px=56,
-        guidance=30.0,
+        guidance=300.0,
         camera=camera,
         label="neutral",
         hidden=1,
@@ -53,40 +52,42 @@ def config_of(seed: int, camera: bool, steps: int) -> MicaConfig:
 def proof(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> list[Figure]:
     """Scores of test people as ratios to the mean head's, which knows nobody: medians of the seeds,
     with focal length and distance known, and of the first seed without."""
-    opened = open_store(store / "versions" / (store / "HEAD").read_text().strip())
     runs = [(KNOWN, seed) for seed in seeds] + [(UNKNOWN, seeds[0])]
+    found = side_by_side(scored, [(store, name, seed, quick, folder) for name, seed in runs])
     four: dict[str, list[Scores]] = {KNOWN: [], UNKNOWN: []}
-    one: Scores = {}
-    scored = QUICK_SCORED if quick else SCORED
-    for name, seed in runs:
-        config = config_of(seed, name == KNOWN, QUICK_STEPS if quick else STEPS)
-        setting = Setting(opened, load_model("stand-in"), config, torch.device("cpu"))
-        out = folder / f"{name.replace(' ', '-')}-{seed}"
-        learner = train(SYSTEM, setting, out, report=progress(f"mica, {name}", seed)).learner
-        found = heads(learner, setting, "test")
-        four[name].append(head_scores(found, setting, "test", scored))
-        if not one:
-            found = heads(learner, setting, "test", 1)
-            one = head_scores(found, setting, "test", scored)
-            assert SYSTEM.picture is not None
-            SYSTEM.picture(learner, setting, "test", folder / "people.png")
-    return list(_figures(four, one, setting, scored, quick))
+    for (name, _), (of_four, _) in zip(runs, found, strict=True):
+        four[name].append(of_four)
+    return list(_figures(four, found[0][1], store, quick))
+
+
+def scored(store: Path, name: str, seed: int, quick: bool, folder: Path) -> tuple[Scores, Scores]:
+    """Trains a network; scores of heads by four pictures, and by one."""
+    config = config_of(seed, name == KNOWN, QUICK_STEPS if quick else STEPS)
+    setting = Setting(open_store(store), load_model("stand-in"), config, torch.device("cpu"))
+    out, people = folder / f"{name.replace(' ', '-')}-{seed}", QUICK_SCORED if quick else SCORED
+    learner = train(SYSTEM, setting, out, report=progress(f"mica, {name}", seed)).learner
+    assert SYSTEM.picture is not None
+    SYSTEM.picture(learner, setting, "test", out / "people.png")
+    four, one = (heads(learner, setting, "test", images) for images in (None, 1))
+    return (
+        head_scores(four, setting, "test", people),
+        head_scores(one, setting, "test", people),
+    )
 
 
 def _figures(
     four: Mapping[str, list[Scores]],
     one: Scores,
-    setting: Setting,
-    scored: int,
+    store: Path,
     quick: bool,
 ) -> Iterator[Figure]:
     """A mode's figures after another's."""
-    perfect = _of_perfect_shapes(setting, scored)
+    perfect = _of_perfect_shapes(store, quick)
     for mode, target in TARGETS.items():
         ratio = f"{mode}_ratio"
         known = [scores[ratio] for scores in four[KNOWN]]
         each = ", ".join(f"{value:.3f}" for value in known)
-        yield _figure(f"{mode} median / mean head's ({each})", known, None if quick else target)
+        yield _figure(f"{mode} median / mean head's ({each})", known, target)
         yield _figure(f"{mode}, of one picture, first seed", [one[ratio]])
         yield _figure(f"{mode}, {UNKNOWN}, first seed", [s[ratio] for s in four[UNKNOWN]])
         if mode == "metric":
@@ -101,7 +102,8 @@ def _figure(what: str, ratios: list[float], target: float | None = None) -> Figu
     return Figure("mica", what, statistics.median(ratios), "x", target, at_most=True)
 
 
-def _of_perfect_shapes(setting: Setting, scored: int) -> Scores:
-    store: Store = setting.store
-    found = at_mean_size(true_heads(store, "test"), setting.model)
-    return head_scores(found, setting, "test", scored)
+def _of_perfect_shapes(store: Path, quick: bool) -> Scores:
+    opened, model = open_store(store), load_model("stand-in")
+    setting = Setting(opened, model, config_of(0, True, 1), torch.device("cpu"))
+    found = at_mean_size(true_heads(opened, "test"), model)
+    return head_scores(found, setting, "test", QUICK_SCORED if quick else SCORED)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from loader_figures import Figure
 from training_fits import Landmarks, errors_mm, head, improved
-from training_runs import over_seeds, progress
+from training_runs import over_seeds, progress, side_by_side
 
 from pipeline.flame.assets import load_model
 from pipeline.loaders.dataset import Sample
@@ -25,7 +25,7 @@ from pipeline.training.perceptual_shape import (
 from pipeline.training.run.loop import train
 from pipeline.training.system import Setting
 
-STEPS = 400
+STEPS = 1000
 FITTED = 48
 """People of the test split, one picture of each."""
 WEIGHT = 0.1
@@ -53,8 +53,8 @@ def config(seed: int, quick: bool) -> PerceptualShapeConfig:
 
 
 def proof(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> list[Figure]:
-    found = [of_seed(store, seed, quick, folder / str(seed)) for seed in seeds]
-    return figures(found)
+    runs = [(store, seed, quick, folder / str(seed)) for seed in seeds]
+    return figures(side_by_side(of_seed, runs))
 
 
 def of_seed(store: Path, seed: int, quick: bool, folder: Path) -> dict[str, float]:

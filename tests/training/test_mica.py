@@ -147,6 +147,21 @@ def test_points_are_sought_where_crops_show_vertices(made_people: Path) -> None:
     assert ((learner.usual_px > -20) & (learner.usual_px < 132)).all()
 
 
+def test_with_guidance_the_mapping_sees_whitened_places_alone(made_people: Path) -> None:
+    setting = setting_of(made_people, guidance=1.0)
+    batch, learner = batch_of(setting), Mica(setting).eval()
+    with torch.no_grad():
+        true = learner.whitened(learner.points_px(batch).flatten(1))
+        features = learner.features_of(batch)
+        unseen = torch.linalg.svd(learner.places.weight).Vh[-1]
+        codes = learner.codes(features, batch)
+        same, other = (learner.codes(features + x, batch) for x in (10 * unseen, torch.ones(512)))
+    assert torch.allclose(same, codes, atol=1e-3)
+    assert (other - codes).abs().max() > 0.01
+    # of few people: less than variance 1 in most of 400 directions, never much more
+    assert true.isfinite().all() and true.square().mean() < 1.5
+
+
 def test_training_follows_all_terms_and_leaves_no_parameter_out(made_people: Path) -> None:
     setting = setting_of(made_people, guidance=2.0, camera=True, colour=0.2)
     learner = Mica(setting)

@@ -14,8 +14,8 @@ class Features(nn.Module):
 
     `arcface50` and `arcface100` are as ArcFace has them, see `ArcFace` for `frozen` and
     `norms_drift`; behind another backbone, which sees crops of `size_px`, a layer makes the
-    features. `weights` is a file of the backbone's own weights. Raises FacefoldError where it does
-    not fit, MachineError for a backbone that is not to be had.
+    features, `centred` or not. `weights` is a file of the backbone's own weights. Raises
+    FacefoldError where it does not fit, MachineError for a backbone that is not to be had.
     """
 
     def __init__(
@@ -26,6 +26,7 @@ class Features(nn.Module):
         size_px: int = 112,
         frozen: bool = True,
         norms_drift: bool = True,
+        centred: bool = True,
     ) -> None:
         super().__init__()
         self.size_px = size_px
@@ -34,8 +35,9 @@ class Features(nn.Module):
             self.network: nn.Module = ArcFace(name, frozen, norms_drift)
         else:
             self.network, n = backbone(name)
-            # what ArcFace ends in: features are comparable before they are made of length 1
-            self.last = nn.Sequential(nn.Linear(n, FEATURES), nn.BatchNorm1d(FEATURES))
+            self.last = nn.Linear(n, FEATURES)
+            if centred:  # as ArcFace ends: features are comparable before they are made of length 1
+                self.last = nn.Sequential(self.last, nn.BatchNorm1d(FEATURES))
         if weights:
             load_weights(self.network, weights)
 

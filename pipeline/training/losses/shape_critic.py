@@ -97,7 +97,10 @@ def detail(picture: Tensor) -> Tensor:
     dark faces and grey ones are alike (Jarrett et al., ICCV 2009)."""
 
     def nearby(values: Tensor) -> Tensor:
-        return functional.avg_pool2d(values, NEARBY, 1, NEARBY // 2, count_include_pad=False)
+        for along in ((NEARBY, 1), (1, NEARBY)):
+            around = along[0] // 2, along[1] // 2
+            values = functional.avg_pool2d(values, along, 1, around, count_include_pad=False)
+        return values
 
     about = picture - nearby(picture)
     return about / (nearby(about.square()) + FAINT**2).sqrt()
