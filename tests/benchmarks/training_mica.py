@@ -4,12 +4,12 @@ backbone from scratch instead of an ArcFace's weights, which nobody may pass on.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from loader_figures import Figure
-from training_runs import progress, side_by_side
+from training_runs import Run, progress
 
 from pipeline.flame.assets import load_model
 from pipeline.store.reader import open_store
@@ -49,15 +49,10 @@ def config_of(seed: int, camera: bool, steps: int) -> MicaConfig:
     )
 
 
-def proof(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> list[Figure]:
-    """Scores of test people as ratios to the mean head's, which knows nobody: medians of the seeds,
-    with focal length and distance known, and of the first seed without."""
-    runs = [(KNOWN, seed) for seed in seeds] + [(UNKNOWN, seeds[0])]
-    found = side_by_side(scored, [(store, name, seed, quick, folder) for name, seed in runs])
-    four: dict[str, list[Scores]] = {KNOWN: [], UNKNOWN: []}
-    for (name, _), (of_four, _) in zip(runs, found, strict=True):
-        four[name].append(of_four)
-    return list(_figures(four, found[0][1], store, quick))
+def runs(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> list[Run]:
+    """Each seed with focal length and distance known, and the first seed without."""
+    asked = [(KNOWN, seed) for seed in seeds] + [(UNKNOWN, seeds[0])]
+    return [Run(scored, (store, name, seed, quick, folder)) for name, seed in asked]
 
 
 def scored(store: Path, name: str, seed: int, quick: bool, folder: Path) -> tuple[Scores, Scores]:
@@ -75,25 +70,25 @@ def scored(store: Path, name: str, seed: int, quick: bool, folder: Path) -> tupl
     )
 
 
-def _figures(
-    four: Mapping[str, list[Scores]],
-    one: Scores,
-    store: Path,
-    quick: bool,
-) -> Iterator[Figure]:
-    """A mode's figures after another's."""
-    perfect = _of_perfect_shapes(store, quick)
+def figures(found: list[tuple[Scores, Scores]], store: Path, quick: bool) -> list[Figure]:
+    """Scores of test people as ratios to the mean head's, which knows nobody: medians of the seeds,
+    a mode's figures after another's."""
+    return list(_figures(*zip(*found, strict=True), _of_perfect_shapes(store, quick)))
+
+
+def _figures(four: Sequence[Scores], one: Sequence[Scores], perfect: Scores) -> Iterator[Figure]:
+    known, unknown = four[:-1], four[-1]
     for mode, target in TARGETS.items():
         ratio = f"{mode}_ratio"
-        known = [scores[ratio] for scores in four[KNOWN]]
-        each = ", ".join(f"{value:.3f}" for value in known)
-        yield _figure(f"{mode} median / mean head's ({each})", known, target)
-        yield _figure(f"{mode}, of one picture, first seed", [one[ratio]])
-        yield _figure(f"{mode}, {UNKNOWN}, first seed", [s[ratio] for s in four[UNKNOWN]])
+        ratios = [scores[ratio] for scores in known]
+        each = ", ".join(f"{value:.3f}" for value in ratios)
+        yield _figure(f"{mode} median / mean head's ({each})", ratios, target)
+        yield _figure(f"{mode}, of one picture, first seed", [one[0][ratio]])
+        yield _figure(f"{mode}, {UNKNOWN}, first seed", [unknown[ratio]])
         if mode == "metric":
             yield _figure("metric, perfect shapes at mean size", [perfect[ratio]])
         for whose in ("", "mean_head_"):
-            value = four[KNOWN][0][f"{whose}{mode}_median_mm"]
+            value = known[0][f"{whose}{mode}_median_mm"]
             said = f"{mode} median{' of the mean head' if whose else ', first seed'}"
             yield Figure("mica", said, value, "mm")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from loader_figures import Figure
-from training_runs import over_seeds, progress, side_by_side
+from training_runs import Run, over_seeds, progress
 
 from pipeline.flame.assets import load_model
 from pipeline.store.reader import open_store
@@ -74,10 +74,13 @@ def scored(store: Path, pose: str, seed: int, steps: int, folder: Path) -> Measu
     return figures
 
 
-def proof(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> list[Figure]:
+def runs(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> list[Run]:
+    """Both networks of each seed."""
     steps = QUICK_STEPS if quick else STEPS
-    runs = [(store, pose, seed, steps, folder) for seed in seeds for pose in POSES]
-    found = side_by_side(scored, runs)
+    return [Run(scored, (store, pose, seed, steps, folder)) for seed in seeds for pose in POSES]
+
+
+def figures(found: list[Measured], store: Path, quick: bool) -> list[Figure]:
     closed, regressed = found[::2], found[1::2]
     return [
         *compared("pose error, mean", "pose_mean_deg", "°", closed, regressed),

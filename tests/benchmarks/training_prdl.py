@@ -7,7 +7,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from loader_figures import Figure
 from part_fits import CELLS, errors_mm, fitted, views_of
 from torch import Tensor
+from training_runs import Run, over_seeds
 
 from pipeline.flame.assets import load_model
 from pipeline.store.reader import open_store
@@ -32,6 +33,8 @@ PRIOR, PRIOR_WITH_PARTS, PARTS = 6e-4, 1e-3, 0.8e-3
 TIMED = 8, 3000
 """Pictures and points, with 784 anchors."""
 STEPS, QUICK_STEPS = 100, 4
+NETWORKS = {"with parts": PrdlWeights(), "without": PrdlWeights(parts=0)}
+Errors = dict[str, float]
 SMALL: dict[str, Any] = {
     "batch": 16,
     "seed": 11,
@@ -47,32 +50,25 @@ SMALL: dict[str, Any] = {
 }
 
 
-def fits(store: Path, seeds: tuple[int, ...], quick: bool) -> list[Figure]:
-    """Errors of mouth and eyes with parts, by those of landmarks alone."""
+def fit(store: Path, seed: int, with_parts: bool, quick: bool) -> Errors:
+    """Errors of mouth and eyes, mm, of fits to a draw of the noise."""
+    views = views_of(store, "test", QUICK_VIEWS if quick else VIEWS, seed)
     surface = PartSurface(load_model("stand-in"), CELLS)
-    found: dict[str, list[dict[str, float]]] = {"landmarks": [], "landmarks and parts": []}
-    for seed in seeds:
-        views = views_of(store, "test", QUICK_VIEWS if quick else VIEWS, seed)
-        truth = views.truth["vertices_mm"]
-        for name, own in (
-            ("landmarks", (None, PRIOR)),
-            ("landmarks and parts", (surface, PRIOR_WITH_PARTS, PARTS)),
-        ):
-            found[name].append(errors_mm(fitted(views, *own), truth))
-            said = {region: round(value, 3) for region, value in found[name][-1].items()}
-            print(f"prdl: seed {seed}, {name}: {said} mm", file=sys.stderr, flush=True)
-    figures = []
+    own = (surface, PRIOR_WITH_PARTS, PARTS) if with_parts else (None, PRIOR)
+    found = errors_mm(fitted(views, *own), views.truth["vertices_mm"])
+    said = {region: round(value, 3) for region, value in found.items()}
+    print(f"prdl: seed {seed}, parts: {with_parts}: {said} mm", file=sys.stderr, flush=True)
+    return found
+
+
+def of_fits(without: Sequence[Errors], with_parts: Sequence[Errors]) -> Iterator[Figure]:
+    """Errors of mouth and eyes with parts, by those of landmarks alone."""
     for region in REGIONS:
-        without, with_parts = ([errors[region] for errors in own] for own in found.values())
-        ratios = [b / a for a, b in zip(without, with_parts, strict=True)]
-        seen = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        figures += [
-            Figure("prdl", f"{region}, landmarks alone", statistics.median(without), "mm"),
-            Figure("prdl", f"{region}, with parts", statistics.median(with_parts), "mm"),
-            Figure("prdl", f"{region}, with by without ({seen})", statistics.median(ratios), "x",
-                   0.75, True),
-        ]  # fmt: skip
-    return figures
+        alone, both = ([errors[region] for errors in own] for own in (without, with_parts))
+        ratios = [b / a for a, b in zip(alone, both, strict=True)]
+        yield over_seeds("prdl", f"{region}, landmarks alone", alone, "mm")
+        yield over_seeds("prdl", f"{region}, with parts", both, "mm")
+        yield over_seeds("prdl", f"{region}, with by without", ratios, "x", 0.75, True)
 
 
 def times(quick: bool) -> list[Figure]:
@@ -106,23 +102,32 @@ def times(quick: bool) -> list[Figure]:
     return figures
 
 
-def networks(store: Path, quick: bool, folder: Path) -> list[Figure]:
-    """Held-out figures of a network trained with all losses, and of one without parts: one seed."""
-    figures, (steps, scored) = [], (QUICK_STEPS, 8) if quick else (STEPS, 80)
-    for name, weights in (("with parts", PrdlWeights()), ("without", PrdlWeights(parts=0))):
-        asked = {"steps": steps, "validate_every": steps, "validation_views": scored}
-        config = PrdlConfig(weights=weights, **asked, **SMALL)
-        setting = Setting(open_store(store), load_model("stand-in"), config, torch.device("cpu"))
-        out = folder / name.replace(" ", "_")
-        trained = train(SYSTEM, setting, out)
-        for figure, value in measure(trained.learner, setting, "test").items():
-            unit = figure.rsplit("_", 1)[1] if not figure.endswith("overlap") else ""
-            figures.append(Figure("prdl", f"network {name}: {figure}", value, unit))
-        picture(trained.learner, setting, "test", out / "seen.png")
-        print(f"prdl: network {name}: {trained.seconds:.0f} s", file=sys.stderr, flush=True)
-    return figures
+def network(store: Path, name: str, quick: bool, folder: Path) -> list[Figure]:
+    """Held-out figures of a network trained with all losses, or of one without parts."""
+    steps, scored = (QUICK_STEPS, 8) if quick else (STEPS, 80)
+    asked = {"steps": steps, "validate_every": steps, "validation_views": scored}
+    config = PrdlConfig(weights=NETWORKS[name], **asked, **SMALL)
+    setting = Setting(open_store(store), load_model("stand-in"), config, torch.device("cpu"))
+    out = folder / name.replace(" ", "_")
+    trained = train(SYSTEM, setting, out)
+    picture(trained.learner, setting, "test", out / "seen.png")
+    print(f"prdl: network {name}: {trained.seconds:.0f} s", file=sys.stderr, flush=True)
+    found = []
+    for figure, value in measure(trained.learner, setting, "test").items():
+        unit = figure.rsplit("_", 1)[1] if not figure.endswith("overlap") else ""
+        found.append(Figure("prdl", f"network {name}: {figure}", value, unit))
+    return found
 
 
-def proof(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> list[Figure]:
-    """Fits, times, and two networks of one seed."""
-    return [*fits(store, seeds, quick), *times(quick), *networks(store, quick, folder)]
+def runs(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> list[Run]:
+    """Fits without parts of each seed, then those with them, and two networks of one seed."""
+    return [
+        *(Run(fit, (store, seed, parts, quick)) for parts in (False, True) for seed in seeds),
+        *(Run(network, (store, name, quick, folder)) for name in NETWORKS),
+    ]
+
+
+def figures(found: list[Any], store: Path, quick: bool) -> list[Figure]:
+    fits, networks = found[: -len(NETWORKS)], found[-len(NETWORKS) :]
+    n = len(fits) // 2
+    return [*of_fits(fits[:n], fits[n:]), *times(quick), *(f for own in networks for f in own)]

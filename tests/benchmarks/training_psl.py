@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from loader_figures import Figure
 from training_fits import Landmarks, errors_mm, head, improved
-from training_runs import over_seeds, progress, side_by_side
+from training_runs import Run, over_seeds, progress
 
 from pipeline.flame.assets import load_model
 from pipeline.loaders.dataset import Sample
@@ -52,9 +52,8 @@ def config(seed: int, quick: bool) -> PerceptualShapeConfig:
     )
 
 
-def proof(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> list[Figure]:
-    runs = [(store, seed, quick, folder / str(seed)) for seed in seeds]
-    return figures(side_by_side(of_seed, runs))
+def runs(store: Path, seeds: tuple[int, ...], quick: bool, folder: Path) -> list[Run]:
+    return [Run(of_seed, (store, seed, quick, folder / str(seed))) for seed in seeds]
 
 
 def of_seed(store: Path, seed: int, quick: bool, folder: Path) -> dict[str, float]:
@@ -98,7 +97,7 @@ def critic_of(learner: PerceptualShape, batch: Sample):  # type: ignore[no-untyp
     return lambda unknowns: loss(batch["images"], head(decoder, unknowns), decoder.faces, *camera)
 
 
-def figures(found: list[dict[str, float]]) -> list[Figure]:
+def figures(found: list[dict[str, float]], store: Path, quick: bool) -> list[Figure]:
     def of(name: str) -> list[float]:
         return [one[name] for one in found]
 

@@ -1,31 +1,23 @@
-"""What the parts of `training.py` share: trainings side by side, progress, figures of seeds."""
+"""What the parts of `training.py` share: runs, their progress, figures of several seeds."""
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import torch
 from loader_figures import Figure
 
 from pipeline.training.run.progress import Step
 
-AT_ONCE = 2
-"""Trainings, of one thread each: small networks keep a second one waiting."""
-T = TypeVar("T")
 
+class Run(NamedTuple):
+    """What one process does: a training and its figures."""
 
-def side_by_side(train: Callable[..., T], runs: Iterable[tuple[Any, ...]]) -> list[T]:
-    """What `train` finds, called with each run's arguments, in the order of the runs."""
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(AT_ONCE, fresh, torch.set_num_threads, (1,)) as pool:
-        started = [pool.submit(train, *run) for run in runs]
-        return [run.result() for run in started]
+    call: Callable[..., Any]
+    given: tuple[Any, ...]
 
 
 def progress(part: str, seed: int) -> Callable[[Step], None]:
