@@ -31,7 +31,7 @@ STEPS, QUICK_STEPS = 3000, 60
 LESS = 0.9
 """Of the other's error: 10 % less."""
 MOVED = Changes(roll_deg=20.0, shift=0.05, zoom=0.1)
-"""Crops as a detector may give them: by up to twice and four times as much as in training."""
+"""Crops as a detector may give them: moved two to four times as far as in training."""
 
 
 def config_of(pose: str, seed: int, steps: int) -> PoseGuidanceConfig:
