@@ -7,6 +7,7 @@ them to the identity coefficients of the face model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -167,7 +168,7 @@ class Mica(nn.Module):
 
     def _known_places(self, setting: Setting) -> Tensor:
         """(N,2·POINTS) px, of pictures to train on."""
-        people = samples(setting, self.config.train_split).dataset
+        people = _people(setting, self.config.train_split, GUIDES)
         some = torch.linspace(0, len(people) - 1, KNOWN).long().unique()
         places = self.points_px(people[some]).flatten(1)
         return places[places.isfinite().all(1)]
@@ -285,7 +286,14 @@ def samples(setting: Setting, split: str) -> Samples:
     fields = list(dict.fromkeys([*config.inputs, label, *guides]))
     if config.camera:
         _check_cameras(setting, split)
-    people = FaceDataset(
+    people = _people(setting, split, fields)
+    return Samples(people, None, config.prepared(config.colour))
+
+
+def _people(setting: Setting, split: str, fields: Sequence[str]) -> FaceDataset:
+    """With `images` pictures of each."""
+    config: MicaConfig = setting.config
+    return FaceDataset(
         setting.store,
         split,
         fields,
@@ -294,7 +302,6 @@ def samples(setting: Setting, split: str) -> Samples:
         views=config.images,
         fewer=config.fewer,
     )
-    return Samples(people, None, config.prepared(config.colour))
 
 
 def _check_cameras(setting: Setting, split: str) -> None:

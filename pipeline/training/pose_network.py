@@ -15,7 +15,7 @@ from pipeline.training.landmark_head import CROP_MM, LOCAL, N_LANDMARKS, Landmar
 from pipeline.training.whitening import Whitening
 
 NOISE_MM = 3.0
-"""Of landmarks as they are predicted."""
+"""About how exactly landmarks are predicted."""
 COEFFICIENT, JAW_RAD, SCALE, SHIFT = 1.0, 0.1, 0.1, 0.1
 """What outputs of 1 mean; SCALE of the logarithm of size, SHIFT in widths of the picture."""
 

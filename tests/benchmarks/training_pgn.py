@@ -66,7 +66,7 @@ def scored(store: Path, pose: str, seed: int, steps: int, folder: Path) -> Measu
     trained = train(SYSTEM, setting, out, report=progress(f"{PART} {pose}", seed))
     assert SYSTEM.picture is not None
     SYSTEM.picture(trained.learner, setting, "test", out / "test.png")
-    figures = SYSTEM.measure(trained.learner, setting, "test")
+    figures = measure(trained.learner, setting, "test")
     moved = measure(trained.learner, setting, "test", MOVED)
     figures = {**figures, "moved_pose_mean_deg": moved["pose_mean_deg"]}
     shown = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())

@@ -62,7 +62,7 @@ def world() -> int:
 
 def follow_first(learner: nn.Module) -> None:
     """Weights and saved buffers become those of the first process."""
-    _at_once(list(learner.state_dict().values()), lambda flat: distributed.broadcast(flat, src=0))
+    _at_once(list(learner.state_dict().values()), _as_first)
 
 
 def follow_first_buffers(learner: nn.Module) -> None:
@@ -71,7 +71,7 @@ def follow_first_buffers(learner: nn.Module) -> None:
         return
     saved = learner.state_dict().keys()
     found = [buffer for name, buffer in learner.named_buffers() if name in saved]
-    _at_once(found, lambda flat: distributed.broadcast(flat, src=0))
+    _at_once(found, _as_first)
 
 
 def average_gradients(learner: nn.Module) -> None:
@@ -88,6 +88,10 @@ def average_gradients(learner: nn.Module) -> None:
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
     _at_once([w.grad for w in trained if w.grad is not None], _average)
+
+
+def _as_first(values: Tensor) -> None:
+    distributed.broadcast(values, src=0)
 
 
 def _average(values: Tensor) -> None:
