@@ -20,12 +20,11 @@ from torch.nn import functional
 from pipeline.flame.model import FlameModel
 from pipeline.loaders import FaceDataset
 from pipeline.loaders.dataset import Sample
-from pipeline.training.backbones.points import POINTS
 from pipeline.training.cameras import project
 from pipeline.training.config import Count, NotNegative, Positive, Section, TrainingConfig
 from pipeline.training.decoder import Decoder
 from pipeline.training.losses.parts import farthest_points
-from pipeline.training.losses.shape_critic import Critic, noise, photos, thinned
+from pipeline.training.losses.shape_critic import POINTS, Critic, noise, photos, thinned
 from pipeline.training.negatives import AMOUNTS, FIELDS, Heads, Pool, Recipe, moved, negatives
 from pipeline.training.shading import grey, surfaces
 from pipeline.training.system import (
@@ -109,8 +108,7 @@ class PerceptualShape(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             self.critic = Critic(self.config.size_px)
-        px = self._points_px(setting).unflatten(1, (2, -1)).mT
-        self.critic.expect(px.mean(0), px.std(0))
+        self.critic.expect(self._points_px(setting))
 
     def _points_px(self, setting: Setting) -> Tensor:
         """(N,2K) where some pictures of the training have the critic's points."""

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from pipeline.training.backbones.points import POINTS
 
 from pipeline.errors import FacefoldError, RegistryError
 from pipeline.flame.assets import load_model
 from pipeline.loaders.dataset import Sample
 from pipeline.store.reader import open_store
-from pipeline.training.backbones.points import POINTS
 from pipeline.training.config import load_config
 from pipeline.training.losses.shape_critic import (
     LEAST_PX,

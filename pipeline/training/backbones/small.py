@@ -7,21 +7,21 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 GRID = 4
-"""Features keep where in the picture they are: on a grid of GRID × GRID."""
+"""Features keep where in the picture they are: on a grid of GRID × GRID, if not said otherwise."""
 
 
 class Small(nn.Module):
     """(B,C,H,W) -> (B,n): four halvings, a residual block after each of the last three."""
 
-    def __init__(self, channels: int = 3, width: int = 16) -> None:
+    def __init__(self, channels: int = 3, width: int = 16, grid: int = GRID) -> None:
         super().__init__()
         widths = [width * 2**i for i in range(4)]
         self.stem = conv(channels, widths[0], stride=2)
         self.stages = nn.Sequential(
             *(nn.Sequential(conv(a, b, stride=2), Residual(b)) for a, b in pairwise(widths))
         )
-        self.pool = nn.AdaptiveAvgPool2d(GRID)
-        self.features = widths[-1] * GRID**2
+        self.pool = nn.AdaptiveAvgPool2d(grid)
+        self.features = widths[-1] * grid**2
 
     def forward(self, picture: Tensor) -> Tensor:
         found: Tensor = self.pool(self.stages(self.stem(picture))).flatten(1)

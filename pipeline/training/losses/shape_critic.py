@@ -14,11 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.errors import FacefoldError
-from pipeline.training.backbones.points import CELL_PX, POINTS, Points
-from pipeline.training.shading import grey, surfaces
+from pipeline.training.backbones.small import Small
+from pipeline.training.cameras import pixel_grid, project
+from pipeline.training.shading import Surfaces, grey, surfaces
 from pipeline.views.view import IMAGE_PX
 
-FIRST_PX, LEAST_PX = 5.0, 0.5
+POINTS, GRID = 100, 7
+"""Points that are read, and on how fine a grid of features."""
+FIRST_PX, LEAST_PX = 5.0, 1.0
 """By which matching readings differ before anything is known of it, and at least."""
 MEMORY = 0.99
 """How much of what is known of matching readings a step keeps."""
@@ -26,6 +29,26 @@ NEARBY, FAINT = 13, 0.05
 """Pixels across, and the least spread."""
 GRAIN = 0.01
 """Standard deviation of noise, of white."""
+
+
+class Reader(nn.Module):
+    """(B,C,S,S) -> (B,2K): where K points of a head lie, columns, then rows, px of the stored
+    picture."""
+
+    usual_px: Tensor  # (2K,)
+    spread_px: Tensor  # (2K,)
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.network = Small(channels, grid=GRID)
+        self.places = nn.Linear(self.network.features, 2 * POINTS)
+        nn.init.zeros_(self.places.weight)
+        self.register_buffer("usual_px", torch.full((2 * POINTS,), IMAGE_PX / 2))
+        self.register_buffer("spread_px", torch.ones(2 * POINTS))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        found: Tensor = self.usual_px + self.spread_px * self.places(self.network(picture))
+        return found
 
 
 class Critic(nn.Module):
@@ -45,32 +68,26 @@ class Critic(nn.Module):
                 f"critic of {size} px: expected 32 px or more, by 16, that divide {IMAGE_PX}"
             )
         self.size = size
-        self.of_photos, self.of_renders = Points(3, size_px=size), Points(2, size_px=size)
+        self.of_photos, self.of_renders = Reader(3), Reader(2)
         self.register_buffer("covariance", FIRST_PX**2 * torch.eye(2 * POINTS))
 
     @torch.no_grad()
-    def expect(self, mean_px: Tensor, spread_px: Tensor) -> None:
-        """Starts from where points mostly are in stored pictures: (K,2), (K,2)."""
-        n = self.size // CELL_PX
-        cell = IMAGE_PX / n
-        place = (torch.arange(n, device=mean_px.device) + 0.5) * cell
-        off = (place - mean_px[..., None]) / (2 * spread_px).clamp_min(cell)[..., None]
-        maps = -0.5 * (off[:, 0, None, :].square() + off[:, 1, :, None].square())
+    def expect(self, places_px: Tensor) -> None:
+        """Starts from where points mostly are in stored pictures: (N,2K)."""
         for reader in (self.of_photos, self.of_renders):
-            reader.usual.copy_(maps / CELL_PX)
+            reader.usual_px.copy_(places_px.mean(0))
+            reader.spread_px.copy_(places_px.std(0))
 
     def read(self, photo: Tensor) -> Tensor:
         """(B,3,H,W) -1 … 1 -> (B,2K) columns, then rows, px of the stored picture."""
-        return self._places(self.of_photos, photo)
+        found: Tensor = self.of_photos(photo)
+        return found
 
     def read_render(self, render: Tensor) -> Tensor:
         """(B,H,W) 0 … 1 over noise -> (B,2K) px."""
         grey = 2 * render[:, None] - 1
-        return self._places(self.of_renders, torch.cat([grey, detail(grey)], 1))
-
-    def _places(self, reader: Points, picture: Tensor) -> Tensor:
-        places: Tensor = reader(picture).mT.flatten(1) * (IMAGE_PX / self.size)
-        return places
+        found: Tensor = self.of_renders(torch.cat([grey, detail(grey)], 1))
+        return found
 
     def score(self, photo: Tensor, render: Tensor) -> Tensor:
         """(B,2K), (B,2K) as read -> (B,)."""
@@ -134,14 +151,18 @@ def noise(n: int, size: int, generator: torch.Generator) -> Tensor:
 class PerceptualShapeLoss(nn.Module):
     """`loss(images, vertices_mm, faces, canonical_to_camera, camera_matrix_px)` -> (B,).
 
-    A copy of a trained critic as a loss: minus its score. Differentiable in the vertices, by the
-    normals and places of what pixels show; outlines give no gradient. Any mesh will do. Its noise
-    is always the same, so that equal heads cost the same.
+    A copy of a trained critic as a loss: minus its score, differentiable in the vertices. Any mesh
+    will do. Its noise is always the same, so that equal heads cost the same.
+
+    What is read in the render is where points of the head lie: as the head moves, a reading moves
+    with the surface under it, and that is its gradient. `by_shading` it is that of the pixels
+    instead, by the normals and places of what they show; outlines and edges give none.
     """
 
-    def __init__(self, critic: Critic) -> None:
+    def __init__(self, critic: Critic, by_shading: bool = False) -> None:
         super().__init__()
         self.critic = deepcopy(critic).eval().requires_grad_(False)
+        self.by_shading = by_shading
 
     def forward(
         self,
@@ -160,12 +181,15 @@ class PerceptualShapeLoss(nn.Module):
                 f"images {tuple(images.shape)} {images.dtype}: expected "
                 f"(B,{IMAGE_PX},{IMAGE_PX},3) uint8, as stores keep them"
             )
-        size = self.critic.size
-        render, shown = rendered(vertices_mm, faces, canonical_to_camera, camera_matrix_px, size)
-        around = noise(1, size, torch.Generator(images.device).manual_seed(0)).to(render)
-        photo = photos(images, size).to(render)
-        found: Tensor = self.critic(photo, torch.where(shown, render, around))
-        return -found
+        size, camera = self.critic.size, (canonical_to_camera, camera_matrix_px)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.by_shading):
+            render, seen = rendered(vertices_mm, faces, *camera, size)
+            around = noise(1, size, torch.Generator(images.device).manual_seed(0)).to(render)
+            read = self.critic.read_render(torch.where(seen.shown, render, around))
+        if not self.by_shading:
+            read = carried(read, seen, vertices_mm, faces, *camera)
+        photo = self.critic.read(photos(images, size).to(render))
+        return -self.critic.score(photo, read)
 
 
 def rendered(
@@ -174,8 +198,33 @@ def rendered(
     canonical_to_camera: Tensor,
     camera_matrix_px: Tensor,
     size: int,
-) -> tuple[Tensor, Tensor]:
-    """(B,size,size) grey 0 … 1, and where it shows the mesh. The camera is a stored picture's."""
+) -> tuple[Tensor, Surfaces]:
+    """(B,size,size) grey 0 … 1, and what it shows of the mesh. The camera is a stored picture's."""
     matrix = thinned(camera_matrix_px, size)
     seen = surfaces(vertices_mm, faces, canonical_to_camera, matrix, size, size)
-    return grey(vertices_mm, faces, seen, canonical_to_camera), seen.shown
+    return grey(vertices_mm, faces, seen, canonical_to_camera), seen
+
+
+def carried(
+    places_px: Tensor,
+    seen: Surfaces,
+    vertices_mm: Tensor,
+    faces: Tensor,
+    canonical_to_camera: Tensor,
+    camera_matrix_px: Tensor,
+) -> Tensor:
+    """(B,2K) columns, then rows, px of the stored picture -> the same, with the gradient of the
+    surface's points that lie there, or nearest to there; none for a picture that shows no mesh."""
+    height, width = seen.shown.shape[1:]
+    places = places_px.detach().unflatten(1, (2, -1)).mT * (width / IMAGE_PX)
+    pixels = pixel_grid(height, width, places)[..., :2].flatten(0, 1)
+    shown = seen.shown.flatten(1)
+    far = torch.cdist(places, pixels.expand(len(places), -1, -1))
+    nearest = far.masked_fill(~shown[:, None], torch.inf).argmin(-1)
+    batch = torch.arange(len(places), device=faces.device)[:, None]
+    triangle = seen.triangle.flatten(1)[batch, nearest].clamp_min(0)
+    weights = seen.barycentric.detach().flatten(1, 2)[batch, nearest]
+    corners = vertices_mm[batch[..., None], faces[triangle]]
+    points = (corners * weights[..., None]).sum(-2)
+    moving = project(points, canonical_to_camera, camera_matrix_px).mT.flatten(1)
+    return places_px + torch.where(shown.any(1, keepdim=True), moving - moving.detach(), 0)
