@@ -54,9 +54,10 @@ class Camera(Frozen):
 
     def rays(self, pixels: Array) -> Array:
         """(N,2) column and row -> (N,3) float64 canonical directions from `centre_mm`, unit."""
-        at = np.column_stack([pixels, np.ones(len(pixels))])
-        directions = np.linalg.solve(self.matrix_px, at.T).T @ self.canonical_to_camera[:3, :3]
-        return np.asarray(directions / np.linalg.norm(directions, axis=1, keepdims=True))
+        of_pixel = np.linalg.inv(self.matrix_px).T @ self.canonical_to_camera[:3, :3]
+        directions = np.asarray(pixels, np.float64) @ of_pixel[:2] + of_pixel[2]
+        length = np.sqrt(np.einsum("nk,nk->n", directions, directions))
+        return np.asarray(directions / length[:, None])
 
     def pixels(self) -> Array:
         """(height·width,2) float64: every pixel's column and row, row by row."""

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from pipeline.errors import FacefoldError
 from pipeline.training.backbones.small import Small
-from pipeline.training.cameras import pixel_grid, project
+from pipeline.training.cameras import in_camera, pixel_grid, to_pixels
 from pipeline.training.shading import Surfaces, grey, surfaces
 from pipeline.views.view import IMAGE_PX
 
@@ -225,6 +225,7 @@ def carried(
     triangle = seen.triangle.flatten(1)[batch, nearest].clamp_min(0)
     weights = seen.barycentric.detach().flatten(1, 2)[batch, nearest]
     corners = vertices_mm[batch[..., None], faces[triangle]]
-    points = (corners * weights[..., None]).sum(-2)
-    moving = project(points, canonical_to_camera, camera_matrix_px).mT.flatten(1)
-    return places_px + torch.where(shown.any(1, keepdim=True), moving - moving.detach(), 0)
+    points = in_camera((corners * weights[..., None]).sum(-2), canonical_to_camera)
+    points = torch.where(shown.any(1)[:, None, None], points, points.new_tensor([0.0, 0.0, 1.0]))
+    moving = to_pixels(points, camera_matrix_px).mT.flatten(1)
+    return places_px + moving - moving.detach()
