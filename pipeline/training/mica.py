@@ -170,8 +170,7 @@ class Mica(nn.Module):
         """(N,2·POINTS) px, of pictures to train on."""
         people = _people(setting, self.config.train_split, GUIDES)
         some = torch.linspace(0, len(people) - 1, KNOWN).long().unique()
-        places = self.points_px(people[some]).flatten(1)
-        return places[places.isfinite().all(1)]
+        return self.points_px(people[some]).flatten(1)
 
     def forward(self, batch: Sample, moment: Moment) -> Losses:
         """Of people's batches, K pictures each."""

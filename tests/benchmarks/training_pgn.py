@@ -27,7 +27,7 @@ from pipeline.training.system import Measured, Setting
 
 PART = "pgn"
 POSES = ("closed_form", "regressed")
-STEPS, QUICK_STEPS = 3000, 60
+STEPS, QUICK_STEPS = 2000, 60
 LESS = 0.9
 """Of the other's error: 10 % less."""
 MOVED = Changes(roll_deg=20.0, shift=0.05, zoom=0.1)

@@ -25,7 +25,7 @@ from pipeline.training.perceptual_shape import (
 from pipeline.training.run.loop import train
 from pipeline.training.system import Setting
 
-STEPS = 2000
+STEPS = 1700
 FITTED = 48
 """People of the test split, one picture of each."""
 WEIGHT = 0.6
@@ -37,7 +37,7 @@ def config(seed: int, quick: bool) -> PerceptualShapeConfig:
     return PerceptualShapeConfig(
         steps=steps,
         batch=32,
-        negatives=4,
+        negatives=2,
         seed=seed,
         size_px=112,
         validation_views=8 if quick else 80,

@@ -76,7 +76,7 @@ class Critic(nn.Module):
         """Starts from where points mostly are in stored pictures: (N,2K)."""
         for reader in (self.of_photos, self.of_renders):
             reader.usual_px.copy_(places_px.mean(0))
-            reader.spread_px.copy_(places_px.std(0))
+            reader.spread_px.copy_(places_px.std(0).clamp_min(LEAST_PX))
 
     def read(self, photo: Tensor) -> Tensor:
         """(B,3,H,W) -1 … 1 -> (B,2K) columns, then rows, px of the stored picture."""
