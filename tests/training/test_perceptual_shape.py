@@ -166,7 +166,7 @@ def test_readings_are_carried_by_the_surface_under_them() -> None:
     vertices = shown.clone().requires_grad_()
     matrix = torch.tensor([[900.0, 0, 112], [0, 900, 112], [0, 0, 1]]).expand(2, -1, -1)
     given = vertices, torch.tensor([[0, 1, 2]]), torch.eye(4).expand(2, -1, -1), matrix
-    seen = rendered(*given, 224)[1]
+    seen = rendered(*given, 112)[1]
     places = torch.tensor([100.0, 60.0, 220.0, 100.0, 90.0, 220.0]).expand(2, -1)  # the last beside
     found = carried(places, seen, *given)
     assert torch.equal(found, places)
