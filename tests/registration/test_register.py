@@ -170,7 +170,7 @@ def test_landmarks_may_be_off(model: FlameModel, truths: list[Truth]) -> None:
         face_error(model, result.vertices_mm, truth.vertices_mm)
         for result in register(scans, model)
     ]
-    assert np.mean(errors) < 0.9  # 1.4 if the wrong point is believed
+    assert np.mean(errors) < 0.8  # 1.4 if the wrong point is believed
 
 
 def test_each_fault_stays_with_its_scan(

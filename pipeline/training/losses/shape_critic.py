@@ -92,7 +92,7 @@ class Critic(nn.Module):
         return found
 
     def score(self, photo: Tensor, render: Tensor) -> Tensor:
-        """(B,2K), (B,2K) as read -> (B,)."""
+        """(B,2K), (B,2K) as read -> (B,), 0 or less: the higher, the better the match."""
         least = LEAST_PX**2 * torch.eye(len(self.covariance), device=photo.device)
         apart = photo - render
         solved = torch.linalg.solve(self.covariance + least, apart.mT).mT
@@ -104,11 +104,6 @@ class Critic(nn.Module):
         """From readings (B,2K) that match."""
         apart = photo - render
         self.covariance.lerp_(apart.mT @ apart / len(apart), 1 - MEMORY)
-
-    def forward(self, photo: Tensor, render: Tensor) -> Tensor:
-        """(B,3,H,W) -1 … 1, (B,H,W) 0 … 1 over noise -> (B,) scores, 0 or less: the higher, the
-        better the match."""
-        return self.score(self.read(photo), self.read_render(render))
 
 
 def detail(picture: Tensor) -> Tensor:
@@ -223,10 +218,11 @@ def carried(
     shown = seen.shown.flatten(1)
     nearest = _nearest(places, pixels, shown)
     batch = torch.arange(len(places), device=faces.device)[:, None]
-    triangle = seen.triangle.flatten(1)[batch, nearest].clamp_min(0)
-    weights = seen.barycentric.detach().flatten(1, 2)[batch, nearest]
-    corners = vertices_mm[batch[..., None], faces[triangle]]
-    points = in_camera((corners * weights[..., None]).sum(-2), canonical_to_camera)
+    under = Surfaces(
+        seen.triangle.flatten(1)[batch, nearest][:, None],
+        seen.barycentric.detach().flatten(1, 2)[batch, nearest][:, None],
+    )
+    points = in_camera(under.values(vertices_mm, faces)[:, 0], canonical_to_camera)
     points = torch.where(shown.any(1)[:, None, None], points, points.new_tensor([0.0, 0.0, 1.0]))
     moving = to_pixels(points, camera_matrix_px).mT.flatten(1)
     return places_px + moving - moving.detach()
